@@ -1,0 +1,314 @@
+//! What a gist keeps of its prefix on the surface: numbers, names, identifiers, punctuation, script, copied tokens.
+//!
+//! Text is cut into words: runs of letters, digits and `_`; a number runs on over `.` or `,` between digits (`1,024.5`).
+//!
+//! * **number**: a word that starts with a digit and holds only digits, separators, hexadecimal or an exponent.
+//! * **identifier**: a word that looks like code: `snake_case`, several capitals within (`camelCase`, `HTTPServer`), letters with
+//!   digits (`x2`), called (`open(`), or an attribute (`self.name`); at least two characters, no common keyword.
+//! * **name**: a capitalised word of at least two letters, not an identifier, seen somewhere that no sentence begins.
+//!
+//! "Kept" is the share of the prefix's distinct ones that the gist contains as whole words, exactly as written.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use unicode_script::{Script, UnicodeScript};
+
+const KEYWORDS: [&str; 14] =
+    ["if", "for", "while", "switch", "match", "return", "in", "is", "and", "or", "not", "with", "assert", "catch"];
+
+/// Surface figures of one gist, or their means over many. `None`: undefined (nothing to keep, or an empty gist).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Share of the prefix's distinct numbers that the gist contains.
+    pub numbers_kept: Option<f64>,
+    /// Share of the prefix's distinct capitalised names that the gist contains.
+    pub names_kept: Option<f64>,
+    /// Share of the prefix's distinct identifiers that the gist contains.
+    pub identifiers_kept: Option<f64>,
+    /// Share of the gist's visible characters that are neither letters nor digits.
+    pub punctuation_density: Option<f64>,
+    /// The same of the prefix, to compare with.
+    pub prefix_punctuation_density: Option<f64>,
+    /// Script mix: share of the gist's letters that are not Latin.
+    pub non_latin_share: Option<f64>,
+    /// The same of the prefix, to compare with.
+    pub prefix_non_latin_share: Option<f64>,
+    /// Share of the gist's tokens that also occur in the prefix; set by [`Retention::with_ids`].
+    pub copied_share: Option<f64>,
+    /// Distinct tokens over tokens of the gist; set by [`Retention::with_ids`].
+    pub type_token_ratio: Option<f64>,
+}
+
+/// The text figures of `gist` against `prefix`.
+pub fn retention(prefix: &str, gist: &str) -> Retention {
+    let (source, kept) = (words(prefix), words(gist));
+    let present: BTreeSet<&str> = kept.iter().map(|word| word.text).collect();
+    let share = |wanted: BTreeSet<&str>| {
+        let found = wanted.iter().filter(|word| present.contains(*word)).count();
+        (!wanted.is_empty()).then(|| found as f64 / wanted.len() as f64)
+    };
+    Retention {
+        numbers_kept: share(distinct(&source, Word::is_number)),
+        names_kept: share(distinct(&source, Word::is_name)),
+        identifiers_kept: share(distinct(&source, Word::is_identifier)),
+        punctuation_density: punctuation_density(gist),
+        prefix_punctuation_density: punctuation_density(prefix),
+        non_latin_share: non_latin_share(gist),
+        prefix_non_latin_share: non_latin_share(prefix),
+        copied_share: None,
+        type_token_ratio: None,
+    }
+}
+
+impl Retention {
+    /// Adds the two token figures.
+    pub fn with_ids(self, prefix: &[u32], gist: &[u32]) -> Self {
+        let source: BTreeSet<u32> = prefix.iter().copied().collect();
+        let distinct: BTreeSet<u32> = gist.iter().copied().collect();
+        let of_gist = |count: usize| (!gist.is_empty()).then(|| count as f64 / gist.len() as f64);
+        let copied = gist.iter().filter(|id| source.contains(id)).count();
+        Retention { copied_share: of_gist(copied), type_token_ratio: of_gist(distinct.len()), ..self }
+    }
+
+    /// Every figure with its name, in a fixed order; metrics log them as `text/<name>`.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 9] {
+        [
+            ("numbers_kept", self.numbers_kept),
+            ("names_kept", self.names_kept),
+            ("identifiers_kept", self.identifiers_kept),
+            ("punctuation_density", self.punctuation_density),
+            ("prefix_punctuation_density", self.prefix_punctuation_density),
+            ("non_latin_share", self.non_latin_share),
+            ("prefix_non_latin_share", self.prefix_non_latin_share),
+            ("copied_share", self.copied_share),
+            ("type_token_ratio", self.type_token_ratio),
+        ]
+    }
+}
+
+/// Means over many pairs; each figure over the pairs for which it is defined.
+pub fn mean(all: &[Retention]) -> Retention {
+    let over = |figure: fn(&Retention) -> Option<f64>| {
+        let defined: Vec<f64> = all.iter().filter_map(figure).collect();
+        (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+    };
+    Retention {
+        numbers_kept: over(|r| r.numbers_kept),
+        names_kept: over(|r| r.names_kept),
+        identifiers_kept: over(|r| r.identifiers_kept),
+        punctuation_density: over(|r| r.punctuation_density),
+        prefix_punctuation_density: over(|r| r.prefix_punctuation_density),
+        non_latin_share: over(|r| r.non_latin_share),
+        prefix_non_latin_share: over(|r| r.prefix_non_latin_share),
+        copied_share: over(|r| r.copied_share),
+        type_token_ratio: over(|r| r.type_token_ratio),
+    }
+}
+
+/// A word and the text around it.
+struct Word<'a> {
+    text: &'a str,
+    before: &'a str,
+    after: Option<char>,
+}
+
+fn words(text: &str) -> Vec<Word<'_>> {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(skip) = rest.find(part) {
+        let start = text.len() - rest.len() + skip;
+        let word = &text[start..];
+        let numeric = word.starts_with(|c: char| c.is_ascii_digit());
+        let mut end = word.len();
+        let mut chars = word.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            let joins = numeric && matches!(c, '.' | ',') && chars.peek().is_some_and(|(_, n)| n.is_ascii_digit());
+            if !part(c) && !joins {
+                end = at;
+                break;
+            }
+        }
+        rest = &word[end..];
+        found.push(Word { text: &word[..end], before: &text[..start], after: rest.chars().next() });
+    }
+    found
+}
+
+fn distinct<'a>(words: &[Word<'a>], wanted: fn(&Word<'a>) -> bool) -> BTreeSet<&'a str> {
+    words.iter().filter(|word| wanted(word)).map(|word| word.text).collect()
+}
+
+impl Word<'_> {
+    fn is_number(&self) -> bool {
+        let digits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | '_'));
+        let hexadecimal = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_hexdigit());
+        self.text.starts_with(|c: char| c.is_ascii_digit())
+            && (digits(self.text)
+                || self.text.strip_prefix("0x").is_some_and(hexadecimal)
+                || self.text.split_once(['e', 'E']).is_some_and(|(m, e)| digits(m) && (e.is_empty() || digits(e))))
+    }
+
+    fn is_identifier(&self) -> bool {
+        let ascii = self.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let first_letter = self.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !ascii || !first_letter || self.text.len() < 2 || KEYWORDS.contains(&self.text) {
+            return false;
+        }
+        let has = |wanted: fn(u8) -> bool| self.text.bytes().any(wanted);
+        let (upper, lower) = (|b: &u8| b.is_ascii_uppercase(), |b: &u8| b.is_ascii_lowercase());
+        let bytes = self.text.as_bytes();
+        let hump = bytes.windows(2).any(|w| lower(&w[0]) && upper(&w[1]))
+            || bytes.windows(3).any(|w| upper(&w[0]) && upper(&w[1]) && lower(&w[2]));
+        let mut back = self.before.chars().rev();
+        let attribute =
+            back.next() == Some('.') && back.next().is_some_and(|c| c.is_alphanumeric() || "_)]".contains(c));
+        has(|b| b.is_ascii_alphabetic())
+            && (has(|b| b == b'_') || hump || has(|b| b.is_ascii_digit()) || self.after == Some('(') || attribute)
+    }
+
+    fn is_name(&self) -> bool {
+        let capitalised = self.text.starts_with(char::is_uppercase) && self.text.chars().count() > 1;
+        capitalised && self.text.chars().all(char::is_alphabetic) && !self.is_identifier() && !self.begins_sentence()
+    }
+
+    fn begins_sentence(&self) -> bool {
+        let spaces = self.before.len() - self.before.trim_end().len();
+        if self.before[self.before.len() - spaces..].matches('\n').count() > 1 {
+            return true;
+        }
+        let previous = self.before.trim_end();
+        match previous.chars().next_back() {
+            None | Some('!' | '?' | '"' | '\'' | '“' | '‘' | '«' | ':' | '#') => true,
+            // "Mr. Smith" and "J. Smith" go on; "the end. Then" does not.
+            Some('.') => {
+                let last = previous.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+                !(last.starts_with(char::is_uppercase) && last.len() <= 3)
+            }
+            Some(_) => false,
+        }
+    }
+}
+
+fn punctuation_density(text: &str) -> Option<f64> {
+    let visible = text.chars().filter(|c| !c.is_whitespace() && !c.is_control());
+    let (mut count, mut marks) = (0usize, 0usize);
+    for c in visible {
+        count += 1;
+        marks += usize::from(!c.is_alphanumeric());
+    }
+    (count > 0).then(|| marks as f64 / count as f64)
+}
+
+fn non_latin_share(text: &str) -> Option<f64> {
+    let (mut letters, mut other) = (0usize, 0usize);
+    for c in text.chars().filter(|c| c.is_alphabetic()) {
+        match c.script() {
+            Script::Common | Script::Inherited | Script::Unknown => {}
+            script => {
+                letters += 1;
+                other += usize::from(script != Script::Latin);
+            }
+        }
+    }
+    (letters > 0).then(|| other as f64 / letters as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CODE: &str = "class HTTPConnection:\n    def __init__(self, host, port=8080, timeout=2.5):\n        self.host = host\n        \
+                        self._maxRetries = 0x1F\n        if not is_open(host):\n            raise ValueError('port2')\n";
+    const PROSE: &str = "The treaty was signed in Vienna on 9 June 1815 by Mr. Castlereagh. It cost 1,250.75 florins. \
+                         \"Never again,\" said Prince Metternich. Then he left for Paris, and\nLondon was told.";
+
+    fn found<'a>(text: &'a str, wanted: fn(&Word<'a>) -> bool) -> Vec<&'a str> {
+        distinct(&words(text), wanted).into_iter().collect()
+    }
+
+    #[test]
+    fn code_gives_identifiers_and_numbers() {
+        let identifiers = found(CODE, Word::is_identifier);
+        assert_eq!(
+            identifiers,
+            ["HTTPConnection", "ValueError", "__init__", "_maxRetries", "host", "is_open", "port2"]
+        );
+        assert_eq!(found(CODE, Word::is_number), ["0x1F", "2.5", "8080"]);
+        assert!(found(CODE, Word::is_name).is_empty());
+    }
+
+    #[test]
+    fn prose_gives_names_and_numbers() {
+        assert_eq!(
+            found(PROSE, Word::is_name),
+            ["Castlereagh", "June", "London", "Metternich", "Mr", "Paris", "Prince", "Vienna"]
+        );
+        assert_eq!(found(PROSE, Word::is_number), ["1,250.75", "1815", "9"]);
+        assert!(found(PROSE, Word::is_identifier).is_empty());
+    }
+
+    #[test]
+    fn kept_needs_the_whole_word_as_written() {
+        let r = retention(PROSE, "Vienna 1815; metternich London's 250.75 Par");
+        assert_eq!(r.names_kept, Some(2.0 / 8.0));
+        assert_eq!(r.numbers_kept, Some(1.0 / 3.0));
+        assert_eq!(r.identifiers_kept, None);
+        let r = retention(CODE, "is_open( host 8080 _max Retries");
+        assert_eq!(r.identifiers_kept, Some(2.0 / 7.0));
+        assert_eq!(r.numbers_kept, Some(1.0 / 3.0));
+        assert_eq!(r.names_kept, None);
+    }
+
+    #[test]
+    fn everything_and_nothing() {
+        let all = retention(PROSE, PROSE);
+        assert_eq!((all.names_kept, all.numbers_kept), (Some(1.0), Some(1.0)));
+        assert_eq!(all.punctuation_density, all.prefix_punctuation_density);
+        let none = retention(PROSE, "").with_ids(&[1, 2], &[]);
+        assert_eq!((none.names_kept, none.numbers_kept), (Some(0.0), Some(0.0)));
+        assert_eq!((none.punctuation_density, none.non_latin_share), (None, None));
+        assert_eq!((none.copied_share, none.type_token_ratio), (None, None));
+        assert_eq!(retention("", "x").numbers_kept, None);
+    }
+
+    #[test]
+    fn density_and_script() {
+        assert_eq!(retention("", "ab; c;;").punctuation_density, Some(3.0 / 6.0));
+        assert_eq!(retention("", "port 連線 Ω 42").non_latin_share, Some(3.0 / 7.0));
+        assert_eq!(retention("", "naïve Œuvre").non_latin_share, Some(0.0));
+        assert_eq!(retention("", "42 ;").non_latin_share, None);
+    }
+
+    #[test]
+    fn token_figures() {
+        let r = Retention::default().with_ids(&[5, 6, 7, 8], &[5, 5, 9, 8]);
+        assert_eq!((r.copied_share, r.type_token_ratio), (Some(0.75), Some(0.75)));
+    }
+
+    #[test]
+    fn means_skip_the_undefined() {
+        let a = Retention { numbers_kept: Some(1.0), copied_share: Some(0.5), ..Retention::default() };
+        let b = Retention { copied_share: Some(1.0), ..Retention::default() };
+        let m = mean(&[a, b]);
+        assert_eq!((m.numbers_kept, m.copied_share, m.names_kept), (Some(1.0), Some(0.75), None));
+        assert_eq!(mean(&[]), Retention::default());
+    }
+
+    #[test]
+    fn named_lists_every_field() {
+        let json = serde_json::to_value(Retention::default()).unwrap();
+        let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, Retention::default().named().map(|(name, _)| name));
+    }
+
+    #[test]
+    fn odd_text_does_not_panic() {
+        for text in ["…", "é.", "Ünï. Ab", "1.", "1,", "_", "__", "😀.X", "漢字. Ab", "\u{301}"] {
+            retention(text, text);
+        }
+    }
+}
