@@ -7,3 +7,4 @@ pub mod config;
 pub mod error;
 pub mod eval;
 pub mod rng;
+pub mod run_dir;
