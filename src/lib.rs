@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+pub mod data;
 pub mod error;
 pub mod eval;
 pub mod rng;
