@@ -4,3 +4,6 @@ mod chain;
 mod explain;
 mod keys;
 pub mod merge;
+pub mod parts;
+pub mod pretrain;
+pub mod train;

@@ -1,0 +1,147 @@
+//! From a TOML file and flags to an open run: load, validate, pin threads and device, catch Ctrl-C, keep the status.
+
+use crate::cli::RunArgs;
+use gist::config::merge::{self, Tree};
+use gist::config::parts::Problem;
+use gist::config::pretrain::PretrainConfig;
+use gist::config::train::Hardware;
+use gist::error::Error;
+use gist::run_dir::{RunDir, Start, State, Status};
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tch::Device;
+
+/// An experiment that a subcommand can run.
+pub trait Experiment: Serialize + DeserializeOwned {
+    /// Its name: the run directory.
+    fn name(&self) -> String;
+    /// Where it computes.
+    fn hardware(&self) -> &Hardware;
+    /// What is impossible in it.
+    fn check(&self) -> Result<(), Problem>;
+}
+
+impl Experiment for PretrainConfig {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+    fn check(&self) -> Result<(), Problem> {
+        PretrainConfig::check(self)
+    }
+}
+
+/// An open run.
+pub struct Session {
+    /// Its directory.
+    pub run: RunDir,
+    /// Where it computes.
+    pub device: Device,
+    /// Set by Ctrl-C.
+    pub stop: &'static AtomicBool,
+    device_name: String,
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Reads and checks an experiment file.
+pub fn load<T: Experiment>(path: &Path, set: &[String]) -> anyhow::Result<(T, Tree)> {
+    let tree = merge::load_tree(path, set)?;
+    let config: T = tree.resolve()?;
+    config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
+    config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
+    Ok((config, tree))
+}
+
+/// Loads the experiment and opens its run directory; nothing after `--dry-run`, which prints the configuration.
+pub fn open<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<(T, Session)>> {
+    let (config, _) = load::<T>(&args.experiment, &args.set)?;
+    let toml = merge::to_toml(&config)?;
+    if args.dry_run {
+        print!("{toml}");
+        return Ok(None);
+    }
+    let device = prepare(config.hardware())?;
+    let start = match (args.resume, args.overwrite) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Overwrite,
+        _ => Start::Fresh,
+    };
+    let run = RunDir::open(&args.runs.join(config.name()), &toml, start)?;
+    catch_interrupt()?;
+    let device_name = config.hardware().device.clone();
+    Ok(Some((config, Session { run, device, stop: &STOP, device_name })))
+}
+
+/// Pins threads and picks the device.
+pub fn prepare(hardware: &Hardware) -> anyhow::Result<Device> {
+    tch::set_num_threads(hardware.threads);
+    tch::set_num_interop_threads(1);
+    if hardware.device == "cuda" {
+        if !tch::Cuda::is_available() {
+            anyhow::bail!("hardware.device: expected a CUDA device, got none (./setup --cuda brings the libraries)");
+        }
+        return Ok(Device::Cuda(0));
+    }
+    Ok(Device::Cpu)
+}
+
+fn catch_interrupt() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step with a checkpoint; press again to stop at once");
+    })?;
+    Ok(())
+}
+
+impl Session {
+    /// Runs `work` with provenance written before and the status kept current.
+    pub fn guard(&self, inputs: &[PathBuf], work: impl FnOnce(&Session) -> anyhow::Result<usize>) -> anyhow::Result<()> {
+        self.run.write_provenance(inputs, &self.device_name)?;
+        let status = |state, step, message: String| self.run.set_status(&Status { state, step, message });
+        status(State::Running, 0, String::new())?;
+        match work(self) {
+            Ok(step) => Ok(status(State::Done, step, String::new())?),
+            Err(error) => {
+                match error.downcast_ref::<Error>() {
+                    Some(Error::Interrupted { step }) => status(State::Interrupted, *step, error.to_string())?,
+                    _ => status(State::Failed, 0, format!("{error:#}"))?,
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Checks files of any kind, printing a line each.
+pub fn validate(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut failed = 0;
+    for path in files {
+        match check(path) {
+            Ok(kind) => println!("ok  {}  ({kind})", path.display()),
+            Err(error) => {
+                failed += 1;
+                println!("bad {error:#}");
+            }
+        }
+    }
+    if failed > 0 {
+        anyhow::bail!("{failed} of {} files are not valid", files.len());
+    }
+    Ok(())
+}
+
+fn check(path: &Path) -> anyhow::Result<String> {
+    let tree = merge::load_tree(path, &[])?;
+    let kind = tree.get_str("kind").unwrap_or("").to_string();
+    match kind.as_str() {
+        "pretrain" => load::<PretrainConfig>(path, &[]).map(|_| ())?,
+        other => return Err(tree.invalid("kind", format!("expected \"pretrain\" or \"train\", got {other:?}")).into()),
+    }
+    Ok(kind)
+}

@@ -1,0 +1,208 @@
+//! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
+
+use crate::config::parts::{OptimConfig, Problem, Schedule};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    /// Always `pretrain`.
+    pub kind: String,
+    /// Run directory: `runs/<name>`.
+    pub name: String,
+    /// Every random number derives from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// Folder that receives the finished model in Hugging Face layout.
+    pub output: PathBuf,
+    /// Text.
+    pub data: PretrainData,
+    /// Tokenizer to train, or to take.
+    #[serde(default)]
+    pub tokenizer: TokenizerConfig,
+    /// Architecture.
+    pub model: Architecture,
+    /// What a training row is.
+    #[serde(default)]
+    pub rows: Rows,
+    /// AdamW for embeddings and vectors.
+    pub optim: OptimConfig,
+    /// Muon for the matrices inside the blocks; absent = AdamW for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon: Option<Muon>,
+    /// Learning-rate schedule.
+    #[serde(default = "default_schedule")]
+    pub schedule: Schedule,
+    /// Length and rhythm of the run.
+    pub train: PretrainLoop,
+    /// Where it runs.
+    #[serde(default)]
+    pub hardware: super::train::Hardware,
+}
+
+/// Text to train and evaluate on: files or folders of `.txt` / `.jsonl`, optionally `.zst` / `.gz`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainData {
+    /// Training documents.
+    pub train: Vec<PathBuf>,
+    /// Held-out documents.
+    pub valid: Vec<PathBuf>,
+}
+
+/// The tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// An existing `tokenizer.json`; absent = train a byte-level BPE on the training text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Entries of a trained vocabulary, `<|endoftext|>` included.
+    #[serde(default = "default_vocab")]
+    pub vocab_size: usize,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self { path: None, vocab_size: default_vocab() }
+    }
+}
+
+/// Shape of the base; key names of Hugging Face's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Architecture {
+    pub hidden_size: i64,
+    pub intermediate_size: i64,
+    pub num_hidden_layers: i64,
+    pub num_attention_heads: i64,
+    pub num_key_value_heads: i64,
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    #[serde(default = "default_eps")]
+    pub rms_norm_eps: f64,
+    pub max_position_embeddings: i64,
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+}
+
+/// Training rows: packed documents, some with an early span repeated later, which makes induction appear early.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rows {
+    /// Tokens of a row.
+    #[serde(default = "default_row_tokens")]
+    pub tokens: usize,
+    /// Share of rows in which an earlier span returns.
+    #[serde(default = "default_repeated")]
+    pub repeated_span_frac: f64,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self { tokens: default_row_tokens(), repeated_span_frac: default_repeated() }
+    }
+}
+
+/// The Muon optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Muon {
+    /// Learning rate at the scale of AdamW's (update RMS 0.2).
+    pub lr: f64,
+}
+
+/// Length and rhythm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainLoop {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Rows of a step.
+    pub batch_rows: usize,
+    /// Rows of one forward pass; gradients accumulate over a step.
+    #[serde(default = "default_micro")]
+    pub micro_rows: usize,
+    /// Steps between evaluations.
+    #[serde(default = "default_eval")]
+    pub eval_every: usize,
+    /// Held-out rows of an evaluation.
+    #[serde(default = "default_eval_rows")]
+    pub eval_rows: usize,
+    /// Minutes between checkpoints.
+    #[serde(default = "default_minutes")]
+    pub checkpoint_minutes: f64,
+    /// Steps between checkpoints, besides the clock; absent = the clock alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<usize>,
+}
+
+fn default_vocab() -> usize {
+    4096
+}
+fn default_theta() -> f64 {
+    10_000.0
+}
+fn default_eps() -> f64 {
+    1e-6
+}
+fn yes() -> bool {
+    true
+}
+fn default_row_tokens() -> usize {
+    384
+}
+fn default_repeated() -> f64 {
+    0.25
+}
+fn default_micro() -> usize {
+    8
+}
+fn default_eval() -> usize {
+    100
+}
+fn default_eval_rows() -> usize {
+    64
+}
+fn default_minutes() -> f64 {
+    10.0
+}
+fn default_schedule() -> Schedule {
+    Schedule::Wsd { decay_frac: 0.33, floor: 0.0 }
+}
+
+impl PretrainConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> std::result::Result<(), Problem> {
+        let at_least = |key: &str, value: usize, low: usize| {
+            if value < low { Err((key.to_string(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }
+        };
+        if self.kind != "pretrain" {
+            return Err(("kind".into(), format!("expected \"pretrain\", got {:?}", self.kind)));
+        }
+        at_least("train.steps", self.train.steps, 1)?;
+        at_least("train.batch_rows", self.train.batch_rows, 1)?;
+        at_least("train.micro_rows", self.train.micro_rows, 1)?;
+        at_least("train.eval_every", self.train.eval_every, 1)?;
+        at_least("train.eval_rows", self.train.eval_rows, 1)?;
+        at_least("rows.tokens", self.rows.tokens, 64)?;
+        at_least("tokenizer.vocab_size", self.tokenizer.vocab_size, 258)?;
+        if self.rows.tokens as i64 > self.model.max_position_embeddings {
+            let limit = self.model.max_position_embeddings;
+            return Err((
+                "rows.tokens".into(),
+                format!("expected at most model.max_position_embeddings = {limit}, got {}", self.rows.tokens),
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.rows.repeated_span_frac) {
+            return Err((
+                "rows.repeated_span_frac".into(),
+                format!("expected a number in [0, 1], got {}", self.rows.repeated_span_frac),
+            ));
+        }
+        self.optim.check().map_err(|(key, message)| (format!("optim.{key}"), message))
+    }
+}

@@ -1,0 +1,108 @@
+//! Rotary positions, causal attention over left-padded rows, and attention of branches that share one prefix.
+//!
+//! ```text
+//! forward (left-padded row)          branches (G gists of one prefix)
+//!        k: . . a b c                      k: prefix(P) | own gist (t)
+//! q: .      1 0 0 0 0                gist 0:  1 1 1 1 1 | 1 0 0
+//!    .      0 1 0 0 0                         1 1 1 1 1 | 1 1 0
+//!    a      0 0 1 0 0                gist 1:  1 1 1 1 1 | 1 0 0     (its own t, never gist 0's)
+//!    b      0 0 1 1 0
+//!    c      0 0 1 1 1
+//! ```
+//! A padding query attends to itself, so that no softmax row is empty.
+
+use tch::{Device, Kind, Tensor};
+
+/// Tables of cosines and sines, `[max_positions, D]`, in the rotate-half layout of Hugging Face's Llama.
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    /// Tables for `positions` positions and heads of width `d`.
+    pub fn new(positions: i64, d: i64, theta: f64, kind: Kind, device: Device) -> Self {
+        let options = (Kind::Float, device);
+        let inverse = (Tensor::arange_start_step(0, d, 2, options) * (-(theta.ln()) / d as f64)).exp();
+        let angles = Tensor::arange(positions, options).outer(&inverse);
+        let angles = Tensor::cat(&[&angles, &angles], -1);
+        Self { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
+    }
+
+    /// Number of positions in the tables.
+    pub fn positions(&self) -> i64 {
+        self.cos.size()[0]
+    }
+
+    /// Cosine and sine at `positions` of any shape: `[.., D]`.
+    pub fn at(&self, positions: &Tensor) -> (Tensor, Tensor) {
+        let mut shape = positions.size();
+        shape.push(self.cos.size()[1]);
+        let flat = positions.reshape([-1]);
+        (self.cos.index_select(0, &flat).view(shape.as_slice()), self.sin.index_select(0, &flat).view(shape.as_slice()))
+    }
+}
+
+/// Rotates `xs` `[.., D]` by angles that broadcast against it.
+pub fn rotate(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
+    let halves = xs.chunk(2, -1);
+    let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
+    xs * cos + turned * sin
+}
+
+/// Which keys a query of a left-padded row may see: `[N, 1, T, T]`, true = may. `None` when no row has padding.
+pub fn padded_causal_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
+    if pad.iter().all(|&p| p == 0) {
+        return None;
+    }
+    let pad = Tensor::from_slice(pad).to_device(device);
+    let key_is_real = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).ge_tensor(&pad.unsqueeze(1)); // [N, T]
+    let causal = Tensor::ones([t, t], (Kind::Bool, device)).tril(0);
+    let itself = Tensor::eye(t, (Kind::Int64, device)).to_kind(Kind::Bool);
+    let mask = key_is_real.unsqueeze(1).logical_and(&causal).logical_or(&itself);
+    Some(mask.unsqueeze(1))
+}
+
+/// Causal attention: q `[N, Hq, T, D]`, k and v `[N, Hkv, T, D]` → `[N, Hq, T, D]`.
+pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
+    let gqa = q.size()[1] != k.size()[1];
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, mask.is_none(), None::<f64>, gqa)
+}
+
+/// Keys and values of one layer for the shared prefix: `[N, Hkv, P, D]` each.
+pub struct PrefixKeys<'a> {
+    /// Rotated keys.
+    pub k: &'a Tensor,
+    /// Values.
+    pub v: &'a Tensor,
+    /// Additive mask over the prefix `[N, 1, 1, P]` when rows are padded.
+    pub bias: Option<&'a Tensor>,
+}
+
+/// Attention of G branches that share a prefix: q `[N, G, T, Hq, D]`; own keys and values `[N, G, Hkv, S, D]`, of which
+/// the last T belong to the queries → `[N, G, T, Hq * D]`.
+pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor) -> Tensor {
+    let [n, g, t, hq, d] = <[i64; 5]>::try_from(q.size()).unwrap_or_default();
+    let (hkv, s) = (own_k.size()[2], own_k.size()[3]);
+    let (rep, p) = (hq / hkv, prefix.k.size()[2]);
+    let scale = 1.0 / (d as f64).sqrt();
+    let q = q.view([n, g, t, hkv, rep, d]) * scale;
+    let shared_q = q.permute([0, 3, 4, 1, 2, 5]).reshape([n, hkv, rep * g * t, d]);
+    let mut shared = shared_q.matmul(&prefix.k.transpose(-1, -2)); // [N, Hkv, rep*G*T, P]
+    if let Some(bias) = prefix.bias {
+        shared = shared + bias;
+    }
+    let own_q = q.permute([0, 1, 3, 4, 2, 5]).reshape([n, g, hkv, rep * t, d]);
+    let mut own = own_q.matmul(&own_k.transpose(-1, -2)).view([n, g, hkv, rep, t, s]);
+    if t > 1 {
+        let future = Tensor::ones([t, s], (Kind::Bool, q.device())).triu(s - t + 1);
+        own = own.masked_fill(&future, f64::NEG_INFINITY);
+    }
+    let own = own.permute([0, 2, 3, 1, 4, 5]).reshape([n, hkv, rep * g * t, s]);
+    let weights = Tensor::cat(&[shared, own], -1).softmax(-1, Kind::Float).to_kind(q.kind());
+    let parts = weights.split_with_sizes([p, s], -1);
+    let from_prefix = parts[0].matmul(prefix.v).view([n, hkv, rep, g, t, d]).permute([0, 3, 4, 1, 2, 5]);
+    let own_w = parts[1].view([n, hkv, rep, g, t, s]).permute([0, 3, 1, 2, 4, 5]).reshape([n, g, hkv, rep * t, s]);
+    let from_own = own_w.matmul(own_v).view([n, g, hkv, rep, t, d]).permute([0, 1, 4, 2, 3, 5]);
+    (from_prefix + from_own).reshape([n, g, t, hq * d])
+}

@@ -1,0 +1,273 @@
+//! The Llama-family decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU. One frozen set of weights serves every
+//! role; the adapter is an argument of each forward pass. Outputs are hidden states after the last norm: logits are made
+//! in chunks by [`crate::model::vocab`].
+
+use crate::error::{Error, Result};
+use crate::model::attention::{self, PrefixKeys, Rope};
+use crate::model::config::ModelConfig;
+use crate::model::lora::{ActiveAdapter, LoraPair};
+use crate::model::weights;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+struct Layer {
+    input_norm: Tensor,
+    post_norm: Tensor,
+    /// In the order of [`crate::config::parts::PROJECTIONS`].
+    projections: Vec<Tensor>,
+}
+
+/// A decoder with its weights.
+pub struct Decoder {
+    config: ModelConfig,
+    embed: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    head: Option<Tensor>,
+    rope: Rope,
+}
+
+/// Keys and values of a processed prefix, to be shared by branches.
+pub struct KvCache {
+    layers: Vec<(Tensor, Tensor)>,
+    lengths: Vec<i64>,
+    bias: Option<Tensor>,
+}
+
+/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, S, D]` a layer.
+#[derive(Default)]
+pub struct BranchCache {
+    layers: Vec<(Tensor, Tensor)>,
+    len: i64,
+}
+
+impl Decoder {
+    /// Loads `config.json` and `model.safetensors` from a Hugging Face folder; weights must match exactly.
+    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let named = weights::read_exact(&folder.join("model.safetensors"), &config.parameters())?;
+        let named = named.into_iter().map(|(n, t)| (n, t.to_device(device).to_kind(kind))).collect();
+        Self::from_named(&config, named)
+    }
+
+    /// Builds from tensors under Hugging Face names; shapes must already be right.
+    pub fn from_named(config: &ModelConfig, mut named: BTreeMap<String, Tensor>) -> Result<Self> {
+        config.check().map_err(Error::Invalid)?;
+        let mut take = |name: String, shape: &[i64]| -> Result<Tensor> {
+            let tensor = named.remove(&name).ok_or_else(|| Error::shape(&name, format!("a tensor {shape:?}"), "none"))?;
+            crate::tensor::check_shape(&name, &tensor, shape)?;
+            Ok(tensor)
+        };
+        let mut specs = config.parameters().into_iter();
+        let mut next = || specs.next().map_or(Err(Error::invalid("parameter list ended early")), |(n, s)| take(n, &s));
+        let embed = next()?;
+        let mut layers = Vec::new();
+        for _ in 0..config.num_hidden_layers {
+            let (input_norm, post_norm) = (next()?, next()?);
+            let projections = (0..7).map(|_| next()).collect::<Result<Vec<_>>>()?;
+            layers.push(Layer { input_norm, post_norm, projections });
+        }
+        let norm = next()?;
+        let head = if config.tie_word_embeddings { None } else { Some(next()?) };
+        let rope = Rope::new(
+            config.max_position_embeddings,
+            config.head_width(),
+            config.rope_theta,
+            embed.kind(),
+            embed.device(),
+        );
+        Ok(Self { config: config.clone(), embed, layers, norm, head, rope })
+    }
+
+    /// Rebinds the weights to new tensors (pretraining cuts fresh views each step); the rotary tables are kept.
+    pub fn rebind(self, named: BTreeMap<String, Tensor>) -> Result<Self> {
+        let fresh = Self::from_named_with(&self.config, named, self.rope)?;
+        Ok(fresh)
+    }
+
+    fn from_named_with(config: &ModelConfig, named: BTreeMap<String, Tensor>, rope: Rope) -> Result<Self> {
+        let mut fresh = Self::from_named(&ModelConfig { max_position_embeddings: 1, ..config.clone() }, named)?;
+        fresh.config = config.clone();
+        fresh.rope = rope;
+        Ok(fresh)
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Device of the weights.
+    pub fn device(&self) -> Device {
+        self.embed.device()
+    }
+
+    /// Embedding `[V, H]`.
+    pub fn embedding(&self) -> &Tensor {
+        &self.embed
+    }
+
+    /// Output head `[V, H]` (the embedding when tied).
+    pub fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embed)
+    }
+
+    fn embed(&self, ids: &Tensor, adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
+        let v = self.config.vocab_size;
+        let limit = if adapter.is_some() { v + 3 } else { v };
+        let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+        if low < 0 || high >= limit {
+            let got = if low < 0 { low } else { high };
+            return Err(Error::shape("token id", format!("0..{limit}"), got));
+        }
+        let xs = Tensor::embedding(&self.embed, &ids.clamp_max(v - 1), -1, false, false);
+        match adapter {
+            Some(adapter) if high >= v => {
+                let rows = adapter.control.index_select(0, &(ids - v).clamp_min(0).reshape([-1]));
+                Ok(rows.view_as(&xs).to_kind(xs.kind()).where_self(&ids.ge(v).unsqueeze(-1), &xs))
+            }
+            _ => Ok(xs),
+        }
+    }
+
+    fn norm(&self, xs: &Tensor, weight: &Tensor) -> Tensor {
+        let wide = xs.to_kind(Kind::Float);
+        let scale = (wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + self.config.rms_norm_eps).rsqrt();
+        (wide * scale).to_kind(xs.kind()) * weight
+    }
+
+    fn project(&self, xs: &Tensor, layer: usize, index: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
+        let ys = xs.linear(&self.layers[layer].projections[index], None::<Tensor>);
+        match adapter.and_then(|a| a.layers[layer][index].as_ref().map(|pair| (a, pair))) {
+            Some((active, LoraPair { a, b })) => {
+                let input = if active.dropout > 0.0 { xs.dropout(active.dropout, true) } else { xs.shallow_clone() };
+                let down = input.linear(&a.to_kind(xs.kind()), None::<Tensor>);
+                ys + down.linear(&(b * active.scaling).to_kind(xs.kind()), None::<Tensor>)
+            }
+            None => ys,
+        }
+    }
+
+    fn mlp(&self, xs: &Tensor, layer: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
+        let gate = self.project(xs, layer, 4, adapter).silu();
+        let up = self.project(xs, layer, 5, adapter);
+        self.project(&(gate * up), layer, 6, adapter)
+    }
+
+    fn check_positions(&self, last: i64) -> Result<()> {
+        if last > self.rope.positions() {
+            return Err(Error::shape("sequence length", format!("at most {}", self.rope.positions()), last));
+        }
+        Ok(())
+    }
+
+    /// Hidden states `[N, T, H]` of left-padded rows: ids `[N, T]`, of which the first `pad[n]` of row n are padding.
+    pub fn forward(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
+        Ok(self.run(ids, pad, adapter, false)?.0)
+    }
+
+    /// Like [`Decoder::forward`], and keeps the keys and values.
+    pub fn prefill(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<(Tensor, KvCache)> {
+        let (hidden, layers) = self.run(ids, pad, adapter, true)?;
+        let t = ids.size()[1];
+        let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
+        let bias = pad.iter().any(|&p| p > 0).then(|| {
+            let pads = Tensor::from_slice(pad).to_device(self.device()).unsqueeze(1);
+            let hidden_keys = Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0).lt_tensor(&pads);
+            Tensor::zeros([pad.len() as i64, t], (Kind::Float, self.device()))
+                .masked_fill(&hidden_keys, f64::NEG_INFINITY)
+                .view([pad.len() as i64, 1, 1, t])
+        });
+        Ok((hidden, KvCache { layers, lengths, bias }))
+    }
+
+    fn run(
+        &self,
+        ids: &Tensor,
+        pad: &[i64],
+        adapter: Option<&ActiveAdapter>,
+        keep: bool,
+    ) -> Result<(Tensor, Vec<(Tensor, Tensor)>)> {
+        let (n, t) = ids.size2()?;
+        if pad.len() as i64 != n || pad.iter().any(|&p| p < 0 || p >= t) {
+            return Err(Error::shape("padding", format!("{n} counts in 0..{t}"), format!("{pad:?}")));
+        }
+        self.check_positions(t)?;
+        let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
+        let mask = attention::padded_causal_mask(pad, t, self.device());
+        let steps = Tensor::arange(t, (Kind::Int64, self.device()));
+        let positions = match &mask {
+            None => steps.unsqueeze(0),
+            Some(_) => {
+                (steps.unsqueeze(0) - Tensor::from_slice(pad).to_device(self.device()).unsqueeze(1)).clamp_min(0)
+            }
+        };
+        let (cos, sin) = self.rope.at(&positions); // [N or 1, T, D]
+        let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
+        let mut xs = self.embed(ids, adapter)?; // [N, T, H]
+        let mut kept = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let ys = self.norm(&xs, &layer.input_norm);
+            let heads = |index: usize, h: i64| self.project(&ys, i, index, adapter).view([n, t, h, d]).transpose(1, 2);
+            let q = attention::rotate(&heads(0, hq), &cos, &sin);
+            let k = attention::rotate(&heads(1, hkv), &cos, &sin);
+            let v = heads(2, hkv);
+            let mixed = attention::causal(&q, &k, &v, mask.as_ref()).transpose(1, 2).reshape([n, t, hq * d]);
+            xs = xs + self.project(&mixed, i, 3, adapter);
+            xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
+            if keep {
+                kept.push((k, v));
+            }
+        }
+        Ok((self.norm(&xs, &self.norm), kept))
+    }
+
+    /// Hidden states `[N, G, T, H]` of G branches per row that continue the shared prefix: ids `[N, G, T]`. With a
+    /// `grown` cache the new tokens come after those of earlier calls and are appended to it.
+    pub fn branches(
+        &self,
+        ids: &Tensor,
+        prefix: &KvCache,
+        mut grown: Option<&mut BranchCache>,
+        adapter: Option<&ActiveAdapter>,
+    ) -> Result<Tensor> {
+        let (n, g, t) = ids.size3()?;
+        if n as usize != prefix.lengths.len() {
+            return Err(Error::shape("branch rows", prefix.lengths.len(), n));
+        }
+        let past = grown.as_ref().map_or(0, |c| c.len);
+        self.check_positions(prefix.lengths.iter().max().copied().unwrap_or(0) + past + t)?;
+        let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
+        let starts = Tensor::from_slice(&prefix.lengths).to_device(self.device()).view([n, 1]) + past;
+        let positions = starts + Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0);
+        let (cos, sin) = self.rope.at(&positions); // [N, T, D]
+        let (cos, sin) = (cos.view([n, 1, t, 1, d]), sin.view([n, 1, t, 1, d]));
+        let mut xs = self.embed(ids, adapter)?; // [N, G, T, H]
+        for (i, layer) in self.layers.iter().enumerate() {
+            let ys = self.norm(&xs, &layer.input_norm);
+            let heads = |index: usize, h: i64| self.project(&ys, i, index, adapter).view([n, g, t, h, d]);
+            let q = attention::rotate(&heads(0, hq), &cos, &sin);
+            let mut k = attention::rotate(&heads(1, hkv), &cos, &sin).transpose(2, 3);
+            let mut v = heads(2, hkv).transpose(2, 3);
+            if let Some(cache) = grown.as_deref_mut() {
+                if let Some((old_k, old_v)) = cache.layers.get(i) {
+                    k = Tensor::cat(&[old_k, &k], 3);
+                    v = Tensor::cat(&[old_v, &v], 3);
+                    cache.layers[i] = (k.shallow_clone(), v.shallow_clone());
+                } else {
+                    cache.layers.push((k.shallow_clone(), v.shallow_clone()));
+                }
+            }
+            let (prefix_k, prefix_v) = &prefix.layers[i];
+            let shared = PrefixKeys { k: prefix_k, v: prefix_v, bias: prefix.bias.as_ref() };
+            let mixed = attention::branches(&q, &shared, &k, &v);
+            xs = xs + self.project(&mixed, i, 3, adapter);
+            xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
+        }
+        if let Some(cache) = grown {
+            cache.len += t;
+        }
+        Ok(self.norm(&xs, &self.norm))
+    }
+}

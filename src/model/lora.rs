@@ -1,0 +1,190 @@
+//! Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) over one frozen base: y = x Wᵀ + (α/r)·(x Aᵀ) Bᵀ, A ~ Kaiming
+//! uniform, B = 0, saved and loaded in PEFT's layout.
+//!
+//! An adapter also owns the rows of the three control tokens, which lie beyond the base vocabulary: end-of-gist `V`,
+//! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist. PEFT ignores those extra
+//! tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
+
+use crate::config::parts::{LoraConfig, PROJECTIONS};
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::params::FlatParams;
+use crate::model::weights;
+use crate::run_dir::{read_json, write_json_atomic};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The part of PEFT's `adapter_config.json` that matters here.
+#[derive(Serialize, Deserialize)]
+struct PeftConfig {
+    peft_type: String,
+    task_type: String,
+    base_model_name_or_path: String,
+    r: i64,
+    lora_alpha: f64,
+    lora_dropout: f64,
+    bias: String,
+    fan_in_fan_out: bool,
+    inference_mode: bool,
+    target_modules: Vec<String>,
+}
+
+/// One low-rank pair: `a [r, in]`, `b [out, r]`.
+pub struct LoraPair {
+    /// Down-projection.
+    pub a: Tensor,
+    /// Up-projection.
+    pub b: Tensor,
+}
+
+/// A named set of low-rank weights and control rows, held as one flat leaf.
+pub struct Adapter {
+    config: LoraConfig,
+    params: FlatParams,
+}
+
+/// Views of an adapter for one forward pass.
+pub struct ActiveAdapter {
+    /// Per layer, per projection of [`PROJECTIONS`].
+    pub layers: Vec<Vec<Option<LoraPair>>>,
+    /// α / r.
+    pub scaling: f64,
+    /// Dropout probability; 0 outside training.
+    pub dropout: f64,
+    /// Input rows of the control tokens `[3, H]`.
+    pub control: Tensor,
+    /// Output row of end-of-gist `[1, H]`.
+    pub end: Tensor,
+}
+
+const CONTROL: &str = "gist.control_tokens.weight";
+const END: &str = "gist.end_head.weight";
+
+fn pair_names(layer: i64, projection: &str) -> (String, String) {
+    let block = if PROJECTIONS[..4].contains(&projection) { "self_attn" } else { "mlp" };
+    let stem = format!("base_model.model.model.layers.{layer}.{block}.{projection}");
+    (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
+}
+
+fn specs(model: &ModelConfig, lora: &LoraConfig) -> Vec<(String, Vec<i64>)> {
+    let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
+    let mut all = Vec::new();
+    for layer in 0..model.num_hidden_layers {
+        for projection in PROJECTIONS.iter().filter(|p| lora.target_modules.iter().any(|t| t == *p)) {
+            let (a, b) = pair_names(layer, projection);
+            let stem = a.trim_start_matches("base_model.model.").trim_end_matches(".lora_A.weight").to_string();
+            if let Some(shape) = shapes.get(&format!("{stem}.weight")) {
+                all.push((a, vec![lora.rank, shape[1]]));
+                all.push((b, vec![shape[0], lora.rank]));
+            }
+        }
+    }
+    all.push((CONTROL.into(), vec![3, model.hidden_size]));
+    all.push((END.into(), vec![1, model.hidden_size]));
+    all
+}
+
+impl Adapter {
+    /// A fresh adapter that changes nothing: B = 0. Control rows start at the mean embedding plus noise. Draws from
+    /// libtorch's generator: seed it first.
+    pub fn fresh(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor) -> Result<Self> {
+        let device = embedding.device();
+        let mut named = Vec::new();
+        for (name, shape) in specs(model, lora) {
+            let value = if name.ends_with("lora_A.weight") {
+                let bound = 1.0 / (shape[1] as f64).sqrt();
+                Tensor::empty(shape.as_slice(), (Kind::Float, device)).uniform_(-bound, bound)
+            } else if name == CONTROL {
+                let mean = embedding.to_kind(Kind::Float).mean_dim([0i64].as_slice(), true, Kind::Float);
+                let spread = embedding.to_kind(Kind::Float).std(false).double_value(&[]);
+                mean + Tensor::randn(shape.as_slice(), (Kind::Float, device)) * spread
+            } else {
+                Tensor::zeros(shape.as_slice(), (Kind::Float, device))
+            };
+            named.push((name, value));
+        }
+        Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)? })
+    }
+
+    /// Rank, scaling and targets.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// The trainable leaf.
+    pub fn params(&self) -> &FlatParams {
+        &self.params
+    }
+
+    /// The trainable leaf, to load or overwrite.
+    pub fn params_mut(&mut self) -> &mut FlatParams {
+        &mut self.params
+    }
+
+    /// An independent copy (for a frozen, averaged or stale policy).
+    pub fn duplicate(&self) -> Self {
+        Self { config: self.config.clone(), params: self.params.duplicate() }
+    }
+
+    /// Views for one forward pass; dropout is on only when `training`.
+    pub fn activate(&self, model: &ModelConfig, training: bool) -> ActiveAdapter {
+        let mut views = self.params.views();
+        let layers = (0..model.num_hidden_layers)
+            .map(|layer| {
+                PROJECTIONS
+                    .iter()
+                    .map(|projection| {
+                        let (a, b) = pair_names(layer, projection);
+                        Some(LoraPair { a: views.remove(&a)?, b: views.remove(&b)? })
+                    })
+                    .collect()
+            })
+            .collect();
+        let empty = || Tensor::zeros([0, model.hidden_size], (Kind::Float, self.params.leaf().device()));
+        ActiveAdapter {
+            layers,
+            scaling: self.config.alpha / self.config.rank as f64,
+            dropout: if training { self.config.dropout } else { 0.0 },
+            control: views.remove(CONTROL).unwrap_or_else(empty),
+            end: views.remove(END).unwrap_or_else(empty),
+        }
+    }
+
+    /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
+    pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        weights::write(&folder.join("adapter_model.safetensors"), &self.params.named())?;
+        let peft = PeftConfig {
+            peft_type: "LORA".into(),
+            task_type: "CAUSAL_LM".into(),
+            base_model_name_or_path: base.into(),
+            r: self.config.rank,
+            lora_alpha: self.config.alpha,
+            lora_dropout: self.config.dropout,
+            bias: "none".into(),
+            fan_in_fan_out: false,
+            inference_mode: true,
+            target_modules: self.config.target_modules.clone(),
+        };
+        write_json_atomic(&folder.join("adapter_config.json"), &peft)
+    }
+
+    /// Reads a PEFT folder made by [`Adapter::save`]; weights must fit `model`.
+    pub fn load(folder: &Path, model: &ModelConfig, device: Device) -> Result<Self> {
+        let path = folder.join("adapter_config.json");
+        let peft: PeftConfig = read_json(&path)?;
+        let config = LoraConfig {
+            rank: peft.r,
+            alpha: peft.lora_alpha,
+            dropout: peft.lora_dropout,
+            target_modules: peft.target_modules,
+        };
+        config.check().map_err(|(key, message)| Error::file(&path, format!("`{key}`: {message}")))?;
+        let expected = specs(model, &config);
+        let found = weights::read_exact(&folder.join("adapter_model.safetensors"), &expected)?;
+        let named: Vec<_> = expected.iter().map(|(name, _)| (name.clone(), found[name].shallow_clone())).collect();
+        Ok(Self { config, params: FlatParams::pack(&named, device)? })
+    }
+}

@@ -1,0 +1,12 @@
+//! The models: a Llama-family decoder with adapters, key/value caches, sampling, chunked vocabulary losses, and weights
+//! in Hugging Face and PEFT layout. Never sees strings.
+
+pub mod attention;
+pub mod config;
+pub mod decoder;
+pub mod lora;
+pub mod params;
+pub mod read;
+pub mod sampling;
+pub mod vocab;
+pub mod weights;

@@ -1,0 +1,62 @@
+//! Reading: hidden states that predict the future tokens after any context, in left-padded batches.
+
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::model::lora::ActiveAdapter;
+use tch::Tensor;
+
+/// Ids of the control tokens as inputs; they lie just beyond a base vocabulary of `v` rows.
+pub mod control {
+    /// End-of-gist, also the action that ends a gist.
+    pub fn end(v: i64) -> u32 {
+        v as u32
+    }
+    /// Start-of-gist: asks the compressor to begin.
+    pub fn start(v: i64) -> u32 {
+        v as u32 + 1
+    }
+    /// Separator between gist and local window.
+    pub fn separator(v: i64) -> u32 {
+        v as u32 + 2
+    }
+}
+
+/// Rows of different lengths, padded on the left with id 0: ids `[N, T]` and the padding of each row.
+pub fn left_pad(rows: &[Vec<u32>], device: tch::Device) -> Result<(Tensor, Vec<i64>)> {
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut flat = Vec::with_capacity(rows.len() * width);
+    let mut pad = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.is_empty() {
+            return Err(Error::shape("token row", "at least one token", 0));
+        }
+        pad.push((width - row.len()) as i64);
+        flat.resize(flat.len() + width - row.len(), 0i64);
+        flat.extend(row.iter().map(|&t| t as i64));
+    }
+    Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]).to_device(device), pad))
+}
+
+/// Hidden states `[N, F, H]` from which the last `future` tokens of `tails` are predicted, each row having read its own
+/// context first. Contexts differ in length and may be empty; tails (local window, then future) all have one length.
+pub fn future_hidden(
+    decoder: &Decoder,
+    adapter: Option<&ActiveAdapter>,
+    contexts: &[&[u32]],
+    tails: &[&[u32]],
+    future: usize,
+) -> Result<Tensor> {
+    if contexts.len() != tails.len() {
+        return Err(Error::shape("contexts", format!("{} as tails", tails.len()), contexts.len()));
+    }
+    let len = tails.first().map_or(0, |t| t.len());
+    if let Some(bad) = tails.iter().find(|t| t.len() != len || t.len() <= future) {
+        return Err(Error::shape("tail", format!("{} tokens, more than the future's {future}", len), bad.len()));
+    }
+    // The last token predicts nothing that is asked for.
+    let rows: Vec<Vec<u32>> =
+        contexts.iter().zip(tails).map(|(c, t)| c.iter().chain(&t[..len - 1]).copied().collect()).collect();
+    let (ids, pad) = left_pad(&rows, decoder.device())?;
+    let hidden = decoder.forward(&ids, &pad, adapter)?;
+    Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
+}

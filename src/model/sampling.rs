@@ -1,0 +1,55 @@
+//! Sampling by inverse CDF with one uniform a row, drawn by our own seeded generator: libtorch's `multinomial` takes no
+//! generator. Training samples at temperature 1 with nothing truncated; the rest is for use.
+
+use crate::config::parts::Sampling;
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// Picks one action a row from logits `[N, A]` with uniforms `[N]`: actions `[N]`, their log-probabilities under the
+/// distribution sampled from, and that distribution's entropy. Greedy reports the model's own log-probability.
+pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &[f64]) -> Result<(Tensor, Tensor, Tensor)> {
+    let (n, actions) = logits.size2()?;
+    if uniforms.len() as i64 != n {
+        return Err(Error::shape("uniforms", n, uniforms.len()));
+    }
+    let greedy = how.temperature == 0.0;
+    let mut logp = if greedy { logits.shallow_clone() } else { logits / how.temperature };
+    logp = logp.log_softmax(-1, Kind::Float);
+    if !greedy && !how.is_plain() {
+        logp = truncate(&logp, how).log_softmax(-1, Kind::Float);
+    }
+    let picked = if greedy {
+        logp.argmax(-1, false)
+    } else {
+        let cdf = logp.to_kind(Kind::Double).exp().cumsum(-1, Kind::Double);
+        let total = cdf.narrow(-1, actions - 1, 1);
+        let threshold = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(-1) * total;
+        cdf.le_tensor(&threshold).sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64).clamp_max(actions - 1)
+    };
+    let chosen = logp.gather(-1, &picked.unsqueeze(-1), false).squeeze_dim(-1);
+    let entropy = -(logp.exp() * logp.clamp_min(-1e4)).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
+    Ok((picked, chosen, entropy))
+}
+
+fn truncate(logp: &Tensor, how: &Sampling) -> Tensor {
+    let mut logp = logp.shallow_clone();
+    let actions = logp.size()[1];
+    if let Some(k) = how.top_k
+        && k < actions
+    {
+        let (top, _) = logp.topk(k, -1, true, true);
+        logp = logp.masked_fill(&logp.lt_tensor(&top.narrow(-1, k - 1, 1)), f64::NEG_INFINITY);
+    }
+    if how.min_p > 0.0 {
+        let floor = logp.amax([-1i64].as_slice(), true) + how.min_p.ln();
+        logp = logp.masked_fill(&logp.lt_tensor(&floor), f64::NEG_INFINITY);
+    }
+    if how.top_p < 1.0 {
+        let (sorted, order) = logp.sort(-1, true);
+        let before = sorted.softmax(-1, Kind::Float).cumsum(-1, Kind::Float) - sorted.softmax(-1, Kind::Float);
+        let cut = before.ge(how.top_p);
+        let dropped = cut.zeros_like().scatter(-1, &order, &cut);
+        logp = logp.masked_fill(&dropped, f64::NEG_INFINITY);
+    }
+    logp
+}

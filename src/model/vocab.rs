@@ -1,0 +1,240 @@
+//! Everything over the vocabulary, in chunks of tokens: log-probabilities, entropies, KL divergences, cross-entropy.
+//! No `[N, V]` tensor of all tokens ever exists; for training, each chunk's logits are computed again and its backward
+//! run at once into detached leaves, and a surrogate scalar carries the collected gradients into the graph:
+//! Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes no seed gradient.)
+
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// How hidden states become logits.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// Output rows of the base vocabulary `[V, H]`.
+    pub weight: &'a Tensor,
+    /// Output row of end-of-gist `[1, H]`: the action `V`.
+    pub end: Option<&'a Tensor>,
+    /// Additive mask over actions `[V]` or `[V + 1]`: −∞ where an action is not allowed.
+    pub bias: Option<&'a Tensor>,
+}
+
+impl<'a> Head<'a> {
+    /// The base vocabulary alone.
+    pub fn base(weight: &'a Tensor) -> Self {
+        Self { weight, end: None, bias: None }
+    }
+
+    /// Logits in f32: `[N, V]`, or `[N, V + 1]` with an end row.
+    pub fn logits(&self, hidden: &Tensor) -> Tensor {
+        let mut logits = hidden.linear(self.weight, None::<Tensor>).to_kind(Kind::Float);
+        if let Some(end) = self.end {
+            let last = hidden.to_kind(Kind::Float).linear(end, None::<Tensor>);
+            logits = Tensor::cat(&[logits, last], -1);
+        }
+        match self.bias {
+            Some(bias) => logits + bias,
+            None => logits,
+        }
+    }
+
+    fn with_end(self, end: Option<&'a Tensor>) -> Self {
+        Self { end, ..self }
+    }
+
+    fn with_weight(self, weight: &'a Tensor) -> Self {
+        Self { weight, ..self }
+    }
+}
+
+/// Tokens of a chunk.
+pub const CHUNK: i64 = 1024;
+
+/// Per-token figures of a policy, each `[N]` f32 without gradient.
+pub struct TokenStats {
+    /// log π(target).
+    pub logprob: Tensor,
+    /// Entropy of π in nats.
+    pub entropy: Tensor,
+    /// KL(π ‖ reference) in nats, when a reference was given.
+    pub kl_reference: Option<Tensor>,
+}
+
+/// Gradients of a loss with respect to the per-token figures, each `[N]`.
+pub struct TokenGrads {
+    /// ∂L / ∂ log π(target).
+    pub logprob: Tensor,
+    /// ∂L / ∂ entropy.
+    pub entropy: Option<Tensor>,
+    /// ∂L / ∂ KL(π ‖ reference).
+    pub kl_reference: Option<Tensor>,
+}
+
+/// Hidden states of another model on the same tokens, with its head.
+#[derive(Clone, Copy)]
+pub struct Other<'a> {
+    /// `[N, H]`.
+    pub hidden: &'a Tensor,
+    /// Its head.
+    pub head: Head<'a>,
+}
+
+fn chunks(n: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..n).step_by(CHUNK as usize).map(move |start| (start, CHUNK.min(n - start)))
+}
+
+fn check_rows(what: &str, xs: &Tensor, n: i64) -> Result<()> {
+    if xs.size().first() != Some(&n) {
+        return Err(Error::shape(what, format!("{n} rows"), format!("{:?}", xs.size())));
+    }
+    Ok(())
+}
+
+fn entropy(logp: &Tensor) -> Tensor {
+    // p·log p is 0 where p is 0, also for a forbidden action, whose log-probability is −∞.
+    -(logp.exp() * logp.clamp_min(-1e4)).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
+}
+
+fn kl_rows(p: &Tensor, q: &Tensor) -> Tensor {
+    (p.exp() * (p.clamp_min(-1e4) - q.clamp_min(-1e4))).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
+}
+
+fn gather(logp: &Tensor, targets: &Tensor) -> Tensor {
+    logp.gather(-1, &targets.unsqueeze(-1), false).squeeze_dim(-1)
+}
+
+/// log π(target), entropy and KL to a reference for hidden `[N, H]` and targets `[N]`; no gradient.
+pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Option<Other>) -> Result<TokenStats> {
+    let _guard = tch::no_grad_guard();
+    let n = hidden.size()[0];
+    check_rows("targets", targets, n)?;
+    let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
+    for (start, len) in chunks(n) {
+        let logp = head.logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+        logprobs.push(gather(&logp, &targets.narrow(0, start, len)));
+        entropies.push(entropy(&logp));
+        if let Some(other) = reference {
+            let logq = other.head.logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+            kls.push(kl_rows(&logp, &logq));
+        }
+    }
+    Ok(TokenStats {
+        logprob: Tensor::cat(&logprobs, 0),
+        entropy: Tensor::cat(&entropies, 0),
+        kl_reference: reference.is_some().then(|| Tensor::cat(&kls, 0)),
+    })
+}
+
+/// A scalar whose backward gives ∂L/∂hidden (and into the head's end row) for a loss with the given per-token gradients.
+pub fn token_surrogate(
+    hidden: &Tensor,
+    targets: &Tensor,
+    head: Head,
+    grads: &TokenGrads,
+    reference: Option<Other>,
+) -> Result<Tensor> {
+    check_rows("gradients", &grads.logprob, hidden.size()[0])?;
+    surrogate(hidden, head, |h, head, start, len| {
+        let logp = head.logits(h).log_softmax(-1, Kind::Float);
+        let mut loss = (gather(&logp, &targets.narrow(0, start, len)) * grads.logprob.narrow(0, start, len)).sum(None);
+        if let Some(weights) = &grads.entropy {
+            loss = loss + (entropy(&logp) * weights.narrow(0, start, len)).sum(None);
+        }
+        if let (Some(weights), Some(other)) = (&grads.kl_reference, reference) {
+            let logq =
+                tch::no_grad(|| other.head.logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float));
+            loss = loss + (kl_rows(&logp, &logq) * weights.narrow(0, start, len)).sum(None);
+        }
+        loss
+    })
+}
+
+/// Comparison of a reader with the teacher on the same tokens, each `[N]`, no gradient.
+pub struct Distortion {
+    /// KL(teacher ‖ reader) over the base vocabulary, nats.
+    pub kl: Tensor,
+    /// log p_reader(target).
+    pub logprob: Tensor,
+    /// 1 where both put the same token first.
+    pub agree: Tensor,
+}
+
+/// Forward KL, log-likelihood of the true token and top-1 agreement, in chunks.
+pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Distortion> {
+    let _guard = tch::no_grad_guard();
+    let n = reader.hidden.size()[0];
+    check_rows("teacher", teacher.hidden, n)?;
+    check_rows("targets", targets, n)?;
+    let (mut kl, mut logprob, mut agree) = (Vec::new(), Vec::new(), Vec::new());
+    for (start, len) in chunks(n) {
+        let p = teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+        let q = reader.head.logits(&reader.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+        kl.push(kl_rows(&p, &q));
+        logprob.push(gather(&q, &targets.narrow(0, start, len)));
+        agree.push(p.argmax(-1, false).eq_tensor(&q.argmax(-1, false)).to_kind(Kind::Float));
+    }
+    Ok(Distortion { kl: Tensor::cat(&kl, 0), logprob: Tensor::cat(&logprob, 0), agree: Tensor::cat(&agree, 0) })
+}
+
+/// Σ weights · KL(teacher ‖ reader): its value, and a surrogate whose backward reaches the reader's hidden states.
+pub fn kl_surrogate(teacher: Other, reader: Other, weights: &Tensor) -> Result<(f64, Tensor)> {
+    let n = reader.hidden.size()[0];
+    check_rows("teacher", teacher.hidden, n)?;
+    check_rows("weights", weights, n)?;
+    let mut value = 0.0;
+    let surrogate = surrogate(reader.hidden, reader.head, |h, head, start, len| {
+        let p = tch::no_grad(|| {
+            teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float)
+        });
+        let q = head.logits(h).log_softmax(-1, Kind::Float);
+        let loss = (kl_rows(&p, &q) * weights.narrow(0, start, len)).sum(None);
+        value += loss.double_value(&[]);
+        loss
+    })?;
+    Ok((value, surrogate))
+}
+
+/// Σ weights · −log p(target): its value, and a surrogate whose backward reaches hidden states and head.
+pub fn cross_entropy_surrogate(hidden: &Tensor, targets: &Tensor, head: Head, weights: &Tensor) -> Result<(f64, Tensor)> {
+    check_rows("targets", targets, hidden.size()[0])?;
+    let mut value = 0.0;
+    let surrogate = surrogate(hidden, head, |h, head, start, len| {
+        let logp = head.logits(h).log_softmax(-1, Kind::Float);
+        let loss = -(gather(&logp, &targets.narrow(0, start, len)) * weights.narrow(0, start, len)).sum(None);
+        value += loss.double_value(&[]);
+        loss
+    })?;
+    Ok((value, surrogate))
+}
+
+fn leaf_of(xs: &Tensor) -> Tensor {
+    let leaf = xs.detach();
+    if xs.requires_grad() { leaf.set_requires_grad(true) } else { leaf }
+}
+
+fn surrogate(
+    hidden: &Tensor,
+    head: Head,
+    mut chunk_loss: impl FnMut(&Tensor, Head, i64, i64) -> Tensor,
+) -> Result<Tensor> {
+    let weight = leaf_of(head.weight);
+    let end = head.end.map(leaf_of);
+    let mut grads = Vec::new();
+    for (start, len) in chunks(hidden.size()[0]) {
+        let leaf = leaf_of(&hidden.narrow(0, start, len));
+        let loss = chunk_loss(&leaf, head.with_weight(&weight).with_end(end.as_ref()), start, len);
+        loss.f_backward()?;
+        grads.push(leaf.grad());
+    }
+    let mut total = Tensor::zeros([], (Kind::Float, hidden.device()));
+    if hidden.requires_grad() {
+        total = total + (hidden * Tensor::cat(&grads, 0)).sum(Kind::Float);
+    }
+    if head.weight.requires_grad() {
+        total = total + (head.weight * weight.grad()).sum(Kind::Float);
+    }
+    if let (Some(row), Some(leaf)) = (head.end, &end)
+        && row.requires_grad()
+    {
+        total = total + (row * leaf.grad()).sum(Kind::Float);
+    }
+    Ok(total)
+}

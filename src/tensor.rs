@@ -1,0 +1,73 @@
+//! Small tensor helpers: checked conversion from ids, shape checks with expected and got, finite checks.
+
+use crate::error::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+/// Fails unless `xs` has exactly the shape `expected`.
+pub fn check_shape(what: &str, xs: &Tensor, expected: &[i64]) -> Result<()> {
+    let got = xs.size();
+    if got != expected {
+        return Err(Error::shape(what, format!("{expected:?}"), format!("{got:?}")));
+    }
+    Ok(())
+}
+
+/// Rows of equal length as an int64 tensor `[N, T]`.
+pub fn ids_2d(rows: &[&[u32]], device: Device) -> Result<Tensor> {
+    let width = rows.first().map_or(0, |r| r.len());
+    if let Some(bad) = rows.iter().find(|r| r.len() != width) {
+        return Err(Error::shape("token rows", format!("{width} tokens in every row"), bad.len()));
+    }
+    let flat: Vec<i64> = rows.iter().flat_map(|r| r.iter().map(|&t| t as i64)).collect();
+    Ok(Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]).to_device(device))
+}
+
+/// A 1-D f32 tensor.
+pub fn floats(values: &[f64], device: Device) -> Tensor {
+    let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+    Tensor::from_slice(&values).to_device(device)
+}
+
+/// The values of a tensor of any shape, flattened, as f64.
+pub fn to_vec(xs: &Tensor) -> Result<Vec<f64>> {
+    let xs = xs.to_device(Device::Cpu).to_kind(Kind::Double).contiguous().view([-1]);
+    Ok(Vec::<f64>::try_from(&xs)?)
+}
+
+/// A one-element tensor as f64.
+pub fn scalar(xs: &Tensor) -> Result<f64> {
+    if xs.numel() != 1 {
+        return Err(Error::shape("scalar", "1 element", xs.numel()));
+    }
+    Ok(xs.double_value(&[]))
+}
+
+/// Arithmetic mean; NaN for no values.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Sample standard deviation (n − 1); 0 for fewer than two values.
+pub fn std_dev(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let m = mean(values);
+    (values.iter().map(|v| (v - m) * (v - m)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ragged_rows_are_refused() {
+        let error = ids_2d(&[&[1, 2], &[3]], Device::Cpu).unwrap_err().to_string();
+        assert_eq!(error, "token rows: expected 2 tokens in every row, got 1");
+    }
+
+    #[test]
+    fn std_is_the_sample_one() {
+        assert!((std_dev(&[1.0, 2.0, 3.0, 4.0]) - (5.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    }
+}

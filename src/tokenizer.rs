@@ -1,0 +1,135 @@
+//! The only border between text and ids: a Hugging Face `tokenizer.json`, loaded or trained (byte-level BPE).
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::path::Path;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, TokenizerImpl};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+/// The one special token of a trained vocabulary: between documents.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Text ↔ ids.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    special: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
+        Ok(Self::wrap(inner))
+    }
+
+    /// Trains a byte-level BPE with `vocab_size` entries, [`END_OF_TEXT`] first. The same texts give the same vocabulary.
+    pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Self> {
+        type Impl =
+            TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+        let mut inner: Impl = TokenizerImpl::new(BPE::default());
+        let level = ByteLevel::new(false, true, true);
+        inner.with_pre_tokenizer(Some(PreTokenizerWrapper::ByteLevel(level)));
+        inner.with_decoder(Some(DecoderWrapper::ByteLevel(level)));
+        let mut trainer = BpeTrainerBuilder::new()
+            .vocab_size(vocab_size)
+            .min_frequency(2)
+            .show_progress(false)
+            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        inner.train(&mut trainer, texts).map_err(|e| Error::invalid(format!("training the tokenizer: {e}")))?;
+        let json = inner.to_string(false).map_err(|e| Error::invalid(format!("tokenizer to JSON: {e}")))?;
+        let inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| Error::invalid(format!("tokenizer from its own JSON: {e}")))?;
+        Ok(Self::wrap(inner))
+    }
+
+    fn wrap(mut inner: tokenizers::Tokenizer) -> Self {
+        // A document that contains the text of a special token is text, not control.
+        inner.set_encode_special_tokens(true);
+        let mut special: Vec<u32> =
+            inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        special.sort_unstable();
+        Self { inner, special }
+    }
+
+    /// `tokenizer.json` as text.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(true).map_err(|e| Error::invalid(format!("tokenizer to JSON: {e}")))
+    }
+
+    /// Number of ids, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Ids that are not ordinary text, ascending: no compressor may emit them.
+    pub fn special_ids(&self) -> &[u32] {
+        &self.special
+    }
+
+    /// Id of [`END_OF_TEXT`], when the vocabulary has it.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.inner.token_to_id(END_OF_TEXT)
+    }
+
+    /// Fails unless every id fits a model with `rows` embedding rows.
+    pub fn check_model(&self, path: &Path, rows: i64) -> Result<()> {
+        if self.vocab_size() as i64 > rows {
+            let message = format!("vocab_size: expected at least the tokenizer's {} entries, got {rows}", self.vocab_size());
+            return Err(Error::file(path, message));
+        }
+        Ok(())
+    }
+
+    /// Ids of one text, nothing added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding =
+            self.inner.encode_fast(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids of many texts, in parallel.
+    pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().map(|text| self.encode(text)).collect()
+    }
+
+    /// Text of ids; bytes that are not UTF-8 become replacement characters.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, false).map_err(|e| Error::invalid(format!("decoding ids: {e}")))
+    }
+
+    /// Each id's own text, for display.
+    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>> {
+        ids.iter().map(|&id| self.decode(&[id])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "def add(first, second):\n    return first + second\n\ndef sub(first, second):\n    return first - second\n";
+
+    #[test]
+    fn round_trip_of_any_text() {
+        let tokenizer = Tokenizer::train([TEXT].into_iter(), 300).unwrap();
+        for text in [TEXT, "", " ", "ünïcödé 漢字 🦀", "a<|endoftext|>b", "\u{0}\r\n\t"] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert!(ids.iter().all(|id| !tokenizer.special_ids().contains(id)));
+        }
+    }
+
+    #[test]
+    fn training_is_repeatable_and_merges() {
+        let a = Tokenizer::train([TEXT; 3].into_iter(), 300).unwrap();
+        let b = Tokenizer::train([TEXT; 3].into_iter(), 300).unwrap();
+        assert_eq!(a.to_json().unwrap(), b.to_json().unwrap());
+        assert!(a.encode(TEXT).unwrap().len() < TEXT.len() / 2);
+        assert_eq!(a.end_of_text(), Some(0));
+    }
+}

@@ -1,0 +1,7 @@
+//! Training: pretraining of a base, warm start, co-training; own optimisers with saveable state; checkpoints.
+
+pub mod base_eval;
+pub mod checkpoint;
+pub mod optim;
+pub mod pretrain;
+pub mod progress;

@@ -1,0 +1,360 @@
+//! Pretraining of a base model: packed rows, next-token cross-entropy, Muon and AdamW, exact resume. Prints what a
+//! gist needs to know of a base: whether it uses its context (loss by position, induction, unadapted context value).
+
+use crate::config::pretrain::PretrainConfig;
+use crate::data::{self, Document};
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
+use crate::model::params::FlatParams;
+use crate::model::vocab::{self, Head};
+use crate::model::weights;
+use crate::rng::{self, Stream};
+use crate::run_dir::{Log, RunDir, write_atomic, write_json_atomic};
+use crate::tokenizer::Tokenizer;
+use crate::train::base_eval::{self, BaseFigures};
+use crate::train::checkpoint;
+use crate::train::optim::Optimizer;
+use crate::train::progress::Progress;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// Where a resumed run continues.
+#[derive(Serialize, Deserialize)]
+struct State {
+    step: usize,
+    seconds: f64,
+}
+
+/// What pretraining reports at the end; `record.json` beside the model.
+#[derive(Serialize)]
+struct Record {
+    experiment: String,
+    seed: u64,
+    device: String,
+    threads: i32,
+    parameters: i64,
+    steps: usize,
+    tokens_seen: usize,
+    training_tokens: usize,
+    epochs: f64,
+    seconds: f64,
+    tokens_per_second: f64,
+    held_out: BaseFigures,
+    loss_curve: Vec<(usize, f64)>,
+}
+
+/// Everything a step needs.
+struct Pretraining<'a> {
+    config: &'a PretrainConfig,
+    stream: Vec<u32>,
+    model: ModelConfig,
+    params: FlatParams,
+    optim: Optimizer,
+    kind: Kind,
+}
+
+/// Trains a base into `config.output`; returns the held-out figures.
+pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicBool) -> Result<BaseFigures> {
+    let train = read_all(&config.data.train)?;
+    let valid = read_all(&config.data.valid)?;
+    let tokenizer = tokenizer_for(config, run, &train)?;
+    let valid_ids = tokenizer.encode_all(&texts(&valid))?;
+    let stream = pack(&tokenizer, &train)?;
+    if stream.len() < config.rows.tokens * 2 {
+        return Err(Error::shape("training text", format!("{} tokens", config.rows.tokens * 2), stream.len()));
+    }
+    let model = model_config(config, &tokenizer);
+    model.check().map_err(Error::Invalid)?;
+    rng::seed_torch(config.seed, Stream::Init, 0, 0);
+    let params = FlatParams::pack(&initial(&model, device), device)?;
+    let optim = match &config.muon {
+        Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr),
+        None => Optimizer::adamw(&config.optim, &params),
+    };
+    let kind = if config.hardware.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float };
+    let mut session = Pretraining { config, stream, model, params, optim, kind };
+    let mut state = State { step: 0, seconds: 0.0 };
+    if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
+        state = checkpoint::state(&folder)?;
+        session.params.load(&checkpoint::tensors(&folder, "model")?)?;
+        session.optim.load(&checkpoint::tensors(&folder, "optimizer")?)?;
+    }
+    let mut log = Log::open(run, state.step)?;
+    let evaluator = base_eval::Evaluator::new(config, &tokenizer, &valid_ids)?;
+    let started = Instant::now();
+    let before = state.seconds;
+    let mut last_save = Instant::now();
+    let progress = Progress::new("pretrain", config.train.steps, state.step);
+    let mut decoder = session.decoder(None)?;
+    while state.step < config.train.steps {
+        let step = state.step;
+        let clock = Instant::now();
+        let (loss, info) = session.step(step, &mut decoder, run)?;
+        let tokens = config.train.batch_rows * config.rows.tokens;
+        let mut row = vec![("train/loss", loss), ("optim/grad_norm", info.grad_norm), ("optim/lr", info.lr)];
+        let figures;
+        let finished = step + 1 == config.train.steps;
+        if (step + 1) % config.train.eval_every == 0 || finished {
+            figures = evaluator.measure(&decoder)?;
+            row.extend(figures.row());
+            progress.note(&format!("step {}: {figures}", step + 1));
+        }
+        log.metrics(step, &row)?;
+        let seconds = clock.elapsed().as_secs_f64();
+        log.timings(step, &[("time/step_s", seconds), ("time/tokens_per_second", tokens as f64 / seconds)])?;
+        progress.step(&format!("loss {loss:.3}  {:.0} tok/s", tokens as f64 / seconds));
+        state.step += 1;
+        state.seconds = before + started.elapsed().as_secs_f64();
+        let asked = stop.load(Ordering::SeqCst);
+        let due = last_save.elapsed().as_secs_f64() > config.train.checkpoint_minutes * 60.0
+            || config.train.checkpoint_every.is_some_and(|n| state.step % n == 0);
+        if asked || finished || due {
+            session.save(run, &state)?;
+            last_save = Instant::now();
+        }
+        if asked && !finished {
+            return Err(Error::Interrupted { step: state.step });
+        }
+    }
+    progress.finish();
+    let figures = evaluator.measure(&decoder)?;
+    session.export(run, &tokenizer, &state, &figures)?;
+    Ok(figures)
+}
+
+fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<Document>> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(data::read_documents(path)?);
+    }
+    Ok(all)
+}
+
+fn texts(documents: &[Document]) -> Vec<&str> {
+    documents.iter().map(|d| d.text.as_str()).collect()
+}
+
+/// The tokenizer of the run: given, already trained by an earlier sitting, or trained now and kept in the run.
+fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[Document]) -> Result<Tokenizer> {
+    if let Some(path) = &config.tokenizer.path {
+        return Tokenizer::load(path);
+    }
+    let path = run.root().join("tokenizer.json");
+    if path.exists() {
+        return Tokenizer::load(&path);
+    }
+    let tokenizer = Tokenizer::train(documents.iter().map(|d| d.text.as_str()), config.tokenizer.vocab_size)?;
+    write_atomic(&path, tokenizer.to_json()?.as_bytes())?;
+    Tokenizer::load(&path)
+}
+
+/// All documents as one stream, an end-of-text after each.
+fn pack(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<u32>> {
+    let end = tokenizer
+        .end_of_text()
+        .ok_or_else(|| Error::invalid(format!("tokenizer: expected the token {:?}", crate::tokenizer::END_OF_TEXT)))?;
+    let mut stream = Vec::new();
+    for ids in tokenizer.encode_all(&texts(documents))? {
+        stream.extend(ids);
+        stream.push(end);
+    }
+    Ok(stream)
+}
+
+fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConfig {
+    let a = &config.model;
+    let end = tokenizer.end_of_text().map(i64::from);
+    ModelConfig {
+        architectures: vec!["LlamaForCausalLM".into()],
+        model_type: "llama".into(),
+        vocab_size: tokenizer.vocab_size() as i64,
+        hidden_size: a.hidden_size,
+        intermediate_size: a.intermediate_size,
+        num_hidden_layers: a.num_hidden_layers,
+        num_attention_heads: a.num_attention_heads,
+        num_key_value_heads: Some(a.num_key_value_heads),
+        head_dim: None,
+        rms_norm_eps: a.rms_norm_eps,
+        rope_theta: a.rope_theta,
+        rope_scaling: None,
+        rope_parameters: None,
+        max_position_embeddings: a.max_position_embeddings,
+        tie_word_embeddings: a.tie_word_embeddings,
+        attention_bias: false,
+        mlp_bias: false,
+        hidden_act: "silu".into(),
+        bos_token_id: end,
+        eos_token_id: end,
+        initializer_range: 0.02,
+        torch_dtype: "float32".into(),
+    }
+}
+
+/// Fresh weights: normal with the initialiser's deviation, residual outputs scaled by 1/√(2 layers), norms 1.
+fn initial(model: &ModelConfig, device: Device) -> Vec<(String, Tensor)> {
+    let residual = 1.0 / (2.0 * model.num_hidden_layers as f64).sqrt();
+    let make = |(name, shape): (String, Vec<i64>)| {
+        let value = if shape.len() == 1 {
+            Tensor::ones(shape.as_slice(), (Kind::Float, device))
+        } else {
+            let scale = if name.contains("o_proj") || name.contains("down_proj") { residual } else { 1.0 };
+            Tensor::randn(shape.as_slice(), (Kind::Float, device)) * (model.initializer_range * scale)
+        };
+        (name, value)
+    };
+    model.parameters().into_iter().map(make).collect()
+}
+
+impl Pretraining<'_> {
+    /// A decoder over fresh views of the parameters.
+    fn decoder(&self, old: Option<Decoder>) -> Result<Decoder> {
+        let views: BTreeMap<String, Tensor> =
+            self.params.views().into_iter().map(|(n, t)| (n, t.to_kind(self.kind))).collect();
+        match old {
+            Some(decoder) => decoder.rebind(views),
+            None => Decoder::from_named(&self.model, views),
+        }
+    }
+
+    /// The `index`-th training row ever: epochs are permutations of the stream's rows, each with its own offset.
+    fn row(&self, index: usize) -> Vec<u32> {
+        let len = self.config.rows.tokens + 1;
+        let rows = (self.stream.len() - len) / len;
+        let (epoch, place) = (index / rows, index % rows);
+        let offset = rng::below(&mut rng::rng(self.config.seed, Stream::Data, epoch as u64, 0, 0), len);
+        let start = offset + permuted(place, rows, rng::seed(self.config.seed, Stream::Data, epoch as u64, 1, 0)) * len;
+        let mut row = self.stream[start..start + len].to_vec();
+        let mut draw = rng::rng(self.config.seed, Stream::Mix, index as u64, 0, 0);
+        if rng::uniform(&mut draw) < self.config.rows.repeated_span_frac {
+            data::with_repeated_span(&mut row, &mut draw);
+        }
+        row
+    }
+
+    fn step(
+        &mut self,
+        step: usize,
+        decoder: &mut Decoder,
+        run: &RunDir,
+    ) -> Result<(f64, crate::train::optim::StepInfo)> {
+        let loop_config = &self.config.train;
+        let rows: Vec<Vec<u32>> = (0..loop_config.batch_rows).map(|r| self.row(step * loop_config.batch_rows + r)).collect();
+        let t = self.config.rows.tokens as i64;
+        let device = decoder.device();
+        let weight = 1.0 / (rows.len() as f64 * t as f64);
+        let mut loss = 0.0;
+        for micro in rows.chunks(loop_config.micro_rows) {
+            let slices: Vec<&[u32]> = micro.iter().map(Vec::as_slice).collect();
+            let ids = crate::tensor::ids_2d(&slices, device)?;
+            let hidden = decoder.forward(&ids.narrow(1, 0, t), &vec![0; micro.len()], None)?;
+            let flat = hidden.reshape([-1, self.model.hidden_size]);
+            let targets = ids.narrow(1, 1, t).reshape([-1]);
+            let weights = Tensor::full([targets.size()[0]], weight, (Kind::Float, device));
+            let (value, surrogate) =
+                vocab::cross_entropy_surrogate(&flat, &targets, Head::base(decoder.head()), &weights)?;
+            surrogate.f_backward()?;
+            loss += value;
+            // Views are spent by backward: cut new ones.
+            let fresh = self.decoder(None)?;
+            *decoder = fresh;
+        }
+        let factor = self.config.schedule.factor(step, loop_config.steps, self.config.optim.warmup_steps);
+        let taken = if loss.is_finite() { self.optim.step(&self.params, factor)? } else { Err(loss) };
+        match taken {
+            Ok(info) => {
+                *decoder = self.decoder(None)?;
+                Ok((loss, info))
+            }
+            Err(_) => {
+                let saved = run.root().join(format!("non_finite_step_{step:06}.json"));
+                write_json_atomic(&saved, &rows)?;
+                Err(Error::NonFinite { what: format!("loss ({loss}) or its gradient"), step, saved })
+            }
+        }
+    }
+
+    fn save(&self, run: &RunDir, state: &State) -> Result<()> {
+        let groups = vec![("model".to_string(), self.params.named()), ("optimizer".to_string(), self.optim.state())];
+        checkpoint::save(&run.checkpoint(state.step), state.step, &groups, state, |_| Ok(()))?;
+        checkpoint::prune(&run.checkpoints(), 2)
+    }
+
+    /// Writes the finished model in Hugging Face layout, with its record.
+    fn export(&self, run: &RunDir, tokenizer: &Tokenizer, state: &State, figures: &BaseFigures) -> Result<()> {
+        let folder = &self.config.output;
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        weights::write(&folder.join("model.safetensors"), &self.params.named())?;
+        write_json_atomic(&folder.join("config.json"), &self.model)?;
+        write_atomic(&folder.join("tokenizer.json"), tokenizer.to_json()?.as_bytes())?;
+        write_json_atomic(
+            &folder.join("tokenizer_config.json"),
+            &serde_json::json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": crate::tokenizer::END_OF_TEXT,
+                "bos_token": crate::tokenizer::END_OF_TEXT, "clean_up_tokenization_spaces": false}),
+        )?;
+        let tokens_seen = state.step * self.config.train.batch_rows * self.config.rows.tokens;
+        let record = Record {
+            experiment: self.config.name.clone(),
+            seed: self.config.seed,
+            device: self.config.hardware.device.clone(),
+            threads: self.config.hardware.threads,
+            parameters: self.params.numel(),
+            steps: state.step,
+            tokens_seen,
+            training_tokens: self.stream.len(),
+            epochs: tokens_seen as f64 / self.stream.len() as f64,
+            seconds: state.seconds,
+            tokens_per_second: tokens_seen as f64 / state.seconds,
+            held_out: figures.clone(),
+            loss_curve: loss_curve(run)?,
+        };
+        write_json_atomic(&folder.join("record.json"), &record)
+    }
+}
+
+/// Training loss averaged over about a hundred stretches of `metrics.jsonl`.
+fn loss_curve(run: &RunDir) -> Result<Vec<(usize, f64)>> {
+    let path = run.metrics();
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let losses: Vec<f64> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("train/loss")?.as_f64())
+        .collect();
+    let stretch = losses.len().div_ceil(100).max(1);
+    Ok(losses.chunks(stretch).enumerate().map(|(i, c)| (i * stretch + c.len(), crate::tensor::mean(c))).collect())
+}
+
+/// A bijection of `0..n` that needs no table: a Feistel network on the next power of four, walked until inside.
+fn permuted(index: usize, n: usize, key: u64) -> usize {
+    let half = (usize::BITS - (n.max(2) - 1).leading_zeros()).div_ceil(2);
+    let mask = (1u64 << half) - 1;
+    let mut x = index as u64;
+    loop {
+        let (mut left, mut right) = (x >> half, x & mask);
+        for round in 0..4 {
+            let mixed = rng::seed(key, Stream::Data, round, right, 0) & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        x = (left << half) | right;
+        if (x as usize) < n {
+            return x as usize;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permuted_is_a_bijection() {
+        for n in [1, 2, 3, 10, 257, 1000] {
+            let mut seen: Vec<usize> = (0..n).map(|i| permuted(i, n, 7)).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..n).collect::<Vec<_>>());
+        }
+    }
+}
