@@ -3,6 +3,7 @@
 mod chain;
 mod explain;
 mod keys;
+pub mod choices;
 pub mod merge;
 pub mod parts;
 pub mod pretrain;

@@ -1,40 +1,397 @@
-//! (in progress)
+//! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
+
+use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::parts::{LoraConfig, OptimConfig, Problem, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Always `train`.
+    pub kind: String,
+    /// Run directory: `runs/<name>/seed=<seed>`.
+    pub name: String,
+    /// Every random number derives from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// Base model, in Hugging Face layout.
+    pub model: ModelSection,
+    /// Text, or generated documents.
+    pub data: DataSection,
+    /// What a compressor may see besides the prefix.
+    #[serde(default)]
+    pub condition: Condition,
+    /// Hard cap on the tokens of a gist.
+    pub budget: BudgetConfig,
+    /// Supervised start of compressor and generator.
+    #[serde(default)]
+    pub warm_start: WarmStart,
+    /// Co-training by policy gradient.
+    pub train: TrainLoop,
+    /// Sampling of gists during training.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// What a gist is paid for.
+    #[serde(default)]
+    pub reward: RewardConfig,
+    /// Estimator of the policy gradient.
+    #[serde(default)]
+    pub algo: AlgoSection,
+    /// What the generator learns from.
+    #[serde(default)]
+    pub generator: GeneratorConfig,
+    /// Optimisers.
+    pub optim: Optim,
+    /// Evaluation on held-out windows.
+    #[serde(default)]
+    pub eval: EvalConfig,
+    /// Where it runs.
+    #[serde(default)]
+    pub hardware: Hardware,
+}
+
+/// The base and its adapters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    pub path: PathBuf,
+    /// Adapter of each role.
+    #[serde(default)]
+    pub lora: LoraConfig,
+}
+
+/// Documents of the three splits and the shape of a window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// Training documents.
+    pub train: PathBuf,
+    /// Documents for checkpoint selection and calibration.
+    pub valid: PathBuf,
+    /// Documents for the final figures; never used before.
+    pub test: PathBuf,
+    /// P: tokens of the prefix.
+    pub prefix_tokens: usize,
+    /// L: tokens of the local window.
+    pub local_tokens: usize,
+    /// F: tokens of the future.
+    pub future_tokens: usize,
+}
+
+/// Supervised start: gists found by search on training windows, imitated by the compressor, read by the generator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStart {
+    /// Folder with adapters `compressor`, `generator`, `empty_reader` to start from; absent = fresh ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// Folder that receives the warm-started adapters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Rounds of search and imitation; 0 = none. From the second on, the policy's own samples are candidates too.
+    pub rounds: usize,
+    /// Training windows searched in a round.
+    pub windows: usize,
+    /// Tokens of a candidate span.
+    pub span_tokens: usize,
+    /// Tokens between the starts of candidate spans.
+    pub stride: usize,
+    /// Best single spans that the greedy search combines.
+    pub shortlist: usize,
+    /// Samples of the policy among the candidates of later rounds.
+    pub samples: usize,
+    /// Passes over a round's windows.
+    pub epochs: usize,
+    /// Windows of a supervised step.
+    pub batch: usize,
+    /// Updates made by the adapters in `from` before this run (written beside them), added to this run's for the record.
+    pub updates_before: usize,
+}
+
+impl Default for WarmStart {
+    fn default() -> Self {
+        Self {
+            from: None,
+            output: None,
+            rounds: 0,
+            windows: 1000,
+            span_tokens: 8,
+            stride: 4,
+            shortlist: 8,
+            samples: 8,
+            epochs: 3,
+            batch: 24,
+            updates_before: 0,
+        }
+    }
+}
+
+/// Length and rhythm of co-training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainLoop {
+    /// Policy-gradient steps; 0 = warm start and evaluation only.
+    pub steps: usize,
+    /// Windows of a step.
+    pub windows_per_step: usize,
+    /// Windows of one forward pass; gradients accumulate over a step.
+    #[serde(default = "default_micro")]
+    pub micro_windows: usize,
+    /// Schedule of both learning rates.
+    #[serde(default = "constant")]
+    pub schedule: Schedule,
+    /// Whether the compressor learns (else it stays as warm-started, and only the generator is updated).
+    #[serde(default = "yes")]
+    pub compressor_learns: bool,
+    /// Whether the generator learns.
+    #[serde(default = "yes")]
+    pub generator_learns: bool,
+    /// Steps between validations.
+    #[serde(default = "default_eval")]
+    pub eval_every: usize,
+    /// Steps between checkpoints.
+    #[serde(default = "default_checkpoint")]
+    pub checkpoint_every: usize,
+    /// Steps between files of rollouts.
+    #[serde(default = "default_rollout_every")]
+    pub log_rollouts_every: usize,
+}
+
+/// Sampling of gists in training: temperature 1, nothing truncated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// G: gists per window.
+    pub group_size: usize,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { group_size: 8 }
+    }
+}
+
+/// reward(g) = quality − λ · |g| / P.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// What quality is made of.
+    pub signal: Signal,
+    /// Who reads the gist when it is paid for.
+    pub reader: Reader,
+    /// The price of length.
+    pub length: LengthPenalty,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self { signal: Signal::Kl, reader: Reader::Current {}, length: LengthPenalty::Fixed { lambda: 0.0 } }
+    }
+}
+
+/// Policy gradient.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlgoSection {
+    /// Advantage estimator and loss.
+    pub estimator: AlgoConfig,
+    /// Weight of the entropy bonus, nats a token.
+    pub entropy_coef: f64,
+    /// Weight of KL(policy ‖ warm-started policy), nats a token.
+    pub reference_kl_coef: f64,
+    /// How a gist's advantage is spread over its tokens.
+    pub token_credit: TokenCredit,
+}
+
+impl Default for AlgoSection {
+    fn default() -> Self {
+        Self {
+            estimator: AlgoConfig::Rloo {},
+            entropy_coef: 0.0,
+            reference_kl_coef: 0.0,
+            token_credit: TokenCredit::Uniform,
+        }
+    }
+}
+
+/// The gists a generator update reads, as shares that sum to 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeneratorConfig {
+    /// Gists read per window and step.
+    pub gists_per_window: usize,
+    /// The compressor's gists of this step.
+    pub current: f64,
+    /// No gist.
+    pub empty: f64,
+    /// Recent tokens or random spans, of any size up to the budget.
+    pub extractive: f64,
+    /// Gists of the warm-started compressor, or of the compressor some steps ago.
+    pub stale: f64,
+    /// Steps after which the stale compressor is replaced by the current one; absent = it stays the warm-started one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_refresh_steps: Option<usize>,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            gists_per_window: 3,
+            current: 0.6,
+            empty: 0.1,
+            extractive: 0.2,
+            stale: 0.1,
+            stale_refresh_steps: Some(50),
+        }
+    }
+}
+
+/// One optimiser a role, and the supervised stage's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optim {
+    /// The compressor under policy gradient.
+    pub compressor: OptimConfig,
+    /// The generator, and every reader adapted for comparison.
+    pub generator: OptimConfig,
+    /// The compressor under imitation.
+    pub imitation: OptimConfig,
+}
+
+/// Evaluation on held-out windows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Test windows.
+    pub windows: usize,
+    /// Test windows taken from one document at most.
+    pub windows_per_document: usize,
+    /// Validation windows, at every evaluation during training.
+    pub valid_windows: usize,
+    /// Windows on which the hindsight oracle is searched; 0 = none.
+    pub oracle_windows: usize,
+    /// Bootstrap resamples.
+    pub resamples: usize,
+    /// Examples written for the gallery.
+    pub examples: usize,
+    /// Sampling of the `gist_sampled` row.
+    pub sampling: Sampling,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            windows: 400,
+            windows_per_document: 4,
+            valid_windows: 96,
+            oracle_windows: 0,
+            resamples: 2000,
+            examples: 16,
+            sampling: Sampling::default(),
+        }
+    }
+}
 
 /// Where a run computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Hardware {
     /// `cpu` or `cuda`.
-    #[serde(default = "default_device")]
     pub device: String,
     /// CPU threads; results depend on it, so it is part of the run's configuration.
-    #[serde(default = "default_threads")]
     pub threads: i32,
     /// Kind of the frozen weights and activations: `float32` or `bfloat16`.
-    #[serde(default = "default_dtype")]
     pub dtype: String,
-}
-
-fn default_device() -> String {
-    "cpu".into()
-}
-fn default_threads() -> i32 {
-    2
-}
-fn default_dtype() -> String {
-    "float32".into()
 }
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { device: default_device(), threads: default_threads(), dtype: default_dtype() }
+        Self { device: "cpu".into(), threads: 2, dtype: "float32".into() }
     }
+}
+
+fn default_micro() -> usize {
+    4
+}
+fn constant() -> Schedule {
+    Schedule::Constant {}
+}
+fn yes() -> bool {
+    true
+}
+fn default_eval() -> usize {
+    50
+}
+fn default_checkpoint() -> usize {
+    50
+}
+fn default_rollout_every() -> usize {
+    50
+}
+
+impl TrainConfig {
+    /// The budget as a number of tokens.
+    pub fn budget_tokens(&self) -> usize {
+        self.budget.tokens(self.data.prefix_tokens)
+    }
+
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        let at_least = |key: &str, value: usize, low: usize| {
+            if value < low { Err((key.to_string(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }
+        };
+        if self.kind != "train" {
+            return Err(("kind".into(), format!("expected \"train\", got {:?}", self.kind)));
+        }
+        at_least("data.prefix_tokens", self.data.prefix_tokens, 1)?;
+        at_least("data.local_tokens", self.data.local_tokens, 1)?;
+        at_least("data.future_tokens", self.data.future_tokens, 1)?;
+        at_least("train.windows_per_step", self.train.windows_per_step, 1)?;
+        at_least("train.micro_windows", self.train.micro_windows, 1)?;
+        at_least("train.eval_every", self.train.eval_every, 1)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
+        at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
+        at_least("generator.gists_per_window", self.generator.gists_per_window, 1)?;
+        at_least("eval.windows", self.eval.windows, 2)?;
+        at_least("eval.windows_per_document", self.eval.windows_per_document, 1)?;
+        at_least("eval.valid_windows", self.eval.valid_windows, 2)?;
+        at_least("eval.resamples", self.eval.resamples, 100)?;
+        if self.warm_start.rounds > 0 {
+            at_least("warm_start.windows", self.warm_start.windows, 1)?;
+            at_least("warm_start.span_tokens", self.warm_start.span_tokens, 1)?;
+            at_least("warm_start.stride", self.warm_start.stride, 1)?;
+            at_least("warm_start.shortlist", self.warm_start.shortlist, 1)?;
+            at_least("warm_start.epochs", self.warm_start.epochs, 1)?;
+            at_least("warm_start.batch", self.warm_start.batch, 1)?;
+        }
+        self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
+        self.reward.check().map_err(under("reward"))?;
+        self.algo.estimator.check().map_err(under("algo.estimator"))?;
+        self.model.lora.check().map_err(under("model.lora"))?;
+        self.optim.compressor.check().map_err(under("optim.compressor"))?;
+        self.optim.generator.check().map_err(under("optim.generator"))?;
+        self.optim.imitation.check().map_err(under("optim.imitation"))?;
+        self.eval.sampling.check().map_err(under("eval.sampling"))?;
+        let g = &self.generator;
+        let shares = [g.current, g.empty, g.extractive, g.stale];
+        if shares.iter().any(|s| *s < 0.0) || (shares.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
+            return Err(("generator".into(), format!("expected shares of at least 0 that sum to 1, got {shares:?}")));
+        }
+        Ok(())
+    }
+}
+
+fn under(section: &'static str) -> impl Fn(Problem) -> Problem {
+    move |(key, message)| (format!("{section}.{key}"), message)
 }
 
 impl Hardware {
     /// Says what is impossible, naming the key.
-    pub fn check(&self) -> Result<(), super::parts::Problem> {
+    pub fn check(&self) -> Result<(), Problem> {
         if !["cpu", "cuda"].contains(&self.device.as_str()) {
             return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
         }

@@ -1,0 +1,218 @@
+//! Closed sets of variants as tagged enums; a variant's defaults are the vetted setting.
+
+use crate::config::parts::Problem;
+use crate::config::train::RewardConfig;
+use serde::{Deserialize, Serialize};
+
+/// What a compressor may see besides the prefix; the same for all compressors in one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// The prefix alone.
+    #[default]
+    None,
+    /// The local window too.
+    Local,
+    /// A query.
+    Query,
+}
+
+/// The hard cap on a gist: exactly one of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// Tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
+    /// Share of the prefix's tokens, rounded down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_ratio: Option<f64>,
+}
+
+/// What quality is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Fall of KL(teacher ‖ generator) against the empty gist.
+    Kl,
+    /// Rise of the log-likelihood of the true future against the empty gist.
+    Logprob,
+}
+
+/// Whose reading is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reader {
+    /// The generator as it is now.
+    Current {},
+    /// An exponential moving average of the generator.
+    Ema {
+        /// Share of the old average kept each step.
+        #[serde(default = "default_decay")]
+        decay: f64,
+    },
+    /// The warm-started generator.
+    Frozen {},
+}
+
+fn default_decay() -> f64 {
+    0.98
+}
+
+/// The price λ of a kept share of the prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LengthPenalty {
+    /// λ stays.
+    Fixed {
+        /// Price of keeping everything.
+        lambda: f64,
+    },
+    /// λ rises while the mean keep_ratio is above the target and falls while below (dual ascent), never below 0.
+    TargetKeepRatio {
+        /// The mean to meet.
+        target: f64,
+        /// Step size of the ascent.
+        #[serde(default = "default_dual_lr")]
+        lr: f64,
+        /// λ at the start.
+        #[serde(default)]
+        initial_lambda: f64,
+    },
+}
+
+fn default_dual_lr() -> f64 {
+    0.5
+}
+
+/// Estimator of the policy gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AlgoConfig {
+    /// Leave-one-out baseline within the group (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740).
+    Rloo {},
+    /// Group mean as baseline, each reward part divided by its own deviation within the group (after GDPO: dividing the
+    /// sum would cancel λ).
+    Grpo {
+        /// Added to the deviation.
+        #[serde(default = "default_grpo_eps")]
+        eps: f64,
+    },
+    /// One moving average over all windows as baseline (Williams 1992).
+    Reinforce {
+        /// Share of the old baseline kept each step.
+        #[serde(default = "default_baseline_decay")]
+        baseline_decay: f64,
+    },
+    /// Leave-one-out advantages, clipped importance ratios, several updates a rollout (Schulman et al. 2017).
+    Ppo {
+        /// Lower clip of the importance ratio: 1 − this.
+        #[serde(default = "default_clip")]
+        clip_low: f64,
+        /// Upper clip: 1 + this.
+        #[serde(default = "default_clip")]
+        clip_high: f64,
+        /// Updates a rollout.
+        #[serde(default = "default_epochs")]
+        epochs: usize,
+    },
+}
+
+fn default_grpo_eps() -> f64 {
+    1e-4
+}
+fn default_baseline_decay() -> f64 {
+    0.9
+}
+fn default_clip() -> f64 {
+    0.2
+}
+fn default_epochs() -> usize {
+    2
+}
+
+/// How a gist's advantage is spread over its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenCredit {
+    /// Every action of the gist gets the gist's advantage.
+    Uniform,
+    /// What the gist loses without each token's block is added, centred over the gist.
+    LeaveOneOut,
+}
+
+impl BudgetConfig {
+    /// The cap for a prefix of this many tokens.
+    pub fn tokens(&self, prefix_tokens: usize) -> usize {
+        match (self.tokens, self.keep_ratio) {
+            (Some(tokens), _) => tokens,
+            (None, Some(share)) => (share * prefix_tokens as f64 + 1e-9).floor() as usize,
+            (None, None) => 0,
+        }
+    }
+
+    /// Says what is impossible, naming the key.
+    pub fn check(&self, prefix_tokens: usize) -> Result<(), Problem> {
+        let key = match (self.tokens, self.keep_ratio) {
+            (Some(_), Some(_)) => {
+                return Err(("tokens".into(), "expected either tokens or keep_ratio, got both".into()));
+            }
+            (None, None) => return Err(("tokens".into(), "expected tokens or keep_ratio, got neither".into())),
+            (Some(_), None) => "tokens",
+            (None, Some(_)) => "keep_ratio",
+        };
+        let tokens = self.tokens(prefix_tokens);
+        if tokens == 0 {
+            return Err((key.into(), "expected a budget of at least 1 token, got 0".into()));
+        }
+        if tokens >= prefix_tokens {
+            let message = format!("expected a budget below the prefix's {prefix_tokens} tokens, got {tokens}");
+            return Err((key.into(), message));
+        }
+        Ok(())
+    }
+}
+
+impl AlgoConfig {
+    /// Gists a group must have.
+    pub fn smallest_group(&self) -> usize {
+        if matches!(self, AlgoConfig::Reinforce { .. }) { 1 } else { 2 }
+    }
+
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        match *self {
+            AlgoConfig::Reinforce { baseline_decay } if !(0.0..1.0).contains(&baseline_decay) => {
+                Err(("baseline_decay".into(), format!("expected a number in [0, 1), got {baseline_decay}")))
+            }
+            AlgoConfig::Ppo { clip_low, .. } if !(0.0..1.0).contains(&clip_low) => {
+                Err(("clip_low".into(), format!("expected a number in [0, 1), got {clip_low}")))
+            }
+            AlgoConfig::Ppo { clip_high, .. } if clip_high < 0.0 => {
+                Err(("clip_high".into(), format!("expected a number of at least 0, got {clip_high}")))
+            }
+            AlgoConfig::Ppo { epochs: 0, .. } => Err(("epochs".into(), "expected at least 1, got 0".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RewardConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        if let Reader::Ema { decay } = self.reader
+            && !(0.0..1.0).contains(&decay)
+        {
+            return Err(("reader.decay".into(), format!("expected a number in [0, 1), got {decay}")));
+        }
+        match self.length {
+            LengthPenalty::Fixed { lambda } if !(lambda >= 0.0 && lambda.is_finite()) => {
+                Err(("length.lambda".into(), format!("expected a number of at least 0, got {lambda}")))
+            }
+            LengthPenalty::TargetKeepRatio { target, .. } if !(target > 0.0 && target < 1.0) => {
+                Err(("length.target".into(), format!("expected a number in (0, 1), got {target}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
