@@ -4,3 +4,4 @@ mod chain;
 mod explain;
 mod keys;
 pub mod merge;
+pub mod sweep;
