@@ -3,8 +3,18 @@
 
 #![warn(missing_docs)]
 
-pub mod config;
 pub mod error;
-pub mod eval;
 pub mod rng;
+pub mod tensor;
+
+pub mod config;
 pub mod run_dir;
+
+pub mod data;
+pub mod tokenizer;
+
+pub mod model;
+
+pub mod train;
+
+pub mod eval;

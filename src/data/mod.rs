@@ -1,0 +1,9 @@
+//! Text and token ids, never tensors: documents from files, near-duplicates, windows, generated documents.
+
+mod corpus;
+mod dedup;
+mod windows;
+
+pub use corpus::{Document, read_documents};
+pub use dedup::near_duplicates;
+pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_repeated_span};
