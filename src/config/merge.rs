@@ -123,9 +123,14 @@ pub(crate) fn parse_set(set: &[String]) -> Result<Table> {
             return Err(bad("`base` can only be set in a file"));
         }
         let value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
-        merge(&mut table, &nest(&parts, value), "", Path::new(COMMAND_LINE), &mut BTreeMap::new());
+        overlay(&mut table, &nest(&parts, value));
     }
     Ok(table)
+}
+
+/// Merges `upper` over `lower` by the rules of this module.
+pub(crate) fn overlay(lower: &mut Table, upper: &Table) {
+    merge(lower, upper, "", Path::new(""), &mut BTreeMap::new());
 }
 
 fn merge(lower: &mut Table, upper: &Table, parent: &str, from: &Path, origin: &mut BTreeMap<String, PathBuf>) {

@@ -8,3 +8,4 @@ pub mod merge;
 pub mod parts;
 pub mod pretrain;
 pub mod train;
+pub mod sweep;
