@@ -15,6 +15,10 @@ pub mod tokenizer;
 
 pub mod model;
 
+pub mod compressor;
+
+pub mod rollout;
+
 pub mod train;
 
 pub mod eval;

@@ -27,8 +27,7 @@ impl Tokenizer {
 
     /// Trains a byte-level BPE with `vocab_size` entries, [`END_OF_TEXT`] first. The same texts give the same vocabulary.
     pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Self> {
-        type Impl =
-            TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+        type Impl = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
         let mut inner: Impl = TokenizerImpl::new(BPE::default());
         let level = ByteLevel::new(false, true, true);
         inner.with_pre_tokenizer(Some(PreTokenizerWrapper::ByteLevel(level)));
@@ -79,7 +78,8 @@ impl Tokenizer {
     /// Fails unless every id fits a model with `rows` embedding rows.
     pub fn check_model(&self, path: &Path, rows: i64) -> Result<()> {
         if self.vocab_size() as i64 > rows {
-            let message = format!("vocab_size: expected at least the tokenizer's {} entries, got {rows}", self.vocab_size());
+            let message =
+                format!("vocab_size: expected at least the tokenizer's {} entries, got {rows}", self.vocab_size());
             return Err(Error::file(path, message));
         }
         Ok(())
@@ -112,7 +112,8 @@ impl Tokenizer {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "def add(first, second):\n    return first + second\n\ndef sub(first, second):\n    return first - second\n";
+    const TEXT: &str =
+        "def add(first, second):\n    return first + second\n\ndef sub(first, second):\n    return first - second\n";
 
     #[test]
     fn round_trip_of_any_text() {

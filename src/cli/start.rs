@@ -101,7 +101,11 @@ fn catch_interrupt() -> anyhow::Result<()> {
 
 impl Session {
     /// Runs `work` with provenance written before and the status kept current.
-    pub fn guard(&self, inputs: &[PathBuf], work: impl FnOnce(&Session) -> anyhow::Result<usize>) -> anyhow::Result<()> {
+    pub fn guard(
+        &self,
+        inputs: &[PathBuf],
+        work: impl FnOnce(&Session) -> anyhow::Result<usize>,
+    ) -> anyhow::Result<()> {
         self.run.write_provenance(inputs, &self.device_name)?;
         let status = |state, step, message: String| self.run.set_status(&Status { state, step, message });
         status(State::Running, 0, String::new())?;

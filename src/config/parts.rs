@@ -217,4 +217,3 @@ impl Sampling {
         Ok(())
     }
 }
-

@@ -55,7 +55,8 @@ impl Decoder {
     pub fn from_named(config: &ModelConfig, mut named: BTreeMap<String, Tensor>) -> Result<Self> {
         config.check().map_err(Error::Invalid)?;
         let mut take = |name: String, shape: &[i64]| -> Result<Tensor> {
-            let tensor = named.remove(&name).ok_or_else(|| Error::shape(&name, format!("a tensor {shape:?}"), "none"))?;
+            let tensor =
+                named.remove(&name).ok_or_else(|| Error::shape(&name, format!("a tensor {shape:?}"), "none"))?;
             crate::tensor::check_shape(&name, &tensor, shape)?;
             Ok(tensor)
         };

@@ -58,8 +58,7 @@ impl FlatParams {
     pub fn load(&mut self, named: &BTreeMap<String, Tensor>) -> Result<()> {
         let mut flat = Vec::with_capacity(self.specs.len());
         for (name, shape) in &self.specs {
-            let tensor =
-                named.get(name).ok_or_else(|| Error::shape(name, format!("a tensor {shape:?}"), "none"))?;
+            let tensor = named.get(name).ok_or_else(|| Error::shape(name, format!("a tensor {shape:?}"), "none"))?;
             crate::tensor::check_shape(name, tensor, shape)?;
             flat.push(tensor.to_device(self.leaf.device()).to_kind(Kind::Float).reshape([-1]));
         }

@@ -181,9 +181,8 @@ pub fn kl_surrogate(teacher: Other, reader: Other, weights: &Tensor) -> Result<(
     check_rows("weights", weights, n)?;
     let mut value = 0.0;
     let surrogate = surrogate(reader.hidden, reader.head, |h, head, start, len| {
-        let p = tch::no_grad(|| {
-            teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float)
-        });
+        let p =
+            tch::no_grad(|| teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float));
         let q = head.logits(h).log_softmax(-1, Kind::Float);
         let loss = (kl_rows(&p, &q) * weights.narrow(0, start, len)).sum(None);
         value += loss.double_value(&[]);
@@ -193,7 +192,12 @@ pub fn kl_surrogate(teacher: Other, reader: Other, weights: &Tensor) -> Result<(
 }
 
 /// Σ weights · −log p(target): its value, and a surrogate whose backward reaches hidden states and head.
-pub fn cross_entropy_surrogate(hidden: &Tensor, targets: &Tensor, head: Head, weights: &Tensor) -> Result<(f64, Tensor)> {
+pub fn cross_entropy_surrogate(
+    hidden: &Tensor,
+    targets: &Tensor,
+    head: Head,
+    weights: &Tensor,
+) -> Result<(f64, Tensor)> {
     check_rows("targets", targets, hidden.size()[0])?;
     let mut value = 0.0;
     let surrogate = surrogate(hidden, head, |h, head, start, len| {

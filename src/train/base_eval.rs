@@ -63,8 +63,7 @@ impl fmt::Display for BaseFigures {
         write!(f, "held-out {:.3} nats/token, {:.3} bits/byte", self.loss, self.bits_per_byte)?;
         write!(f, " · by position {}", list(&self.loss_by_position))?;
         write!(f, " · induction {:.2} → {:.2}", self.induction.0, self.induction.1)?;
-        let values: Vec<String> =
-            self.context_value_unadapted.iter().map(|(l, v)| format!("{v:.3} (L {l})")).collect();
+        let values: Vec<String> = self.context_value_unadapted.iter().map(|(l, v)| format!("{v:.3} (L {l})")).collect();
         write!(f, " · KL(full ‖ local) {}", values.join(", "))
     }
 }
@@ -100,8 +99,9 @@ impl Evaluator {
         let random = (0..16)
             .map(|r| {
                 let mut draw = rng::rng(config.seed, Stream::Synthetic, 0, r, 0);
-                let half: Vec<u32> =
-                    (0..t / 2).map(|_| (first + rng::below(&mut draw, tokenizer.vocab_size() - first)) as u32).collect();
+                let half: Vec<u32> = (0..t / 2)
+                    .map(|_| (first + rng::below(&mut draw, tokenizer.vocab_size() - first)) as u32)
+                    .collect();
                 [half.clone(), half].concat()
             })
             .collect();
@@ -170,8 +170,7 @@ fn local_only_kl(decoder: &Decoder, windows: &[data::Window]) -> Result<Vec<f64>
         let (teacher, local) = (flat(&full)?, flat(&none)?);
         let head = Head::base(decoder.head());
         let targets = ids_2d(&futures, decoder.device())?.reshape([-1]);
-        let measured =
-            vocab::distortion(Other { hidden: &teacher, head }, Other { hidden: &local, head }, &targets)?;
+        let measured = vocab::distortion(Other { hidden: &teacher, head }, Other { hidden: &local, head }, &targets)?;
         all.extend(to_vec(&measured.kl)?.chunks(FUTURE).map(mean));
     }
     Ok(all)

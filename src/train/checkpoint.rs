@@ -78,7 +78,10 @@ pub fn latest(checkpoints: &Path) -> Result<Option<(usize, PathBuf)>> {
         if bytes != record.bytes || sha256 != record.sha256 {
             return Err(Error::file(
                 path,
-                format!("checkpoint is damaged: expected {} bytes with the manifest's sha256, got {bytes}", record.bytes),
+                format!(
+                    "checkpoint is damaged: expected {} bytes with the manifest's sha256, got {bytes}",
+                    record.bytes
+                ),
             ));
         }
     }

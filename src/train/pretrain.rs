@@ -242,7 +242,8 @@ impl Pretraining<'_> {
         run: &RunDir,
     ) -> Result<(f64, crate::train::optim::StepInfo)> {
         let loop_config = &self.config.train;
-        let rows: Vec<Vec<u32>> = (0..loop_config.batch_rows).map(|r| self.row(step * loop_config.batch_rows + r)).collect();
+        let rows: Vec<Vec<u32>> =
+            (0..loop_config.batch_rows).map(|r| self.row(step * loop_config.batch_rows + r)).collect();
         let t = self.config.rows.tokens as i64;
         let device = decoder.device();
         let weight = 1.0 / (rows.len() as f64 * t as f64);

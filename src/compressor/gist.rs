@@ -1,0 +1,241 @@
+//! The generative compressor: a policy over ordinary tokens that reads the prefix and writes a gist until it ends it or
+//! the cap stops it. Sampling for a group shares one prefill of the prefix; so do the training log-probabilities.
+//!
+//! ```text
+//! none:   prefix <start> g1 g2 … <end>
+//! local:  prefix <separator> local <start> g1 g2 … <end>
+//! query:  prefix <separator> query <start> g1 g2 … <end>
+//! ```
+//! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action.
+
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::config::parts::Sampling;
+use crate::error::{Error, Result};
+use crate::model::decoder::{BranchCache, Decoder, KvCache};
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::read::{control, left_pad};
+use crate::model::sampling;
+use crate::model::vocab::Head;
+use crate::rng::{self, Stream};
+use crate::tensor::to_vec;
+use tch::{Kind, Tensor};
+
+/// One sampled gist.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gist {
+    /// Tokens, without the end.
+    pub ids: Vec<u32>,
+    /// Whether the policy ended it; false = the cap did.
+    pub ended: bool,
+    /// log π of every action (the tokens, then the end if there is one) when it was sampled.
+    pub behavior_logprobs: Vec<f64>,
+    /// Entropy of the policy at every action, nats.
+    pub entropy: Vec<f64>,
+}
+
+impl Gist {
+    /// A gist chosen by other means, for imitation: ended unless it fills the budget.
+    pub fn imitated(ids: Vec<u32>, budget: usize) -> Self {
+        let ended = ids.len() < budget;
+        Self { ids, ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
+    }
+
+    /// Tokens and end: the actions that carry a log-probability.
+    pub fn actions(&self) -> usize {
+        self.ids.len() + usize::from(self.ended)
+    }
+}
+
+/// The policy's network and the actions it may take.
+pub struct GistPolicy<'a> {
+    decoder: &'a Decoder,
+    bias: Tensor,
+}
+
+/// The hidden states of all actions of some groups, flattened in order of window, gist, action.
+pub struct ActionStates {
+    /// `[M, H]`.
+    pub hidden: Tensor,
+    /// `[M]`: token ids, or `V` for the end.
+    pub targets: Tensor,
+}
+
+impl<'a> GistPolicy<'a> {
+    /// A policy over every id but `forbidden` (special tokens, and rows beyond the tokenizer).
+    pub fn new(decoder: &'a Decoder, forbidden: &[u32], vocabulary: usize) -> Self {
+        let v = decoder.config().vocab_size as usize;
+        let mut bias = vec![0f32; v + 1];
+        for &id in forbidden {
+            bias[(id as usize).min(v)] = f32::NEG_INFINITY;
+        }
+        bias[vocabulary.min(v)..v].fill(f32::NEG_INFINITY);
+        bias[v] = 0.0;
+        Self { decoder, bias: Tensor::from_slice(&bias).to_device(decoder.device()) }
+    }
+
+    /// Head over ordinary tokens and the end.
+    pub fn head<'b>(&'b self, adapter: &'b ActiveAdapter) -> Head<'b> {
+        Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias) }
+    }
+
+    /// What the compressor reads before it writes.
+    pub fn prompt(&self, request: &Request) -> Vec<u32> {
+        let v = self.decoder.config().vocab_size;
+        let mut prompt = request.prefix.to_vec();
+        for extra in [request.local, request.query] {
+            if !extra.is_empty() {
+                prompt.push(control::separator(v));
+                prompt.extend(extra);
+            }
+        }
+        prompt.push(control::start(v));
+        prompt
+    }
+
+    fn prefill(&self, requests: &[Request], adapter: &ActiveAdapter) -> Result<(Tensor, KvCache)> {
+        let prompts: Vec<Vec<u32>> = requests.iter().map(|r| self.prompt(r)).collect();
+        let (ids, pad) = left_pad(&prompts, self.decoder.device())?;
+        let (hidden, cache) = self.decoder.prefill(&ids, &pad, Some(adapter))?;
+        Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
+    }
+
+    /// `group` gists a request, one prefill a request. `uniforms(request, sample)` gives the budget's draws.
+    pub fn sample(
+        &self,
+        adapter: &ActiveAdapter,
+        requests: &[Request],
+        group: usize,
+        budget: usize,
+        how: &Sampling,
+        uniforms: impl Fn(usize, usize) -> Vec<f64>,
+    ) -> Result<Vec<Vec<Gist>>> {
+        let _guard = tch::no_grad_guard();
+        let (n, g) = (requests.len(), group);
+        if n == 0 || g == 0 {
+            return Ok(Vec::new());
+        }
+        let v = self.decoder.config().vocab_size;
+        let (last, cache) = self.prefill(requests, adapter)?;
+        let width = last.size()[2];
+        let mut hidden = last.expand([n as i64, g as i64, width], false).reshape([-1, width]);
+        let draws: Vec<Vec<f64>> = (0..n * g).map(|r| uniforms(r / g, r % g)).collect();
+        if let Some(bad) = draws.iter().find(|d| d.len() < budget) {
+            return Err(Error::shape("uniforms of a gist", budget, bad.len()));
+        }
+        let empty = Gist { ids: Vec::new(), ended: false, behavior_logprobs: Vec::new(), entropy: Vec::new() };
+        let mut gists = vec![empty; n * g];
+        let mut grown = BranchCache::default();
+        for t in 0..budget {
+            let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
+            let (picked, logp, entropy) = sampling::sample(&self.head(adapter).logits(&hidden), how, &step)?;
+            let actions: Vec<i64> = Vec::try_from(&picked.to_device(tch::Device::Cpu))?;
+            let (logp, entropy) = (to_vec(&logp)?, to_vec(&entropy)?);
+            for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
+                gist.behavior_logprobs.push(logp[row]);
+                gist.entropy.push(entropy[row]);
+                if actions[row] == v { gist.ended = true } else { gist.ids.push(actions[row] as u32) }
+            }
+            if t + 1 == budget || gists.iter().all(|gist| gist.ended) {
+                break;
+            }
+            let next = picked.view([n as i64, g as i64, 1]);
+            hidden = self.decoder.branches(&next, &cache, Some(&mut grown), Some(adapter))?.reshape([-1, width]);
+        }
+        let mut gists = gists.into_iter();
+        Ok((0..n).map(|_| gists.by_ref().take(g).collect()).collect())
+    }
+
+    /// Hidden states of every action of `groups`, with gradient: one prefill a request, shared by its gists. All groups
+    /// have the same size.
+    pub fn action_states(
+        &self,
+        adapter: &ActiveAdapter,
+        requests: &[Request],
+        groups: &[&[Gist]],
+    ) -> Result<ActionStates> {
+        let (n, g) = (requests.len(), groups.first().map_or(0, |gr| gr.len()));
+        if groups.len() != n || g == 0 || groups.iter().any(|group| group.len() != g) {
+            return Err(Error::shape("groups", format!("{n} groups of one size"), groups.len()));
+        }
+        let (last, cache) = self.prefill(requests, adapter)?;
+        let width = last.size()[2];
+        let v = self.decoder.config().vocab_size;
+        let longest = groups.iter().flat_map(|gr| gr.iter()).map(|gist| gist.ids.len()).max().unwrap_or(0).max(1);
+        let mut ids = vec![0i64; n * g * longest];
+        let (mut places, mut targets) = (Vec::new(), Vec::new());
+        for (row, gist) in groups.iter().flat_map(|gr| gr.iter()).enumerate() {
+            for (t, &id) in gist.ids.iter().enumerate() {
+                ids[row * longest + t] = id as i64;
+            }
+            for action in 0..gist.actions() {
+                places.push((row * (longest + 1) + action) as i64);
+                targets.push(gist.ids.get(action).map_or(v, |&id| id as i64));
+            }
+        }
+        if places.is_empty() {
+            return Err(Error::invalid("groups without a single action"));
+        }
+        let device = self.decoder.device();
+        let ids = Tensor::from_slice(&ids).view([n as i64, g as i64, longest as i64]).to_device(device);
+        let written = self.decoder.branches(&ids, &cache, None, Some(adapter))?; // [N, G, K, H]
+        let first = last.unsqueeze(1).expand([n as i64, g as i64, 1, width], false);
+        let all = Tensor::cat(&[first, written], 2).reshape([-1, width]);
+        Ok(ActionStates {
+            hidden: all.index_select(0, &Tensor::from_slice(&places).to_device(device)),
+            targets: Tensor::from_slice(&targets).to_device(device),
+        })
+    }
+}
+
+/// Seeded draws for one gist.
+pub fn uniforms(run_seed: u64, step: u64, example: u64, sample: u64, budget: usize) -> Vec<f64> {
+    let mut draw = rng::rng(run_seed, Stream::Rollout, step, example, sample);
+    (0..budget).map(|_| rng::uniform(&mut draw)).collect()
+}
+
+/// A trained compressor, greedy or sampled.
+pub struct GistCompressor<'a> {
+    /// Name in tables.
+    pub name: String,
+    /// Network and allowed actions.
+    pub policy: &'a GistPolicy<'a>,
+    /// The compressor's weights.
+    pub adapter: &'a Adapter,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+const REQUESTS_AT_ONCE: usize = 32;
+
+impl Compressor for GistCompressor<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let _guard = tch::no_grad_guard();
+        let active = self.adapter.activate(self.policy.decoder.config(), false);
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            let draws = |r: usize, _| uniforms(self.seed, u64::MAX, batch[r].key, 0, budget);
+            for group in self.policy.sample(&active, batch, 1, budget, &self.sampling, draws)? {
+                let ids = group.into_iter().next().map(|gist| gist.ids).unwrap_or_default();
+                all.push(Compressed { ids, kept: None, identity: false });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// `[M]` f32 on the policy's device from per-gist values repeated over each gist's actions.
+pub fn per_action(groups: &[&[Gist]], values: &[Vec<f64>], device: tch::Device) -> Tensor {
+    let flat: Vec<f32> = groups
+        .iter()
+        .zip(values)
+        .flat_map(|(group, row)| group.iter().zip(row))
+        .flat_map(|(gist, &value)| std::iter::repeat_n(value as f32, gist.actions()))
+        .collect();
+    Tensor::from_slice(&flat).to_device(device).to_kind(Kind::Float)
+}

@@ -1,0 +1,39 @@
+//! Compressors: contexts and a budget in, kept ids out. Generative and extractive ones stand behind one trait, so that
+//! an evaluation cannot tell them apart.
+
+pub mod gist;
+
+use crate::error::Result;
+
+/// What a compressor may see of one window. The future is not here: it never reaches a compressor.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The tokens to compress.
+    pub prefix: &'a [u32],
+    /// The local window; empty unless `condition = "local"`.
+    pub local: &'a [u32],
+    /// The query; empty unless `condition = "query"`.
+    pub query: &'a [u32],
+    /// Names the window, so that seeded compressors draw the same whatever the batch.
+    pub key: u64,
+}
+
+/// What stands in the prefix's place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compressed {
+    /// Ordinary tokens of the base vocabulary.
+    pub ids: Vec<u32>,
+    /// For an extractive compressor: ascending positions in the prefix that were kept.
+    pub kept: Option<Vec<usize>>,
+    /// Whether the prefix stands unchanged: the reader then gets no separator.
+    pub identity: bool,
+}
+
+/// Any way to make a context shorter.
+pub trait Compressor {
+    /// Name in tables and files.
+    fn name(&self) -> &str;
+
+    /// One result a request, each at most `budget` tokens (only the identity control is exempt).
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
+}
