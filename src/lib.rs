@@ -19,6 +19,10 @@ pub mod compressor;
 
 pub mod rollout;
 
+pub mod reward;
+
+pub mod algo;
+
 pub mod train;
 
 pub mod eval;

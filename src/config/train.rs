@@ -107,8 +107,6 @@ pub struct WarmStart {
     pub epochs: usize,
     /// Windows of a supervised step.
     pub batch: usize,
-    /// Updates made by the adapters in `from` before this run (written beside them), added to this run's for the record.
-    pub updates_before: usize,
 }
 
 impl Default for WarmStart {
@@ -124,7 +122,6 @@ impl Default for WarmStart {
             samples: 8,
             epochs: 3,
             batch: 24,
-            updates_before: 0,
         }
     }
 }

@@ -2,6 +2,10 @@
 
 pub mod base_eval;
 pub mod checkpoint;
+pub mod mix;
 pub mod optim;
 pub mod pretrain;
 pub mod progress;
+pub mod setup;
+pub mod trainee;
+pub mod updates;

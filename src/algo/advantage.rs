@@ -1,0 +1,127 @@
+//! Advantages from reward parts. With rewards R_i = q_i − λ·l_i of a group of G:
+//!
+//! - `rloo`, `ppo`: A_i = R_i − mean of the others (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740);
+//! - `grpo`: A_i = (q_i − q̄) / (σ_q + ε) − λ·(l_i − l̄) / (σ_l + ε): each part has its own deviation (after GDPO), where
+//!   Shao et al. 2024 (arXiv 2402.03300) divide the sum, which cancels λ whenever length dominates the spread;
+//! - `reinforce`: A_i = R_i − b, b one moving average over all windows (Williams 1992).
+//!
+//! A group whose rewards are all equal teaches nothing: it gets zeros and is counted.
+
+use crate::config::choices::AlgoConfig;
+use crate::reward::RewardParts;
+use crate::tensor::{mean, std_dev};
+use serde::{Deserialize, Serialize};
+
+/// Advantages of every gist of every group.
+#[derive(Clone, Debug)]
+pub struct Advantages {
+    /// One row a group.
+    pub values: Vec<Vec<f64>>,
+    /// Groups without spread, skipped.
+    pub zero_variance_groups: usize,
+    /// Mean within-group deviation of the reward.
+    pub group_std: f64,
+}
+
+/// The moving average of `reinforce`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Mean reward so far; none before the first step.
+    pub value: Option<f64>,
+}
+
+const NO_SPREAD: f64 = 1e-9;
+
+/// Advantages of a step, and the baseline moved on.
+pub fn advantages(
+    parts: &[Vec<RewardParts>],
+    lambda: f64,
+    estimator: &AlgoConfig,
+    baseline: &mut Baseline,
+) -> Advantages {
+    let totals: Vec<Vec<f64>> = parts.iter().map(|g| g.iter().map(|p| p.total(lambda)).collect()).collect();
+    let all_mean = mean(&totals.concat());
+    let reference = baseline.value.unwrap_or(all_mean);
+    let mut zero_variance_groups = 0;
+    let mut values = Vec::with_capacity(parts.len());
+    for (group, rewards) in parts.iter().zip(&totals) {
+        let flat = rewards.len() > 1 && std_dev(rewards) < NO_SPREAD;
+        zero_variance_groups += usize::from(flat);
+        values.push(match estimator {
+            AlgoConfig::Reinforce { .. } => rewards.iter().map(|r| r - reference).collect(),
+            _ if flat => vec![0.0; rewards.len()],
+            AlgoConfig::Rloo {} | AlgoConfig::Ppo { .. } => leave_one_out(rewards),
+            AlgoConfig::Grpo { eps } => normalised(group, lambda, *eps),
+        });
+    }
+    if let AlgoConfig::Reinforce { baseline_decay } = estimator {
+        baseline.value = Some(baseline_decay * reference + (1.0 - baseline_decay) * all_mean);
+    }
+    let spreads: Vec<f64> = totals.iter().map(|r| std_dev(r)).collect();
+    Advantages { values, zero_variance_groups, group_std: mean(&spreads) }
+}
+
+fn leave_one_out(rewards: &[f64]) -> Vec<f64> {
+    let (n, sum) = (rewards.len() as f64, rewards.iter().sum::<f64>());
+    rewards.iter().map(|r| r - (sum - r) / (n - 1.0)).collect()
+}
+
+fn normalised(group: &[RewardParts], lambda: f64, eps: f64) -> Vec<f64> {
+    let column = |f: fn(&RewardParts) -> f64| {
+        let xs: Vec<f64> = group.iter().map(f).collect();
+        let (centre, spread) = (mean(&xs), std_dev(&xs));
+        xs.into_iter().map(|x| (x - centre) / (spread + eps)).collect::<Vec<f64>>()
+    };
+    column(|p| p.quality).iter().zip(column(|p| p.length)).map(|(q, l)| q - lambda * l).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(qualities: &[f64], lengths: &[f64]) -> Vec<RewardParts> {
+        qualities.iter().zip(lengths).map(|(&quality, &length)| RewardParts { quality, length }).collect()
+    }
+
+    #[test]
+    fn rloo_sums_to_zero_and_matches_by_hand() {
+        let parts = vec![group(&[1.0, 0.0, 0.5], &[0.0; 3])];
+        let a = advantages(&parts, 0.0, &AlgoConfig::Rloo {}, &mut Baseline::default());
+        assert_eq!(a.values[0], vec![0.75, -0.75, 0.0]);
+    }
+
+    #[test]
+    fn lambda_acts_in_every_estimator() {
+        let parts = vec![group(&[0.5, 0.5, 0.4], &[0.1, 0.05, 0.05])];
+        for estimator in [
+            AlgoConfig::Rloo {},
+            AlgoConfig::Grpo { eps: 1e-4 },
+            AlgoConfig::Reinforce { baseline_decay: 0.9 },
+            AlgoConfig::Ppo { clip_low: 0.2, clip_high: 0.2, epochs: 1 },
+        ] {
+            let at = |lambda| advantages(&parts, lambda, &estimator, &mut Baseline::default()).values[0].clone();
+            let (free, priced) = (at(0.0), at(1.0));
+            assert!((free[0] - free[1]).abs() < 1e-9, "{estimator:?}");
+            assert!(priced[1] > priced[0] + 1e-3, "{estimator:?}");
+        }
+    }
+
+    #[test]
+    fn a_flat_group_is_skipped_and_counted() {
+        let parts = vec![group(&[0.5; 4], &[0.1; 4]), group(&[0.5, 0.6, 0.7, 0.8], &[0.1; 4])];
+        let a = advantages(&parts, 1.0, &AlgoConfig::Grpo { eps: 1e-4 }, &mut Baseline::default());
+        assert_eq!(a.zero_variance_groups, 1);
+        assert_eq!(a.values[0], vec![0.0; 4]);
+        assert!(a.values[1][3] > 0.0);
+    }
+
+    #[test]
+    fn the_moving_baseline_moves() {
+        let mut baseline = Baseline::default();
+        let estimator = AlgoConfig::Reinforce { baseline_decay: 0.5 };
+        advantages(&[group(&[1.0, 1.0], &[0.0; 2])], 0.0, &estimator, &mut baseline);
+        let a = advantages(&[group(&[3.0, 1.0], &[0.0; 2])], 0.0, &estimator, &mut baseline);
+        assert_eq!(a.values[0], vec![2.0, 0.0]);
+        assert_eq!(baseline.value, Some(1.5));
+    }
+}

@@ -1,0 +1,9 @@
+//! Policy gradient, pure: advantages, losses and dual ascent over numbers that a rollout recorded. Never runs a model.
+
+mod advantage;
+mod dual;
+mod loss;
+
+pub use advantage::{Advantages, Baseline, advantages};
+pub use dual::Lambda;
+pub use loss::{LossOutput, TokenBatch, loss};

@@ -1,0 +1,102 @@
+//! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
+
+use crate::config::train::TrainConfig;
+use crate::data::{self, Document, Eligible, Window, WindowShape};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::tokenizer::Tokenizer;
+use std::path::Path;
+use tch::{Device, Kind};
+
+/// Base, tokenizer, text and windows of one experiment.
+pub struct Setup<'a> {
+    /// The experiment.
+    pub config: &'a TrainConfig,
+    /// The frozen base.
+    pub decoder: Decoder,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// P, L, F.
+    pub shape: WindowShape,
+    /// Cap of a gist.
+    pub budget: usize,
+    /// Training documents as ids.
+    pub train: Vec<Vec<u32>>,
+    eligible: Eligible,
+    /// Validation windows.
+    pub valid: Vec<Window>,
+    /// Test windows.
+    pub test: Vec<Window>,
+    /// Test documents, for names.
+    pub test_documents: Vec<Document>,
+}
+
+impl<'a> Setup<'a> {
+    /// Loads everything; each mismatch is an error that names its file.
+    pub fn load(config: &'a TrainConfig, device: Device) -> Result<Self> {
+        let kind = if config.hardware.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float };
+        let folder = &config.model.path;
+        let decoder = Decoder::load(folder, device, kind)?;
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
+        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let d = &config.data;
+        let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
+        let budget = config.budget_tokens();
+        // The longest row: prefix, local as condition, two control tokens, gist.
+        let longest = (shape.total() + 1).max(shape.prefix + shape.local + 2 + budget) as i64;
+        let limit = decoder.config().max_position_embeddings;
+        if longest > limit {
+            let path = folder.join("config.json");
+            return Err(Error::file(path, format!("max_position_embeddings: expected at least {longest}, got {limit}")));
+        }
+        let (train, _) = encode(&tokenizer, &d.train)?;
+        let (valid, _) = encode(&tokenizer, &d.valid)?;
+        let (test, test_documents) = encode(&tokenizer, &d.test)?;
+        let eligible = Eligible::new(&train, shape).map_err(|e| at(&d.train, e))?;
+        let per_document = config.eval.windows_per_document;
+        // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
+        let valid = data::held_out_windows(&valid, shape, config.eval.valid_windows, per_document, 0)
+            .map_err(|e| at(&d.valid, e))?;
+        let test =
+            data::held_out_windows(&test, shape, config.eval.windows, per_document, 0).map_err(|e| at(&d.test, e))?;
+        Ok(Self { config, decoder, tokenizer, shape, budget, train, eligible, valid, test, test_documents })
+    }
+
+    /// The windows of a training step; `step` is any number that names it.
+    pub fn training_windows(&self, step: u64, count: usize) -> Vec<Window> {
+        (0..count as u64)
+            .map(|i| data::training_window(&self.train, &self.eligible, self.shape, self.config.seed, step, i))
+            .collect()
+    }
+
+    /// Name of the base, for adapters.
+    pub fn base_name(&self) -> String {
+        self.config.model.path.display().to_string()
+    }
+
+    /// Files that a run depends on, for its provenance.
+    pub fn inputs(config: &TrainConfig) -> Vec<std::path::PathBuf> {
+        let model = &config.model.path;
+        let mut all = vec![model.join("model.safetensors"), model.join("config.json"), model.join("tokenizer.json")];
+        all.extend([config.data.train.clone(), config.data.valid.clone(), config.data.test.clone()]);
+        if let Some(from) = &config.warm_start.from {
+            for role in ["compressor", "generator", "empty_reader"] {
+                all.push(from.join(role).join("adapter_model.safetensors"));
+            }
+        }
+        all
+    }
+}
+
+fn encode(tokenizer: &Tokenizer, path: &Path) -> Result<(Vec<Vec<u32>>, Vec<Document>)> {
+    let documents = data::read_documents(path)?;
+    let texts: Vec<&str> = documents.iter().map(|d| d.text.as_str()).collect();
+    Ok((tokenizer.encode_all(&texts)?, documents))
+}
+
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Shape { .. } | Error::Invalid(_) => Error::file(path, error.to_string()),
+        other => other,
+    }
+}

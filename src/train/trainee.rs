@@ -1,0 +1,86 @@
+//! A role that learns: an adapter with its optimiser.
+
+use crate::config::parts::OptimConfig;
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::run_dir::write_json_atomic;
+use crate::train::checkpoint::{self, Groups};
+use crate::train::optim::{Optimizer, StepInfo};
+use serde::Serialize;
+use std::path::Path;
+use tch::Tensor;
+
+/// Adapter and optimiser of one role.
+pub struct Trainee {
+    name: &'static str,
+    /// The weights.
+    pub adapter: Adapter,
+    optim: Optimizer,
+}
+
+impl Trainee {
+    /// A role that starts from `adapter` with a fresh optimiser.
+    pub fn new(name: &'static str, adapter: Adapter, optim: &OptimConfig) -> Self {
+        let optim = Optimizer::adamw(optim, adapter.params());
+        Self { name, adapter, optim }
+    }
+
+    /// The same weights under another optimiser.
+    pub fn with_optimizer(self, optim: &OptimConfig) -> Self {
+        Self::new(self.name, self.adapter, optim)
+    }
+
+    /// Views for a training pass.
+    pub fn active(&self, model: &ModelConfig) -> ActiveAdapter {
+        self.adapter.activate(model, true)
+    }
+
+    /// Takes an optimiser step on the gradient accumulated so far; a gradient that is not finite saves `batch` and stops.
+    pub fn step(&mut self, lr_factor: f64, at: &Place<impl Serialize>) -> Result<StepInfo> {
+        match self.optim.step(self.adapter.params(), lr_factor)? {
+            Ok(info) => Ok(info),
+            Err(norm) => Err(at.non_finite(format!("{}'s gradient (norm {norm})", self.name))),
+        }
+    }
+
+    /// Adds adapter (by `save_adapter`) and optimiser state to a checkpoint's groups.
+    pub fn groups(&self, groups: &mut Groups) {
+        groups.push((format!("{}_optimizer", self.name), self.optim.state()));
+    }
+
+    /// Writes the adapter into `folder/<name>`.
+    pub fn save_adapter(&self, folder: &Path, base: &str) -> Result<()> {
+        self.adapter.save(&folder.join(self.name), base)
+    }
+
+    /// Restores adapter and optimiser from a checkpoint.
+    pub fn restore(&mut self, folder: &Path, model: &ModelConfig) -> Result<()> {
+        let device = self.adapter.params().leaf().device();
+        let saved = Adapter::load(&folder.join(self.name), model, device)?;
+        let named: std::collections::BTreeMap<String, Tensor> = saved.params().named().into_iter().collect();
+        self.adapter.params_mut().load(&named)?;
+        self.optim.load(&checkpoint::tensors(folder, &format!("{}_optimizer", self.name))?)
+    }
+}
+
+/// Where a step stands, to save its batch if something stops being finite.
+pub struct Place<'a, T: Serialize> {
+    /// Step.
+    pub step: usize,
+    /// Run directory.
+    pub root: &'a Path,
+    /// What to save.
+    pub batch: &'a T,
+}
+
+impl<T: Serialize> Place<'_, T> {
+    /// Saves the batch and makes the error that stops the run.
+    pub fn non_finite(&self, what: String) -> Error {
+        let saved = self.root.join(format!("non_finite_step_{:06}.json", self.step));
+        match write_json_atomic(&saved, self.batch) {
+            Ok(()) => Error::NonFinite { what, step: self.step, saved },
+            Err(error) => error,
+        }
+    }
+}

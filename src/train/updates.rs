@@ -1,0 +1,172 @@
+//! One gradient step of each role: the compressor by policy gradient or by imitation, a reader by forward KL.
+
+use crate::algo::{self, TokenBatch};
+use crate::compressor::Request;
+use crate::compressor::gist::{Gist, GistPolicy, per_action};
+use crate::config::train::AlgoSection;
+use crate::error::Result;
+use crate::model::decoder::Decoder;
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::vocab::{self, Head, Other, TokenGrads};
+use crate::rollout::Taught;
+use crate::train::optim::StepInfo;
+use crate::train::trainee::{Place, Trainee};
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+/// Rows of one reader pass.
+const READER_ROWS: usize = 48;
+
+/// What a compressor update did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PolicyStep {
+    /// Loss.
+    pub loss: f64,
+    /// Mean over actions of KL(behaviour ‖ policy) as estimated by k3.
+    pub mismatch_kl: f64,
+    /// Share of actions where the ratio was clipped.
+    pub clip_frac: f64,
+    /// Mean entropy, nats an action.
+    pub entropy: f64,
+    /// Mean KL to the warm-started policy, nats an action.
+    pub kl_reference: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+/// The windows of a compressor update.
+pub struct PolicyBatch<'a> {
+    /// What the compressor sees of each window.
+    pub requests: &'a [Request<'a>],
+    /// Its gists.
+    pub groups: &'a [&'a [Gist]],
+    /// One advantage an action, per gist.
+    pub advantages: &'a [Vec<f64>],
+    /// Windows of one pass.
+    pub micro: usize,
+    /// C of the loss.
+    pub divisor: f64,
+}
+
+/// One policy-gradient step.
+pub fn policy_step<T: Serialize>(
+    policy: &GistPolicy,
+    decoder: &Decoder,
+    compressor: &mut Trainee,
+    reference: Option<&Adapter>,
+    batch: &PolicyBatch,
+    section: &AlgoSection,
+    (lr_factor, place): (f64, &Place<T>),
+) -> Result<PolicyStep> {
+    let model = decoder.config();
+    let mut done = PolicyStep::default();
+    let (mut sums, mut actions) = ([0.0; 4], 0usize);
+    for start in (0..batch.requests.len()).step_by(batch.micro) {
+        let span = start..(start + batch.micro).min(batch.requests.len());
+        let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
+        let active = compressor.active(model);
+        let states = policy.action_states(&active, requests, groups)?;
+        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| a.activate(model, false));
+        let frozen_states = match &frozen {
+            Some(adapter) => Some(tch::no_grad(|| policy.action_states(adapter, requests, groups))?),
+            None => None,
+        };
+        let other = frozen.as_ref().zip(frozen_states.as_ref());
+        let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: policy.head(a) });
+        let head = policy.head(&active);
+        let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
+        let behavior: Vec<f64> =
+            groups.iter().flat_map(|g| g.iter()).flat_map(|gist| gist.behavior_logprobs.iter().copied()).collect();
+        let out = algo::loss(
+            &TokenBatch {
+                logprob: stats.logprob,
+                behavior: crate::tensor::floats(&behavior, decoder.device()),
+                advantage: per_action(groups, &batch.advantages[span], decoder.device()),
+                entropy: stats.entropy,
+                kl_reference: stats.kl_reference,
+            },
+            section,
+            batch.divisor,
+        )?;
+        vocab::token_surrogate(&states.hidden, &states.targets, head, &out.grads, other)?.f_backward()?;
+        done.loss += out.loss;
+        actions += out.actions;
+        for (sum, part) in sums.iter_mut().zip(out.sums) {
+            *sum += part;
+        }
+    }
+    if !done.loss.is_finite() {
+        return Err(place.non_finite(format!("policy loss ({})", done.loss)));
+    }
+    let StepInfo { grad_norm, .. } = compressor.step(lr_factor, place)?;
+    let n = actions.max(1) as f64;
+    Ok(PolicyStep {
+        mismatch_kl: sums[0] / n,
+        clip_frac: sums[1] / n,
+        entropy: sums[2] / n,
+        kl_reference: sums[3] / n,
+        grad_norm,
+        ..done
+    })
+}
+
+/// One step of imitation: −Σ log π(chosen gist) / number of actions. Returns the mean loss of an action.
+pub fn imitation_step<T: Serialize>(
+    policy: &GistPolicy,
+    decoder: &Decoder,
+    compressor: &mut Trainee,
+    (requests, gists): (&[Request], &[Gist]),
+    micro: usize,
+    (lr_factor, place): (f64, &Place<T>),
+) -> Result<f64> {
+    let total: usize = gists.iter().map(Gist::actions).sum();
+    let mut loss = 0.0;
+    for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
+        let active = compressor.active(decoder.config());
+        let groups: Vec<&[Gist]> = gists.iter().map(std::slice::from_ref).collect();
+        let states = policy.action_states(&active, requests, &groups)?;
+        let head = policy.head(&active);
+        let weight = -1.0 / total as f64;
+        let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
+        loss += stats.logprob.sum(Kind::Double).double_value(&[]) * weight;
+        let grads =
+            TokenGrads { logprob: stats.logprob.full_like(weight), entropy: None, kl_reference: None };
+        vocab::token_surrogate(&states.hidden, &states.targets, head, &grads, None)?.f_backward()?;
+    }
+    if !loss.is_finite() {
+        return Err(place.non_finite(format!("imitation loss ({loss})")));
+    }
+    compressor.step(lr_factor, place)?;
+    Ok(loss)
+}
+
+/// One step of a reader towards the teacher: mean over rows and future tokens of KL(teacher ‖ reader).
+pub fn reader_step<T: Serialize>(
+    decoder: &Decoder,
+    reader: &mut Trainee,
+    taught: &Taught,
+    rows: &[(usize, &[u32])],
+    (lr_factor, place): (f64, &Place<T>),
+) -> Result<(f64, StepInfo)> {
+    let width = decoder.config().hidden_size;
+    let head = Head::base(decoder.head());
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&r| rows[r].1.len());
+    let mut loss = 0.0;
+    for batch in order.chunks(READER_ROWS) {
+        let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
+        let active: ActiveAdapter = reader.active(decoder.config());
+        let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
+        let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
+        let weight = 1.0 / (rows.len() * taught.future()) as f64;
+        let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
+        let (value, surrogate) =
+            vocab::kl_surrogate(Other { hidden: &teacher, head }, Other { hidden: &read, head }, &weights)?;
+        surrogate.f_backward()?;
+        loss += value;
+    }
+    if !loss.is_finite() {
+        return Err(place.non_finite(format!("reader loss ({loss})")));
+    }
+    Ok((loss, reader.step(lr_factor, place)?))
+}
