@@ -1,10 +1,13 @@
 //! Subcommands; the only place with `anyhow`.
 
 mod start;
+mod train;
 
 use clap::{Args, Parser, Subcommand};
 use gist::config::pretrain::PretrainConfig;
+use gist::config::train::TrainConfig;
 use gist::train::pretrain;
+use gist::train::setup::Setup;
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -23,6 +26,8 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Warm-start, co-train and evaluate a compressor and its reader.
+    Train(RunArgs),
     /// Train a base model and its tokenizer from text.
     Pretrain(RunArgs),
 }
@@ -53,6 +58,10 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
+        Command::Train(args) => {
+            let Some((config, session)) = start::open::<TrainConfig>(&args)? else { return Ok(()) };
+            session.guard(&Setup::inputs(&config), |s| train::run(&config, s))
+        }
         Command::Pretrain(args) => {
             let Some((config, session)) = start::open::<PretrainConfig>(&args)? else { return Ok(()) };
             let inputs = [config.data.train.clone(), config.data.valid.clone()].concat();

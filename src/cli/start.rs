@@ -4,7 +4,7 @@ use crate::cli::RunArgs;
 use gist::config::merge::{self, Tree};
 use gist::config::parts::Problem;
 use gist::config::pretrain::PretrainConfig;
-use gist::config::train::Hardware;
+use gist::config::train::{Hardware, TrainConfig};
 use gist::error::Error;
 use gist::run_dir::{RunDir, Start, State, Status};
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,6 +31,18 @@ impl Experiment for PretrainConfig {
     }
     fn check(&self) -> Result<(), Problem> {
         PretrainConfig::check(self)
+    }
+}
+
+impl Experiment for TrainConfig {
+    fn name(&self) -> String {
+        format!("{}/seed={}", self.name, self.seed)
+    }
+    fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+    fn check(&self) -> Result<(), Problem> {
+        TrainConfig::check(self)
     }
 }
 
@@ -145,6 +157,7 @@ fn check(path: &Path) -> anyhow::Result<String> {
     let kind = tree.get_str("kind").unwrap_or("").to_string();
     match kind.as_str() {
         "pretrain" => load::<PretrainConfig>(path, &[]).map(|_| ())?,
+        "train" => load::<TrainConfig>(path, &[]).map(|_| ())?,
         other => return Err(tree.invalid("kind", format!("expected \"pretrain\" or \"train\", got {other:?}")).into()),
     }
     Ok(kind)

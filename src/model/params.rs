@@ -77,6 +77,12 @@ impl FlatParams {
         all
     }
 
+    /// Moves every value a `share` of the way towards `other`'s.
+    pub fn average_towards(&mut self, other: &FlatParams, share: f64) {
+        let _guard = tch::no_grad_guard();
+        let _ = self.leaf.lerp_(other.leaf(), share);
+    }
+
     /// An independent copy of the same values (its own leaf).
     pub fn duplicate(&self) -> Self {
         Self { leaf: self.leaf.detach().copy().set_requires_grad(true), specs: self.specs.clone() }

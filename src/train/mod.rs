@@ -2,10 +2,14 @@
 
 pub mod base_eval;
 pub mod checkpoint;
+pub mod cotrain;
 pub mod mix;
 pub mod optim;
 pub mod pretrain;
 pub mod progress;
+pub mod rollout_log;
+pub mod session;
 pub mod setup;
 pub mod trainee;
 pub mod updates;
+pub mod warm_start;

@@ -26,9 +26,9 @@ impl Trainee {
         Self { name, adapter, optim }
     }
 
-    /// The same weights under another optimiser.
-    pub fn with_optimizer(self, optim: &OptimConfig) -> Self {
-        Self::new(self.name, self.adapter, optim)
+    /// The same weights under a fresh optimiser.
+    pub fn reset_optimizer(&mut self, optim: &OptimConfig) {
+        self.optim = Optimizer::adamw(optim, self.adapter.params());
     }
 
     /// Views for a training pass.

@@ -1,0 +1,246 @@
+//! Co-training: the compressor climbs the reward by policy gradient while the generator learns to read what it writes
+//! (forward KL to the teacher). One step, top to bottom, is [`step`].
+
+use crate::algo;
+use crate::compressor::gist::{Gist, uniforms};
+use crate::config::choices::{AlgoConfig, Reader};
+use crate::config::parts::Sampling;
+use crate::data::Window;
+use crate::error::Result;
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::reward::{self, RewardParts};
+use crate::rng::{self, Stream};
+use crate::rollout::{self, Group, Roles, Site, Taught, request};
+use crate::tensor::mean;
+use crate::train::mix;
+use crate::train::progress::Progress;
+use crate::train::rollout_log;
+use crate::train::session::{Session, load_roles};
+use crate::train::trainee::Place;
+use crate::train::updates::{PolicyBatch, PolicyStep, policy_step, reader_step};
+use std::time::Instant;
+
+/// The adapters that stay as the warm start left them.
+pub struct Frozen {
+    compressor: Adapter,
+    generator: Adapter,
+}
+
+/// Runs whatever is left of co-training.
+pub fn run(session: &mut Session) -> Result<()> {
+    let setup = session.setup;
+    let config = setup.config;
+    let first = setup.supervised_updates();
+    let [compressor, generator, _] = load_roles(&Session::warm_folder(session.run), setup)?;
+    let frozen = Frozen { compressor, generator };
+    if session.state.update == first && config.train.steps > 0 {
+        begin(session, &frozen)?;
+    }
+    let progress = Progress::new("co-train", config.train.steps, session.state.update - first);
+    while session.state.update < first + config.train.steps {
+        let clock = Instant::now();
+        let update = session.state.update;
+        let mut row = step(session, &frozen, update - first)?;
+        let live = format!(
+            "reward {:.3}  KL {:.4}  keep_ratio {:.3}",
+            value(&row, "reward/total"),
+            value(&row, "rollout/kl"),
+            value(&row, "rollout/keep_ratio")
+        );
+        let done = update + 1 - first;
+        if done % config.train.eval_every == 0 || done == config.train.steps {
+            let validation = session.validate()?;
+            progress.note(&format!("step {done}: {validation}"));
+            row.extend(validation.row());
+        }
+        session.log.metrics(update, &row)?;
+        session.log.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        progress.step(&live);
+        session.advance(done == config.train.steps)?;
+    }
+    progress.finish();
+    Ok(())
+}
+
+fn value(row: &[(&str, f64)], key: &str) -> f64 {
+    row.iter().find(|(k, _)| *k == key).map_or(f64::NAN, |(_, v)| *v)
+}
+
+/// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles.
+fn begin(session: &mut Session, frozen: &Frozen) -> Result<()> {
+    let config = session.setup.config;
+    session.compressor.reset_optimizer(&config.optim.compressor);
+    session.generator.reset_optimizer(&config.optim.generator);
+    session.empty_reader.reset_optimizer(&config.optim.generator);
+    let validation = session.validate()?;
+    eprintln!("before co-training: {validation}");
+    session.state.d_ref = Some(validation.context_value);
+    session.averaged = matches!(config.reward.reader, Reader::Ema { .. }).then(|| frozen.generator.duplicate());
+    session.stale = Some(frozen.compressor.duplicate());
+    Ok(())
+}
+
+/// One step; returns its metrics.
+fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&'static str, f64)>> {
+    let setup = session.setup;
+    let config = setup.config;
+    rng::seed_torch(config.seed, Stream::Dropout, session.state.update as u64, 0);
+    let windows = setup.training_windows(rl_step as u64, config.train.windows_per_step);
+    let taught = Taught::new(&setup.decoder, &windows)?;
+    let groups = collect(session, frozen, &taught, rl_step)?;
+    let d_ref = session.state.d_ref.unwrap_or(1.0);
+    let parts = reward::score(&groups, config.reward.signal, d_ref, setup.shape.prefix);
+    let lambda = session.state.lambda.value;
+    let advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
+    let policy = match config.train.compressor_learns {
+        true => update_compressor(session, frozen, &windows, &groups, &advantages.values, rl_step)?,
+        false => PolicyStep::default(),
+    };
+    let (kl_generator, kl_empty_reader) = update_readers(session, &taught, &groups, rl_step)?;
+    let keep_ratio = mean_part(&parts, |p| p.length);
+    session.state.lambda.update(&config.reward.length, keep_ratio);
+    if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
+        averaged.params_mut().average_towards(session.generator.adapter.params(), 1.0 - decay);
+    }
+    if config.generator.stale_refresh_steps.is_some_and(|n| (rl_step + 1) % n == 0) {
+        session.stale = Some(session.compressor.adapter.duplicate());
+    }
+    if rl_step % config.train.log_rollouts_every == 0 {
+        rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, &parts)?;
+    }
+    let gists = || groups.iter().flat_map(|g| &g.gists);
+    let readings = || groups.iter().flat_map(|g| &g.readings);
+    let average = |xs: Vec<f64>| mean(&xs);
+    let (copied, variety) = rollout_log::surface(&windows, &groups);
+    let mut row = vec![
+        ("reward/total", mean_part(&parts, |p| p.total(lambda))),
+        ("reward/quality", mean_part(&parts, |p| p.quality)),
+        ("reward/length", keep_ratio),
+        ("rollout/kl", average(readings().map(|r| r.kl).collect())),
+        ("rollout/nll", average(readings().map(|r| r.nll).collect())),
+        ("rollout/kl_empty", average(groups.iter().map(|g| g.empty.kl).collect())),
+        ("rollout/keep_ratio", keep_ratio),
+        ("rollout/ended_frac", average(gists().map(|g| f64::from(u8::from(g.ended))).collect())),
+        ("rollout/entropy", average(gists().flat_map(|g| g.entropy.clone()).collect())),
+        ("rollout/group_std", advantages.group_std),
+        ("algo/zero_variance_groups", advantages.zero_variance_groups as f64),
+        ("algo/advantage_abs", average(advantages.values.concat().iter().map(|a| a.abs()).collect())),
+        ("algo/lambda", lambda),
+    ];
+    if config.train.compressor_learns {
+        row.extend([
+            ("algo/policy_loss", policy.loss),
+            ("algo/mismatch_kl", policy.mismatch_kl),
+            ("algo/clip_frac", policy.clip_frac),
+            ("algo/kl_reference", policy.kl_reference),
+            ("optim/compressor/grad_norm", policy.grad_norm),
+        ]);
+    }
+    row.extend([
+        ("generator/kl", kl_generator),
+        ("empty_reader/kl", kl_empty_reader),
+        ("text/copied", copied),
+        ("text/type_token", variety),
+    ]);
+    Ok(row)
+}
+
+fn mean_part(parts: &[Vec<RewardParts>], f: impl Fn(&RewardParts) -> f64) -> f64 {
+    mean(&parts.iter().flatten().map(f).collect::<Vec<_>>())
+}
+
+/// Samples groups, read by whoever the reward trusts.
+fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Vec<Group>> {
+    let config = session.setup.config;
+    let model = session.setup.decoder.config();
+    let reader = match config.reward.reader {
+        Reader::Current {} => &session.generator.adapter,
+        Reader::Ema { .. } => session.averaged.as_ref().unwrap_or(&session.generator.adapter),
+        Reader::Frozen {} => &frozen.generator,
+    };
+    let roles = Roles {
+        decoder: &session.setup.decoder,
+        policy: &session.policy,
+        compressor: &session.compressor.adapter.activate(model, false),
+        reader: &reader.activate(model, false),
+    };
+    let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
+    rollout::collect(&roles, taught, config.condition, config.rollout.group_size, session.setup.budget, site)
+}
+
+/// Policy-gradient updates on one rollout: one, or several under `ppo`.
+fn update_compressor(
+    session: &mut Session,
+    frozen: &Frozen,
+    windows: &[Window],
+    groups: &[Group],
+    advantages: &[Vec<f64>],
+    rl_step: usize,
+) -> Result<PolicyStep> {
+    let setup = session.setup;
+    let config = setup.config;
+    let requests: Vec<_> =
+        windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let batch = PolicyBatch {
+        requests: &requests,
+        groups: &gists,
+        advantages,
+        micro: config.train.micro_windows,
+        divisor: (windows.len() * config.rollout.group_size * setup.budget) as f64,
+    };
+    let place = Place { step: session.state.update, root: session.run.root(), batch: &windows };
+    let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.compressor.warmup_steps);
+    let epochs = if let AlgoConfig::Ppo { epochs, .. } = config.algo.estimator { epochs } else { 1 };
+    let mut done = PolicyStep::default();
+    for _ in 0..epochs {
+        done = policy_step(
+            &session.policy,
+            &setup.decoder,
+            &mut session.compressor,
+            Some(&frozen.compressor),
+            &batch,
+            &config.algo,
+            (factor, &place),
+        )?;
+    }
+    Ok(done)
+}
+
+/// Generator on the mix, its empty twin on nothing: as many updates each.
+fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_step: usize) -> Result<(f64, f64)> {
+    let setup = session.setup;
+    let config = setup.config;
+    if !config.train.generator_learns {
+        return Ok((f64::NAN, f64::NAN));
+    }
+    let stale = stale_gists(session, taught.windows, rl_step)?;
+    let gists: Vec<Vec<Gist>> = groups.iter().map(|g| g.gists.clone()).collect();
+    let v = setup.decoder.config().vocab_size;
+    let coordinates = (config.seed, rl_step as u64);
+    let contexts =
+        mix::contexts(taught.windows, &gists, &stale, &config.generator, setup.budget, v, coordinates);
+    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+    let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
+    let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
+    let place = Place { step: session.state.update, root: session.run.root(), batch: &taught.windows };
+    let (kl, _) = reader_step(&setup.decoder, &mut session.generator, taught, &rows, (factor, &place))?;
+    let (kl_empty, _) =
+        reader_step(&setup.decoder, &mut session.empty_reader, taught, &nothing, (factor, &place))?;
+    Ok((kl, kl_empty))
+}
+
+/// One gist a window from the stale compressor.
+fn stale_gists(session: &Session, windows: &[Window], rl_step: usize) -> Result<Vec<Vec<u32>>> {
+    let setup = session.setup;
+    let config = setup.config;
+    let Some(stale) = session.stale.as_ref().filter(|_| config.generator.stale > 0.0) else { return Ok(Vec::new()) };
+    let active: ActiveAdapter = stale.activate(setup.decoder.config(), false);
+    let requests: Vec<_> =
+        windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    // Sample number G: the group itself uses 0..G.
+    let sample = config.rollout.group_size as u64;
+    let draws = |r: usize, _| uniforms(config.seed, rl_step as u64, r as u64, sample, setup.budget);
+    let groups = session.policy.sample(&active, &requests, 1, setup.budget, &Sampling::default(), draws)?;
+    Ok(groups.into_iter().flatten().map(|gist| gist.ids).collect())
+}

@@ -1,0 +1,287 @@
+//! The state of a run between steps: three roles that learn, the frozen ones, prices and counters; saved and restored.
+
+use crate::algo::{Baseline, Lambda};
+use crate::compressor::gist::GistPolicy;
+use crate::error::{Error, Result};
+use crate::model::lora::Adapter;
+use crate::rng::{self, Stream};
+use crate::rollout::{Reading, Taught};
+use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
+use crate::tensor::mean;
+use crate::train::checkpoint::{self, Groups};
+use crate::train::setup::Setup;
+use crate::train::trainee::Trainee;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Numbers that a checkpoint carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Updates done: supervised ones first, then policy-gradient steps.
+    pub update: usize,
+    /// Seconds of training so far, over all sittings.
+    pub seconds: f64,
+    /// Price of length.
+    pub lambda: Lambda,
+    /// Moving baseline of `reinforce`.
+    pub baseline: Baseline,
+    /// Unit of the reward: validation context value before policy gradient.
+    pub d_ref: Option<f64>,
+}
+
+/// What lies beside warm-started adapters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WarmRecord {
+    /// Experiment that made them.
+    pub experiment: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Updates of every role.
+    pub updates: usize,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// Validation context value.
+    pub context_value: f64,
+    /// Validation KL of the greedy gist.
+    pub kl: f64,
+}
+
+/// The three roles that learn, with what is frozen beside them.
+pub struct Session<'a> {
+    /// Base, text and windows.
+    pub setup: &'a Setup<'a>,
+    /// Run directory.
+    pub run: &'a RunDir,
+    /// Network and actions of the compressor.
+    pub policy: GistPolicy<'a>,
+    /// The compressor.
+    pub compressor: Trainee,
+    /// The generator.
+    pub generator: Trainee,
+    /// The generator's twin that only ever reads nothing: the measure of what a context is worth.
+    pub empty_reader: Trainee,
+    /// Moving average of the generator, when the reward asks for it.
+    pub averaged: Option<Adapter>,
+    /// The compressor some steps ago.
+    pub stale: Option<Adapter>,
+    /// Counters and prices.
+    pub state: State,
+    /// Rows of the run.
+    pub log: Log,
+    stop: &'a AtomicBool,
+    started: Instant,
+    seconds_before: f64,
+}
+
+const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
+
+/// Loads the adapters of the three roles from a folder.
+pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
+    let load = |role: &str| Adapter::load(&folder.join(role), setup.decoder.config(), setup.decoder.device());
+    Ok([load(ROLES[0])?, load(ROLES[1])?, load(ROLES[2])?])
+}
+
+/// The policy over the ordinary tokens of the setup's tokenizer.
+pub fn policy<'a>(setup: &'a Setup) -> GistPolicy<'a> {
+    GistPolicy::new(&setup.decoder, setup.tokenizer.special_ids(), setup.tokenizer.vocab_size())
+}
+
+impl<'a> Session<'a> {
+    /// Fresh roles, or those of `warm_start.from`, or the run's last checkpoint.
+    pub fn open(setup: &'a Setup<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
+        let config = setup.config;
+        let adapters = match &config.warm_start.from {
+            Some(folder) => load_roles(folder, setup)?,
+            None => {
+                let fresh = |role: usize| {
+                    rng::seed_torch(config.seed, Stream::Init, 0, role as u64);
+                    Adapter::fresh(setup.decoder.config(), &config.model.lora, setup.decoder.embedding())
+                };
+                [fresh(0)?, fresh(1)?, fresh(1)?]
+            }
+        };
+        let supervised = |update: usize| update < setup.supervised_updates();
+        let found = checkpoint::latest(&run.checkpoints())?;
+        let state: State = match &found {
+            Some((_, folder)) => checkpoint::state(folder)?,
+            None => State {
+                update: 0,
+                seconds: 0.0,
+                lambda: Lambda::new(&config.reward.length),
+                baseline: Baseline::default(),
+                d_ref: None,
+            },
+        };
+        let optim = if supervised(state.update) { &config.optim.imitation } else { &config.optim.compressor };
+        let [compressor, generator, empty_reader] = adapters;
+        let mut session = Self {
+            setup,
+            run,
+            policy: policy(setup),
+            compressor: Trainee::new(ROLES[0], compressor, optim),
+            generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
+            empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
+            averaged: None,
+            stale: None,
+            log: Log::open(run, state.update)?,
+            seconds_before: state.seconds,
+            state,
+            stop,
+            started: Instant::now(),
+        };
+        if let Some((_, folder)) = found {
+            let model = setup.decoder.config();
+            for role in [&mut session.compressor, &mut session.generator, &mut session.empty_reader] {
+                role.restore(&folder, model)?;
+            }
+            let device = setup.decoder.device();
+            for (name, slot) in [("averaged", &mut session.averaged), ("stale", &mut session.stale)] {
+                let saved = folder.join(name);
+                if saved.exists() {
+                    *slot = Some(Adapter::load(&saved, model, device)?);
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// Seconds of training so far.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// After an update: counts it, saves when due or asked, stops when asked.
+    pub fn advance(&mut self, due: bool) -> Result<()> {
+        self.state.update += 1;
+        self.state.seconds = self.seconds();
+        let asked = self.stop.load(Ordering::SeqCst);
+        if due || asked || self.state.update % self.setup.config.train.checkpoint_every == 0 {
+            self.save()?;
+        }
+        if asked { Err(Error::Interrupted { step: self.state.update }) } else { Ok(()) }
+    }
+
+    fn save(&self) -> Result<()> {
+        let mut groups = Groups::new();
+        let roles = [&self.compressor, &self.generator, &self.empty_reader];
+        for role in roles {
+            role.groups(&mut groups);
+        }
+        let base = self.setup.base_name();
+        let folder = self.run.checkpoint(self.state.update);
+        checkpoint::save(&folder, self.state.update, &groups, &self.state, |folder| {
+            for role in roles {
+                role.save_adapter(folder, &base)?;
+            }
+            for (name, adapter) in [("averaged", &self.averaged), ("stale", &self.stale)] {
+                if let Some(adapter) = adapter {
+                    adapter.save(&folder.join(name), &base)?;
+                }
+            }
+            Ok(())
+        })?;
+        checkpoint::prune(&self.run.checkpoints(), 2)
+    }
+
+    /// Where the run keeps its warm-started adapters.
+    pub fn warm_folder(run: &RunDir) -> PathBuf {
+        run.root().join("warm_start")
+    }
+
+    /// Writes the three adapters as they are now, the record last.
+    pub fn export_warm(&self, folder: &Path, record: &WarmRecord) -> Result<()> {
+        for role in [&self.compressor, &self.generator, &self.empty_reader] {
+            role.save_adapter(folder, &self.setup.base_name())?;
+        }
+        write_json_atomic(&folder.join("record.json"), record)
+    }
+
+    /// Mean validation figures: the empty-adapted reader on nothing, the generator on nothing, the generator on greedy
+    /// gists, and those gists.
+    pub fn validate(&self) -> Result<Validation> {
+        let greedy = crate::compressor::gist::GistCompressor {
+            name: "gist".into(),
+            policy: &self.policy,
+            adapter: &self.compressor.adapter,
+            sampling: crate::config::parts::Sampling::greedy(),
+            seed: self.setup.config.seed,
+        };
+        let windows = &self.setup.valid;
+        let requests: Vec<_> = windows
+            .iter()
+            .enumerate()
+            .map(|(i, w)| crate::rollout::request(w, self.setup.config.condition, i as u64))
+            .collect();
+        let gists = crate::compressor::Compressor::compress(&greedy, &requests, self.setup.budget)?;
+        let decoder = &self.setup.decoder;
+        let taught = Taught::new(decoder, windows)?;
+        let v = decoder.config().vocab_size;
+        let contexts: Vec<Vec<u32>> =
+            gists.iter().map(|g| crate::rollout::compressed_context(g, true, v)).collect();
+        let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<Vec<Reading>> {
+            let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
+            taught.measure(decoder, Some(&adapter.activate(decoder.config(), false)), &rows)
+        };
+        let kl = |readings: Vec<Reading>| mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>());
+        let nothing = vec![Vec::new(); windows.len()];
+        let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
+        Ok(Validation {
+            context_value: kl(read(&self.empty_reader.adapter, &nothing)?),
+            kl_empty: kl(read(&self.generator.adapter, &nothing)?),
+            kl: kl(read(&self.generator.adapter, &contexts)?),
+            keep_ratio: tokens as f64 / (windows.len() * self.setup.shape.prefix) as f64,
+        })
+    }
+}
+
+/// Means over the validation windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Validation {
+    /// KL of the reader adapted to nothing, reading nothing.
+    pub context_value: f64,
+    /// KL of the generator reading nothing.
+    pub kl_empty: f64,
+    /// KL of the generator reading the greedy gist.
+    pub kl: f64,
+    /// Kept tokens of the greedy gist.
+    pub keep_ratio: f64,
+}
+
+impl Validation {
+    /// 1 − kl / context_value.
+    pub fn gap_closed(&self) -> f64 {
+        1.0 - self.kl / self.context_value
+    }
+
+    /// As metrics.
+    pub fn row(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("eval/context_value", self.context_value),
+            ("eval/kl_empty", self.kl_empty),
+            ("eval/kl", self.kl),
+            ("eval/gap_closed", self.gap_closed()),
+            ("eval/keep_ratio", self.keep_ratio),
+        ]
+    }
+}
+
+impl std::fmt::Display for Validation {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(
+            f,
+            "validation: gap_closed {:.3} · KL {:.4} with gist, {:.4} without, context value {:.4} · keep_ratio {:.3}",
+            self.gap_closed(),
+            self.kl,
+            self.kl_empty,
+            self.context_value,
+            self.keep_ratio
+        )
+    }
+}
+
+/// The record beside warm-started adapters.
+pub fn warm_record(folder: &Path) -> Result<WarmRecord> {
+    read_json(&folder.join("record.json"))
+}

@@ -1,0 +1,185 @@
+//! Warm start by expert iteration: search gists that lower the true KL on training windows, imitate them, let the
+//! generator read them; from the second round on, the policy's own samples compete with the spans. A policy that spreads
+//! over the whole vocabulary gives the policy gradient nothing to grip; one that copies useful spans does.
+
+use crate::compressor::gist::{Gist, uniforms};
+use crate::config::parts::Sampling;
+use crate::data::Window;
+use crate::error::{Error, Result};
+use crate::rng::{self, Stream};
+use crate::rollout::{Taught, request};
+use crate::run_dir::{read_json, write_json_atomic};
+use crate::search::{SpanSearch, best_spans};
+use crate::train::mix;
+use crate::train::progress::Progress;
+use crate::train::session::{Session, WarmRecord};
+use crate::train::setup::Setup;
+use crate::train::trainee::Place;
+use crate::train::updates::{imitation_step, reader_step};
+use std::path::PathBuf;
+
+/// Windows labelled between two files.
+const LABELS_AT_ONCE: usize = 96;
+/// Marks the training windows of the warm start: no policy-gradient step has so high a number.
+const WARM_STEP: u64 = 1 << 40;
+
+impl Setup<'_> {
+    /// Updates of one round of imitation.
+    fn round_updates(&self) -> usize {
+        let w = &self.config.warm_start;
+        w.epochs * w.windows.div_ceil(w.batch)
+    }
+
+    /// Updates of the whole warm start.
+    pub fn supervised_updates(&self) -> usize {
+        if self.config.warm_start.rounds == 0 { 0 } else { self.config.warm_start.rounds * self.round_updates() }
+    }
+}
+
+/// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
+pub fn run(session: &mut Session) -> Result<()> {
+    let per_round = session.setup.round_updates();
+    let total = session.setup.supervised_updates();
+    while session.state.update < total {
+        let round = session.state.update / per_round;
+        let windows = session.setup.training_windows(WARM_STEP + round as u64, session.setup.config.warm_start.windows);
+        let labels = label(session, round, &windows)?;
+        imitate(session, round, &windows, &labels)?;
+    }
+    let folder = Session::warm_folder(session.run);
+    if session.state.update > total || folder.join("record.json").exists() {
+        return Ok(());
+    }
+    let validation = session.validate()?;
+    eprintln!("warm start: {validation}");
+    let config = session.setup.config;
+    let before = match &config.warm_start.from {
+        Some(from) => crate::train::session::warm_record(from)?.updates,
+        None => 0,
+    };
+    let record = WarmRecord {
+        experiment: config.name.clone(),
+        seed: config.seed,
+        updates: before + total,
+        seconds: session.seconds(),
+        context_value: validation.context_value,
+        kl: validation.kl,
+    };
+    session.export_warm(&folder, &record)?;
+    match &config.warm_start.output {
+        Some(output) if total > 0 => session.export_warm(output, &record),
+        _ => Ok(()),
+    }
+}
+
+/// The best gist of every window, searched in stretches that are kept in files, so that a killed run loses little.
+fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<u32>>> {
+    let folder = session.run.root().join("warm_start").join(format!("round_{}", round + 1));
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    let progress = Progress::new(&format!("search round {}", round + 1), windows.len().div_ceil(LABELS_AT_ONCE), 0);
+    let mut all = Vec::with_capacity(windows.len());
+    for (i, stretch) in windows.chunks(LABELS_AT_ONCE).enumerate() {
+        let path: PathBuf = folder.join(format!("gists_{i:04}.json"));
+        if !path.exists() {
+            let found = search(session, round, i, stretch)?;
+            write_json_atomic(&path, &found)?;
+        }
+        let gists: Vec<Vec<u32>> = read_json(&path)?;
+        if gists.len() != stretch.len() {
+            return Err(Error::file(path, format!("expected {} gists, got {}", stretch.len(), gists.len())));
+        }
+        all.extend(gists);
+        progress.step("");
+    }
+    progress.finish();
+    Ok(all)
+}
+
+fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<u32>>> {
+    let _guard = tch::no_grad_guard();
+    let setup = session.setup;
+    let warm = &setup.config.warm_start;
+    let model = setup.decoder.config();
+    let taught = Taught::new(&setup.decoder, windows)?;
+    let trained = session.state.update > 0 || warm.from.is_some();
+    let reader = trained.then(|| session.generator.adapter.activate(model, false));
+    let mut extra = vec![Vec::new(); windows.len()];
+    if trained && warm.samples > 0 {
+        let active = session.compressor.adapter.activate(model, false);
+        let requests: Vec<_> =
+            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
+        let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
+        for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
+            let draws =
+                |r: usize, s: usize| uniforms(setup.config.seed, step, (first + r) as u64, s as u64, setup.budget);
+            let groups =
+                session.policy.sample(&active, batch, warm.samples, setup.budget, &Sampling::default(), draws)?;
+            for (i, group) in groups.into_iter().enumerate() {
+                extra[first + i] = group.into_iter().map(|gist| gist.ids).collect();
+            }
+        }
+    }
+    let params = SpanSearch { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
+    let found = best_spans(&taught, &setup.decoder, reader.as_ref(), setup.budget, params, &extra)?;
+    Ok(found.into_iter().map(|f| f.ids).collect())
+}
+
+fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<u32>]) -> Result<()> {
+    let setup = session.setup;
+    let config = setup.config;
+    let warm = &config.warm_start;
+    let (per_round, per_epoch) = (setup.round_updates(), windows.len().div_ceil(warm.batch));
+    let total = setup.supervised_updates();
+    let progress = Progress::new(&format!("imitate round {}", round + 1), total, session.state.update);
+    while session.state.update < total && session.state.update / per_round == round {
+        let update = session.state.update;
+        let clock = std::time::Instant::now();
+        let (epoch, batch) = ((update % per_round) / per_epoch, update % per_epoch);
+        let mut order = rng::rng(config.seed, Stream::Data, WARM_STEP + round as u64, epoch as u64, 1);
+        let order = rng::choose(&mut order, windows.len(), windows.len());
+        let picked: Vec<usize> = order.into_iter().skip(batch * warm.batch).take(warm.batch).collect();
+        let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
+        let gists: Vec<Gist> =
+            picked.iter().map(|&i| Gist::imitated(labels[i].clone(), setup.budget)).collect();
+        let factor = config.train.schedule.factor(update, total, config.optim.imitation.warmup_steps);
+        let place = Place { step: update, root: session.run.root(), batch: &chosen };
+        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
+        let requests: Vec<_> =
+            chosen.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+        let imitation = imitation_step(
+            &session.policy,
+            &setup.decoder,
+            &mut session.compressor,
+            (&requests, &gists),
+            config.train.micro_windows,
+            (factor, &place),
+        )?;
+        let taught = Taught::new(&setup.decoder, &chosen)?;
+        let groups: Vec<Vec<Gist>> = gists.into_iter().map(|gist| vec![gist]).collect();
+        let v = setup.decoder.config().vocab_size;
+        let coordinates = (config.seed, WARM_STEP + update as u64);
+        let contexts = mix::contexts(&chosen, &groups, &[], &config.generator, setup.budget, v, coordinates);
+        let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+        let nothing: Vec<(usize, &[u32])> = (0..chosen.len()).map(|w| (w, [].as_slice())).collect();
+        let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, &rows, (factor, &place))?;
+        let (kl_empty, _) =
+            reader_step(&setup.decoder, &mut session.empty_reader, &taught, &nothing, (factor, &place))?;
+        let mut row = vec![
+            ("warm_start/imitation_loss", imitation),
+            ("generator/kl", kl),
+            ("empty_reader/kl", kl_empty),
+        ];
+        let ends_round = (update + 1) % per_round == 0;
+        if (update + 1) % config.train.eval_every == 0 || ends_round {
+            let validation = session.validate()?;
+            progress.note(&format!("update {}: {validation}", update + 1));
+            row.extend(validation.row());
+        }
+        session.log.metrics(update, &row)?;
+        session.log.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        progress.step(&format!("imitation {imitation:.3}  KL {kl:.4}  empty {kl_empty:.4}"));
+        session.advance(ends_round)?;
+    }
+    progress.finish();
+    Ok(())
+}
