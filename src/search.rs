@@ -1,12 +1,11 @@
 //! Hindsight search: the gist of a window that lowers the true KL most, greedy over short spans of its prefix. It sees the
 //! future, so it is a teacher for the warm start and headroom in the evaluation, never a contestant.
 
-use crate::compressor::budget::{extractive, last};
+use crate::compressor::budget::{extractive, last, spans};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::rollout::{Taught, reader_context};
-use std::ops::Range;
 
 /// Candidates of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,12 @@ pub fn best_spans(
         let own = extra.get(w).into_iter().flatten();
         let own = own.map(|ids| Found { ids: ids.clone(), kept: None, kl: f64::INFINITY });
         rivals.push([at(w, vec![]), at(w, last(window.prefix.len(), budget))].into_iter().chain(own).collect());
-        singles.push(spans(window.prefix.len(), budget, params).into_iter().map(|s| at(w, s.collect())).collect());
+        singles.push(
+            spans(window.prefix.len(), params.span_tokens.min(budget), params.stride)
+                .into_iter()
+                .map(|s| at(w, s.collect()))
+                .collect(),
+        );
     }
     let (rivals, singles) = (kls(&rivals)?, kls(&singles)?);
     let mut shortlists: Vec<Vec<Found>> = singles.into_iter().map(|s| disjoint(s, params.shortlist)).collect();
@@ -102,20 +106,6 @@ fn measure(
         gist.kl = reading.kl;
     }
     Ok(filled)
-}
-
-/// Spans of a prefix: at multiples of the stride, and at its end.
-fn spans(len: usize, budget: usize, params: SpanSearch) -> Vec<Range<usize>> {
-    let span = params.span_tokens.min(budget).min(len);
-    if span == 0 {
-        return Vec::new();
-    }
-    let end = len - span;
-    let mut starts: Vec<usize> = (0..=end).step_by(params.stride.max(1)).collect();
-    if starts.last() != Some(&end) {
-        starts.push(end);
-    }
-    starts.into_iter().map(|start| start..start + span).collect()
 }
 
 /// The best `count` spans, best first, each free of all better ones.

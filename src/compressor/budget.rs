@@ -1,6 +1,8 @@
 //! The only selection code of the extractive compressors: scores or positions in, a gist within the budget out.
 
 use crate::compressor::Compressed;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Ascending positions of the highest scores, at most `budget` of them; of equal scores the earlier position wins. A score
 /// that is not a number is never kept before one that is.
@@ -16,10 +18,10 @@ pub fn select(scores: &[f64], budget: usize) -> Vec<usize> {
 /// Whole spans in order of score while they fit, of equal scores the earlier; the positions that they cover together,
 /// ascending. A span that does not fit is passed over, and a smaller one after it may still fit. What is left of the
 /// budget takes the head of the best span that did not fit.
-pub fn select_spans(spans: &[std::ops::Range<usize>], scores: &[f64], budget: usize) -> Vec<usize> {
+pub fn select_spans(spans: &[Range<usize>], scores: &[f64], budget: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..spans.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    let mut kept = std::collections::BTreeSet::new();
+    let mut kept = BTreeSet::new();
     let mut passed = Vec::new();
     for span in order.into_iter().map(|i| &spans[i]) {
         let fresh = span.clone().filter(|p| !kept.contains(p)).count();
@@ -46,4 +48,18 @@ pub fn first(len: usize, budget: usize) -> Vec<usize> {
 /// The last `budget` positions of a prefix of `len` tokens.
 pub fn last(len: usize, budget: usize) -> Vec<usize> {
     (len.saturating_sub(budget)..len).collect()
+}
+
+/// Spans of `tokens` that start at multiples of `stride`, and one at the end; the whole of a shorter prefix.
+pub fn spans(len: usize, tokens: usize, stride: usize) -> Vec<Range<usize>> {
+    let span = tokens.min(len);
+    if span == 0 {
+        return Vec::new();
+    }
+    let end = len - span;
+    let mut starts: Vec<usize> = (0..=end).step_by(stride.max(1)).collect();
+    if starts.last() != Some(&end) {
+        starts.push(end);
+    }
+    starts.into_iter().map(|start| start..start + span).collect()
 }
