@@ -18,6 +18,7 @@ pub mod model;
 pub mod compressor;
 
 pub mod rollout;
+pub mod search;
 
 pub mod reward;
 

@@ -65,8 +65,8 @@ pub fn loss(batch: &TokenBatch, section: &AlgoSection, divisor: f64) -> Result<L
     // k3 of Schulman's note: unbiased for KL(behaviour ‖ π), never negative.
     let mismatch = tch::no_grad(|| sum(&(log_ratio.exp() - 1.0 - &log_ratio)));
     let (entropy, kl) = (sum(&batch.entropy), batch.kl_reference.as_ref().map_or(0.0, &sum));
-    let value = policy.double_value(&[]) - section.entropy_coef * entropy / divisor
-        + section.reference_kl_coef * kl / divisor;
+    let value =
+        policy.double_value(&[]) - section.entropy_coef * entropy / divisor + section.reference_kl_coef * kl / divisor;
     let constant = |coef: f64| Tensor::full(m.as_slice(), coef / divisor, (Kind::Float, leaf.device()));
     Ok(LossOutput {
         loss: value,

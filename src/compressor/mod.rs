@@ -1,9 +1,15 @@
 //! Compressors: contexts and a budget in, kept ids out. Generative and extractive ones stand behind one trait, so that
 //! an evaluation cannot tell them apart.
 
+pub mod baseline;
+pub mod budget;
+pub mod controls;
 pub mod gist;
+pub mod lexical;
+pub mod self_information;
 
 use crate::error::Result;
+use crate::model::decoder::Decoder;
 
 /// What a compressor may see of one window. The future is not here: it never reaches a compressor.
 #[derive(Clone, Copy, Debug)]
@@ -36,4 +42,22 @@ pub trait Compressor {
 
     /// One result a request, each at most `budget` tokens (only the identity control is exempt).
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
+}
+
+/// The baselines of every table, in table order; `identity` is the exempt upper end point.
+pub fn baselines<'a>(
+    decoder: &'a Decoder,
+    frequencies: &'a lexical::DocumentFrequencies,
+    seed: u64,
+) -> Vec<Box<dyn Compressor + 'a>> {
+    vec![
+        Box::new(baseline::Empty),
+        Box::new(baseline::Truncate),
+        Box::new(baseline::Recent),
+        Box::new(baseline::Random { seed }),
+        Box::new(lexical::Idf { frequencies, distinct: true }),
+        Box::new(lexical::Overlap { frequencies, span_tokens: 8, stride: 4 }),
+        Box::new(self_information::SelfInformation { decoder, phrase_tokens: 4 }),
+        Box::new(baseline::Identity),
+    ]
 }

@@ -47,7 +47,10 @@ impl<'a> Setup<'a> {
         let limit = decoder.config().max_position_embeddings;
         if longest > limit {
             let path = folder.join("config.json");
-            return Err(Error::file(path, format!("max_position_embeddings: expected at least {longest}, got {limit}")));
+            return Err(Error::file(
+                path,
+                format!("max_position_embeddings: expected at least {longest}, got {limit}"),
+            ));
         }
         let (train, _) = encode(&tokenizer, &d.train)?;
         let (valid, _) = encode(&tokenizer, &d.valid)?;

@@ -129,8 +129,7 @@ pub fn imitation_step<T: Serialize>(
         let weight = -1.0 / total as f64;
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
         loss += stats.logprob.sum(Kind::Double).double_value(&[]) * weight;
-        let grads =
-            TokenGrads { logprob: stats.logprob.full_like(weight), entropy: None, kl_reference: None };
+        let grads = TokenGrads { logprob: stats.logprob.full_like(weight), entropy: None, kl_reference: None };
         vocab::token_surrogate(&states.hidden, &states.targets, head, &grads, None)?.f_backward()?;
     }
     if !loss.is_finite() {
