@@ -26,3 +26,5 @@ pub mod algo;
 pub mod train;
 
 pub mod eval;
+
+pub mod report;
