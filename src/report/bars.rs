@@ -23,7 +23,8 @@ const GROUPS: [(Role, &str); 4] = [
 
 /// The chart of one reader, `None` when nothing was evaluated.
 pub fn comparison(summary: &Summary, reader: &str) -> Result<Option<Figure>> {
-    let entries = if reader == "generator" { Some(&summary.eval.compressors) } else { summary.eval.readers.get(reader) };
+    let entries =
+        if reader == "generator" { Some(&summary.eval.compressors) } else { summary.eval.readers.get(reader) };
     let rows = entries.map(|entries| rows(summary, entries)).unwrap_or_default();
     let groups: Vec<(&str, Vec<&TableRow>)> = GROUPS
         .iter()
@@ -98,7 +99,9 @@ fn bar(area: &Area, row: &TableRow, y: i32, scale: &Scale) -> std::result::Resul
         if let [low, high] = e.gap_closed_ci95.map(|bound| scale.x(bound))
             && e.gap_closed_ci95.iter().all(|bound| bound.is_finite())
         {
-            for path in [[(low, y + 12), (high, y + 12)], [(low, y + 7), (low, y + 17)], [(high, y + 7), (high, y + 17)]] {
+            for path in
+                [[(low, y + 12), (high, y + 12)], [(low, y + 7), (low, y + 17)], [(high, y + 7), (high, y + 17)]]
+            {
                 area.draw(&PathElement::new(path, INK.stroke_width(2)))?;
             }
         }

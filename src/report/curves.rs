@@ -8,7 +8,7 @@ use crate::report::figure::{AXIS, Area, Figure, GRID, INK, MUTED, SERIES, font, 
 use crate::report::format::{decimals, percent};
 
 /// Pixels of one panel; twice what the page shows, since coordinates are whole numbers.
-pub const PANEL: (u32, u32) = (760, 470);
+pub const PANEL: (u32, u32) = (760, 480);
 const MAX_POINTS: usize = 160;
 
 /// What one panel shows.
@@ -110,9 +110,8 @@ pub fn retention(run: &RunData) -> Vec<Panel> {
 
 /// A panel for every metric that no other panel shows.
 pub fn others(run: &RunData) -> Vec<Panel> {
-    let shown = |key: &str| {
-        LEARNING.iter().chain(&RETENTION).any(|spec| spec.series.iter().any(|(name, _)| *name == key))
-    };
+    let shown =
+        |key: &str| LEARNING.iter().chain(&RETENTION).any(|spec| spec.series.iter().any(|(name, _)| *name == key));
     let rest = run.keys().into_iter().filter(|key| !shown(key));
     rest.map(|key| Panel {
         name: key.replace('/', "-"),
@@ -154,17 +153,18 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// At most about `MAX_POINTS` of them, evenly spaced, always with the last.
+/// At most about `MAX_POINTS` of them, evenly spaced, always with the first and the last.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = points.len().div_ceil(MAX_POINTS).max(1);
-    let mut kept: Vec<_> = points.iter().rev().step_by(stride).copied().collect();
-    kept.reverse();
+    let mut kept: Vec<_> = points.iter().step_by(stride).copied().collect();
+    kept.extend(points.last().filter(|_| (points.len().max(1) - 1) % stride != 0));
     kept
 }
 
 /// What holds every average, and all but the wildest 2 % of raw points on either side.
 fn vertical_range(panel: &Panel) -> (f64, f64) {
-    let mut values: Vec<f64> = panel.lines.iter().flat_map(|l| l.smooth.iter().map(|p| p.1)).chain(panel.mark).collect();
+    let mut values: Vec<f64> =
+        panel.lines.iter().flat_map(|l| l.smooth.iter().map(|p| p.1)).chain(panel.mark).collect();
     for line in &panel.lines {
         let mut raw: Vec<f64> = line.raw.iter().map(|p| p.1).collect();
         raw.sort_by(f64::total_cmp);
@@ -193,11 +193,12 @@ impl Panel {
         let digits = decimals(if self.percent { 100.0 } else { 1.0 } * (high - low));
         let number = |y: &f64| match self.percent {
             true => format!("{:.digits$} %", 100.0 * y, digits = digits.min(2)),
+            false if digits > 4 && *y != 0.0 => format!("{y:.1e}"),
             false => format!("{y:.digits$}"),
         };
         let step = |x: &f64| if last >= 20_000.0 { format!("{}k", x / 1000.0) } else { format!("{x}") };
         let mut chart = ChartBuilder::on(area)
-            .margin_top(78)
+            .margin_top(92)
             .margin_right(22)
             .margin_left(6)
             .x_label_area_size(44)
@@ -217,12 +218,7 @@ impl Panel {
             .y_label_formatter(&number)
             .draw()?;
         if let Some(mark) = self.mark {
-            chart.draw_series(DashedLineSeries::new(
-                [(first, mark), (last, mark)],
-                8,
-                8,
-                MUTED.stroke_width(2),
-            ))?;
+            chart.draw_series(DashedLineSeries::new([(first, mark), (last, mark)], 8, 8, MUTED.stroke_width(2)))?;
         }
         for line in &self.lines {
             let inside = line.raw.iter().filter(|(_, y)| (low..=high).contains(y));
@@ -278,10 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn thinning_keeps_the_last_point() {
+    fn thinning_keeps_both_ends() {
         let points: Vec<(f64, f64)> = (0..5003).map(|i| (f64::from(i), 0.0)).collect();
         let kept = thin(&points);
         assert!(kept.len() <= MAX_POINTS && kept.len() > MAX_POINTS / 2 && kept.last() == points.last());
+        assert_eq!(kept[0], points[0]);
+        assert_eq!(thin(&points[..7]), &points[..7]);
         assert!(thin(&[]).is_empty());
     }
 

@@ -22,6 +22,8 @@ pub const SERIES: [RGBColor; 4] =
 /// Leak controls.
 pub const WARNING: RGBColor = RGBColor(0xc4, 0x57, 0x6b);
 
+const MARGIN: u32 = 18;
+
 /// A canvas, whole or part.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -32,8 +34,9 @@ pub struct Figure {
     pub name: String,
     /// What it shows, for a screen reader.
     pub title: String,
-    /// The drawing, transparent.
+    /// The drawing, transparent and without a margin.
     pub svg: String,
+    size: (u32, u32),
 }
 
 impl Figure {
@@ -50,12 +53,18 @@ impl Figure {
             let done = paint(&area).and_then(|()| Ok(area.present()?));
             done.map_err(|e| Error::invalid(format!("figure `{name}`: {e}")))?;
         }
-        Ok(Figure { name: name.into(), title: title.into(), svg })
+        Ok(Figure { name: name.into(), title: title.into(), svg, size })
     }
 
-    /// The drawing on white, for a file of its own.
+    /// The drawing on white with a margin, for a file of its own.
     pub fn standalone(&self) -> String {
-        self.svg.replacen('>', ">\n<rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>", 1)
+        let (width, height) = (self.size.0 + 2 * MARGIN, self.size.1 + 2 * MARGIN);
+        let head = format!(
+            "<svg width=\"{width}\" height=\"{height}\" viewBox=\"-{MARGIN} -{MARGIN} {width} {height}\" \
+             xmlns=\"http://www.w3.org/2000/svg\">\n\
+             <rect x=\"-{MARGIN}\" y=\"-{MARGIN}\" width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n"
+        );
+        self.svg.split_once('>').map_or_else(String::new, |(_, body)| head + body.trim_start())
     }
 }
 

@@ -88,7 +88,11 @@ pub fn summary() -> Summary {
             kl_warm_start: 0.1611,
             compressors: under("generator", 1.0),
             readers: [("generator", 1.0), ("base", 0.7)].map(|(name, scale)| (name.into(), under(name, scale))).into(),
-            gist_minus_best: Some(NamedDifference { name: "recent".into(), gap_closed_diff: 0.228, ci95: [0.174, 0.279] }),
+            gist_minus_best: Some(NamedDifference {
+                name: "recent".into(),
+                gap_closed_diff: 0.228,
+                ci95: [0.174, 0.279],
+            }),
             gist_minus_warm_start: Some(Difference { gap_closed_diff: 0.012, ci95: [-0.011, 0.034] }),
             retention: [("gist", "HTTPConnection _host sock;"), ("recent", "def close(self):"), ("empty", "")]
                 .map(|(name, text)| (name.to_string(), kept(text)))

@@ -48,9 +48,9 @@ pub fn thousands(count: usize) -> String {
     out
 }
 
-/// Number of decimals that tells apart values spread over `range`.
+/// Number of decimals that tells apart about five even steps over `range`.
 pub fn decimals(range: f64) -> usize {
-    if range > 0.0 && range.is_finite() { (1.3 - range.log10()).ceil().clamp(0.0, 6.0) as usize } else { 2 }
+    if range > 0.0 && range.is_finite() { (0.69 - range.log10()).ceil().clamp(0.0, 6.0) as usize } else { 2 }
 }
 
 fn interval([low, high]: [f64; 2], digits: usize) -> String {
@@ -83,13 +83,16 @@ mod tests {
         assert_eq!(percent_ci(0.5, [f64::NAN, 0.6]), "50.0 %");
         assert_eq!(points_ci(0.123, [-0.08, 0.164]), "+12.3 [-8.0, 16.4]");
         assert_eq!(nats_ci(0.185, [0.17, 0.201]), "0.1850 [0.1700, 0.2010]");
-        assert_eq!(["48 s", "19 min 40 s", "2 h 05 min"], [48.2, 1180.0, 7500.0].map(duration).each_ref().map(|s| &s[..]));
+        assert_eq!(
+            ["48 s", "19 min 40 s", "2 h 05 min"],
+            [48.2, 1180.0, 7500.0].map(duration).each_ref().map(|s| &s[..])
+        );
         assert_eq!([999, 1000, 1_234_567].map(thousands), ["999", "1,000", "1,234,567"]);
     }
 
     #[test]
     fn decimals_follow_the_range() {
-        assert_eq!([100.0, 10.0, 1.0, 0.1, 0.01].map(decimals), [0, 1, 2, 3, 4]);
+        assert_eq!([100.0, 10.0, 1.0, 0.1, 0.01].map(decimals), [0, 0, 1, 2, 3]);
         assert_eq!([0.0, f64::NAN, f64::INFINITY].map(decimals), [2, 2, 2]);
     }
 }

@@ -193,29 +193,29 @@ fn pieces(token: &str) -> Vec<(bool, String)> {
     out
 }
 
-/// For every token, whether `other` has it, and whether within a common run. White space and punctuation alone are too
-/// common to be worth a mark outside a run.
+/// For every token, whether `other` has it, and whether within a common run of `SPAN` visible tokens. Outside of runs,
+/// white space and punctuation are too common to be worth a mark.
 fn marks(tokens: &[String], other: &[String]) -> Vec<Mark> {
-    let mut longest = vec![0usize; tokens.len()];
-    let mut above = vec![0usize; other.len() + 1];
+    let blank = |token: &String| token.trim().is_empty();
+    let word = |token: &String| token.chars().any(char::is_alphanumeric);
+    let mut marks: Vec<Mark> = tokens.iter().map(|_| Mark::New).collect();
+    let mut before = vec![0usize; other.len() + 1];
     for (i, token) in tokens.iter().enumerate() {
-        let mut row = vec![0usize; other.len() + 1];
-        for (j, same) in other.iter().enumerate() {
-            if token == same {
-                row[j + 1] = above[j] + 1;
-                for covered in &mut longest[i + 1 - row[j + 1]..=i] {
-                    *covered = row[j + 1].max(*covered);
-                }
+        let mut run = vec![0usize; other.len() + 1];
+        for j in (0..other.len()).filter(|&j| other[j] == *token) {
+            run[j + 1] = before[j] + 1;
+            if marks[i] == Mark::New && word(token) {
+                marks[i] = Mark::Shared;
+            }
+            let visible = |k: &usize| !blank(&tokens[*k]);
+            let covered = i + 1 - run[j + 1]..i + 1;
+            if visible(&i) && covered.clone().filter(visible).count() >= SPAN {
+                covered.skip_while(|k| !visible(k)).for_each(|k| marks[k] = Mark::Span);
             }
         }
-        above = row;
+        before = run;
     }
-    let of = |(token, &run): (&String, &usize)| match run {
-        SPAN.. => Mark::Span,
-        1.. if token.chars().any(char::is_alphanumeric) => Mark::Shared,
-        _ => Mark::New,
-    };
-    tokens.iter().zip(&longest).map(of).collect()
+    marks
 }
 
 #[cfg(test)]
@@ -232,6 +232,8 @@ mod tests {
         use Mark::{New, Shared, Span};
         assert_eq!(marks, [New, Span, Span, Span, Shared, New, New]);
         assert_eq!(super::marks(&split("a a "), &split("a ")), [Shared, Shared]);
+        assert_eq!(super::marks(&split("    a "), &split("    a ")), [New, New, New, New, Shared]);
+        assert_eq!(super::marks(&split("  a  b c  "), &split("  a  b c  ")), [New, New, Span, Span, Span, Span, New]);
         assert!(super::marks(&[], &split("a ")).is_empty());
         assert_eq!(super::marks(&split("a b "), &[]), [New, New]);
     }

@@ -134,12 +134,16 @@ pub fn facts(summary: &Summary) -> Vec<String> {
         nats(e.kl_start),
         nats(e.kl_warm_start)
     )];
-    lines.extend(e.gist_minus_best.as_ref().map(|d| {
-        format!("gist_minus_best: {}", difference(d.gap_closed_diff, d.ci95, &d.name))
-    }));
-    lines.extend(e.gist_minus_warm_start.as_ref().map(|d| {
-        format!("gist_minus_warm_start: {}", difference(d.gap_closed_diff, d.ci95, "the run before RL"))
-    }));
+    lines.extend(
+        e.gist_minus_best
+            .as_ref()
+            .map(|d| format!("gist_minus_best: {}", difference(d.gap_closed_diff, d.ci95, &d.name))),
+    );
+    lines.extend(
+        e.gist_minus_warm_start
+            .as_ref()
+            .map(|d| format!("gist_minus_warm_start: {}", difference(d.gap_closed_diff, d.ci95, "the run before RL"))),
+    );
     lines.push(format!(
         "{} windows of {} documents, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \
          over documents",
