@@ -157,7 +157,7 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = points.len().div_ceil(MAX_POINTS).max(1);
     let mut kept: Vec<_> = points.iter().step_by(stride).copied().collect();
-    kept.extend(points.last().filter(|_| (points.len().max(1) - 1) % stride != 0));
+    kept.extend(points.last().filter(|last| kept.last() != Some(last)));
     kept
 }
 

@@ -41,7 +41,7 @@ pub fn gallery(examples: &[Example]) -> Option<Markup> {
                 (chosen.len()) " of " (examples.len()) " held-out windows, evenly spaced from the one where the gist \
                  gains most over the empty gist to the one where it gains least, so failures show as well. "
                 mark.span { "Marked" } " tokens belong to a copied span of " (SPAN) " or more, "
-                mark.shared { "underlined" } " ones occur in both; chips without colour are the compressor's own."
+                mark.shared { "underlined" } " ones occur in both; chips without a mark are new, or too common to tell."
             }
             @for (rank, example) in chosen.iter().enumerate() { (article(rank + 1, example)) }
         }

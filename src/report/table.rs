@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use crate::eval::summary::{Entry, Role, Summary};
 use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points_ci, thousands};
@@ -10,6 +10,9 @@ use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points
 /// Column heads of every comparison table.
 pub const HEAD: [&str; 8] =
     ["compressor", "kept", "KL", "NLL", "gap closed [95 %]", "top-1", "kept, as text", "KL, as text"];
+
+/// comfy-table's `UTF8_HORIZONTAL_ONLY` without lines between rows.
+const RULES: &str = "  ── ══      ──    ";
 
 /// One row of a comparison.
 #[derive(Clone, Debug)]
@@ -176,7 +179,8 @@ pub fn table(summary: &Summary) -> String {
 
 fn grid(summary: &Summary, entries: &BTreeMap<String, Entry>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(HEAD);
+    table.load_preset(RULES);
+    table.set_header(HEAD.map(|head| head.replace(", ", "\n").replace(" [", "\n[")));
     for row in rows(summary, entries) {
         table.add_row(row.cells());
     }
