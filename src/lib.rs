@@ -27,3 +27,5 @@ pub mod algo;
 pub mod train;
 
 pub mod eval;
+
+pub mod report;
