@@ -1,5 +1,6 @@
 //! Subcommands; the only place with `anyhow`.
 
+mod evaluate;
 mod start;
 mod train;
 
@@ -27,7 +28,29 @@ enum Command {
         files: Vec<PathBuf>,
     },
     /// Warm-start, co-train and evaluate a compressor and its reader.
-    Train(RunArgs),
+    Train {
+        #[command(flatten)]
+        args: RunArgs,
+        /// Also train one reader per compressor on its own output (the fair contest; takes several times as long).
+        #[arg(long)]
+        adapt_readers: bool,
+    },
+    /// Evaluate the last checkpoint of a run on the test windows, and write its report again.
+    Eval {
+        /// The run's directory.
+        run: PathBuf,
+        /// Also train one reader per compressor on its own output.
+        #[arg(long)]
+        adapt_readers: bool,
+        /// Windows on which the hindsight oracle is searched.
+        #[arg(long, value_name = "N")]
+        oracle_windows: Option<usize>,
+    },
+    /// Write a run's report.html and figures from its files.
+    Report {
+        /// The run's directory.
+        run: PathBuf,
+    },
     /// Train a base model and its tokenizer from text.
     Pretrain(RunArgs),
 }
@@ -58,9 +81,14 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
-        Command::Train(args) => {
+        Command::Eval { run, adapt_readers, oracle_windows } => evaluate::again(&run, adapt_readers, oracle_windows),
+        Command::Report { run } => {
+            println!("{}", gist::report::render(&run)?.display());
+            Ok(())
+        }
+        Command::Train { args, adapt_readers } => {
             let Some((config, session)) = start::open::<TrainConfig>(&args)? else { return Ok(()) };
-            session.guard(&Setup::inputs(&config), |s| train::run(&config, s))
+            session.guard(&Setup::inputs(&config), |s| train::run(&config, s, adapt_readers))
         }
         Command::Pretrain(args) => {
             let Some((config, session)) = start::open::<PretrainConfig>(&args)? else { return Ok(()) };

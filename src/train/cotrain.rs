@@ -179,8 +179,7 @@ fn update_compressor(
 ) -> Result<PolicyStep> {
     let setup = session.setup;
     let config = setup.config;
-    let requests: Vec<_> =
-        windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let batch = PolicyBatch {
         requests: &requests,
@@ -218,15 +217,13 @@ fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_s
     let gists: Vec<Vec<Gist>> = groups.iter().map(|g| g.gists.clone()).collect();
     let v = setup.decoder.config().vocab_size;
     let coordinates = (config.seed, rl_step as u64);
-    let contexts =
-        mix::contexts(taught.windows, &gists, &stale, &config.generator, setup.budget, v, coordinates);
+    let contexts = mix::contexts(taught.windows, &gists, &stale, &config.generator, setup.budget, v, coordinates);
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
     let place = Place { step: session.state.update, root: session.run.root(), batch: &taught.windows };
     let (kl, _) = reader_step(&setup.decoder, &mut session.generator, taught, &rows, (factor, &place))?;
-    let (kl_empty, _) =
-        reader_step(&setup.decoder, &mut session.empty_reader, taught, &nothing, (factor, &place))?;
+    let (kl_empty, _) = reader_step(&setup.decoder, &mut session.empty_reader, taught, &nothing, (factor, &place))?;
     Ok((kl, kl_empty))
 }
 
@@ -236,8 +233,7 @@ fn stale_gists(session: &Session, windows: &[Window], rl_step: usize) -> Result<
     let config = setup.config;
     let Some(stale) = session.stale.as_ref().filter(|_| config.generator.stale > 0.0) else { return Ok(Vec::new()) };
     let active: ActiveAdapter = stale.activate(setup.decoder.config(), false);
-    let requests: Vec<_> =
-        windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
     let draws = |r: usize, _| uniforms(config.seed, rl_step as u64, r as u64, sample, setup.budget);

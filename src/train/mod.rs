@@ -1,5 +1,6 @@
 //! Training: pretraining of a base, warm start, co-training; own optimisers with saveable state; checkpoints.
 
+pub mod adapt;
 pub mod base_eval;
 pub mod checkpoint;
 pub mod cotrain;

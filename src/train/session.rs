@@ -218,8 +218,7 @@ impl<'a> Session<'a> {
         let decoder = &self.setup.decoder;
         let taught = Taught::new(decoder, windows)?;
         let v = decoder.config().vocab_size;
-        let contexts: Vec<Vec<u32>> =
-            gists.iter().map(|g| crate::rollout::compressed_context(g, true, v)).collect();
+        let contexts: Vec<Vec<u32>> = gists.iter().map(|g| crate::rollout::compressed_context(g, true, v)).collect();
         let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<Vec<Reading>> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
             taught.measure(decoder, Some(&adapter.activate(decoder.config(), false)), &rows)

@@ -139,13 +139,11 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let order = rng::choose(&mut order, windows.len(), windows.len());
         let picked: Vec<usize> = order.into_iter().skip(batch * warm.batch).take(warm.batch).collect();
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
-        let gists: Vec<Gist> =
-            picked.iter().map(|&i| Gist::imitated(labels[i].clone(), setup.budget)).collect();
+        let gists: Vec<Gist> = picked.iter().map(|&i| Gist::imitated(labels[i].clone(), setup.budget)).collect();
         let factor = config.train.schedule.factor(update, total, config.optim.imitation.warmup_steps);
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
-        let requests: Vec<_> =
-            chosen.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+        let requests: Vec<_> = chosen.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
         let imitation = imitation_step(
             &session.policy,
             &setup.decoder,
@@ -164,11 +162,8 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, &rows, (factor, &place))?;
         let (kl_empty, _) =
             reader_step(&setup.decoder, &mut session.empty_reader, &taught, &nothing, (factor, &place))?;
-        let mut row = vec![
-            ("warm_start/imitation_loss", imitation),
-            ("generator/kl", kl),
-            ("empty_reader/kl", kl_empty),
-        ];
+        let mut row =
+            vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
         let ends_round = (update + 1) % per_round == 0;
         if (update + 1) % config.train.eval_every == 0 || ends_round {
             let validation = session.validate()?;

@@ -1,0 +1,123 @@
+//! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
+
+use crate::cli::start;
+use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::lexical::DocumentFrequencies;
+use gist::compressor::{Compressor, baselines};
+use gist::config::parts::Sampling;
+use gist::config::train::TrainConfig;
+use gist::eval::intrinsic::{Evaluated, Job, Part};
+use gist::eval::summary::{Summary, WindowLengths};
+use gist::model::lora::Adapter;
+use gist::report;
+use gist::rng::{self, Stream};
+use gist::run_dir::{RunDir, write_json_atomic};
+use gist::search::SpanSearch;
+use gist::train::adapt::adapt_reader;
+use gist::train::session::{Session, load_roles, policy, warm_record};
+use gist::train::setup::Setup;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// `eval <run>`: evaluates the last checkpoint of a run again.
+pub fn again(root: &Path, adapt_readers: bool, oracle: Option<usize>) -> anyhow::Result<()> {
+    let run = RunDir::at(root)?;
+    let (mut config, _) = start::load::<TrainConfig>(&run.config(), &[])?;
+    if let Some(windows) = oracle {
+        config.eval.oracle_windows = windows;
+    }
+    let device = start::prepare(&config.hardware)?;
+    let setup = Setup::load(&config, device)?;
+    let stop = AtomicBool::new(false);
+    let session = Session::open(&setup, &run, &stop)?;
+    finish(&session, adapt_readers)
+}
+
+/// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`.
+pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
+    let setup = session.setup;
+    let config = setup.config;
+    let job = |generator, empty_reader| Job {
+        decoder: &setup.decoder,
+        tokenizer: &setup.tokenizer,
+        documents: &setup.test_documents,
+        windows: &setup.test,
+        condition: config.condition,
+        budget: setup.budget,
+        generator,
+        empty_reader,
+        seed: 0,
+        resamples: config.eval.resamples,
+    };
+    let policy = policy(setup);
+    let greedy = gist("gist", &policy, &session.compressor.adapter, Sampling::greedy());
+    let greedy = Memory::new(&greedy);
+    let sampled = gist("gist_sampled", &policy, &session.compressor.adapter, config.eval.sampling.clone());
+    let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
+    let shuffled = Shuffled { inner: &greedy, seed: 0 };
+    let frequencies = DocumentFrequencies::count(&setup.train);
+    let honest = baselines(&setup.decoder, &frequencies, 0);
+
+    let mut table = Evaluated::new(job(&session.generator.adapter, &session.empty_reader.adapter))?;
+    for compressor in &honest {
+        table.add(compressor.as_ref(), Part::Baseline)?;
+    }
+    table.add(&greedy, Part::Gist)?;
+    table.add(&sampled, Part::Gist)?;
+    table.add(&other, Part::LeakControl)?;
+    table.add(&shuffled, Part::LeakControl)?;
+    let w = &config.warm_start;
+    let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
+    table.add_oracle(config.eval.oracle_windows, search)?;
+
+    let greedy_kl = |compressor: &Adapter, generator: &Adapter| -> anyhow::Result<Vec<f64>> {
+        let mut only = Evaluated::new(job(generator, &session.empty_reader.adapter))?;
+        only.add(&gist("gist", &policy, compressor, Sampling::greedy()), Part::Gist)?;
+        Ok(only.kl("gist")?)
+    };
+    rng::seed_torch(config.seed, Stream::Init, 0, 0);
+    let untrained = Adapter::fresh(setup.decoder.config(), &config.model.lora, setup.decoder.embedding())?;
+    let kl_start = gist::tensor::mean(&greedy_kl(&untrained, &untrained)?);
+    let warm_folder = Session::warm_folder(session.run);
+    let [warm_compressor, warm_generator, _] = load_roles(&warm_folder, setup)?;
+    let warm_kl = greedy_kl(&warm_compressor, &warm_generator)?;
+
+    if adapt_readers {
+        let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
+        for compressor in honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]) {
+            if !["empty", "identity"].contains(&compressor.name()) {
+                table.adapt(compressor.name(), &adapt_reader(setup, session.run, compressor, updates)?)?;
+            }
+        }
+    }
+    let evaluation = table.evaluation(kl_start, gist::tensor::mean(&warm_kl), Some(&warm_kl))?;
+    table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
+    let summary = Summary {
+        experiment: config.name.clone(),
+        run: format!("seed={}", config.seed),
+        seed: config.seed,
+        steps: session.state.update,
+        seconds: session.seconds(),
+        peak_rss_mib: peak_rss_mib(),
+        device: format!("{} ({} threads)", config.hardware.device, config.hardware.threads),
+        budget_tokens: setup.budget,
+        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
+        eval: evaluation,
+    };
+    write_json_atomic(&session.run.summary(), &summary)?;
+    println!("{}", report::table(&summary));
+    println!("report: {}", report::render(session.run.root())?.display());
+    Ok(())
+}
+
+fn gist<'a>(name: &str, policy: &'a GistPolicy<'a>, adapter: &'a Adapter, sampling: Sampling) -> GistCompressor<'a> {
+    GistCompressor { name: name.into(), policy, adapter, sampling, seed: 0 }
+}
+
+/// Largest resident memory of this process so far.
+fn peak_rss_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
+}
