@@ -38,15 +38,15 @@ pub fn again(root: &Path, adapt_readers: bool, oracle: Option<usize>) -> anyhow:
 pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let setup = session.setup;
     let config = setup.config;
-    let job = |generator, empty_reader| Job {
+    let job = Job {
         decoder: &setup.decoder,
         tokenizer: &setup.tokenizer,
         documents: &setup.test_documents,
         windows: &setup.test,
         condition: config.condition,
         budget: setup.budget,
-        generator,
-        empty_reader,
+        generator: &session.generator.adapter,
+        empty_reader: &session.empty_reader.adapter,
         seed: 0,
         resamples: config.eval.resamples,
     };
@@ -59,7 +59,7 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let honest = baselines(&setup.decoder, &frequencies, 0);
 
-    let mut table = Evaluated::new(job(&session.generator.adapter, &session.empty_reader.adapter))?;
+    let mut table = Evaluated::new(job)?;
     for compressor in &honest {
         table.add(compressor.as_ref(), Part::Baseline)?;
     }
@@ -72,7 +72,7 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     table.add_oracle(config.eval.oracle_windows, search)?;
 
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| -> anyhow::Result<Vec<f64>> {
-        let mut only = Evaluated::new(job(generator, &session.empty_reader.adapter))?;
+        let mut only = Evaluated::new(Job { generator, ..job })?;
         only.add(&gist("gist", &policy, compressor, Sampling::greedy()), Part::Gist)?;
         Ok(only.kl("gist")?)
     };
