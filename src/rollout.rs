@@ -198,3 +198,30 @@ pub fn collect(
         })
         .collect())
 }
+
+/// For every gist of every group, how much the reader's KL rises without each block of `block` tokens, nats a token.
+pub fn block_values(
+    decoder: &Decoder,
+    reader: &ActiveAdapter,
+    taught: &Taught,
+    groups: &[Group],
+    block: usize,
+) -> Result<Vec<Vec<Vec<f64>>>> {
+    let v = decoder.config().vocab_size;
+    let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
+    for (w, gist) in groups.iter().enumerate().flat_map(|(w, group)| group.gists.iter().map(move |gist| (w, gist))) {
+        for start in (0..gist.ids.len()).step_by(block) {
+            let end = (start + block).min(gist.ids.len());
+            contexts.push((w, reader_context(&[&gist.ids[..start], &gist.ids[end..]].concat(), true, v)));
+        }
+    }
+    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+    let mut without = taught.measure(decoder, Some(reader), &rows)?.into_iter();
+    let mut values = |gist: &Gist, reading: &Reading| {
+        without.by_ref().take(gist.ids.len().div_ceil(block)).map(|r| r.kl - reading.kl).collect()
+    };
+    Ok(groups
+        .iter()
+        .map(|group| group.gists.iter().zip(&group.readings).map(|(gist, reading)| values(gist, reading)).collect())
+        .collect())
+}

@@ -1,9 +1,11 @@
 //! Policy gradient, pure: advantages, losses and dual ascent over numbers that a rollout recorded. Never runs a model.
 
 mod advantage;
+mod credit;
 mod dual;
 mod loss;
 
 pub use advantage::{Advantages, Baseline, advantages};
+pub use credit::{BLOCK, per_action};
 pub use dual::Lambda;
 pub use loss::{LossOutput, TokenBatch, loss};

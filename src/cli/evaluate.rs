@@ -116,7 +116,7 @@ fn gist<'a>(name: &str, policy: &'a GistPolicy<'a>, adapter: &'a Adapter, sampli
 }
 
 /// Largest resident memory of this process so far.
-fn peak_rss_mib() -> f64 {
+pub fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)

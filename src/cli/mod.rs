@@ -1,5 +1,6 @@
 //! Subcommands; the only place with `anyhow`.
 
+mod bench;
 mod evaluate;
 mod start;
 mod train;
@@ -46,6 +47,21 @@ enum Command {
         #[arg(long, value_name = "N")]
         oracle_windows: Option<usize>,
     },
+    /// Measure the speed of an experiment's step on this machine.
+    Bench {
+        /// The experiment's TOML file.
+        #[arg(default_value = "experiments/gist.toml")]
+        experiment: PathBuf,
+        /// Override a key (repeatable).
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Folder that receives bench.json.
+        #[arg(long, default_value = "runs")]
+        runs: PathBuf,
+        /// Measurements per figure.
+        #[arg(long, default_value_t = 5)]
+        repeats: usize,
+    },
     /// Write a run's report.html and figures from its files.
     Report {
         /// The run's directory.
@@ -82,6 +98,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, adapt_readers, oracle_windows } => evaluate::again(&run, adapt_readers, oracle_windows),
+        Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
         Command::Report { run } => {
             println!("{}", gist::report::render(&run)?.display());
             Ok(())

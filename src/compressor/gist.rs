@@ -18,7 +18,7 @@ use crate::model::sampling;
 use crate::model::vocab::Head;
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// One sampled gist.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,15 +227,4 @@ impl Compressor for GistCompressor<'_> {
         }
         Ok(all)
     }
-}
-
-/// `[M]` f32 on the policy's device from per-gist values repeated over each gist's actions.
-pub fn per_action(groups: &[&[Gist]], values: &[Vec<f64>], device: tch::Device) -> Tensor {
-    let flat: Vec<f32> = groups
-        .iter()
-        .zip(values)
-        .flat_map(|(group, row)| group.iter().zip(row))
-        .flat_map(|(gist, &value)| std::iter::repeat_n(value as f32, gist.actions()))
-        .collect();
-    Tensor::from_slice(&flat).to_device(device).to_kind(Kind::Float)
 }

@@ -3,7 +3,7 @@
 
 use crate::algo;
 use crate::compressor::gist::{Gist, uniforms};
-use crate::config::choices::{AlgoConfig, Reader};
+use crate::config::choices::{AlgoConfig, Reader, TokenCredit};
 use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::Result;
@@ -92,8 +92,11 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     let parts = reward::score(&groups, config.reward.signal, d_ref, setup.shape.prefix);
     let lambda = session.state.lambda.value;
     let advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
+    let credits = token_credits(session, &taught, &groups, d_ref)?;
+    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let actions = algo::per_action(&advantages.values, &gists, credits.as_deref());
     let policy = match config.train.compressor_learns {
-        true => update_compressor(session, frozen, &windows, &groups, &advantages.values, rl_step)?,
+        true => update_compressor(session, frozen, &windows, &gists, &actions, rl_step)?,
         false => PolicyStep::default(),
     };
     let (kl_generator, kl_empty_reader) = update_readers(session, &taught, &groups, rl_step)?;
@@ -108,7 +111,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     if rl_step % config.train.log_rollouts_every == 0 {
         rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, &parts)?;
     }
-    let gists = || groups.iter().flat_map(|g| &g.gists);
+    let all = || groups.iter().flat_map(|g| &g.gists);
     let readings = || groups.iter().flat_map(|g| &g.readings);
     let average = |xs: Vec<f64>| mean(&xs);
     let (copied, variety) = rollout_log::surface(&windows, &groups);
@@ -120,8 +123,8 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         ("rollout/nll", average(readings().map(|r| r.nll).collect())),
         ("rollout/kl_empty", average(groups.iter().map(|g| g.empty.kl).collect())),
         ("rollout/keep_ratio", keep_ratio),
-        ("rollout/ended_frac", average(gists().map(|g| f64::from(u8::from(g.ended))).collect())),
-        ("rollout/entropy", average(gists().flat_map(|g| g.entropy.clone()).collect())),
+        ("rollout/ended_frac", average(all().map(|g| f64::from(u8::from(g.ended))).collect())),
+        ("rollout/entropy", average(all().flat_map(|g| g.entropy.clone()).collect())),
         ("rollout/group_std", advantages.group_std),
         ("algo/zero_variance_groups", advantages.zero_variance_groups as f64),
         ("algo/advantage_abs", average(advantages.values.concat().iter().map(|a| a.abs()).collect())),
@@ -168,22 +171,38 @@ fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) 
     rollout::collect(&roles, taught, config.condition, config.rollout.group_size, session.setup.budget, site)
 }
 
+/// What each block of each gist bought, in units of the reward, when the experiment credits tokens.
+fn token_credits(
+    session: &Session,
+    taught: &Taught,
+    groups: &[Group],
+    d_ref: f64,
+) -> Result<Option<Vec<Vec<Vec<f64>>>>> {
+    if session.setup.config.algo.token_credit == TokenCredit::Uniform {
+        return Ok(None);
+    }
+    let decoder = &session.setup.decoder;
+    let reader = session.generator.adapter.activate(decoder.config(), false);
+    let mut values = rollout::block_values(decoder, &reader, taught, groups, algo::BLOCK)?;
+    values.iter_mut().flatten().flatten().for_each(|value| *value /= d_ref);
+    Ok(Some(values))
+}
+
 /// Policy-gradient updates on one rollout: one, or several under `ppo`.
 fn update_compressor(
     session: &mut Session,
     frozen: &Frozen,
     windows: &[Window],
-    groups: &[Group],
-    advantages: &[Vec<f64>],
+    gists: &[&[Gist]],
+    advantages: &[Vec<Vec<f64>>],
     rl_step: usize,
 ) -> Result<PolicyStep> {
     let setup = session.setup;
     let config = setup.config;
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let batch = PolicyBatch {
         requests: &requests,
-        groups: &gists,
+        groups: gists,
         advantages,
         micro: config.train.micro_windows,
         divisor: (windows.len() * config.rollout.group_size * setup.budget) as f64,

@@ -2,6 +2,7 @@
 
 pub mod adapt;
 pub mod base_eval;
+pub mod bench;
 pub mod checkpoint;
 pub mod cotrain;
 pub mod mix;

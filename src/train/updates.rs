@@ -2,7 +2,7 @@
 
 use crate::algo::{self, TokenBatch};
 use crate::compressor::Request;
-use crate::compressor::gist::{Gist, GistPolicy, per_action};
+use crate::compressor::gist::{Gist, GistPolicy};
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
@@ -40,8 +40,8 @@ pub struct PolicyBatch<'a> {
     pub requests: &'a [Request<'a>],
     /// Its gists.
     pub groups: &'a [&'a [Gist]],
-    /// One advantage an action, per gist.
-    pub advantages: &'a [Vec<f64>],
+    /// Advantages by window, gist and action.
+    pub advantages: &'a [Vec<Vec<f64>>],
     /// Windows of one pass.
     pub micro: usize,
     /// C of the loss.
@@ -81,7 +81,7 @@ pub fn policy_step<T: Serialize>(
             &TokenBatch {
                 logprob: stats.logprob,
                 behavior: crate::tensor::floats(&behavior, decoder.device()),
-                advantage: per_action(groups, &batch.advantages[span], decoder.device()),
+                advantage: crate::tensor::floats(&batch.advantages[span].concat().concat(), decoder.device()),
                 entropy: stats.entropy,
                 kl_reference: stats.kl_reference,
             },

@@ -1,0 +1,51 @@
+//! From one advantage a gist to one an action. Uniform: every action of a gist, its end included, gets the gist's
+//! advantage. Leave-one-out: the KL that a gist loses without each block of [`BLOCK`] tokens is added, centred over the
+//! gist, so that the sum over its tokens stays what it was and the end keeps the gist's own advantage.
+
+use crate::compressor::gist::Gist;
+use crate::tensor::mean;
+
+/// Tokens that share one leave-one-out figure.
+pub const BLOCK: usize = 4;
+
+/// Advantages by window, gist and action. `credits`, if any: for each gist, what each of its blocks bought, in units of
+/// the reward.
+pub fn per_action(
+    advantages: &[Vec<f64>],
+    groups: &[&[Gist]],
+    credits: Option<&[Vec<Vec<f64>>]>,
+) -> Vec<Vec<Vec<f64>>> {
+    let spread = |w: usize, g: usize, gist: &Gist| {
+        let mut actions = vec![advantages[w][g]; gist.actions()];
+        if let Some(credits) = credits {
+            let tokens: Vec<f64> = (0..gist.ids.len()).map(|t| credits[w][g][t / BLOCK]).collect();
+            let centre = mean(&tokens);
+            for (action, credit) in actions.iter_mut().zip(&tokens) {
+                *action += credit - centre;
+            }
+        }
+        actions
+    };
+    groups
+        .iter()
+        .enumerate()
+        .map(|(w, group)| group.iter().enumerate().map(|(g, gist)| spread(w, g, gist)).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_moves_advantage_between_tokens_and_leaves_the_sum_and_the_end() {
+        let gist = Gist { ids: vec![0; 6], ended: true, behavior_logprobs: vec![], entropy: vec![] };
+        let groups: Vec<&[Gist]> = vec![std::slice::from_ref(&gist)];
+        let uniform = per_action(&[vec![0.5]], &groups, None);
+        assert_eq!(uniform[0][0], vec![0.5; 7]);
+        let credited = per_action(&[vec![0.5]], &groups, Some(&[vec![vec![0.3, 0.0]]]));
+        assert!((credited[0][0][..6].iter().sum::<f64>() - 3.0).abs() < 1e-12);
+        assert!(credited[0][0][0] > 0.5 && credited[0][0][5] < 0.5);
+        assert_eq!(credited[0][0][6], 0.5);
+    }
+}

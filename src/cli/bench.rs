@@ -1,0 +1,43 @@
+//! `bench`: measures an experiment's step on this machine, prints a table, writes `bench.json`.
+
+use crate::cli::start;
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::train::TrainConfig;
+use gist::run_dir::write_json_atomic;
+use gist::train::bench;
+use gist::train::setup::Setup;
+use std::path::Path;
+
+/// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
+pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
+    let (config, _) = start::load::<TrainConfig>(experiment, set)?;
+    let device = start::prepare(&config.hardware)?;
+    let setup = Setup::load(&config, device)?;
+    std::fs::create_dir_all(runs)?;
+    let figures = bench::run(&setup, runs, repeats)?;
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["part", "seconds", "tokens", "tokens/s", "share of GEMM rate"]);
+    for part in &figures.parts {
+        table.add_row([
+            part.name.clone(),
+            format!("{:.3}", part.seconds),
+            format!("{:.0}", part.tokens),
+            format!("{:.0}", part.tokens / part.seconds),
+            format!("{:.0} %", 100.0 * part.gemm_share),
+        ]);
+    }
+    println!("{table}");
+    let [windows, group, p, l, f, k] = figures.sizes;
+    println!("{windows} windows, G = {group}, P = {p}, L = {l}, F = {f}, K = {k}; median of {repeats}");
+    println!("step {:.2} s · GEMM {:.0} GFLOP/s", figures.step_seconds, figures.gemm_gflops);
+    println!("rollouts {:.0} gist tokens/s", figures.rollout_tokens_per_second);
+    for (group, seconds) in &figures.rollout_seconds_by_group {
+        println!("rollouts with G = {group}: {seconds:.3} s");
+    }
+    println!("peak memory {:.0} MiB", super::evaluate::peak_rss_mib());
+    let path = runs.join("bench.json");
+    write_json_atomic(&path, &figures)?;
+    println!("figures: {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
+//! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
+
+use crate::compressor::gist::{Gist, uniforms};
+use crate::config::choices::AlgoConfig;
+use crate::config::parts::Sampling;
+use crate::config::train::AlgoSection;
+use crate::error::Result;
+use crate::model::lora::Adapter;
+use crate::rng::{self, Stream};
+use crate::rollout::{Taught, reader_context, request};
+use crate::train::session::policy;
+use crate::train::setup::Setup;
+use crate::train::trainee::{Place, Trainee};
+use crate::train::updates::{PolicyBatch, policy_step, reader_step};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+/// Seconds of one part of a step, and how close it comes to the machine's matrix-product rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    /// Which part.
+    pub name: String,
+    /// Median seconds.
+    pub seconds: f64,
+    /// Tokens processed.
+    pub tokens: f64,
+    /// Share of the measured matrix-product rate that its multiply-adds account for.
+    pub gemm_share: f64,
+}
+
+/// Everything `bench` measures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Device in words.
+    pub device: String,
+    /// CPU threads.
+    pub threads: i32,
+    /// Rate of a 1024³ matrix product, GFLOP/s.
+    pub gemm_gflops: f64,
+    /// Sampled gist tokens a second at the configured group size.
+    pub rollout_tokens_per_second: f64,
+    /// Median seconds of a whole step.
+    pub step_seconds: f64,
+    /// Its parts.
+    pub parts: Vec<Part>,
+    /// Seconds of rollouts by group size.
+    pub rollout_seconds_by_group: Vec<(usize, f64)>,
+    /// Windows of a step, group size, P, L, F, K.
+    pub sizes: [usize; 6],
+    /// Measurements per figure.
+    pub repeats: usize,
+}
+
+/// Median seconds of `work` over `repeats` runs after one warm-up.
+fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    work()?;
+    let mut seconds = Vec::with_capacity(repeats);
+    for _ in 0..repeats {
+        let clock = Instant::now();
+        work()?;
+        seconds.push(clock.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+/// Times the parts of a step of `setup`'s experiment with fresh adapters; gists run to the cap.
+pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
+    let config = setup.config;
+    let (decoder, model) = (&setup.decoder, setup.decoder.config());
+    let device = decoder.device();
+    let square = Tensor::randn([1024, 1024], (Kind::Float, device));
+    let gemm = timed(repeats.max(5), || {
+        let _ = square.matmul(&square).sum(Kind::Float).double_value(&[]);
+        Ok(())
+    })?;
+    let gemm_gflops = 2.0 * 1024f64.powi(3) / gemm / 1e9;
+
+    let fresh = |role: u64| {
+        rng::seed_torch(config.seed, Stream::Init, 0, role);
+        Adapter::fresh(model, &config.model.lora, decoder.embedding())
+    };
+    let mut compressor = Trainee::new("compressor", fresh(0)?, &config.optim.compressor);
+    let mut generator = Trainee::new("generator", fresh(1)?, &config.optim.generator);
+    let policy = policy(setup);
+    let windows = setup.training_windows(0, config.train.windows_per_step);
+    let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
+    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let sample = |adapter: &Adapter, group: usize| -> Result<Vec<Vec<Gist>>> {
+        let active = adapter.activate(model, false);
+        let draws = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, k);
+        policy.sample(&active, &requests, group, k, &Sampling::default(), draws)
+    };
+    let mut rollout_seconds_by_group = Vec::new();
+    for group in [4, 16] {
+        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?));
+    }
+    let groups = sample(&compressor.adapter, g)?;
+    let gist_tokens: f64 = groups.iter().flatten().map(|gist| gist.actions() as f64).sum();
+    let rollouts = timed(repeats, || sample(&compressor.adapter, g).map(|_| ()))?;
+
+    let teacher = timed(repeats, || Taught::new(decoder, &windows).map(|_| ()))?;
+    let taught = Taught::new(decoder, &windows)?;
+    let contexts: Vec<(usize, Vec<u32>)> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(w, group)| group.iter().map(move |gist| (w, reader_context(&gist.ids, true, model.vocab_size))))
+        .collect();
+    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+    let read = timed(repeats, || {
+        let active = generator.adapter.activate(model, false);
+        taught.measure(decoder, Some(&active), &rows).map(|_| ())
+    })?;
+
+    let sliced: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let advantages: Vec<Vec<f64>> = (0..n).map(|_| (0..g).map(|i| i as f64 - (g - 1) as f64 / 2.0).collect()).collect();
+    let advantages = crate::algo::per_action(&advantages, &sliced, None);
+    let batch = PolicyBatch {
+        requests: &requests,
+        groups: &sliced,
+        advantages: &advantages,
+        micro: config.train.micro_windows,
+        divisor: (n * g * k) as f64,
+    };
+    let place = Place { step: 0, root: folder, batch: &windows };
+    let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
+    let policy_update = timed(repeats, || {
+        policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place)).map(|_| ())
+    })?;
+    let read_rows: Vec<(usize, &[u32])> =
+        rows.iter().copied().step_by((g / config.generator.gists_per_window).max(1)).collect();
+    let reader_update =
+        timed(repeats, || reader_step(decoder, &mut generator, &taught, &read_rows, (0.0, &place)).map(|_| ()))?;
+
+    let weights: f64 = model
+        .parameters()
+        .iter()
+        .filter(|(name, shape)| shape.len() == 2 && !name.contains("embed"))
+        .map(|(_, shape)| shape.iter().product::<i64>() as f64)
+        .sum();
+    let head = (model.vocab_size * model.hidden_size) as f64;
+    let shape = setup.shape;
+    let prompt = requests.first().map_or(0, |r| policy.prompt(r).len());
+    let tail = shape.local + shape.future;
+    let (n, rows_read) = (n as f64, rows.len() as f64);
+    let read_tokens = rows_read * (k + 1 + tail) as f64;
+    let update_tokens = read_rows.len() as f64 * (k + 1 + tail) as f64;
+    // Tokens through the blocks, tokens through the head (twice for a KL: teacher and reader), passes (forward 1; a
+    // frozen base's backward costs one more, its weights get no gradient; chunked heads are computed again).
+    let part = |name: &str, seconds: f64, tokens: f64, heads: f64, passes: f64| Part {
+        name: name.into(),
+        seconds,
+        tokens,
+        gemm_share: 2.0 * (tokens * weights * passes + heads * head) / seconds / (gemm_gflops * 1e9),
+    };
+    let f = shape.future as f64;
+    let parts = vec![
+        part("teacher", teacher, n * shape.total() as f64, 0.0, 1.0),
+        part("rollouts", rollouts, n * prompt as f64 + gist_tokens, gist_tokens, 1.0),
+        part("reading", read, read_tokens, 2.0 * rows_read * f, 1.0),
+        part("policy update", policy_update, n * prompt as f64 + gist_tokens, 3.0 * gist_tokens, 2.0),
+        part("generator update", reader_update, update_tokens, 3.0 * read_rows.len() as f64 * f, 2.0),
+    ];
+    Ok(Figures {
+        device: config.hardware.device.clone(),
+        threads: config.hardware.threads,
+        gemm_gflops,
+        rollout_tokens_per_second: gist_tokens / rollouts,
+        step_seconds: parts.iter().map(|p| p.seconds).sum(),
+        parts,
+        rollout_seconds_by_group,
+        sizes: [n as usize, g, shape.prefix, shape.local, shape.future, k],
+        repeats,
+    })
+}
