@@ -2,6 +2,7 @@
 
 mod bench;
 mod evaluate;
+mod pool;
 mod start;
 mod train;
 
@@ -62,6 +63,18 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         repeats: usize,
     },
+    /// Pool several seeds of an experiment, from the files of their evaluations.
+    Pool {
+        /// Run directories.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// The same seeds of another experiment: prints the paired difference.
+        #[arg(long, num_args = 1..)]
+        against: Vec<PathBuf>,
+        /// Write the figures here too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Write a run's report.html and figures from its files.
     Report {
         /// The run's directory.
@@ -99,6 +112,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, adapt_readers, oracle_windows } => evaluate::again(&run, adapt_readers, oracle_windows),
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
+        Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
         Command::Report { run } => {
             println!("{}", gist::report::render(&run)?.display());
             Ok(())

@@ -1,0 +1,121 @@
+//! `pool`: several seeds of one experiment as one result, from the files of their evaluations alone.
+
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::eval::files::{WindowRow, read_windows};
+use gist::eval::intrinsic::{ADAPTED, BASE, GENERATOR};
+use gist::eval::pooled::Series;
+use gist::eval::stats::Interval;
+use gist::eval::summary::{Role, Summary};
+use gist::run_dir::{RunDir, read_json, write_json_atomic};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+const RESAMPLES: usize = 10_000;
+const GIST: &str = "gist";
+
+struct Run {
+    summary: Summary,
+    windows: Vec<WindowRow>,
+}
+
+/// Prints pooled and per-seed figures of `runs`, and of the difference to `against` (the same seeds of another
+/// experiment), and writes them to `json`.
+pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow::Result<()> {
+    let mine = runs.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
+    let others = against.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
+    if !others.is_empty() && others.len() != mine.len() {
+        anyhow::bail!("--against: expected {} runs, one a run, got {}", mine.len(), others.len());
+    }
+    let mut output = Map::new();
+    output.insert("runs".into(), json!(runs));
+    output.insert("seeds".into(), json!(mine.iter().map(|r| r.summary.seed).collect::<Vec<_>>()));
+    for reader in [GENERATOR, ADAPTED, BASE] {
+        if let Some(found) = table(&mine, reader)? {
+            output.insert(reader.into(), found);
+        }
+    }
+    if !others.is_empty() {
+        let difference = differences(&mine, &others, GIST, GIST, GENERATOR)?;
+        println!("gist here − gist of {}: {}", others[0].summary.experiment, in_words(&difference));
+        output.insert("against".into(), json!({"runs": against, "gap_closed_diff": difference}));
+    }
+    if let Some(path) = json {
+        write_json_atomic(path, &Value::Object(output))?;
+    }
+    Ok(())
+}
+
+fn load(root: &Path) -> anyhow::Result<Run> {
+    let run = RunDir::at(root)?;
+    let summary: Summary = read_json(&run.summary())?;
+    let windows = read_windows(&run.eval(summary.steps).join("windows.jsonl"))?;
+    Ok(Run { summary, windows })
+}
+
+fn rows(runs: &[Run]) -> Vec<Vec<WindowRow>> {
+    runs.iter().map(|r| r.windows.clone()).collect()
+}
+
+fn interval(found: Interval) -> Value {
+    json!({"mean": found.mean, "ci95": [found.low, found.high]})
+}
+
+/// Pooled difference in gap_closed of two compressors, and each seed's.
+fn differences(a: &[Run], b: &[Run], of: &str, less: &str, reader: &str) -> anyhow::Result<Value> {
+    let pooled = Series::new(&rows(a), of, reader)?.minus(&Series::new(&rows(b), less, reader)?, RESAMPLES, 0)?;
+    let mut seeds = Vec::new();
+    for (a, b) in a.iter().zip(b) {
+        let own = Series::new(std::slice::from_ref(&a.windows), of, reader)?;
+        let found = own.minus(&Series::new(std::slice::from_ref(&b.windows), less, reader)?, RESAMPLES, 0)?;
+        seeds.push(interval(found));
+    }
+    Ok(json!({"pooled": interval(pooled), "seeds": seeds}))
+}
+
+fn in_words(difference: &Value) -> String {
+    let of = |v: &Value| {
+        format!(
+            "{:+.3} [{:+.3}, {:+.3}]",
+            v["mean"].as_f64().unwrap_or(f64::NAN),
+            v["ci95"][0].as_f64().unwrap_or(f64::NAN),
+            v["ci95"][1].as_f64().unwrap_or(f64::NAN)
+        )
+    };
+    let seeds: Vec<String> = difference["seeds"].as_array().into_iter().flatten().map(of).collect();
+    format!("pooled {} · by seed {}", of(&difference["pooled"]), seeds.join(", "))
+}
+
+/// One reader's table; none when the runs lack its gist.
+fn table(runs: &[Run], reader: &str) -> anyhow::Result<Option<Value>> {
+    let Some(entries) = runs[0].summary.eval.readers.get(reader).filter(|e| e.contains_key(GIST)) else {
+        return Ok(None);
+    };
+    let all = rows(runs);
+    let mut found = Vec::new();
+    for (name, entry) in entries {
+        let gap = Series::new(&all, name, reader)?.gap_closed(RESAMPLES, 0);
+        let kept: Vec<f64> =
+            runs.iter().filter_map(|r| Some(r.summary.eval.readers.get(reader)?.get(name)?.keep_ratio)).collect();
+        found.push((name.clone(), runs[0].summary.role(entry), gap, gist::tensor::mean(&kept)));
+    }
+    found.sort_by(|a, b| b.2.mean.total_cmp(&a.2.mean));
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["compressor", "keep_ratio", "gap_closed [95 %]"]);
+    let mut entries = Map::new();
+    for (name, role, gap, kept) in &found {
+        let mark = if *role == Role::Hindsight { " (hindsight)" } else { "" };
+        let shown = format!("{:.3} [{:.3}, {:.3}]", gap.mean, gap.low, gap.high);
+        table.add_row([format!("{name}{mark}"), format!("{kept:.3}"), shown]);
+        entries.insert(name.clone(), json!({"keep_ratio": kept, "gap_closed": interval(*gap)}));
+    }
+    println!("reader: {reader}, {} seeds\n{table}", runs.len());
+    let rival = found.iter().find(|(name, role, _, _)| *role == Role::Contestant && !name.starts_with(GIST));
+    let mut output = json!({"compressors": entries});
+    if let Some((name, ..)) = rival {
+        let difference = differences(runs, runs, GIST, name, reader)?;
+        println!("gist − {name} (strongest honest baseline): {}\n", in_words(&difference));
+        output["gist_minus_best"] = json!({"name": name, "gap_closed_diff": difference});
+    }
+    Ok(Some(output))
+}
