@@ -12,7 +12,7 @@ use crate::reward::{self, RewardParts};
 use crate::rng::{self, Stream};
 use crate::rollout::{self, Group, Roles, Site, Taught, request};
 use crate::tensor::mean;
-use crate::train::mix;
+use crate::train::mix::{self, Draw, Source};
 use crate::train::progress::Progress;
 use crate::train::rollout_log;
 use crate::train::session::{Session, load_roles};
@@ -232,11 +232,12 @@ fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_s
     if !config.train.generator_learns {
         return Ok((f64::NAN, f64::NAN));
     }
-    let stale = stale_gists(session, taught.windows, rl_step)?;
-    let gists: Vec<Vec<Gist>> = groups.iter().map(|g| g.gists.clone()).collect();
+    let draw = Draw { run_seed: config.seed, step: rl_step as u64 };
+    let plan = mix::plan(taught.windows.len(), &config.generator, draw);
+    let stale = stale_gists(session, taught.windows, &plan, rl_step)?;
+    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let v = setup.decoder.config().vocab_size;
-    let coordinates = (config.seed, rl_step as u64);
-    let contexts = mix::contexts(taught.windows, &gists, &stale, &config.generator, setup.budget, v, coordinates);
+    let contexts = mix::contexts(taught.windows, &plan, &gists, &stale, setup.budget, v, draw);
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
@@ -246,16 +247,21 @@ fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_s
     Ok((kl, kl_empty))
 }
 
-/// One gist a window from the stale compressor.
-fn stale_gists(session: &Session, windows: &[Window], rl_step: usize) -> Result<Vec<Vec<u32>>> {
+/// A gist from the stale compressor for every window whose plan asks for one; nothing for the others.
+fn stale_gists(session: &Session, windows: &[Window], plan: &[Vec<Source>], rl_step: usize) -> Result<Vec<Vec<u32>>> {
     let setup = session.setup;
     let config = setup.config;
-    let Some(stale) = session.stale.as_ref().filter(|_| config.generator.stale > 0.0) else { return Ok(Vec::new()) };
+    let mut gists = vec![Vec::new(); windows.len()];
+    let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&Source::Stale)).collect();
+    let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
     let active: ActiveAdapter = stale.activate(setup.decoder.config(), false);
-    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
-    let draws = |r: usize, _| uniforms(config.seed, rl_step as u64, r as u64, sample, setup.budget);
-    let groups = session.policy.sample(&active, &requests, 1, setup.budget, &Sampling::default(), draws)?;
-    Ok(groups.into_iter().flatten().map(|gist| gist.ids).collect())
+    let draws = |r: usize, _| uniforms(config.seed, rl_step as u64, asked[r] as u64, sample, setup.budget);
+    let sampled = session.policy.sample(&active, &requests, 1, setup.budget, &Sampling::default(), draws)?;
+    for (w, gist) in asked.iter().zip(sampled.into_iter().flatten()) {
+        gists[*w] = gist.ids;
+    }
+    Ok(gists)
 }

@@ -8,34 +8,69 @@ use crate::rng::{self, Stream};
 use crate::rollout::reader_context;
 use rand::Rng;
 
-/// Contexts for one update: `(window, ids before its local window)`.
+/// Where a context of an update comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A gist of this step's groups.
+    Current,
+    /// A gist of the stale compressor.
+    Stale,
+    /// Tokens of the prefix.
+    Extractive,
+    /// Nothing.
+    Empty,
+}
+
+/// Names an update's draws.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Seed of the run.
+    pub run_seed: u64,
+    /// Step.
+    pub step: u64,
+}
+
+impl Draw {
+    fn at(self, window: usize, row: usize) -> rand_chacha::ChaCha8Rng {
+        rng::rng(self.run_seed, Stream::Mix, self.step, window as u64, row as u64)
+    }
+}
+
+/// For each window, the sources of its contexts.
+pub fn plan(windows: usize, mix: &GeneratorConfig, draw: Draw) -> Vec<Vec<Source>> {
+    let pick = |share: f64| match share {
+        s if s < mix.current => Source::Current,
+        s if s < mix.current + mix.stale => Source::Stale,
+        s if s < mix.current + mix.stale + mix.extractive => Source::Extractive,
+        _ => Source::Empty,
+    };
+    let row = |w| (0..mix.gists_per_window).map(|r| pick(rng::uniform(&mut draw.at(w, r)))).collect();
+    (0..windows).map(row).collect()
+}
+
+/// The contexts of a plan: `(window, ids before its local window)`. `stale` holds a gist for every window whose plan asks
+/// for one.
 pub fn contexts(
     windows: &[Window],
-    groups: &[Vec<Gist>],
+    plan: &[Vec<Source>],
+    groups: &[&[Gist]],
     stale: &[Vec<u32>],
-    mix: &GeneratorConfig,
     budget: usize,
     v: i64,
-    (run_seed, step): (u64, u64),
+    draw: Draw,
 ) -> Vec<(usize, Vec<u32>)> {
-    let mut all = Vec::with_capacity(windows.len() * mix.gists_per_window);
-    for (w, window) in windows.iter().enumerate() {
-        for row in 0..mix.gists_per_window {
-            let mut draw = rng::rng(run_seed, Stream::Mix, step, w as u64, row as u64);
-            let share = rng::uniform(&mut draw);
-            let gist = if share < mix.current {
-                groups[w][rng::below(&mut draw, groups[w].len())].ids.clone()
-            } else if share < mix.current + mix.stale && !stale.is_empty() {
-                stale[w].clone()
-            } else if share < mix.current + mix.stale + mix.extractive {
-                extractive(&window.prefix, budget, &mut draw)
-            } else {
-                Vec::new()
-            };
-            all.push((w, reader_context(&gist, true, v)));
+    let make = |w: usize, row: usize, source: Source| {
+        let mut rng = draw.at(w, row);
+        let _ = rng::uniform(&mut rng); // the plan's draw
+        match source {
+            Source::Current => groups[w][rng::below(&mut rng, groups[w].len())].ids.clone(),
+            Source::Stale => stale[w].clone(),
+            Source::Extractive => extractive(&windows[w].prefix, budget, &mut rng),
+            Source::Empty => Vec::new(),
         }
-    }
-    all
+    };
+    let all = plan.iter().enumerate().flat_map(|(w, sources)| sources.iter().enumerate().map(move |(r, s)| (w, r, *s)));
+    all.map(|(w, r, source)| (w, reader_context(&make(w, r, source), true, v))).collect()
 }
 
 /// Recent tokens, or two random spans, of a random size up to the budget.

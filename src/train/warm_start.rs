@@ -10,7 +10,7 @@ use crate::rng::{self, Stream};
 use crate::rollout::{Taught, request};
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, best_spans};
-use crate::train::mix;
+use crate::train::mix::{self, Draw};
 use crate::train::progress::Progress;
 use crate::train::session::{Session, WarmRecord};
 use crate::train::setup::Setup;
@@ -153,10 +153,12 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
             (factor, &place),
         )?;
         let taught = Taught::new(&setup.decoder, &chosen)?;
-        let groups: Vec<Vec<Gist>> = gists.into_iter().map(|gist| vec![gist]).collect();
+        let groups: Vec<&[Gist]> = gists.iter().map(std::slice::from_ref).collect();
         let v = setup.decoder.config().vocab_size;
-        let coordinates = (config.seed, WARM_STEP + update as u64);
-        let contexts = mix::contexts(&chosen, &groups, &[], &config.generator, setup.budget, v, coordinates);
+        let draw = Draw { run_seed: config.seed, step: WARM_STEP + update as u64 };
+        let stale = vec![Vec::new(); chosen.len()];
+        let plan = mix::plan(chosen.len(), &config.generator, draw);
+        let contexts = mix::contexts(&chosen, &plan, &groups, &stale, setup.budget, v, draw);
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
         let nothing: Vec<(usize, &[u32])> = (0..chosen.len()).map(|w| (w, [].as_slice())).collect();
         let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, &rows, (factor, &place))?;
