@@ -15,6 +15,7 @@ use gist::rng::{self, Stream};
 use gist::run_dir::{RunDir, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapt_reader;
+use gist::train::progress::Progress;
 use gist::train::session::{Session, load_roles, policy, warm_record};
 use gist::train::setup::Setup;
 use std::path::Path;
@@ -60,13 +61,15 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let honest = baselines(&setup.decoder, &frequencies, 0);
 
     let mut table = Evaluated::new(job)?;
-    for compressor in &honest {
-        table.add(compressor.as_ref(), Part::Baseline)?;
+    let mut all: Vec<(&dyn Compressor, Part)> = honest.iter().map(|c| (c.as_ref(), Part::Baseline)).collect();
+    all.extend([(&greedy as &dyn Compressor, Part::Gist), (&sampled, Part::Gist)]);
+    all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
+    let progress = Progress::new("evaluate", all.len(), 0);
+    for (compressor, part) in all {
+        table.add(compressor, part)?;
+        progress.step(compressor.name());
     }
-    table.add(&greedy, Part::Gist)?;
-    table.add(&sampled, Part::Gist)?;
-    table.add(&other, Part::LeakControl)?;
-    table.add(&shuffled, Part::LeakControl)?;
+    progress.finish();
     let w = &config.warm_start;
     let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_oracle(config.eval.oracle_windows, search)?;

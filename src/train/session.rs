@@ -152,6 +152,14 @@ impl<'a> Session<'a> {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
+    /// Fails if the user asked to stop, between things that need no checkpoint.
+    pub fn check_stop(&self) -> Result<()> {
+        match self.stop.load(Ordering::SeqCst) {
+            true => Err(Error::Interrupted { step: self.state.update }),
+            false => Ok(()),
+        }
+    }
+
     /// After an update: counts it, saves when due or asked, stops when asked.
     pub fn advance(&mut self, due: bool) -> Result<()> {
         self.state.update += 1;

@@ -79,6 +79,7 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
     let progress = Progress::new(&format!("search round {}", round + 1), windows.len().div_ceil(LABELS_AT_ONCE), 0);
     let mut all = Vec::with_capacity(windows.len());
     for (i, stretch) in windows.chunks(LABELS_AT_ONCE).enumerate() {
+        session.check_stop()?;
         let path: PathBuf = folder.join(format!("gists_{i:04}.json"));
         if !path.exists() {
             let found = search(session, round, i, stretch)?;
