@@ -308,7 +308,7 @@ mod tests {
         let cfg = RecallConfig::default();
         for split in SPLITS {
             let mut counts = BTreeMap::new(); // (role, word): entity's first, second, attribute, filler
-            for i in 0..8000 {
+            for i in 0..3000 {
                 let d = recall_document(&cfg, split, 5, i);
                 let known = facts(&d.sufficient_gist).concat();
                 for word in split_words(&d.prefix) {
