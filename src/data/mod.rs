@@ -2,8 +2,10 @@
 
 mod corpus;
 mod dedup;
+mod recall;
 mod windows;
 
 pub use corpus::{Document, read_documents};
 pub use dedup::near_duplicates;
+pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_repeated_span};
