@@ -1,4 +1,4 @@
-//! Sections that several experiments share: optimiser, schedule, adapter, sampling.
+//! Sections that several experiments share: optimiser, schedule, adapter, sampling, generated documents.
 
 use serde::{Deserialize, Serialize};
 
@@ -216,4 +216,27 @@ impl Sampling {
         }
         Ok(())
     }
+}
+
+/// Documents generated with known information content (see `data::RecallConfig`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallSection {
+    /// Words of the inventory.
+    pub words: usize,
+    /// Words of a prefix.
+    pub prefix: usize,
+    /// Facts in a prefix.
+    pub facts: usize,
+    /// Times the facts are listed in a document.
+    #[serde(default = "one_round")]
+    pub rounds: usize,
+    /// Training documents.
+    pub train_documents: usize,
+    /// Validation documents, and as many test documents.
+    pub held_out_documents: usize,
+}
+
+fn one_round() -> usize {
+    1
 }

@@ -1,6 +1,6 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
-use crate::config::parts::{OptimConfig, Problem, Schedule};
+use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -47,9 +47,14 @@ pub struct PretrainConfig {
 #[serde(deny_unknown_fields)]
 pub struct PretrainData {
     /// Training documents.
+    #[serde(default)]
     pub train: Vec<PathBuf>,
     /// Held-out documents.
+    #[serde(default)]
     pub valid: Vec<PathBuf>,
+    /// Generated documents besides, or instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<RecallSection>,
 }
 
 /// The tokenizer.
@@ -182,6 +187,9 @@ impl PretrainConfig {
         };
         if self.kind != "pretrain" {
             return Err(("kind".into(), format!("expected \"pretrain\", got {:?}", self.kind)));
+        }
+        if self.data.recall.is_none() && (self.data.train.is_empty() || self.data.valid.is_empty()) {
+            return Err(("data".into(), "expected train and valid files, or data.recall, got neither".into()));
         }
         at_least("train.steps", self.train.steps, 1)?;
         at_least("train.batch_rows", self.train.batch_rows, 1)?;

@@ -1,7 +1,7 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
-use crate::config::parts::{LoraConfig, OptimConfig, Problem, Sampling, Schedule};
+use crate::config::parts::{LoraConfig, OptimConfig, Problem, RecallSection, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -68,11 +68,17 @@ pub struct ModelSection {
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
     /// Training documents.
-    pub train: PathBuf,
-    /// Documents for checkpoint selection and calibration.
-    pub valid: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// Documents for validation and calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<PathBuf>,
     /// Documents for the final figures; never used before.
-    pub test: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// Generated documents in place of the three files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<RecallSection>,
     /// P: tokens of the prefix.
     pub prefix_tokens: usize,
     /// L: tokens of the local window.
@@ -342,6 +348,21 @@ impl TrainConfig {
         };
         if self.kind != "train" {
             return Err(("kind".into(), format!("expected \"train\", got {:?}", self.kind)));
+        }
+        let files = [&self.data.train, &self.data.valid, &self.data.test];
+        match (&self.data.recall, files.iter().filter(|f| f.is_some()).count()) {
+            (Some(_), 0) | (None, 3) => {}
+            (recall, n) => {
+                let got = format!("{n} files{}", if recall.is_some() { " and data.recall" } else { "" });
+                return Err((
+                    "data".into(),
+                    format!("expected train, valid and test, or data.recall alone, got {got}"),
+                ));
+            }
+        }
+        if self.condition == Condition::Query {
+            let message = "expected \"none\" or \"local\" (this text has no queries), got \"query\"";
+            return Err(("condition".into(), message.into()));
         }
         at_least("data.prefix_tokens", self.data.prefix_tokens, 1)?;
         at_least("data.local_tokens", self.data.local_tokens, 1)?;

@@ -2,7 +2,7 @@
 //! gist needs to know of a base: whether it uses its context (loss by position, induction, unadapted context value).
 
 use crate::config::pretrain::PretrainConfig;
-use crate::data::{self, Document};
+use crate::data::{self, Document, Split};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
@@ -59,8 +59,8 @@ struct Pretraining<'a> {
 
 /// Trains a base into `config.output`; returns the held-out figures.
 pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicBool) -> Result<BaseFigures> {
-    let train = read_all(&config.data.train)?;
-    let valid = read_all(&config.data.valid)?;
+    let train = read_all(&config.data.train, config, Split::Train)?;
+    let valid = read_all(&config.data.valid, config, Split::Valid)?;
     let tokenizer = tokenizer_for(config, run, &train)?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
     let stream = pack(&tokenizer, &train)?;
@@ -126,8 +126,11 @@ pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicB
     Ok(figures)
 }
 
-fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<Document>> {
-    let mut all = Vec::new();
+fn read_all(paths: &[std::path::PathBuf], config: &PretrainConfig, split: Split) -> Result<Vec<Document>> {
+    let mut all = match &config.data.recall {
+        Some(section) => data::generate(section, split)?,
+        None => Vec::new(),
+    };
     for path in paths {
         all.extend(data::read_documents(path)?);
     }

@@ -1,11 +1,11 @@
 //! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
 
-use crate::config::train::TrainConfig;
-use crate::data::{self, Document, Eligible, Window, WindowShape};
+use crate::config::train::{DataSection, TrainConfig};
+use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::tokenizer::Tokenizer;
-use std::path::Path;
+use std::path::PathBuf;
 use tch::{Device, Kind};
 
 /// Base, tokenizer, text and windows of one experiment.
@@ -52,16 +52,14 @@ impl<'a> Setup<'a> {
                 format!("max_position_embeddings: expected at least {longest}, got {limit}"),
             ));
         }
-        let (train, _) = encode(&tokenizer, &d.train)?;
-        let (valid, _) = encode(&tokenizer, &d.valid)?;
-        let (test, test_documents) = encode(&tokenizer, &d.test)?;
-        let eligible = Eligible::new(&train, shape).map_err(|e| at(&d.train, e))?;
-        let per_document = config.eval.windows_per_document;
+        let (train, _) = encode(&tokenizer, d, &d.train, Split::Train)?;
+        let (valid, _) = encode(&tokenizer, d, &d.valid, Split::Valid)?;
+        let (test, test_documents) = encode(&tokenizer, d, &d.test, Split::Test)?;
+        let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
+        let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
-        let valid = data::held_out_windows(&valid, shape, config.eval.valid_windows, per_document, 0)
-            .map_err(|e| at(&d.valid, e))?;
-        let test =
-            data::held_out_windows(&test, shape, config.eval.windows, per_document, 0).map_err(|e| at(&d.test, e))?;
+        let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
+        let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
         Ok(Self { config, decoder, tokenizer, shape, budget, train, eligible, valid, test, test_documents })
     }
 
@@ -81,7 +79,8 @@ impl<'a> Setup<'a> {
     pub fn inputs(config: &TrainConfig) -> Vec<std::path::PathBuf> {
         let model = &config.model.path;
         let mut all = vec![model.join("model.safetensors"), model.join("config.json"), model.join("tokenizer.json")];
-        all.extend([config.data.train.clone(), config.data.valid.clone(), config.data.test.clone()]);
+        let files = [&config.data.train, &config.data.valid, &config.data.test];
+        all.extend(files.into_iter().flatten().cloned());
         if let Some(from) = &config.warm_start.from {
             for role in ["compressor", "generator", "empty_reader"] {
                 all.push(from.join(role).join("adapter_model.safetensors"));
@@ -91,15 +90,21 @@ impl<'a> Setup<'a> {
     }
 }
 
-fn encode(tokenizer: &Tokenizer, path: &Path) -> Result<(Vec<Vec<u32>>, Vec<Document>)> {
-    let documents = data::read_documents(path)?;
+fn encode(
+    tokenizer: &Tokenizer,
+    section: &DataSection,
+    file: &Option<PathBuf>,
+    split: Split,
+) -> Result<(Vec<Vec<u32>>, Vec<Document>)> {
+    let documents = data::split_documents(file.as_deref(), section.recall.as_ref(), split)?;
     let texts: Vec<&str> = documents.iter().map(|d| d.text.as_str()).collect();
     Ok((tokenizer.encode_all(&texts)?, documents))
 }
 
-fn at(path: &Path, error: Error) -> Error {
-    match error {
-        Error::Shape { .. } | Error::Invalid(_) => Error::file(path, error.to_string()),
-        other => other,
+/// Names the file in an error about its documents.
+fn at(file: &Option<PathBuf>) -> impl Fn(Error) -> Error {
+    move |error| match (file, error) {
+        (Some(path), error @ (Error::Shape { .. } | Error::Invalid(_))) => Error::file(path, error.to_string()),
+        (_, error) => error,
     }
 }
