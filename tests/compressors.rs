@@ -1,0 +1,267 @@
+//! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
+
+use gist::compressor::baseline::{Identity, Random};
+use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::lexical::{DocumentFrequencies, Idf, Overlap};
+use gist::compressor::self_information::SelfInformation;
+use gist::compressor::{Compressed, Compressor, Request, baselines};
+use gist::config::parts::{LoraConfig, Sampling};
+use gist::data::Window;
+use gist::error::Result;
+use gist::model::config::ModelConfig;
+use gist::model::decoder::Decoder;
+use gist::model::lora::Adapter;
+use gist::rng::{self, Stream};
+use std::cell::Cell;
+use tch::Tensor;
+
+pub const VOCABULARY: i64 = 300;
+
+fn draw(seed: u64, shape: &[i64], scale: f64) -> Tensor {
+    let mut rng = rng::rng(seed, Stream::Init, 0, 0, 0);
+    let values: Vec<f32> =
+        (0..shape.iter().product::<i64>()).map(|_| ((rng::uniform(&mut rng) - 0.5) * scale) as f32).collect();
+    Tensor::from_slice(&values).reshape(shape)
+}
+
+/// A small decoder with random weights.
+pub fn tiny_decoder() -> Decoder {
+    let json = format!(
+        r#"{{"vocab_size": {VOCABULARY}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}}"#
+    );
+    let config: ModelConfig = serde_json::from_str(&json).unwrap();
+    let weight = |(i, (name, shape)): (usize, (String, Vec<i64>))| {
+        let weight = draw(i as u64, &shape, 0.6);
+        let value = if shape.len() == 1 { weight * 0.2 + 1.0 } else { weight };
+        (name, value)
+    };
+    let named = config.parameters().into_iter().enumerate().map(weight).collect();
+    Decoder::from_named(&config, named).unwrap()
+}
+
+/// An adapter with random weights everywhere.
+pub fn random_adapter(decoder: &Decoder, seed: u64) -> Adapter {
+    let lora = LoraConfig { rank: 4, ..LoraConfig::default() };
+    let mut adapter = Adapter::fresh(decoder.config(), &lora, decoder.embedding()).unwrap();
+    let fill = |(i, (name, old)): (usize, (String, Tensor))| (name, draw(seed * 1000 + i as u64, &old.size(), 0.2));
+    let named = adapter.params().named().into_iter().enumerate().map(fill).collect();
+    adapter.params_mut().load(&named).unwrap();
+    adapter
+}
+
+fn tokens(seed: u64, example: u64, len: usize) -> Vec<u32> {
+    let mut rng = rng::rng(seed, Stream::Synthetic, 0, example, 0);
+    (0..len).map(|_| 1 + rng::below(&mut rng, 40) as u32).collect()
+}
+
+fn frequencies() -> DocumentFrequencies {
+    DocumentFrequencies::count(&(0..30).map(|i| tokens(9, i, 25)).collect::<Vec<_>>())
+}
+
+/// Every compressor that is not a control, with what it needs.
+fn for_each(check: impl Fn(&dyn Compressor)) {
+    let (decoder, frequencies) = (tiny_decoder(), frequencies());
+    for compressor in baselines(&decoder, &frequencies, 5) {
+        check(compressor.as_ref());
+    }
+    check(&Idf { frequencies: &frequencies, distinct: false });
+    check(&Overlap { frequencies: &frequencies, span_tokens: 5, stride: 5 });
+    check(&SelfInformation { decoder: &decoder, phrase_tokens: 1 });
+    let (policy, adapter) = (GistPolicy::new(&decoder, &[0], 290), random_adapter(&decoder, 1));
+    for (name, sampling) in [("gist", Sampling::greedy()), ("gist_sampled", Sampling::default())] {
+        check(&GistCompressor { name: name.into(), policy: &policy, adapter: &adapter, sampling, seed: 3 });
+    }
+}
+
+struct Case {
+    prefix: Vec<u32>,
+    local: Vec<u32>,
+    query: Vec<u32>,
+}
+
+fn cases() -> Vec<Case> {
+    let mut rng = rng::rng(1, Stream::Synthetic, 0, 0, 0);
+    let mut lengths = vec![0, 1, 2, 3, 4, 7, 8, 9, 40];
+    lengths.extend((0..6).map(|_| rng::below(&mut rng, 60)));
+    let case = |(i, len): (usize, usize)| Case {
+        prefix: tokens(2, i as u64, len),
+        local: if i % 3 == 1 { tokens(3, i as u64, 6) } else { Vec::new() },
+        query: if i % 3 == 2 { tokens(4, i as u64, 4) } else { Vec::new() },
+    };
+    lengths.into_iter().enumerate().map(case).collect()
+}
+
+fn requests(cases: &[Case]) -> Vec<Request<'_>> {
+    let numbered = cases.iter().enumerate();
+    numbered.map(|(i, c)| Request { prefix: &c.prefix, local: &c.local, query: &c.query, key: i as u64 }).collect()
+}
+
+#[test]
+fn no_compressor_passes_the_budget() {
+    let cases = cases();
+    let requests = requests(&cases);
+    for_each(|compressor| {
+        for budget in [0, 1, 2, 3, 4, 5, 8, 13, 59, 100] {
+            let made = compressor.compress(&requests, budget).unwrap();
+            assert_eq!(made.len(), requests.len(), "{}", compressor.name());
+            for (c, case) in made.iter().zip(&cases) {
+                let place = format!("{} with budget {budget} on {} tokens", compressor.name(), case.prefix.len());
+                assert!(c.ids.len() <= budget || c.identity, "{place}: {} tokens", c.ids.len());
+                assert_eq!(c.identity, compressor.name() == "identity", "{place}");
+                if let Some(kept) = &c.kept {
+                    assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{place}: {kept:?}");
+                    assert_eq!(c.ids, kept.iter().map(|&at| case.prefix[at]).collect::<Vec<_>>(), "{place}");
+                    let fill = if c.identity { case.prefix.len() } else { budget.min(case.prefix.len()) };
+                    assert!(c.ids.len() == fill || compressor.name() == "empty", "{place}: {} tokens", c.ids.len());
+                }
+                assert!(c.ids.iter().all(|&id| id < 290), "{place}: a forbidden id");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_same_again_alone_and_in_any_company() {
+    let cases = cases();
+    let requests = requests(&cases);
+    for_each(|compressor| {
+        let together = compressor.compress(&requests, 9).unwrap();
+        assert_eq!(together, compressor.compress(&requests, 9).unwrap(), "{}", compressor.name());
+        for (request, expected) in requests.iter().zip(&together) {
+            let alone = compressor.compress(std::slice::from_ref(request), 9).unwrap();
+            assert_eq!(&alone[0], expected, "{} on {} tokens", compressor.name(), request.prefix.len());
+        }
+        assert!(compressor.compress(&[], 9).unwrap().is_empty());
+    });
+}
+
+fn ids(compressor: &dyn Compressor, prefix: &[u32], local: &[u32], budget: usize) -> Vec<u32> {
+    let request = Request { prefix, local, query: &[], key: 0 };
+    compressor.compress(&[request], budget).unwrap().remove(0).ids
+}
+
+#[test]
+fn lexical_rules() {
+    // Token 1 is in every document, 2 in half, 3 in one, 4 in none.
+    let frequencies = DocumentFrequencies::count(&[vec![1, 2, 3], vec![1, 1, 2], vec![1], vec![1]]);
+    assert!((frequencies.idf(2) - ((5.0f64 / 3.0).ln() + 1.0)).abs() < 1e-12);
+    let prefix = [1, 4, 1, 3, 2, 4, 2, 3];
+    let plain = Idf { frequencies: &frequencies, distinct: false };
+    assert_eq!(ids(&plain, &prefix, &[], 3), [4, 3, 4]);
+    let distinct = Idf { frequencies: &frequencies, distinct: true };
+    assert_eq!(ids(&distinct, &prefix, &[], 3), [4, 3, 2]);
+    let overlap = Overlap { frequencies: &frequencies, span_tokens: 2, stride: 2 };
+    let prefix = [1, 1, 7, 8, 1, 1, 7, 9, 1, 1];
+    assert_eq!(ids(&overlap, &prefix, &[8, 30], 2), [7, 8]);
+    assert_eq!(ids(&overlap, &prefix, &[7, 30], 2), [7, 9], "of equal spans the later");
+    assert_eq!(ids(&overlap, &prefix, &[], 3), [7, 8, 9], "without local or query: rare tokens");
+}
+
+#[test]
+fn self_information_prefers_what_the_base_finds_hard() {
+    let decoder = tiny_decoder();
+    let prefix = tokens(6, 0, 24);
+    let row = Tensor::from_slice(&prefix.iter().map(|&t| i64::from(t)).collect::<Vec<_>>()).unsqueeze(0);
+    let hidden = decoder.forward(&row, &[0], None).unwrap();
+    let logp = hidden.linear(decoder.head(), None::<Tensor>).log_softmax(-1, tch::Kind::Double);
+    let surprise = |at: usize| -logp.double_value(&[0, at as i64 - 1, i64::from(prefix[at])]);
+    let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
+    let single = SelfInformation { decoder: &decoder, phrase_tokens: 1 };
+    let kept = single.compress(&[request], 7).unwrap().remove(0).kept.unwrap();
+    assert_eq!(kept[0], 0, "nothing precedes the first token");
+    let worst = kept[1..].iter().map(|&at| surprise(at)).fold(f64::INFINITY, f64::min);
+    let left = (1..24).filter(|at| !kept.contains(at)).map(surprise).fold(0.0, f64::max);
+    assert!(worst >= left, "kept {worst}, left {left}");
+    let phrases = SelfInformation { decoder: &decoder, phrase_tokens: 4 };
+    let kept = phrases.compress(&[request], 8).unwrap().remove(0).kept.unwrap();
+    for phrase in kept.chunks(4) {
+        assert!(phrase[0] % 4 == 0 && phrase[3] == phrase[0] + 3, "{kept:?}");
+    }
+}
+
+struct Counting<'a>(&'a dyn Compressor, Cell<usize>);
+
+impl Compressor for Counting<'_> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        self.1.set(self.1.get() + requests.len());
+        self.0.compress(requests, budget)
+    }
+}
+
+#[test]
+fn memory_compresses_once() {
+    let cases = cases();
+    let requests = requests(&cases);
+    let random = Random { seed: 2 };
+    let counting = Counting(&random, Cell::new(0));
+    let memory = Memory::new(&counting);
+    let expected = random.compress(&requests, 5).unwrap();
+    assert_eq!(memory.compress(&requests[..4], 5).unwrap(), expected[..4]);
+    assert_eq!(memory.compress(&requests, 5).unwrap(), expected);
+    assert_eq!(counting.1.get(), requests.len());
+    memory.compress(&requests, 6).unwrap();
+    assert_eq!(counting.1.get(), 2 * requests.len(), "another budget is another gist");
+    // The same key with another prefix is another request.
+    let other = Request { prefix: requests[8].prefix, ..requests[6] };
+    assert_eq!(memory.compress(&[other], 5).unwrap(), random.compress(&[other], 5).unwrap());
+}
+
+fn windows(documents: &[usize]) -> Vec<Window> {
+    let window = |(i, &document): (usize, &usize)| Window {
+        document,
+        start: i,
+        prefix: tokens(7, i as u64, 20),
+        local: vec![1],
+        future: vec![2],
+    };
+    documents.iter().enumerate().map(window).collect()
+}
+
+#[test]
+fn the_leak_control_reads_another_document() {
+    for documents in [vec![0, 1], vec![0, 0, 1, 1], vec![3, 1, 1, 2, 2, 2, 0, 4, 4], vec![5, 5, 5, 1, 2, 3]] {
+        let windows = windows(&documents);
+        for seed in 0..20 {
+            let donors = donors(&windows, seed).unwrap();
+            let mut all = donors.clone();
+            all.sort_unstable();
+            assert_eq!(all, (0..windows.len()).collect::<Vec<_>>(), "a permutation");
+            assert!((0..windows.len()).all(|w| documents[w] != documents[donors[w]]), "{documents:?}: {donors:?}");
+        }
+    }
+    assert!(donors(&windows(&[0, 0, 1]), 0).unwrap_err().to_string().contains("at most half of the 3 windows"));
+
+    let windows = windows(&[0, 0, 1, 2]);
+    let requests: Vec<Request> = (windows.iter().enumerate())
+        .map(|(i, w)| Request { prefix: &w.prefix, local: &[], query: &[], key: i as u64 })
+        .collect();
+    let donors = donors(&windows, 1).unwrap();
+    let random = Random { seed: 1 };
+    let own = random.compress(&requests, 6).unwrap();
+    let other = OtherDocument::new(&random, donors.clone());
+    for (made, &donor) in other.compress(&requests, 6).unwrap().iter().zip(&donors) {
+        assert_eq!(made.ids, own[donor].ids);
+    }
+    assert!(other.compress(&requests[..2], 6).is_err());
+
+    let shuffled = Shuffled { inner: &random, seed: 4 }.compress(&requests, 6).unwrap();
+    assert_eq!(shuffled, Shuffled { inner: &random, seed: 4 }.compress(&requests, 6).unwrap());
+    let sorted = |c: &Compressed| {
+        let mut ids = c.ids.clone();
+        ids.sort_unstable();
+        ids
+    };
+    assert!(own.iter().zip(&shuffled).all(|(a, b)| sorted(a) == sorted(b)));
+    assert!(own.iter().zip(&shuffled).any(|(a, b)| a.ids != b.ids));
+}
+
+#[test]
+fn identity_is_the_prefix() {
+    let prefix = tokens(1, 1, 30);
+    assert_eq!(ids(&Identity, &prefix, &[], 3), prefix);
+}

@@ -1,0 +1,258 @@
+//! The evaluator on a tiny decoder: end points that are known exactly, the budget, leak controls, files.
+
+use crate::compressors::{VOCABULARY, random_adapter, tiny_decoder};
+use gist::compressor::baseline::{Empty, Identity, Random, Recent, Truncate};
+use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::{Compressed, Compressor, Request};
+use gist::config::choices::Condition;
+use gist::config::parts::Sampling;
+use gist::data::{Document, Window, WindowShape, held_out_windows};
+use gist::error::Result;
+use gist::eval::files::read_windows;
+use gist::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Job, Part, evaluate};
+use gist::eval::pooled::Series;
+use gist::eval::summary::{Evaluation, Example};
+use gist::model::decoder::Decoder;
+use gist::model::lora::Adapter;
+use gist::rng::{self, Stream};
+use gist::rollout::Taught;
+use gist::search::{SpanSearch, best_spans};
+use gist::tokenizer::Tokenizer;
+
+const SHAPE: WindowShape = WindowShape { prefix: 32, local: 6, future: 5 };
+const SEARCH: SpanSearch = SpanSearch { span_tokens: 3, stride: 2, shortlist: 4 };
+
+struct World {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    documents: Vec<Document>,
+    windows: Vec<Window>,
+    generator: Adapter,
+    empty_reader: Adapter,
+}
+
+fn world() -> World {
+    let words = ["def", "self", "return", "value", "index", "für", "x1", "(", ")", ":", "\n", "漢"];
+    let document = |i: u64| {
+        let mut rng = rng::rng(1, Stream::Synthetic, 0, i, 0);
+        let text: Vec<&str> = (0..160).map(|_| words[rng::below(&mut rng, words.len())]).collect();
+        Document { id: format!("doc{i}"), text: text.join(" "), source: "made".into() }
+    };
+    let documents: Vec<Document> = (0..6).map(document).collect();
+    let tokenizer = Tokenizer::train(documents.iter().map(|d| d.text.as_str()), VOCABULARY as usize).unwrap();
+    let ids: Vec<Vec<u32>> = documents.iter().map(|d| tokenizer.encode(&d.text).unwrap()).collect();
+    let windows = held_out_windows(&ids, SHAPE, 10, 2, 0).unwrap();
+    assert_eq!(windows.len(), 10);
+    let decoder = tiny_decoder();
+    let (generator, empty_reader) = (random_adapter(&decoder, 2), random_adapter(&decoder, 3));
+    World { decoder, tokenizer, documents, windows, generator, empty_reader }
+}
+
+impl World {
+    fn job(&self, budget: usize) -> Job<'_> {
+        Job {
+            decoder: &self.decoder,
+            tokenizer: &self.tokenizer,
+            documents: &self.documents,
+            windows: &self.windows,
+            condition: Condition::Local,
+            budget,
+            generator: &self.generator,
+            empty_reader: &self.empty_reader,
+            seed: 7,
+            resamples: 200,
+        }
+    }
+}
+
+/// All that a table holds, with budget `budget`, given to `check`.
+fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluated)) {
+    let policy = GistPolicy::new(&world.decoder, world.tokenizer.special_ids(), world.tokenizer.vocab_size());
+    let adapter = random_adapter(&world.decoder, 4);
+    let compressor = |name: &str, sampling| GistCompressor {
+        name: name.into(),
+        policy: &policy,
+        adapter: &adapter,
+        sampling,
+        seed: 1,
+    };
+    let (greedy, sampled) = (compressor("gist", Sampling::greedy()), compressor("gist_sampled", Sampling::default()));
+    let greedy = Memory::new(&greedy);
+    let other = OtherDocument::new(&greedy, donors(&world.windows, 1).unwrap());
+    let mut evaluated = evaluate(
+        world.job(budget),
+        &[
+            (&Empty, Part::Baseline),
+            (&Truncate, Part::Baseline),
+            (&Recent, Part::Baseline),
+            (&Random { seed: 1 }, Part::Baseline),
+            (&Identity, Part::Baseline),
+            (&greedy, Part::Gist),
+            (&sampled, Part::Gist),
+            (&other, Part::LeakControl),
+            (&Shuffled { inner: &greedy, seed: 1 }, Part::LeakControl),
+        ],
+    )
+    .unwrap();
+    check(&mut evaluated);
+}
+
+#[test]
+fn identity_without_adapters_loses_nothing_and_empty_is_local_only() {
+    let world = world();
+    with_everything(&world, 8, |evaluated| {
+        let evaluation = evaluated.evaluation(0.3, 0.2, None).unwrap();
+        let base = &evaluation.readers[BASE];
+        assert!(base["identity"].kl.abs() < 1e-6, "{}", base["identity"].kl);
+        assert_eq!(base["identity"].top1_agreement, 1.0);
+        assert!((base["identity"].gap_closed - 1.0).abs() < 1e-5 && base["identity"].keep_ratio == 1.0);
+        assert_eq!(base["empty"].kl, evaluation.context_value_unadapted);
+        assert!(evaluation.context_value_unadapted > 1e-3, "the decoder reads its context");
+        let local_only: Vec<(usize, &[u32])> = (0..10).map(|w| (w, [].as_slice())).collect();
+        let taught = Taught::new(&world.decoder, &world.windows).unwrap();
+        let expected = taught.measure(&world.decoder, None, &local_only).unwrap();
+        let rows = evaluated.window_rows();
+        assert!(rows.iter().zip(&expected).all(|(row, reading)| row.compressors["empty"].kl_base == reading.kl));
+        assert!(evaluation.compressors["identity"].kl > 1e-4, "the adapted generator is another model");
+    });
+}
+
+#[test]
+fn a_budget_of_nothing_is_local_only_for_all() {
+    let world = world();
+    with_everything(&world, 0, |evaluated| {
+        let empty = evaluated.kl("empty").unwrap();
+        for name in evaluated.entries(GENERATOR).keys().filter(|name| *name != "identity") {
+            assert_eq!(evaluated.kl(name).unwrap(), empty, "{name}");
+        }
+    });
+}
+
+#[test]
+fn entries_differences_and_files_agree() {
+    let world = world();
+    with_everything(&world, 8, |evaluated| {
+        evaluated.add_oracle(4, SEARCH).unwrap();
+        evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
+        let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
+        let evaluation = evaluated.evaluation(0.3, 0.2, Some(&warm)).unwrap();
+        assert_eq!((evaluation.n_windows, evaluation.budget_tokens), (10, 8));
+        assert!(evaluation.n_documents >= 5);
+        for (name, entry) in &evaluation.compressors {
+            assert!(entry.keep_ratio <= 8.0 / 32.0 || name == "identity", "{name}");
+            assert_eq!(entry.leak_control, ["other_document", "shuffled"].contains(&name.as_str()));
+            assert_eq!(entry.cheating, name == "oracle_greedy");
+            assert_eq!(entry.keep_ratio_decoded.is_none(), name == "identity", "{name}");
+            if name != "oracle_greedy" {
+                let gap = 1.0 - entry.kl / evaluation.context_value;
+                assert!((entry.gap_closed - gap).abs() < 1e-9, "{name}");
+            }
+            assert!(entry.kl_ci95[0] <= entry.kl && entry.kl <= entry.kl_ci95[1], "{name}");
+        }
+        assert_eq!(evaluation.compressors["empty"].kl_decoded, Some(evaluation.compressors["empty"].kl));
+        assert_eq!(evaluation.readers[ADAPTED].keys().collect::<Vec<_>>(), ["recent"]);
+        assert_eq!(evaluation.readers[GENERATOR], evaluation.compressors);
+
+        let honest = ["empty", "truncate", "recent", "random"];
+        let best = evaluation.gist_minus_best.as_ref().unwrap();
+        let lowest = honest.iter().map(|name| evaluation.compressors[*name].kl).fold(f64::INFINITY, f64::min);
+        assert_eq!(evaluation.compressors[&best.name].kl, lowest);
+        let expected = evaluation.compressors["gist"].gap_closed - evaluation.compressors[&best.name].gap_closed;
+        assert!((best.gap_closed_diff - expected).abs() < 1e-9);
+        assert!(evaluation.gist_minus_warm_start.as_ref().unwrap().gap_closed_diff > 0.0);
+        assert!(evaluated.gist_minus(&warm[1..]).is_err());
+        assert_eq!(
+            evaluation.retention["gist"].copied_share.is_some(),
+            evaluation.compressors["gist"].keep_ratio > 0.0
+        );
+        assert_eq!(evaluation.retention["recent"].copied_share, Some(1.0));
+
+        let folder = tempfile::tempdir().unwrap();
+        evaluated.write(folder.path(), &evaluation, 3).unwrap();
+        let rows = read_windows(&folder.path().join("windows.jsonl")).unwrap();
+        assert_eq!(rows, evaluated.window_rows());
+        let series = |name: &str| Series::new(&[rows.clone()], name, GENERATOR).unwrap();
+        let entry = &evaluation.compressors["recent"];
+        let pooled = series("recent").gap_closed(200, 7);
+        assert!((pooled.mean - entry.gap_closed).abs() < 1e-9 && (pooled.low - entry.gap_closed_ci95[0]).abs() < 0.2);
+        let diff = series("gist").minus(&series(&best.name), 200, 7).unwrap();
+        assert!((diff.mean - best.gap_closed_diff).abs() < 1e-9);
+        let text = std::fs::read_to_string(folder.path().join("examples.jsonl")).unwrap();
+        let examples: Vec<Example> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(examples.iter().map(|e| e.window).collect::<Vec<_>>(), [0, 3, 6]);
+        assert!(examples[0].document.starts_with("doc") && !examples[0].gists.contains_key("identity"));
+        assert_eq!(examples[0].gists["recent"].tokens.len(), 8);
+        assert!(examples[0].gists.contains_key("oracle_greedy"), "window 0 is searched too");
+        let json = std::fs::read_to_string(folder.path().join("metrics.json")).unwrap();
+        let read: Evaluation = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, evaluation);
+    });
+}
+
+struct Greedy;
+
+impl Compressor for Greedy {
+    fn name(&self) -> &str {
+        "too_much"
+    }
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let one = |r: &Request| Compressed { ids: r.prefix[..budget + 1].to_vec(), kept: None, identity: false };
+        Ok(requests.iter().map(one).collect())
+    }
+}
+
+#[test]
+fn what_cannot_stand_in_the_table_is_named() {
+    let world = world();
+    let error = evaluate(world.job(8), &[(&Greedy, Part::Baseline)]).err().unwrap().to_string();
+    assert_eq!(error, "gist of compressor `too_much` for window 0: expected at most 8 tokens, got 9");
+    let twice: [(&dyn Compressor, Part); 2] = [(&Recent, Part::Baseline), (&Recent, Part::Baseline)];
+    assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
+    let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();
+    assert!(evaluated.kl("gist").unwrap_err().to_string().contains("`gist`"));
+    assert!(evaluated.adapt("gist", &world.generator).is_err());
+    assert!(evaluated.gist_minus_best(GENERATOR).is_none());
+    assert!(evaluate(Job { windows: &[], ..world.job(8) }, &twice[..1]).is_err());
+}
+
+#[test]
+fn the_search_beats_its_rivals_and_stays_within_the_budget() {
+    let world = world();
+    let (decoder, windows) = (&world.decoder, &world.windows[..6]);
+    let taught = Taught::new(decoder, windows).unwrap();
+    let reader = world.generator.activate(decoder.config(), false);
+    for budget in [0, 2, 7, 8] {
+        for reader in [None, Some(&reader)] {
+            let found = best_spans(&taught, decoder, reader, budget, SEARCH, &[]).unwrap();
+            let contexts = |gists: Vec<Vec<u32>>| -> Vec<f64> {
+                let v = decoder.config().vocab_size;
+                let contexts: Vec<Vec<u32>> =
+                    gists.iter().map(|g| gist::rollout::reader_context(g, reader.is_some(), v)).collect();
+                let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
+                taught.measure(decoder, reader, &rows).unwrap().iter().map(|r| r.kl).collect()
+            };
+            let own = contexts(found.iter().map(|f| f.ids.clone()).collect());
+            let empty = contexts(vec![Vec::new(); 6]);
+            let recent = contexts(windows.iter().map(|w| w.prefix[32 - budget..].to_vec()).collect());
+            let first = contexts(windows.iter().map(|w| w.prefix[..budget.min(3)].to_vec()).collect());
+            for (w, f) in found.iter().enumerate() {
+                let kept = f.kept.as_ref().unwrap();
+                assert!(f.ids.len() <= budget && kept.windows(2).all(|pair| pair[0] < pair[1]));
+                assert_eq!(f.ids, kept.iter().map(|&at| windows[w].prefix[at]).collect::<Vec<_>>());
+                assert!((own[w] - f.kl).abs() < 1e-5, "measured again: {} and {}", own[w], f.kl);
+                assert!(f.kl <= empty[w].min(recent[w]).min(first[w]) + 1e-5);
+            }
+            if budget == 8 {
+                assert!(found.iter().any(|f| f.ids.len() > 3), "spans are combined");
+            }
+            // A candidate from outside wins where it is better, and only there.
+            let extra: Vec<Vec<Vec<u32>>> = found.iter().map(|f| vec![f.ids.clone(), vec![5; budget]]).collect();
+            let again = best_spans(&taught, decoder, reader, budget, SEARCH, &extra).unwrap();
+            assert!(found.iter().zip(&again).all(|(a, b)| b.kl <= a.kl + 1e-5));
+        }
+    }
+    let long = vec![vec![vec![1; 9]]; 6];
+    assert!(best_spans(&taught, decoder, None, 8, SEARCH, &long).is_err());
+    assert!(best_spans(&taught, decoder, None, 8, SEARCH, &long[1..]).is_err());
+}
