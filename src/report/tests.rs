@@ -153,7 +153,6 @@ fn figures_are_files_of_their_own() {
 fn the_table_is_sorted_and_marked() {
     let text = table(&fixture::summary());
     let at = |name: &str| text.find(&format!(" {name} ")).unwrap_or_else(|| panic!("{name} in\n{text}"));
-    print!("{text}");
     assert!(at("identity (reference)") < at("oracle_greedy (hindsight, cheating; 48 windows)"));
     assert!(at("oracle_greedy (hindsight, cheating; 48 windows)") < at("gist"));
     assert!(at("gist") < at("recent") && at("recent") < at("idf"));
