@@ -3,3 +3,7 @@
 
 mod compressors;
 mod evaluation;
+mod gates;
+mod parity;
+mod shipped;
+mod support;

@@ -20,15 +20,68 @@ use tch::{Device, Kind, Tensor};
 #[derive(Serialize, Deserialize)]
 struct PeftConfig {
     peft_type: String,
-    task_type: String,
-    base_model_name_or_path: String,
+    task_type: Option<String>,
+    base_model_name_or_path: Option<String>,
     r: i64,
     lora_alpha: f64,
+    #[serde(default)]
     lora_dropout: f64,
     bias: String,
+    #[serde(default)]
     fan_in_fan_out: bool,
+    #[serde(default)]
     inference_mode: bool,
     target_modules: Vec<String>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Variants of LoRA that peft knows and this module does not: each must be absent, null, false or empty.
+const UNSUPPORTED: [&str; 18] = [
+    "alora_invocation_tokens",
+    "arrow_config",
+    "exclude_modules",
+    "kasa_config",
+    "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+    "use_dora",
+    "use_rslora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layers_to_transform",
+    "layer_replication",
+    "trainable_token_indices",
+];
+
+impl PeftConfig {
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("`peft_type`: expected \"LORA\", got {:?}", self.peft_type));
+        }
+        if self.bias != "none" {
+            return Err(format!("`bias`: expected \"none\", got {:?}", self.bias));
+        }
+        if self.fan_in_fan_out {
+            return Err("`fan_in_fan_out`: expected false, got true".into());
+        }
+        let unset = |value: &serde_json::Value| match value {
+            serde_json::Value::Null | serde_json::Value::Bool(false) => true,
+            serde_json::Value::Array(items) => items.is_empty(),
+            serde_json::Value::Object(items) => items.is_empty(),
+            _ => false,
+        };
+        for key in UNSUPPORTED {
+            if let Some(value) = self.rest.get(key).filter(|value| !unset(value)) {
+                return Err(format!("`{key}`: expected it unset, got {value}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One low-rank pair: `a [r, in]`, `b [out, r]`.
@@ -158,8 +211,8 @@ impl Adapter {
         weights::write(&folder.join("adapter_model.safetensors"), &self.params.named())?;
         let peft = PeftConfig {
             peft_type: "LORA".into(),
-            task_type: "CAUSAL_LM".into(),
-            base_model_name_or_path: base.into(),
+            task_type: Some("CAUSAL_LM".into()),
+            base_model_name_or_path: Some(base.into()),
             r: self.config.rank,
             lora_alpha: self.config.alpha,
             lora_dropout: self.config.dropout,
@@ -167,14 +220,17 @@ impl Adapter {
             fan_in_fan_out: false,
             inference_mode: true,
             target_modules: self.config.target_modules.clone(),
+            rest: serde_json::Map::new(),
         };
         write_json_atomic(&folder.join("adapter_config.json"), &peft)
     }
 
-    /// Reads a PEFT folder made by [`Adapter::save`]; weights must fit `model`.
+    /// Reads a PEFT folder; weights must fit `model`. One that peft made has no control rows: they become zeros, so its
+    /// separator says nothing and its end-of-gist has a logit of 0 until they are trained.
     pub fn load(folder: &Path, model: &ModelConfig, device: Device) -> Result<Self> {
         let path = folder.join("adapter_config.json");
         let peft: PeftConfig = read_json(&path)?;
+        peft.check().map_err(|message| Error::file(&path, message))?;
         let config = LoraConfig {
             rank: peft.r,
             alpha: peft.lora_alpha,
@@ -183,7 +239,13 @@ impl Adapter {
         };
         config.check().map_err(|(key, message)| Error::file(&path, format!("`{key}`: {message}")))?;
         let expected = specs(model, &config);
-        let found = weights::read_exact(&folder.join("adapter_model.safetensors"), &expected)?;
+        let path = folder.join("adapter_model.safetensors");
+        let mut found = weights::read(&path)?;
+        for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
+            let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
+            found.entry(name.clone()).or_insert_with(zeros);
+        }
+        weights::check_exact(&path, &found, &expected)?;
         let named: Vec<_> = expected.iter().map(|(name, _)| (name.clone(), found[name].shallow_clone())).collect();
         Ok(Self { config, params: FlatParams::pack(&named, device)? })
     }

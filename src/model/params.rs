@@ -62,6 +62,9 @@ impl FlatParams {
             crate::tensor::check_shape(name, tensor, shape)?;
             flat.push(tensor.to_device(self.leaf.device()).to_kind(Kind::Float).reshape([-1]));
         }
+        if let Some(extra) = named.keys().find(|name| self.specs.iter().all(|(known, _)| known != *name)) {
+            return Err(Error::shape(extra, "no such tensor", "one"));
+        }
         tch::no_grad(|| self.leaf.copy_(&Tensor::cat(&flat, 0)));
         Ok(())
     }

@@ -77,8 +77,9 @@ pub struct Other<'a> {
     pub head: Head<'a>,
 }
 
+/// Start and length of each chunk; one empty chunk for no tokens.
 fn chunks(n: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..n).step_by(CHUNK as usize).map(move |start| (start, CHUNK.min(n - start)))
+    (0..n.max(1)).step_by(CHUNK as usize).map(move |start| (start, CHUNK.min(n - start)))
 }
 
 fn check_rows(what: &str, xs: &Tensor, n: i64) -> Result<()> {

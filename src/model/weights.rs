@@ -57,6 +57,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.
 pub fn read_exact(path: &Path, expected: &[(String, Vec<i64>)]) -> Result<BTreeMap<String, Tensor>> {
     let all = read(path)?;
+    check_exact(path, &all, expected)?;
+    Ok(all)
+}
+
+/// Fails unless `all`, read from `path`, holds exactly the names in `expected` with their shapes.
+pub fn check_exact(path: &Path, all: &BTreeMap<String, Tensor>, expected: &[(String, Vec<i64>)]) -> Result<()> {
     for (name, shape) in expected {
         let tensor = all.get(name).ok_or_else(|| Error::file(path, format!("`{name}` is missing")))?;
         if &tensor.size() != shape {
@@ -67,7 +73,7 @@ pub fn read_exact(path: &Path, expected: &[(String, Vec<i64>)]) -> Result<BTreeM
     if let Some(extra) = all.keys().find(|n| !known.contains(n)) {
         return Err(Error::file(path, format!("`{extra}` is not a weight of this model")));
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Writes `named` tensors in the given order of names, atomically.

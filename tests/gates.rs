@@ -1,0 +1,10 @@
+//! Gates of the design: what is fast and shared equals what is plain and alone.
+
+mod branches;
+mod checkpoints;
+mod controls;
+mod files;
+mod policy;
+mod pretraining;
+mod sampling;
+mod vocabulary;

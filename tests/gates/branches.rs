@@ -1,0 +1,134 @@
+//! Adapters that change nothing, cached and batched forward passes, branches that share a prefix.
+
+use crate::support::*;
+use gist::config::parts::LoraConfig;
+use gist::model::decoder::{BranchCache, Decoder};
+use gist::model::lora::ActiveAdapter;
+use gist::model::read::{control, future_hidden, left_pad};
+use tch::{Device, Tensor};
+
+/// Hidden states `[T, H]` of one row alone.
+fn alone(decoder: &Decoder, ids: &[u32], adapter: Option<&ActiveAdapter>) -> Tensor {
+    decoder.forward(&row(ids), &[0], adapter).unwrap().squeeze_dim(0)
+}
+
+/// Prefixes of different lengths, the shortest a single token.
+fn prefixes() -> Vec<Vec<u32>> {
+    vec![ids(11, VOCAB as usize, 1), ids(1, VOCAB as usize, 2), ids(6, VOCAB as usize, 3)]
+}
+
+#[test]
+fn a_fresh_adapter_is_the_base_exactly() {
+    let decoder = decoder(1);
+    let targets = ["q_proj", "v_proj", "down_proj"].map(String::from).to_vec();
+    let fresh = fresh_adapter(&decoder, &LoraConfig { dropout: 0.5, target_modules: targets, ..LoraConfig::default() });
+    let (batch, pad) = left_pad(&prefixes(), Device::Cpu).unwrap();
+    let base = decoder.forward(&batch, &pad, None).unwrap();
+    for training in [false, true] {
+        let _guard = torch_generator(); // dropout draws
+        let active = fresh.activate(decoder.config(), training);
+        assert!(decoder.forward(&batch, &pad, Some(&active)).unwrap().equal(&base));
+    }
+    let learned = adapter(&decoder, 2).activate(decoder.config(), false);
+    assert!(gap(&decoder.forward(&batch, &pad, Some(&learned)).unwrap(), &base) > 0.1);
+}
+
+#[test]
+fn control_ids_belong_to_an_adapter() {
+    let decoder = decoder(1);
+    let learned = adapter(&decoder, 2);
+    let with_control = [3, control::separator(VOCAB), 5, control::start(VOCAB), control::end(VOCAB)];
+    let error = decoder.forward(&row(&with_control), &[0], None).unwrap_err().to_string();
+    assert_eq!(error, "token id: expected 0..48, got 50");
+    let active = learned.activate(decoder.config(), false);
+    let before = alone(&decoder, &with_control, Some(&active));
+    // Each control token has its own row: swapping two of them must show.
+    let swapped = [3, control::start(VOCAB), 5, control::separator(VOCAB), control::end(VOCAB)];
+    assert!(gap(&before.get(1), &alone(&decoder, &swapped, Some(&active)).get(1)) > 0.1);
+    assert!(decoder.forward(&row(&[VOCAB as u32 + 3]), &[0], Some(&active)).is_err());
+    assert!(decoder.forward(&row(&ids(97, 40, 1)), &[0], None).unwrap_err().to_string().contains("at most 96"));
+}
+
+#[test]
+fn a_row_in_a_padded_batch_is_the_row_alone() {
+    let decoder = decoder(1);
+    let learned = adapter(&decoder, 2);
+    let active = learned.activate(decoder.config(), false);
+    for adapter in [None, Some(&active)] {
+        let mut rows = prefixes();
+        if adapter.is_some() {
+            rows[2].push(control::separator(VOCAB));
+        }
+        let (batch, pad) = left_pad(&rows, Device::Cpu).unwrap();
+        let together = decoder.forward(&batch, &pad, adapter).unwrap();
+        let (prefilled, _) = decoder.prefill(&batch, &pad, adapter).unwrap();
+        assert!(prefilled.equal(&together));
+        for (i, ids) in rows.iter().enumerate() {
+            let real = together.get(i as i64).narrow(0, pad[i], ids.len() as i64);
+            assert_close(&real, &alone(&decoder, ids, adapter), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn cached_decoding_is_the_full_forward_pass() {
+    let decoder = decoder(1);
+    let active = adapter(&decoder, 2).activate(decoder.config(), false);
+    let (rows, group, length) = (prefixes(), 3, 5);
+    let (batch, pad) = left_pad(&rows, Device::Cpu).unwrap();
+    let (_, cache) = decoder.prefill(&batch, &pad, Some(&active)).unwrap();
+    let gists: Vec<Vec<u32>> = (0..rows.len() * group).map(|r| ids(length, VOCAB as usize + 3, 10 + r as u64)).collect();
+    let flat: Vec<i64> = gists.concat().iter().map(|&id| id as i64).collect();
+    let written = Tensor::from_slice(&flat).view([rows.len() as i64, group as i64, length as i64]);
+    let at_once = decoder.branches(&written, &cache, None, Some(&active)).unwrap(); // [N, G, T, H]
+    for cuts in [vec![1; length], vec![2, 3], vec![4, 1]] {
+        let mut grown = BranchCache::default();
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for cut in cuts {
+            let step = written.narrow(2, start, cut as i64);
+            parts.push(decoder.branches(&step, &cache, Some(&mut grown), Some(&active)).unwrap());
+            start += cut as i64;
+        }
+        assert_close(&Tensor::cat(&parts, 2), &at_once, 1e-5);
+    }
+    for (r, gist) in gists.iter().enumerate() {
+        let prefix = &rows[r / group];
+        let full = alone(&decoder, &[prefix.as_slice(), gist].concat(), Some(&active));
+        let branch = at_once.get((r / group) as i64).get((r % group) as i64);
+        assert_close(&branch, &full.narrow(0, prefix.len() as i64, length as i64), 1e-5);
+    }
+}
+
+#[test]
+fn branches_do_not_see_each_other() {
+    let decoder = decoder(1);
+    let (_, cache) = decoder.prefill(&row(&ids(9, VOCAB as usize, 1)), &[0], None).unwrap();
+    let write = |second: u32| {
+        let written = Tensor::from_slice(&[1i64, 2, 3, second as i64, 5, 6]).view([1, 2, 3]);
+        decoder.branches(&written, &cache, None, None).unwrap()
+    };
+    let (before, after) = (write(4), write(40));
+    assert!(before.get(0).get(0).equal(&after.get(0).get(0)));
+    assert!(gap(&before.get(0).get(1).get(2), &after.get(0).get(1).get(2)) > 1e-3);
+}
+
+#[test]
+fn the_future_is_read_where_it_is_predicted() {
+    let decoder = decoder(1);
+    let active = adapter(&decoder, 2).activate(decoder.config(), false);
+    let contexts = [ids(7, VOCAB as usize, 1), Vec::new(), ids(2, VOCAB as usize, 2)];
+    let tails: Vec<Vec<u32>> = (0..3).map(|i| ids(8, VOCAB as usize, 20 + i)).collect();
+    let slices = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> { rows.to_vec() };
+    let (c, t) = (slices(&contexts), slices(&tails));
+    let (c, t): (Vec<&[u32]>, Vec<&[u32]>) = (c.iter().map(|r| &r[..]).collect(), t.iter().map(|r| &r[..]).collect());
+    let future = 5;
+    let read = future_hidden(&decoder, Some(&active), &c, &t, future).unwrap(); // [N, F, H]
+    for i in 0..3 {
+        let whole = [&contexts[i][..], &tails[i]].concat();
+        let full = alone(&decoder, &whole, Some(&active));
+        let first = (whole.len() - future - 1) as i64; // its hidden state predicts the first future token
+        assert_close(&read.get(i as i64), &full.narrow(0, first, future as i64), 1e-5);
+    }
+    assert!(future_hidden(&decoder, None, &c, &t, 8).is_err(), "no token is left to predict the first from");
+}

@@ -1,0 +1,212 @@
+//! The gist policy: log-probabilities under a shared prefix, and sampling, against plain forward passes.
+
+use crate::support::*;
+use gist::compressor::Request;
+use gist::compressor::gist::{Gist, GistPolicy, uniforms};
+use gist::config::parts::Sampling;
+use gist::model::decoder::Decoder;
+use gist::model::lora::{ActiveAdapter, Adapter};
+use gist::model::vocab::{self, Head};
+use gist::tensor::to_vec;
+use tch::{Kind, Tensor};
+
+const BUDGET: usize = 6;
+const FORBIDDEN: [u32; 2] = [0, 7];
+
+struct Setting {
+    decoder: Decoder,
+    adapter: Adapter,
+    prefixes: Vec<Vec<u32>>,
+    local: Vec<u32>,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let decoder = decoder(3);
+        let mut adapter = adapter(&decoder, 4);
+        // Ends are drawn often enough that some gists stop early.
+        let mut named: std::collections::BTreeMap<_, _> = adapter.params().named().into_iter().collect();
+        let end = named.get_mut("gist.end_head.weight").unwrap();
+        *end = &*end * 2.0;
+        adapter.params_mut().load(&named).unwrap();
+        let prefixes = vec![ids(12, 48, 1), ids(5, 48, 2), ids(9, 48, 3)];
+        Self { decoder, adapter, prefixes, local: ids(4, 48, 4) }
+    }
+
+    fn policy(&self) -> GistPolicy<'_> {
+        GistPolicy::new(&self.decoder, &FORBIDDEN, VOCAB as usize - 1)
+    }
+
+    fn active(&self) -> ActiveAdapter {
+        self.adapter.activate(self.decoder.config(), false)
+    }
+
+    /// The second request also sees a local window.
+    fn requests(&self) -> Vec<Request<'_>> {
+        let mut requests: Vec<Request> = self.prefixes.iter().map(|prefix| request(prefix)).collect();
+        requests[1].local = &self.local;
+        requests
+    }
+
+    fn sample(&self, requests: &[Request], group: usize, how: &Sampling) -> Vec<Vec<Gist>> {
+        let draws = |r: usize, s: usize| uniforms(5, 0, requests[r].prefix.len() as u64, s as u64, BUDGET);
+        self.policy().sample(&self.active(), requests, group, BUDGET, how, draws).unwrap()
+    }
+
+    /// Logits `[actions, V + 1]` of one gist's actions: one plain forward pass over prompt and gist, nothing shared.
+    fn plain_logits(&self, active: &ActiveAdapter, request: &Request, gist: &Gist) -> Tensor {
+        let prompt = self.policy().prompt(request);
+        let hidden = self.decoder.forward(&row(&[prompt.as_slice(), &gist.ids].concat()), &[0], Some(active)).unwrap();
+        let hidden = hidden.squeeze_dim(0).narrow(0, prompt.len() as i64 - 1, gist.actions() as i64);
+        let mut allowed = vec![0f32; VOCAB as usize + 1];
+        for id in FORBIDDEN.into_iter().chain([VOCAB as u32 - 1]) {
+            allowed[id as usize] = f32::NEG_INFINITY;
+        }
+        let logits = Tensor::cat(&[hidden.matmul(&self.decoder.head().tr()), hidden.matmul(&active.end.tr())], -1);
+        logits + Tensor::from_slice(&allowed)
+    }
+
+    fn actions(&self, gist: &Gist) -> Tensor {
+        let end = gist.ended.then_some(VOCAB);
+        Tensor::from_slice(&gist.ids.iter().map(|&id| id as i64).chain(end).collect::<Vec<_>>())
+    }
+}
+
+fn gist(ids: &[u32], ended: bool) -> Gist {
+    Gist { ids: ids.to_vec(), ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
+}
+
+#[test]
+fn log_probs_under_a_shared_prefix_are_those_computed_alone_and_so_are_their_gradients() {
+    let setting = Setting::new();
+    let requests = setting.requests();
+    // Empty, ended, and stopped by the cap; the groups of one batch mix them.
+    let gists = [
+        vec![gist(&[], true), gist(&[3, 9, 11], true)],
+        vec![gist(&[20, 21, 22, 23, 24, 25], false), gist(&[5], true)],
+        vec![gist(&[8, 8], true), gist(&[], true)],
+    ];
+    let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
+    let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
+    let weights = noise(&[actions as i64], 1.0, 6);
+    let (policy, leaf) = (setting.policy(), setting.adapter.params().leaf());
+
+    let active = setting.active();
+    let states = policy.action_states(&active, &requests, &groups).unwrap();
+    let shared = log_probs(&policy.head(&active).logits(&states.hidden), &states.targets);
+    let shared_grad = grad_of(&(&shared * &weights).sum(Kind::Float), leaf);
+
+    let active = setting.active();
+    let mut parts = Vec::new();
+    let mut targets = Vec::new();
+    for (request, group) in requests.iter().zip(&gists) {
+        for gist in group {
+            targets.push(setting.actions(gist));
+            parts.push(log_probs(&setting.plain_logits(&active, request, gist), &setting.actions(gist)));
+        }
+    }
+    let plain = Tensor::cat(&parts, 0);
+    assert!(states.targets.equal(&Tensor::cat(&targets, 0)));
+    assert_close(&shared, &plain, 1e-5);
+    let plain_grad = grad_of(&(&plain * &weights).sum(Kind::Float), leaf);
+    assert!(plain_grad.abs().max().double_value(&[]) > 0.1);
+    assert_close(&shared_grad, &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
+
+    // The chunked surrogate that training uses sends the same gradient.
+    let active = setting.active();
+    let states = policy.action_states(&active, &requests, &groups).unwrap();
+    let grads = vocab::TokenGrads { logprob: weights, entropy: None, kl_reference: None };
+    let surrogate =
+        vocab::token_surrogate(&states.hidden, &states.targets, policy.head(&active), &grads, None).unwrap();
+    assert_close(&grad_of(&surrogate, leaf), &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
+}
+
+#[test]
+fn behaviour_log_probs_are_the_training_log_probs() {
+    let setting = Setting::new();
+    let requests = setting.requests();
+    let sampled = setting.sample(&requests, 8, &Sampling::default());
+    let gists: Vec<&Gist> = sampled.iter().flatten().collect();
+    assert!(gists.iter().any(|g| g.ended && !g.ids.is_empty()) && gists.iter().any(|g| !g.ended), "{gists:?}");
+    assert!(gists.iter().all(|g| g.ids.len() <= BUDGET && g.ended == (g.ids.len() < BUDGET)));
+    assert!(gists.iter().all(|g| g.behavior_logprobs.len() == g.actions() && g.entropy.len() == g.actions()));
+    let (policy, active) = (setting.policy(), setting.active());
+    let groups: Vec<&[Gist]> = sampled.iter().map(Vec::as_slice).collect();
+    let states = policy.action_states(&active, &requests, &groups).unwrap();
+    let stats = vocab::token_stats(&states.hidden, &states.targets, policy.head(&active), None).unwrap();
+    let behaviour: Vec<f64> = gists.iter().flat_map(|g| g.behavior_logprobs.clone()).collect();
+    let entropy: Vec<f64> = gists.iter().flat_map(|g| g.entropy.clone()).collect();
+    assert_close(&floats(&behaviour), &stats.logprob, 2e-5);
+    assert_close(&floats(&entropy), &stats.entropy, 2e-5);
+    // k3 estimate of KL(behaviour ‖ training); the design allows 1e-3.
+    let mismatch: Vec<f64> = behaviour
+        .iter()
+        .zip(to_vec(&stats.logprob).unwrap())
+        .map(|(b, t)| (t - b).exp() - 1.0 - (t - b))
+        .collect();
+    assert!(gist::tensor::mean(&mismatch) < 1e-8);
+}
+
+#[test]
+fn what_is_forbidden_is_never_sampled() {
+    let setting = Setting::new();
+    let sampled = setting.sample(&setting.requests(), 64, &Sampling { temperature: 3.0, ..Sampling::default() });
+    let written: Vec<u32> = sampled.iter().flatten().flat_map(|g| g.ids.clone()).collect();
+    assert!(written.len() > 200);
+    assert!(written.iter().all(|id| !FORBIDDEN.contains(id) && *id < VOCAB as u32 - 1));
+}
+
+#[test]
+fn greedy_sampling_takes_the_argmax_of_the_full_forward_pass() {
+    let setting = Setting::new();
+    let requests = setting.requests();
+    let active = setting.active();
+    for (request, group) in requests.iter().zip(setting.sample(&requests, 1, &Sampling::greedy())) {
+        let mut written = gist(&[], true); // `ended` makes room for one more action
+        loop {
+            let logits = setting.plain_logits(&active, request, &written);
+            let best = logits.get(-1).argmax(-1, false).int64_value(&[]);
+            if best == VOCAB {
+                break;
+            }
+            written.ids.push(best as u32);
+            if written.ids.len() == BUDGET {
+                written.ended = false;
+                break;
+            }
+        }
+        assert_eq!((&group[0].ids, group[0].ended), (&written.ids, written.ended));
+    }
+}
+
+#[test]
+fn a_gist_does_not_depend_on_its_batch() {
+    let setting = Setting::new();
+    let requests = setting.requests();
+    let together = setting.sample(&requests, 3, &Sampling::default());
+    for (request, group) in requests.iter().zip(&together) {
+        let alone = &setting.sample(&[*request], 2, &Sampling::default())[0];
+        for (a, b) in alone.iter().zip(group) {
+            assert_eq!((&a.ids, a.ended), (&b.ids, b.ended));
+        }
+    }
+    assert_ne!(together[0][0].ids, together[0][1].ids);
+}
+
+#[test]
+fn empty_batches_and_budgets_are_defined() {
+    let setting = Setting::new();
+    let (policy, active, requests) = (setting.policy(), setting.active(), setting.requests());
+    let none = |_: usize, _: usize| Vec::<f64>::new();
+    let how = Sampling::default();
+    assert!(policy.sample(&active, &[], 2, 3, &how, none).unwrap().is_empty());
+    let nothing = policy.sample(&active, &requests, 2, 0, &how, none).unwrap();
+    assert!(nothing.iter().flatten().all(|g| g.actions() == 0));
+    assert!(policy.sample(&active, &requests, 1, 2, &how, none).is_err(), "too few draws");
+    let groups: Vec<&[Gist]> = nothing.iter().map(Vec::as_slice).collect();
+    assert!(policy.action_states(&active, &requests, &groups).is_err());
+    assert!(policy.action_states(&active, &requests[..2], &groups).is_err());
+    let head = Head::base(setting.decoder.head());
+    let (hidden, targets) = (noise(&[0, 32], 1.0, 1), Tensor::zeros([0], (Kind::Int64, tch::Device::Cpu)));
+    assert_eq!(vocab::token_stats(&hidden, &targets, head, None).unwrap().logprob.size(), [0]);
+}

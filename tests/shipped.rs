@@ -1,0 +1,28 @@
+//! The base model that ships, against transformers. Fixture: `tests/fixtures/make_base_fixture.py`.
+
+use crate::support::*;
+use gist::model::decoder::Decoder;
+use gist::model::vocab::Head;
+use gist::model::weights;
+use gist::tokenizer::Tokenizer;
+use std::path::Path;
+use tch::{Device, Kind};
+
+#[test]
+fn the_shipped_base_gives_the_ids_and_logits_of_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let base = root.join("checkpoints/code-4m");
+    let text = std::fs::read_to_string(root.join("tests/fixtures/snippet.txt")).unwrap();
+    let record = weights::read(&root.join("tests/fixtures/code-4m-logits.safetensors")).unwrap();
+    let tokenizer = Tokenizer::load(&base.join("tokenizer.json")).unwrap();
+    let ids = row(&tokenizer.encode(&text).unwrap());
+    assert!(ids.squeeze_dim(0).equal(&record["ids"]), "AutoTokenizer encodes the snippet otherwise");
+    let decoder = Decoder::load(&base, Device::Cpu, Kind::Float).unwrap();
+    tokenizer.check_model(&base, decoder.config().vocab_size).unwrap();
+    let hidden = decoder.forward(&ids, &[0], None).unwrap().squeeze_dim(0);
+    let logits = Head::base(decoder.head()).logits(&hidden);
+    let (t, last) = (logits.size()[0], record["logits"].size()[0]);
+    assert_close(&logits.narrow(0, t - last, last), &record["logits"], 1e-3);
+    let nll = -log_probs(&logits.narrow(0, 0, t - 1), &record["ids"].narrow(0, 1, t - 1));
+    assert_close(&nll, &record["nll"], 1e-3);
+}

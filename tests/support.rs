@@ -1,0 +1,121 @@
+//! Small models with seeded weights, and plain comparisons, for the other tests.
+
+use gist::compressor::Request;
+use gist::config::parts::LoraConfig;
+use gist::model::config::ModelConfig;
+use gist::model::decoder::Decoder;
+use gist::model::lora::Adapter;
+use gist::rng::{self, Stream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tch::{Device, Kind, Tensor};
+
+/// Held while a test draws from libtorch's one generator: another test's draws in between would change the values.
+pub fn torch_generator() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Normal values that no other test can disturb.
+pub fn noise(shape: &[i64], scale: f64, seed: u64) -> Tensor {
+    let mut draw = rng::rng(seed, Stream::Init, 0, 0, 0);
+    let values: Vec<f32> = (0..shape.iter().product::<i64>())
+        .map(|_| {
+            let (u, v) = (1.0 - rng::uniform(&mut draw), rng::uniform(&mut draw));
+            (scale * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+        })
+        .collect();
+    Tensor::from_slice(&values).view(shape)
+}
+
+/// Seeded ids below `limit`.
+pub fn ids(count: usize, limit: usize, seed: u64) -> Vec<u32> {
+    let mut draw = rng::rng(seed, Stream::Data, 0, 0, 0);
+    (0..count).map(|_| rng::below(&mut draw, limit) as u32).collect()
+}
+
+/// A row of ids as `[1, T]`.
+pub fn row(ids: &[u32]) -> Tensor {
+    Tensor::from_slice(&ids.iter().map(|&id| id as i64).collect::<Vec<_>>()).unsqueeze(0)
+}
+
+pub const VOCAB: i64 = 48;
+
+/// Two layers, four query heads on two key/value heads.
+pub fn tiny(tied: bool) -> ModelConfig {
+    serde_json::from_value(serde_json::json!({
+        "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
+        "rope_theta": 300.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": tied,
+    }))
+    .unwrap()
+}
+
+/// Weights for `config` under their names.
+pub fn weights(config: &ModelConfig, seed: u64) -> Vec<(String, Tensor)> {
+    let make = |(i, (name, shape)): (usize, (String, Vec<i64>))| {
+        let value = noise(&shape, 0.25, seed * 1000 + i as u64);
+        (name, if shape.len() == 1 { value + 1.0 } else { value })
+    };
+    config.parameters().into_iter().enumerate().map(make).collect()
+}
+
+pub fn decoder(seed: u64) -> Decoder {
+    let config = tiny(true);
+    Decoder::from_named(&config, weights(&config, seed).into_iter().collect()).unwrap()
+}
+
+/// An adapter as training begins: it changes nothing.
+pub fn fresh_adapter(decoder: &Decoder, lora: &LoraConfig) -> Adapter {
+    let _guard = torch_generator();
+    Adapter::fresh(decoder.config(), lora, decoder.embedding()).unwrap()
+}
+
+/// An adapter that has learned something: every value is drawn.
+pub fn adapter(decoder: &Decoder, seed: u64) -> Adapter {
+    let lora = LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() };
+    let mut adapter = fresh_adapter(decoder, &lora);
+    let specs = adapter.params().specs().to_vec();
+    let drawn = specs.into_iter().enumerate().map(|(i, (name, shape))| {
+        let value = noise(&shape, 0.25, seed * 1000 + i as u64);
+        (name, value)
+    });
+    adapter.params_mut().load(&drawn.collect()).unwrap();
+    adapter
+}
+
+pub fn request(prefix: &[u32]) -> Request<'_> {
+    Request { prefix, local: &[], query: &[], key: 0 }
+}
+
+/// Largest absolute difference.
+pub fn gap(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a.detach().to_kind(Kind::Double) - b.detach().to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+#[track_caller]
+pub fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
+    let gap = gap(a, b);
+    assert!(gap <= tolerance, "largest difference {gap:e}, allowed {tolerance:e}");
+}
+
+/// log-probabilities of `targets` `[N]` under logits `[N, A]`, by plain operations.
+pub fn log_probs(logits: &Tensor, targets: &Tensor) -> Tensor {
+    logits.log_softmax(-1, Kind::Float).gather(-1, &targets.unsqueeze(-1), false).squeeze_dim(-1)
+}
+
+/// The gradient that `loss` sends to `leaf`, which is left without one.
+pub fn grad_of(loss: &Tensor, leaf: &Tensor) -> Tensor {
+    let mut leaf = leaf.shallow_clone();
+    if leaf.grad().defined() {
+        leaf.zero_grad();
+    }
+    loss.backward();
+    let grad = leaf.grad().copy();
+    leaf.zero_grad();
+    grad
+}
+
+pub fn floats(values: &[f64]) -> Tensor {
+    gist::tensor::floats(values, Device::Cpu)
+}
