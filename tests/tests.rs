@@ -5,5 +5,7 @@ mod compressors;
 mod evaluation;
 mod gates;
 mod parity;
+mod run_dir;
 mod shipped;
 mod support;
+mod tidy;

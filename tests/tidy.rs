@@ -1,0 +1,225 @@
+//! Rules that the compiler does not know: layers, file heads and lengths, what may be tracked. Each rule is a function
+//! of text, so that the tests below can show it failing.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["rng", "tensor"],
+    &["config", "run_dir"],
+    &["data"],
+    &["tokenizer"],
+    &["model"],
+    &["compressor"],
+    &["rollout"],
+    &["reward", "search"],
+    &["algo"],
+    &["train"],
+    &["eval"],
+    &["report", "serve"],
+];
+const EXEMPT: &[&str] = &["main", "lib", "cli"];
+
+/// (module, word that its code never contains, why).
+const BANNED_WORDS: &[(&str, &str, &str)] = &[
+    ("reward", "Decoder", "reward never runs a model"),
+    ("algo", "Decoder", "algo never runs a model"),
+    ("data", "tch::", "data is text and ids only"),
+    ("report", "tch::", "report works with no device"),
+    ("eval", "crate::algo", "main passes evaluation to the trainer, not the other way round"),
+    ("eval", "crate::train", "main passes evaluation to the trainer, not the other way round"),
+];
+const BANNED_CALLS: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", ".unwrap()", ".expect("];
+
+const MAX_LINES: usize = 400;
+const MAX_TRACKED_BYTES: u64 = 32 << 20;
+
+static CRATE_PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bcrate::(\w+|\{)").unwrap());
+static MACHINE_PATH: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"(?:^|[\s"'`=(\[<>:,])/(?:home|root|work|tmp|mnt|Users)/[\w.]"#).unwrap());
+
+/// What is wrong with a source file; `path` is relative to `src`, `test_file` is declared under `#[cfg(test)]`.
+fn check_source(path: &str, text: &str, test_file: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut report = |line: usize, message: String| found.push(format!("src/{path}:{line}: {message}"));
+    if !text.starts_with("//!") {
+        report(1, "expected the file to begin with a `//!` line".into());
+    }
+    let count = text.lines().count();
+    if count > MAX_LINES {
+        report(count, format!("expected at most {MAX_LINES} lines, got {count}; split the file"));
+    }
+    let module = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let own_layer = layer(module);
+    if own_layer.is_none() && !EXEMPT.contains(&module) {
+        report(1, format!("module `{module}` has no layer; add it to the design and to tests/tidy.rs"));
+    }
+    let crate_root = if path.contains('/') && !path.ends_with("/mod.rs") { "super::super::" } else { "super::" };
+    for (number, line, test_item) in code_lines(text) {
+        let is_test = test_file || test_item;
+        if !is_test {
+            for call in BANNED_CALLS.iter().filter(|call| line.contains(**call)) {
+                report(number, format!("`{call}` outside tests"));
+            }
+        }
+        for (_, word, why) in BANNED_WORDS.iter().filter(|(banned_in, word, _)| *banned_in == module && has(line, word))
+        {
+            report(number, format!("`{word}` in `{module}`: {why}"));
+        }
+        let Some(own_layer) = own_layer else { continue };
+        if !is_test && line.contains(crate_root) {
+            report(number, "a path through `super` leaves the module; write `crate::`".into());
+        }
+        for used in CRATE_PATH.captures_iter(line).map(|captures| captures.get(1).unwrap().as_str()) {
+            match layer(used) {
+                _ if used == module => {}
+                Some(lower) if lower < own_layer => {}
+                Some(_) => report(number, format!("`{module}` uses `{used}`, which is of no lower layer")),
+                None => {
+                    report(number, format!("`crate::{used}` names no module with a layer; import modules one by one"))
+                }
+            }
+        }
+    }
+    found
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn has(line: &str, word: &str) -> bool {
+    Regex::new(&format!(r"\b{}\b", regex::escape(word))).unwrap().is_match(line)
+}
+
+/// (number, line, whether it belongs to a `#[cfg(test)]` item) of every line that is not a comment.
+fn code_lines(text: &str) -> Vec<(usize, &str, bool)> {
+    let (mut lines, mut test_indent, mut has_body) = (Vec::new(), None, false);
+    for (index, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        let indent = line.len() - code.len();
+        if code.starts_with("//") {
+            continue;
+        }
+        if test_indent.is_none() && code.starts_with("#[cfg(test)]") {
+            (test_indent, has_body) = (Some(indent), false);
+        }
+        lines.push((index + 1, line, test_indent.is_some()));
+        if test_indent == Some(indent) && !code.starts_with('#') {
+            has_body |= code.ends_with('{');
+            let ended = if has_body { code == "}" } else { code.ends_with([';', '}']) };
+            test_indent = test_indent.filter(|_| !ended); // rustfmt ends an item at its own indentation
+        }
+    }
+    lines
+}
+
+/// The files of the modules that `#[cfg(test)] mod x;` declares in the file at `path`.
+fn test_files(path: &str, text: &str) -> Vec<String> {
+    let folder = path.trim_end_matches("mod.rs").trim_end_matches(".rs").trim_end_matches('/');
+    let items = code_lines(text).into_iter().filter(|(_, _, test_item)| *test_item);
+    let names = items.filter_map(|(_, line, _)| line.trim().strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| format!("{folder}/{name}.rs")).collect()
+}
+
+fn check_tracked_text(path: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| MACHINE_PATH.is_match(line));
+    lines.map(|(index, line)| format!("{path}:{}: a path of one machine: {}", index + 1, line.trim())).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root().join("src")).unwrap().to_string_lossy().into_owned();
+            into.push((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// The tracked files, or nothing when this is no git checkout (an unpacked archive).
+fn tracked() -> Vec<String> {
+    if !root().join(".git").exists() {
+        return Vec::new();
+    }
+    let git =
+        Command::new("git").args(["-c", "safe.directory=*", "ls-files", "-z"]).current_dir(root()).output().unwrap();
+    assert!(git.status.success(), "git ls-files: {}", String::from_utf8_lossy(&git.stderr));
+    String::from_utf8(git.stdout).unwrap().split_terminator('\0').map(str::to_string).collect()
+}
+
+#[test]
+fn sources_follow_the_rules() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    assert!(files.len() > 10);
+    let tests: Vec<String> = files.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    let found = files.iter().flat_map(|(path, text)| check_source(path, text, tests.contains(path)));
+    let found: Vec<String> = found.collect();
+    assert!(found.is_empty(), "{} broken rules:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn tracked_files_name_no_machine_and_stay_small() {
+    let (mut total, mut found) = (0, Vec::new());
+    for path in tracked() {
+        let Ok(bytes) = std::fs::read(root().join(&path)) else { continue }; // deleted, not yet committed
+        total += bytes.len() as u64;
+        found.extend(std::str::from_utf8(&bytes).map_or(Vec::new(), |text| check_tracked_text(&path, text)));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(total <= MAX_TRACKED_BYTES, "expected at most {MAX_TRACKED_BYTES} tracked bytes, got {total}");
+}
+
+#[test]
+fn each_rule_can_fail() {
+    let broken = |path: &str, code: &str| check_source(path, &format!("//! x\n{code}\n"), false);
+    assert_eq!(broken("data/mod.rs", "use crate::error::Error;\nuse crate::data::corpus::Document;"), [""; 0]);
+    assert_eq!(broken("cli/mod.rs", "use crate::cli::anything;"), [""; 0]);
+    let cases = [
+        ("data/mod.rs", "use crate::model::Decoder;", "`data` uses `model`"),
+        ("config/mod.rs", "fn f() { crate::run_dir::write() }", "`config` uses `run_dir`"),
+        ("rng.rs", "use crate::{error, model};", "one by one"),
+        ("rng.rs", "use crate::helpers::x;", "`crate::helpers` names no module"),
+        ("rng.rs", "use super::model::Decoder;", "`super`"),
+        ("data/windows.rs", "use super::super::model::Decoder;", "`super`"),
+        ("helpers.rs", "", "`helpers` has no layer"),
+        ("reward.rs", "fn f(decoder: &Decoder) {}", "never runs a model"),
+        ("data/a.rs", "fn f(t: tch::Tensor) {}", "text and ids only"),
+        ("eval/mod.rs", "use crate::train::Trainer;", "not the other way round"),
+        ("rng.rs", "fn f() { g().unwrap(); }", "outside tests"),
+        ("rng.rs", "#[cfg(test)]\nmod tests {\n    fn f() {}\n}\nfn f() { g().expect(\"\"); }", "outside tests"),
+        ("rng.rs", "#[cfg(test)]\nmod tests;\nfn f() { todo!() }", "outside tests"),
+    ];
+    for (path, code, expected) in cases {
+        let found = broken(path, code);
+        assert!(found.len() == 1 && found[0].contains(expected), "{path}, {code}: {found:?}");
+    }
+    assert_eq!(
+        broken(
+            "rng.rs",
+            "#[cfg(test)]\nmod tests {\n    const A: &str = \"\nb = 1\";\n    fn f() {\n        g().unwrap();\n    }\n}"
+        ),
+        [""; 0]
+    );
+    assert_eq!(broken("rng.rs", "/// See [`crate::model`], never `.unwrap()`."), [""; 0]);
+    assert_eq!(test_files("report/mod.rs", "#[cfg(test)]\nmod fixture;\nmod html;"), ["report/fixture.rs"]);
+    assert_eq!(test_files("rng.rs", "#[cfg(test)]\nmod tests;"), ["rng/tests.rs"]);
+    assert_eq!(check_source("rng/tests.rs", "//! x\nfn f() { g().unwrap(); }\n", true), [""; 0]);
+    assert_eq!(check_source("rng.rs", "use std::fs;\n", false).len(), 1);
+    assert_eq!(check_source("rng.rs", &"//! x\n".repeat(MAX_LINES + 1), false).len(), 1);
+    let machine = ["home", "root", "work", "tmp"].map(|folder| format!("path = \"/{folder}/someone/x\""));
+    assert!(machine.iter().all(|line| check_tracked_text("a.toml", line).len() == 1));
+    assert_eq!(check_tracked_text("a.md", "see https://host/home/x, runs/tmp/x and /tmp"), [""; 0]);
+}
