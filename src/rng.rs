@@ -72,6 +72,7 @@ pub fn choose(rng: &mut impl Rng, n: usize, k: usize) -> Vec<usize> {
 }
 
 /// Seeds libtorch's own generator (dropout, initial weights) for one draw site.
+#[allow(clippy::disallowed_methods)] // the one place
 pub fn seed_torch(run: u64, stream: Stream, step: u64, example: u64) {
     tch::manual_seed((seed(run, stream, step, example, 0) >> 1) as i64);
 }

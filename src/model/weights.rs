@@ -93,7 +93,7 @@ pub fn write(path: &Path, named: &[(String, Tensor)]) -> Result<()> {
         let view = TensorView::new(*dtype, shape, bytes).map_err(|e| Error::file(path, format!("`{name}`: {e}")))?;
         views.push((name.as_str(), view));
     }
-    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e.to_string()))?;
     write_atomic(path, &bytes)
 }
