@@ -17,6 +17,9 @@ pub struct PretrainConfig {
     pub seed: u64,
     /// Folder that receives the finished model in Hugging Face layout.
     pub output: PathBuf,
+    /// A finished base to go on from, tokenizer included; absent = fresh weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// Text.
     pub data: PretrainData,
     /// Tokenizer to train, or to take.
@@ -190,6 +193,10 @@ impl PretrainConfig {
         }
         if self.data.recall.is_none() && (self.data.train.is_empty() || self.data.valid.is_empty()) {
             return Err(("data".into(), "expected train and valid files, or data.recall, got neither".into()));
+        }
+        if self.init.is_some() && self.tokenizer.path.is_some() {
+            let message = "expected none beside `init`, which brings its own tokenizer, got a path";
+            return Err(("tokenizer.path".into(), message.into()));
         }
         at_least("train.steps", self.train.steps, 1)?;
         at_least("train.batch_rows", self.train.batch_rows, 1)?;

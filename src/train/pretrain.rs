@@ -70,7 +70,10 @@ pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicB
     let model = model_config(config, &tokenizer);
     model.check().map_err(Error::Invalid)?;
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
-    let params = FlatParams::pack(&initial(&model, device), device)?;
+    let mut params = FlatParams::pack(&initial(&model, device), device)?;
+    if let Some(folder) = &config.init {
+        params.load(&weights::read_exact(&folder.join("model.safetensors"), &model.parameters())?)?;
+    }
     let optim = match &config.muon {
         Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr),
         None => Optimizer::adamw(&config.optim, &params),
@@ -143,7 +146,8 @@ fn texts(documents: &[Document]) -> Vec<&str> {
 
 /// The tokenizer of the run: given, already trained by an earlier sitting, or trained now and kept in the run.
 fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[Document]) -> Result<Tokenizer> {
-    if let Some(path) = &config.tokenizer.path {
+    let given = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
+    if let Some(path) = given.as_ref().or(config.tokenizer.path.as_ref()) {
         return Tokenizer::load(path);
     }
     let path = run.root().join("tokenizer.json");

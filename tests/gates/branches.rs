@@ -77,7 +77,8 @@ fn cached_decoding_is_the_full_forward_pass() {
     let (rows, group, length) = (prefixes(), 3, 5);
     let (batch, pad) = left_pad(&rows, Device::Cpu).unwrap();
     let (_, cache) = decoder.prefill(&batch, &pad, Some(&active)).unwrap();
-    let gists: Vec<Vec<u32>> = (0..rows.len() * group).map(|r| ids(length, VOCAB as usize + 3, 10 + r as u64)).collect();
+    let gists: Vec<Vec<u32>> =
+        (0..rows.len() * group).map(|r| ids(length, VOCAB as usize + 3, 10 + r as u64)).collect();
     let flat: Vec<i64> = gists.concat().iter().map(|&id| id as i64).collect();
     let written = Tensor::from_slice(&flat).view([rows.len() as i64, group as i64, length as i64]);
     let at_once = decoder.branches(&written, &cache, None, Some(&active)).unwrap(); // [N, G, T, H]

@@ -56,11 +56,12 @@ fn flat_parameters_keep_values_names_and_gradients_apart() {
 fn every_stored_kind_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
-    let mut named: Vec<(String, Tensor)> = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int]
-        .into_iter()
-        .enumerate()
-        .map(|(i, kind)| (format!("{kind:?}"), (noise(&[3, 5], 100.0, i as u64)).to_kind(kind)))
-        .collect();
+    let mut named: Vec<(String, Tensor)> =
+        [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int]
+            .into_iter()
+            .enumerate()
+            .map(|(i, kind)| (format!("{kind:?}"), (noise(&[3, 5], 100.0, i as u64)).to_kind(kind)))
+            .collect();
     named.push(("scalar".into(), Tensor::from(2.5f32)));
     named.push(("none".into(), noise(&[0, 4], 1.0, 1)));
     named.push(("view".into(), noise(&[4, 3], 1.0, 1).tr())); // not contiguous
@@ -76,7 +77,10 @@ fn every_stored_kind_comes_back() {
     files::write(&path, &named).unwrap();
     assert_eq!(again, std::fs::read(&path).unwrap(), "the same tensors are the same bytes");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
-    assert_says(&message(files::write(&path, &[("flag".into(), Tensor::from(true))])), &["w.safetensors", "flag", "Bool"]);
+    assert_says(
+        &message(files::write(&path, &[("flag".into(), Tensor::from(true))])),
+        &["w.safetensors", "flag", "Bool"],
+    );
     assert_eq!(again, std::fs::read(&path).unwrap(), "a refused write leaves the old file");
 }
 

@@ -139,11 +139,8 @@ fn behaviour_log_probs_are_the_training_log_probs() {
     assert_close(&floats(&behaviour), &stats.logprob, 2e-5);
     assert_close(&floats(&entropy), &stats.entropy, 2e-5);
     // k3 estimate of KL(behaviour ‖ training); the design allows 1e-3.
-    let mismatch: Vec<f64> = behaviour
-        .iter()
-        .zip(to_vec(&stats.logprob).unwrap())
-        .map(|(b, t)| (t - b).exp() - 1.0 - (t - b))
-        .collect();
+    let mismatch: Vec<f64> =
+        behaviour.iter().zip(to_vec(&stats.logprob).unwrap()).map(|(b, t)| (t - b).exp() - 1.0 - (t - b)).collect();
     assert!(gist::tensor::mean(&mismatch) < 1e-8);
 }
 

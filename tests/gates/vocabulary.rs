@@ -34,7 +34,8 @@ impl Policy {
         // The forbidden action is never a target.
         let targets = targets(V as usize + 1, seed + 3);
         let targets = targets.where_self(&targets.ne(2), &Tensor::from(3i64));
-        let ids = Tensor::from_slice(&ids(N as usize, V as usize, seed + 4).iter().map(|&i| i as i64).collect::<Vec<_>>());
+        let ids =
+            Tensor::from_slice(&ids(N as usize, V as usize, seed + 4).iter().map(|&i| i as i64).collect::<Vec<_>>());
         Self {
             weight: leaf(&[V, H], seed),
             end: leaf(&[1, H], seed + 1),
