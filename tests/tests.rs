@@ -1,9 +1,14 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
+mod common;
 mod compressors;
+mod configs;
+mod damage;
 mod evaluation;
 mod gates;
 mod parity;
 mod shipped;
 mod support;
+mod train;
