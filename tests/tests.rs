@@ -1,7 +1,11 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
+mod common;
 mod compressors;
+mod configs;
+mod damage;
 mod evaluation;
 mod gates;
 mod parity;
@@ -9,3 +13,4 @@ mod run_dir;
 mod shipped;
 mod support;
 mod tidy;
+mod train;

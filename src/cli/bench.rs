@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
 pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
-    let (config, _) = start::load::<TrainConfig>(experiment, set)?;
+    let config = start::load::<TrainConfig>(experiment, set)?;
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     std::fs::create_dir_all(runs)?;

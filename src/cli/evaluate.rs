@@ -1,6 +1,7 @@
 //! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
 
 use crate::cli::start;
+use anyhow::Context;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::gist::{GistCompressor, GistPolicy};
 use gist::compressor::lexical::DocumentFrequencies;
@@ -24,10 +25,11 @@ use std::sync::atomic::AtomicBool;
 /// `eval <run>`: evaluates the last checkpoint of a run again.
 pub fn again(root: &Path, adapt_readers: bool, oracle: Option<usize>) -> anyhow::Result<()> {
     let run = RunDir::at(root)?;
-    let (mut config, _) = start::load::<TrainConfig>(&run.config(), &[])?;
+    let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
     if let Some(windows) = oracle {
         config.eval.oracle_windows = windows;
     }
+    warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     let stop = AtomicBool::new(false);
@@ -66,6 +68,7 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, part) in all {
+        session.check_stop()?;
         table.add(compressor, part)?;
         progress.step(compressor.name());
     }

@@ -25,7 +25,7 @@ pub struct Cli {
 enum Command {
     /// Check experiment files without running anything.
     Validate {
-        /// TOML files.
+        /// TOML files; one without `name` is taken for a `base`, which may leave out keys.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -118,14 +118,16 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Train { args, adapt_readers } => {
-            let Some((config, session)) = start::open::<TrainConfig>(&args)? else { return Ok(()) };
-            session.guard(&Setup::inputs(&config), |s| train::run(&config, s, adapt_readers))
+            let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
+            let setup = train::load(&plan.config, plan.device)?;
+            plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, adapt_readers))
         }
         Command::Pretrain(args) => {
-            let Some((config, session)) = start::open::<PretrainConfig>(&args)? else { return Ok(()) };
-            let inputs = [config.data.train.clone(), config.data.valid.clone()].concat();
-            session.guard(&inputs, |s| {
-                let figures = pretrain::run(&config, &s.run, s.device, s.stop)?;
+            let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
+            let config = &plan.config;
+            let text = pretrain::Text::load(config)?;
+            plan.open()?.guard(&pretrain::Text::files(config), |s| {
+                let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());
                 Ok(config.train.steps)

@@ -1,6 +1,8 @@
 //! From a TOML file and flags to an open run: load, validate, pin threads and device, catch Ctrl-C, keep the status.
+//! Nothing is written before everything that the run reads has been read ([`plan`], then [`Plan::open`]).
 
 use crate::cli::RunArgs;
+use gist::config::bases;
 use gist::config::merge::{self, Tree};
 use gist::config::parts::Problem;
 use gist::config::pretrain::PretrainConfig;
@@ -14,6 +16,8 @@ use tch::Device;
 
 /// An experiment that a subcommand can run.
 pub trait Experiment: Serialize + DeserializeOwned {
+    /// Its `kind`.
+    const KIND: &'static str;
     /// Its name: the run directory.
     fn name(&self) -> String;
     /// Where it computes.
@@ -23,6 +27,7 @@ pub trait Experiment: Serialize + DeserializeOwned {
 }
 
 impl Experiment for PretrainConfig {
+    const KIND: &'static str = "pretrain";
     fn name(&self) -> String {
         self.name.clone()
     }
@@ -35,6 +40,7 @@ impl Experiment for PretrainConfig {
 }
 
 impl Experiment for TrainConfig {
+    const KIND: &'static str = "train";
     fn name(&self) -> String {
         format!("{}/seed={}", self.name, self.seed)
     }
@@ -44,6 +50,17 @@ impl Experiment for TrainConfig {
     fn check(&self) -> Result<(), Problem> {
         TrainConfig::check(self)
     }
+}
+
+/// A run that may start: nothing is written yet.
+pub struct Plan<T> {
+    /// The experiment.
+    pub config: T,
+    /// Where it computes.
+    pub device: Device,
+    root: PathBuf,
+    toml: String,
+    start: Start,
 }
 
 /// An open run.
@@ -60,32 +77,54 @@ pub struct Session {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Reads and checks an experiment file.
-pub fn load<T: Experiment>(path: &Path, set: &[String]) -> anyhow::Result<(T, Tree)> {
-    let tree = merge::load_tree(path, set)?;
+pub fn load<T: Experiment>(path: &Path, set: &[String]) -> anyhow::Result<T> {
+    resolve(&merge::load_tree(path, set)?)
+}
+
+fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
+    match tree.get_str("kind") {
+        Some(kind) if kind != T::KIND => Err(wrong_kind(tree, &format!("{:?}", T::KIND)))?,
+        _ => {}
+    }
     let config: T = tree.resolve()?;
     config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
     config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
-    Ok((config, tree))
+    Ok(config)
 }
 
-/// Loads the experiment and opens its run directory; nothing after `--dry-run`, which prints the configuration.
-pub fn open<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<(T, Session)>> {
-    let (config, _) = load::<T>(&args.experiment, &args.set)?;
+fn wrong_kind(tree: &Tree, expected: &str) -> Error {
+    let got = tree.get("kind").map_or("nothing".to_string(), ToString::to_string);
+    tree.invalid("kind", format!("expected {expected}, got {got}"))
+}
+
+/// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
+/// configuration.
+pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
+    let config = load::<T>(&args.experiment, &args.set)?;
     let toml = merge::to_toml(&config)?;
     if args.dry_run {
         print!("{toml}");
         return Ok(None);
     }
-    let device = prepare(config.hardware())?;
     let start = match (args.resume, args.overwrite) {
         (true, _) => Start::Resume,
         (_, true) => Start::Overwrite,
         _ => Start::Fresh,
     };
-    let run = RunDir::open(&args.runs.join(config.name()), &toml, start)?;
-    catch_interrupt()?;
-    let device_name = config.hardware().device.clone();
-    Ok(Some((config, Session { run, device, stop: &STOP, device_name })))
+    let root = args.runs.join(config.name());
+    RunDir::check(&root, &toml, start)?;
+    let device = prepare(config.hardware())?;
+    Ok(Some(Plan { config, device, root, toml, start }))
+}
+
+impl<T: Experiment> Plan<T> {
+    /// Opens the run directory and catches Ctrl-C.
+    pub fn open(&self) -> anyhow::Result<Session> {
+        let run = RunDir::open(&self.root, &self.toml, self.start)?;
+        catch_interrupt()?;
+        let device_name = self.config.hardware().device.clone();
+        Ok(Session { run, device: self.device, stop: &STOP, device_name })
+    }
 }
 
 /// Pins threads and picks the device.
@@ -124,10 +163,11 @@ impl Session {
         match work(self) {
             Ok(step) => Ok(status(State::Done, step, String::new())?),
             Err(error) => {
-                match error.downcast_ref::<Error>() {
-                    Some(Error::Interrupted { step }) => status(State::Interrupted, *step, error.to_string())?,
-                    _ => status(State::Failed, 0, format!("{error:#}"))?,
-                }
+                // The error itself says more than one about the status (both have one cause on a full disk).
+                let _ = match error.downcast_ref::<Error>() {
+                    Some(Error::Interrupted { step }) => status(State::Interrupted, *step, error.to_string()),
+                    _ => status(State::Failed, 0, format!("{error:#}")),
+                };
                 Err(error)
             }
         }
@@ -152,13 +192,16 @@ pub fn validate(files: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A file without `name` is taken for the base of others, which may leave out keys.
 fn check(path: &Path) -> anyhow::Result<String> {
     let tree = merge::load_tree(path, &[])?;
-    let kind = tree.get_str("kind").unwrap_or("").to_string();
-    match kind.as_str() {
-        "pretrain" => load::<PretrainConfig>(path, &[]).map(|_| ())?,
-        "train" => load::<TrainConfig>(path, &[]).map(|_| ())?,
-        other => return Err(tree.invalid("kind", format!("expected \"pretrain\" or \"train\", got {other:?}")).into()),
-    }
-    Ok(kind)
+    let is_base = tree.get("name").is_none();
+    let kind = match (tree.get_str("kind"), is_base) {
+        (Some("pretrain"), false) => resolve::<PretrainConfig>(&tree).map(|_| "pretrain")?,
+        (Some("train"), false) => resolve::<TrainConfig>(&tree).map(|_| "train")?,
+        (Some("pretrain"), true) => bases::check_pretrain(tree).map(|()| "base of pretrain")?,
+        (Some("train"), true) => bases::check_train(tree).map(|()| "base of train")?,
+        _ => Err(wrong_kind(&tree, "\"pretrain\" or \"train\""))?,
+    };
+    Ok(kind.to_string())
 }

@@ -3,14 +3,25 @@
 use crate::cli::evaluate;
 use crate::cli::start::Session as Start;
 use gist::config::train::TrainConfig;
-use gist::train::session::Session;
+use gist::train::session::{Session, load_roles, warm_record};
 use gist::train::setup::Setup;
 use gist::train::{cotrain, warm_start};
+use tch::Device;
+
+/// Reads everything that a run needs, so that what is wrong with it is said before anything is written.
+pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
+    let setup = Setup::load(config, device)?;
+    if let Some(from) = &config.warm_start.from {
+        load_roles(from, &setup)?;
+        warm_record(from)?;
+    }
+    Ok(setup)
+}
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(config: &TrainConfig, start: &Start, adapt_readers: bool) -> anyhow::Result<usize> {
-    let setup = Setup::load(config, start.device)?;
-    let mut session = Session::open(&setup, &start.run, start.stop)?;
+pub fn run(setup: &Setup, start: &Start, adapt_readers: bool) -> anyhow::Result<usize> {
+    let mut session = Session::open(setup, &start.run, start.stop)?;
+    session.log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
     evaluate::finish(&session, adapt_readers)?;

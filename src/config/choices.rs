@@ -1,6 +1,6 @@
 //! Closed sets of variants as tagged enums; a variant's defaults are the vetted setting.
 
-use crate::config::parts::Problem;
+use crate::config::parts::{Problem, not_negative};
 use crate::config::train::RewardConfig;
 use serde::{Deserialize, Serialize};
 
@@ -188,10 +188,9 @@ impl AlgoConfig {
             AlgoConfig::Ppo { clip_low, .. } if !(0.0..1.0).contains(&clip_low) => {
                 Err(("clip_low".into(), format!("expected a number in [0, 1), got {clip_low}")))
             }
-            AlgoConfig::Ppo { clip_high, .. } if clip_high < 0.0 => {
-                Err(("clip_high".into(), format!("expected a number of at least 0, got {clip_high}")))
-            }
             AlgoConfig::Ppo { epochs: 0, .. } => Err(("epochs".into(), "expected at least 1, got 0".into())),
+            AlgoConfig::Ppo { clip_high, .. } => not_negative("clip_high", clip_high),
+            AlgoConfig::Grpo { eps } => not_negative("eps", eps),
             _ => Ok(()),
         }
     }
@@ -206,13 +205,14 @@ impl RewardConfig {
             return Err(("reader.decay".into(), format!("expected a number in [0, 1), got {decay}")));
         }
         match self.length {
-            LengthPenalty::Fixed { lambda } if !(lambda >= 0.0 && lambda.is_finite()) => {
-                Err(("length.lambda".into(), format!("expected a number of at least 0, got {lambda}")))
-            }
+            LengthPenalty::Fixed { lambda } => not_negative("length.lambda", lambda),
             LengthPenalty::TargetKeepRatio { target, .. } if !(target > 0.0 && target < 1.0) => {
                 Err(("length.target".into(), format!("expected a number in (0, 1), got {target}")))
             }
-            _ => Ok(()),
+            LengthPenalty::TargetKeepRatio { lr, initial_lambda, .. } => {
+                not_negative("length.lr", lr)?;
+                not_negative("length.initial_lambda", initial_lambda)
+            }
         }
     }
 }

@@ -74,6 +74,12 @@ impl Tree {
         merge(&mut self.table, layer, "", from, &mut self.origin);
     }
 
+    /// Puts `rest` below what is there: keys that are set stay as they are.
+    pub fn complete(&mut self, rest: Table) {
+        let above = std::mem::replace(&mut self.table, rest);
+        overlay(&mut self.table, &above);
+    }
+
     /// Takes top-level keys out into a tree of their own.
     pub fn split_off(&mut self, names: &[&str]) -> Tree {
         let mut taken = Tree { table: Table::new(), origin: BTreeMap::new(), path: self.path.clone() };
@@ -315,6 +321,14 @@ mod tests {
         assert_eq!(differences(a, b).unwrap(), expected);
         assert_eq!(differences(a, a).unwrap(), vec![]);
         assert_eq!(differences("a = nan", "a = nan").unwrap(), vec![]);
+    }
+
+    #[test]
+    fn completed_keys_lie_below_and_belong_to_no_file() {
+        let (mut tree, folder) = load(&[("top.toml", "[lora]\nrank = 4\n")], &[]).unwrap();
+        tree.complete(table("limit = 1\n[lora]\nrank = 1\ndropout = 0.5\n"));
+        assert_eq!(tree.table, table("limit = 1\n[lora]\nrank = 4\ndropout = 0.5\n"));
+        assert_eq!(shorten(&tree.invalid("lora.rank", "no".into()), &folder), "top.toml: `lora.rank`: no");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Configuration: TOML files merged, resolved into typed values and validated before anything loads.
 
+pub mod bases;
 mod chain;
+mod check;
 pub mod choices;
 mod explain;
 mod keys;

@@ -5,6 +5,33 @@ use serde::{Deserialize, Serialize};
 /// What is impossible: the key and what was expected and got.
 pub type Problem = (String, String);
 
+/// Fails below `low`.
+pub(super) fn at_least(key: &str, value: usize, low: usize) -> Result<(), Problem> {
+    if value < low { Err((key.into(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }
+}
+
+/// Fails unless finite and at least 0.
+pub(super) fn not_negative(key: &str, value: f64) -> Result<(), Problem> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err((key.into(), format!("expected a finite number of at least 0, got {value}")))
+}
+
+/// Fails unless `name` can name a folder.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_safe) {
+        return Ok(());
+    }
+    Err(("name".into(), format!("expected a name of letters, digits and `._+-`, got {name:?}")))
+}
+
+/// Puts the key of a problem under its section.
+pub(super) fn under(section: &'static str) -> impl Fn(Problem) -> Problem {
+    move |(key, message)| (format!("{section}.{key}"), message)
+}
+
 /// Knobs of an optimiser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +118,20 @@ fn default_decay_frac() -> f64 {
 }
 
 impl Schedule {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> std::result::Result<(), Problem> {
+        match *self {
+            Schedule::Constant {} => Ok(()),
+            Schedule::Cosine { floor } => not_negative("floor", floor),
+            Schedule::Wsd { decay_frac, floor } => {
+                if !(0.0..=1.0).contains(&decay_frac) {
+                    return Err(("decay_frac".into(), format!("expected a number in [0, 1], got {decay_frac}")));
+                }
+                not_negative("floor", floor)
+            }
+        }
+    }
+
     /// Factor at `step` of `steps`, with a linear warm-up.
     pub fn factor(&self, step: usize, steps: usize, warmup: usize) -> f64 {
         if step < warmup {
@@ -151,6 +192,7 @@ impl LoraConfig {
         if self.rank < 1 {
             return Err(("rank".into(), format!("expected at least 1, got {}", self.rank)));
         }
+        not_negative("alpha", self.alpha)?;
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(("dropout".into(), format!("expected a number in [0, 1), got {}", self.dropout)));
         }

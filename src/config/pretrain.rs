@@ -1,6 +1,6 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
-use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule};
+use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, not_negative, under};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -182,15 +182,44 @@ fn default_schedule() -> Schedule {
     Schedule::Wsd { decay_frac: 0.33, floor: 0.0 }
 }
 
+/// Positions of the longest held-out window that a base is measured on.
+const MEASURED_POSITIONS: i64 = 96;
+
+impl Architecture {
+    fn check(&self) -> std::result::Result<(), Problem> {
+        for (key, value, low) in [
+            ("hidden_size", self.hidden_size, 1),
+            ("intermediate_size", self.intermediate_size, 1),
+            ("num_hidden_layers", self.num_hidden_layers, 1),
+            ("num_attention_heads", self.num_attention_heads, 1),
+            ("num_key_value_heads", self.num_key_value_heads, 1),
+            ("max_position_embeddings", self.max_position_embeddings, MEASURED_POSITIONS),
+        ] {
+            if value < low {
+                return Err((key.into(), format!("expected at least {low}, got {value}")));
+            }
+        }
+        let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
+        if heads % groups != 0 {
+            let message = format!("expected a divisor of num_attention_heads = {heads}, got {groups}");
+            return Err(("num_key_value_heads".into(), message));
+        }
+        if self.hidden_size % (2 * heads) != 0 {
+            let message =
+                format!("expected a multiple of 2 num_attention_heads = {}, got {}", 2 * heads, self.hidden_size);
+            return Err(("hidden_size".into(), message));
+        }
+        Ok(())
+    }
+}
+
 impl PretrainConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> std::result::Result<(), Problem> {
-        let at_least = |key: &str, value: usize, low: usize| {
-            if value < low { Err((key.to_string(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }
-        };
         if self.kind != "pretrain" {
             return Err(("kind".into(), format!("expected \"pretrain\", got {:?}", self.kind)));
         }
+        check_name(&self.name)?;
         if self.data.recall.is_none() && (self.data.train.is_empty() || self.data.valid.is_empty()) {
             return Err(("data".into(), "expected train and valid files, or data.recall, got neither".into()));
         }
@@ -203,8 +232,10 @@ impl PretrainConfig {
         at_least("train.micro_rows", self.train.micro_rows, 1)?;
         at_least("train.eval_every", self.train.eval_every, 1)?;
         at_least("train.eval_rows", self.train.eval_rows, 1)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every.unwrap_or(1), 1)?;
         at_least("rows.tokens", self.rows.tokens, 64)?;
         at_least("tokenizer.vocab_size", self.tokenizer.vocab_size, 258)?;
+        self.model.check().map_err(under("model"))?;
         if self.rows.tokens as i64 > self.model.max_position_embeddings {
             let limit = self.model.max_position_embeddings;
             return Err((
@@ -218,6 +249,10 @@ impl PretrainConfig {
                 format!("expected a number in [0, 1], got {}", self.rows.repeated_span_frac),
             ));
         }
-        self.optim.check().map_err(|(key, message)| (format!("optim.{key}"), message))
+        if let Some(muon) = &self.muon {
+            not_negative("muon.lr", muon.lr)?;
+        }
+        self.schedule.check().map_err(under("schedule"))?;
+        self.optim.check().map_err(under("optim"))
     }
 }

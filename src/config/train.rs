@@ -1,7 +1,7 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
-use crate::config::parts::{LoraConfig, OptimConfig, Problem, RecallSection, Sampling, Schedule};
+use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -339,86 +339,5 @@ impl TrainConfig {
     /// The budget as a number of tokens.
     pub fn budget_tokens(&self) -> usize {
         self.budget.tokens(self.data.prefix_tokens)
-    }
-
-    /// Says what is impossible, naming the key.
-    pub fn check(&self) -> Result<(), Problem> {
-        let at_least = |key: &str, value: usize, low: usize| {
-            if value < low { Err((key.to_string(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }
-        };
-        if self.kind != "train" {
-            return Err(("kind".into(), format!("expected \"train\", got {:?}", self.kind)));
-        }
-        let files = [&self.data.train, &self.data.valid, &self.data.test];
-        match (&self.data.recall, files.iter().filter(|f| f.is_some()).count()) {
-            (Some(_), 0) | (None, 3) => {}
-            (recall, n) => {
-                let got = format!("{n} files{}", if recall.is_some() { " and data.recall" } else { "" });
-                return Err((
-                    "data".into(),
-                    format!("expected train, valid and test, or data.recall alone, got {got}"),
-                ));
-            }
-        }
-        if self.condition == Condition::Query {
-            let message = "expected \"none\" or \"local\" (this text has no queries), got \"query\"";
-            return Err(("condition".into(), message.into()));
-        }
-        at_least("data.prefix_tokens", self.data.prefix_tokens, 1)?;
-        at_least("data.local_tokens", self.data.local_tokens, 1)?;
-        at_least("data.future_tokens", self.data.future_tokens, 1)?;
-        at_least("train.windows_per_step", self.train.windows_per_step, 1)?;
-        at_least("train.micro_windows", self.train.micro_windows, 1)?;
-        at_least("train.eval_every", self.train.eval_every, 1)?;
-        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
-        at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
-        at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
-        at_least("generator.gists_per_window", self.generator.gists_per_window, 1)?;
-        at_least("eval.windows", self.eval.windows, 2)?;
-        at_least("eval.windows_per_document", self.eval.windows_per_document, 1)?;
-        at_least("eval.valid_windows", self.eval.valid_windows, 2)?;
-        at_least("eval.resamples", self.eval.resamples, 100)?;
-        if self.warm_start.rounds > 0 {
-            at_least("warm_start.windows", self.warm_start.windows, 1)?;
-            at_least("warm_start.span_tokens", self.warm_start.span_tokens, 1)?;
-            at_least("warm_start.stride", self.warm_start.stride, 1)?;
-            at_least("warm_start.shortlist", self.warm_start.shortlist, 1)?;
-            at_least("warm_start.epochs", self.warm_start.epochs, 1)?;
-            at_least("warm_start.batch", self.warm_start.batch, 1)?;
-        }
-        self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
-        self.reward.check().map_err(under("reward"))?;
-        self.algo.estimator.check().map_err(under("algo.estimator"))?;
-        self.model.lora.check().map_err(under("model.lora"))?;
-        self.optim.compressor.check().map_err(under("optim.compressor"))?;
-        self.optim.generator.check().map_err(under("optim.generator"))?;
-        self.optim.imitation.check().map_err(under("optim.imitation"))?;
-        self.eval.sampling.check().map_err(under("eval.sampling"))?;
-        let g = &self.generator;
-        let shares = [g.current, g.empty, g.extractive, g.stale];
-        if shares.iter().any(|s| *s < 0.0) || (shares.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
-            return Err(("generator".into(), format!("expected shares of at least 0 that sum to 1, got {shares:?}")));
-        }
-        Ok(())
-    }
-}
-
-fn under(section: &'static str) -> impl Fn(Problem) -> Problem {
-    move |(key, message)| (format!("{section}.{key}"), message)
-}
-
-impl Hardware {
-    /// Says what is impossible, naming the key.
-    pub fn check(&self) -> Result<(), Problem> {
-        if !["cpu", "cuda"].contains(&self.device.as_str()) {
-            return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
-        }
-        if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
-            return Err(("dtype".into(), format!("expected \"float32\" or \"bfloat16\", got {:?}", self.dtype)));
-        }
-        if self.threads < 1 {
-            return Err(("threads".into(), format!("expected at least 1, got {}", self.threads)));
-        }
-        Ok(())
     }
 }

@@ -61,20 +61,33 @@ pub struct RunDir {
 impl RunDir {
     /// Makes or reopens the directory of a run whose resolved configuration is `config_toml`.
     pub fn open(root: &Path, config_toml: &str, start: Start) -> Result<RunDir> {
+        RunDir::check(root, config_toml, start)?;
         let run = RunDir { root: root.to_path_buf() };
-        let occupied = run.occupied()?;
         match start {
-            Start::Fresh if occupied => Err(Error::file(
+            Start::Resume if run.occupied()? => Ok(run),
+            Start::Overwrite if run.occupied()? => run.replace(config_toml),
+            Start::Fresh | Start::Resume | Start::Overwrite => run.create(config_toml),
+        }
+    }
+
+    /// Fails where [`RunDir::open`] would refuse; writes nothing.
+    pub fn check(root: &Path, config_toml: &str, start: Start) -> Result<()> {
+        let run = RunDir { root: root.to_path_buf() };
+        if !run.occupied()? {
+            return Ok(());
+        }
+        match start {
+            Start::Fresh => Err(Error::file(
                 root,
                 "expected a new or empty folder, got one with files in it; \
                  pass --resume to go on with this run or --overwrite to replace it",
             )),
-            Start::Resume if occupied => {
-                same_config(&run.config(), config_toml)?;
-                Ok(run)
+            Start::Resume => same_config(&run.config(), config_toml),
+            Start::Overwrite if run.config().is_file() => Ok(()),
+            Start::Overwrite => {
+                let message = "expected a run directory to overwrite, got a folder without config.toml; not touched";
+                Err(Error::file(root, message))
             }
-            Start::Overwrite if occupied => run.replace(config_toml),
-            Start::Fresh | Start::Resume | Start::Overwrite => run.create(config_toml),
         }
     }
 
@@ -94,10 +107,6 @@ impl RunDir {
     }
 
     fn replace(self, config_toml: &str) -> Result<RunDir> {
-        if !self.config().is_file() {
-            let message = "expected a run directory to overwrite, got a folder without config.toml; not touched";
-            return Err(Error::file(&self.root, message));
-        }
         let name = self.root.file_name().unwrap_or_default().to_string_lossy();
         let mut aside = tempfile::Builder::new()
             .prefix(&format!(".{name}.old-"))

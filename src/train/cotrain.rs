@@ -53,8 +53,8 @@ pub fn run(session: &mut Session) -> Result<()> {
             progress.note(&format!("step {done}: {validation}"));
             row.extend(validation.row());
         }
-        session.log.metrics(update, &row)?;
-        session.log.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        session.log()?.metrics(update, &row)?;
+        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
         progress.step(&live);
         session.advance(done == config.train.steps)?;
     }

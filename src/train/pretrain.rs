@@ -18,6 +18,7 @@ use crate::train::optim::Optimizer;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -57,16 +58,52 @@ struct Pretraining<'a> {
     kind: Kind,
 }
 
+/// The text of a run, and its tokenizer when one is given.
+pub struct Text {
+    train: Vec<Document>,
+    valid: Vec<Document>,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Text {
+    /// Reads it.
+    pub fn load(config: &PretrainConfig) -> Result<Text> {
+        let tokenizer = Self::given_tokenizer(config).as_deref().map(Tokenizer::load).transpose()?;
+        let train = read_all(&config.data.train, config, Split::Train)?;
+        let valid = read_all(&config.data.valid, config, Split::Valid)?;
+        Ok(Text { train, valid, tokenizer })
+    }
+
+    fn given_tokenizer(config: &PretrainConfig) -> Option<PathBuf> {
+        let of_base = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
+        of_base.or_else(|| config.tokenizer.path.clone())
+    }
+
+    /// The files that it is read from.
+    pub fn files(config: &PretrainConfig) -> Vec<PathBuf> {
+        let weights = config.init.as_ref().map(|folder| folder.join("model.safetensors"));
+        let given = Self::given_tokenizer(config).into_iter().chain(weights);
+        config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect()
+    }
+}
+
 /// Trains a base into `config.output`; returns the held-out figures.
-pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicBool) -> Result<BaseFigures> {
-    let train = read_all(&config.data.train, config, Split::Train)?;
-    let valid = read_all(&config.data.valid, config, Split::Valid)?;
-    let tokenizer = tokenizer_for(config, run, &train)?;
+pub fn run(
+    config: &PretrainConfig,
+    text: Text,
+    run: &RunDir,
+    device: Device,
+    stop: &AtomicBool,
+) -> Result<BaseFigures> {
+    let Text { train, valid, tokenizer } = text;
+    let tokenizer = tokenizer.map_or_else(|| tokenizer_for(config, run, &train), Ok)?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
     let stream = pack(&tokenizer, &train)?;
-    if stream.len() < config.rows.tokens * 2 {
-        return Err(Error::shape("training text", format!("{} tokens", config.rows.tokens * 2), stream.len()));
+    let least = 2 * (config.rows.tokens + 1);
+    if stream.len() < least {
+        return Err(named(&config.data.train)(Error::shape("text", format!("at least {least} tokens"), stream.len())));
     }
+    let evaluator = base_eval::Evaluator::new(config, &tokenizer, &valid_ids).map_err(named(&config.data.valid))?;
     let model = model_config(config, &tokenizer);
     model.check().map_err(Error::Invalid)?;
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
@@ -87,7 +124,6 @@ pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicB
         session.optim.load(&checkpoint::tensors(&folder, "optimizer")?)?;
     }
     let mut log = Log::open(run, state.step)?;
-    let evaluator = base_eval::Evaluator::new(config, &tokenizer, &valid_ids)?;
     let started = Instant::now();
     let before = state.seconds;
     let mut last_save = Instant::now();
@@ -129,7 +165,15 @@ pub fn run(config: &PretrainConfig, run: &RunDir, device: Device, stop: &AtomicB
     Ok(figures)
 }
 
-fn read_all(paths: &[std::path::PathBuf], config: &PretrainConfig, split: Split) -> Result<Vec<Document>> {
+/// Names the files in an error about their documents.
+fn named(files: &[PathBuf]) -> impl Fn(Error) -> Error {
+    move |error| match (files, error) {
+        ([first, ..], error @ (Error::Shape { .. } | Error::Invalid(_))) => Error::file(first, error.to_string()),
+        (_, error) => error,
+    }
+}
+
+fn read_all(paths: &[PathBuf], config: &PretrainConfig, split: Split) -> Result<Vec<Document>> {
     let mut all = match &config.data.recall {
         Some(section) => data::generate(section, split)?,
         None => Vec::new(),
@@ -144,12 +188,8 @@ fn texts(documents: &[Document]) -> Vec<&str> {
     documents.iter().map(|d| d.text.as_str()).collect()
 }
 
-/// The tokenizer of the run: given, already trained by an earlier sitting, or trained now and kept in the run.
+/// The tokenizer of the run: trained by an earlier sitting, or trained now and kept in the run.
 fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[Document]) -> Result<Tokenizer> {
-    let given = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
-    if let Some(path) = given.as_ref().or(config.tokenizer.path.as_ref()) {
-        return Tokenizer::load(path);
-    }
     let path = run.root().join("tokenizer.json");
     if path.exists() {
         return Tokenizer::load(&path);

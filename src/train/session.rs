@@ -68,8 +68,7 @@ pub struct Session<'a> {
     pub stale: Option<Adapter>,
     /// Counters and prices.
     pub state: State,
-    /// Rows of the run.
-    pub log: Log,
+    log: Option<Log>,
     stop: &'a AtomicBool,
     started: Instant,
     seconds_before: f64,
@@ -125,7 +124,7 @@ impl<'a> Session<'a> {
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
             averaged: None,
             stale: None,
-            log: Log::open(run, state.update)?,
+            log: None,
             seconds_before: state.seconds,
             state,
             stop,
@@ -145,6 +144,14 @@ impl<'a> Session<'a> {
             }
         }
         Ok(session)
+    }
+
+    /// The rows of the run. Opening cuts those that no checkpoint covers, so an evaluation must not ask for it.
+    pub fn log(&mut self) -> Result<&mut Log> {
+        match &mut self.log {
+            Some(log) => Ok(log),
+            none => Ok(none.insert(Log::open(self.run, self.state.update)?)),
+        }
     }
 
     /// Seconds of training so far.

@@ -1,5 +1,6 @@
 //! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
 
+use crate::compressor::controls::donors;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
@@ -60,6 +61,7 @@ impl<'a> Setup<'a> {
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
         let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
+        donors(&test, 0).map_err(at(&d.test))?;
         Ok(Self { config, decoder, tokenizer, shape, budget, train, eligible, valid, test, test_documents })
     }
 

@@ -173,8 +173,8 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
             progress.note(&format!("update {}: {validation}", update + 1));
             row.extend(validation.row());
         }
-        session.log.metrics(update, &row)?;
-        session.log.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        session.log()?.metrics(update, &row)?;
+        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
         progress.step(&format!("imitation {imitation:.3}  KL {kl:.4}  empty {kl_empty:.4}"));
         session.advance(ends_round)?;
     }

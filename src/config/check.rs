@@ -1,0 +1,108 @@
+//! What is impossible in an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each
+//! other.
+
+use crate::config::choices::Condition;
+use crate::config::parts::{Problem, at_least, check_name, not_negative, under};
+use crate::config::train::{DataSection, GeneratorConfig, Hardware, TrainConfig, WarmStart};
+
+impl TrainConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.kind != "train" {
+            return Err(("kind".into(), format!("expected \"train\", got {:?}", self.kind)));
+        }
+        check_name(&self.name)?;
+        self.data.check().map_err(under("data"))?;
+        if self.condition == Condition::Query {
+            let message = "expected \"none\" or \"local\" (this text has no queries), got \"query\"";
+            return Err(("condition".into(), message.into()));
+        }
+        at_least("train.windows_per_step", self.train.windows_per_step, 1)?;
+        at_least("train.micro_windows", self.train.micro_windows, 1)?;
+        at_least("train.eval_every", self.train.eval_every, 1)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
+        at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
+        at_least("eval.windows", self.eval.windows, 2)?;
+        at_least("eval.windows_per_document", self.eval.windows_per_document, 1)?;
+        at_least("eval.valid_windows", self.eval.valid_windows, 2)?;
+        at_least("eval.resamples", self.eval.resamples, 100)?;
+        not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
+        not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;
+        self.warm_start.check().map_err(under("warm_start"))?;
+        self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
+        self.train.schedule.check().map_err(under("train.schedule"))?;
+        self.reward.check().map_err(under("reward"))?;
+        self.algo.estimator.check().map_err(under("algo.estimator"))?;
+        self.generator.check()?;
+        self.model.lora.check().map_err(under("model.lora"))?;
+        self.optim.compressor.check().map_err(under("optim.compressor"))?;
+        self.optim.generator.check().map_err(under("optim.generator"))?;
+        self.optim.imitation.check().map_err(under("optim.imitation"))?;
+        self.eval.sampling.check().map_err(under("eval.sampling"))
+    }
+}
+
+impl DataSection {
+    fn check(&self) -> Result<(), Problem> {
+        let files = [("train", &self.train), ("valid", &self.valid), ("test", &self.test)];
+        for (key, file) in files {
+            match (file, &self.recall) {
+                (None, None) => return Err((key.into(), "expected a path (or data.recall), got none".into())),
+                (Some(_), Some(_)) => return Err((key.into(), "expected a path or data.recall, got both".into())),
+                _ => {}
+            }
+        }
+        at_least("prefix_tokens", self.prefix_tokens, 1)?;
+        at_least("local_tokens", self.local_tokens, 1)?;
+        at_least("future_tokens", self.future_tokens, 1)
+    }
+}
+
+impl WarmStart {
+    fn check(&self) -> Result<(), Problem> {
+        if self.rounds == 0 {
+            return Ok(());
+        }
+        at_least("windows", self.windows, 1)?;
+        at_least("span_tokens", self.span_tokens, 1)?;
+        at_least("stride", self.stride, 1)?;
+        at_least("shortlist", self.shortlist, 1)?;
+        at_least("epochs", self.epochs, 1)?;
+        at_least("batch", self.batch, 1)
+    }
+}
+
+impl GeneratorConfig {
+    fn check(&self) -> Result<(), Problem> {
+        at_least("generator.gists_per_window", self.gists_per_window, 1)?;
+        at_least("generator.stale_refresh_steps", self.stale_refresh_steps.unwrap_or(1), 1)?;
+        let shares = [self.current, self.empty, self.extractive, self.stale];
+        let sum: f64 = shares.iter().sum();
+        // Written so that NaN fails.
+        if shares.iter().all(|share| *share >= 0.0) && (sum - 1.0).abs() <= 1e-6 {
+            return Ok(());
+        }
+        let message = format!(
+            "expected shares current + empty + extractive + stale of at least 0 that sum to 1, got {} = {sum}",
+            shares.map(|share| share.to_string()).join(" + ")
+        );
+        Err(("generator".into(), message))
+    }
+}
+
+impl Hardware {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        if !["cpu", "cuda"].contains(&self.device.as_str()) {
+            return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
+        }
+        if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
+            return Err(("dtype".into(), format!("expected \"float32\" or \"bfloat16\", got {:?}", self.dtype)));
+        }
+        if self.threads < 1 {
+            return Err(("threads".into(), format!("expected at least 1, got {}", self.threads)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! Bad input, met by the real program: one message that names file, key, expected and got; nothing overwritten, nothing
+//! half-written.
+
+use crate::common::{
+    assert_same_files, assert_says, command, copy, cut, fails, files, finished, finished_copy, train, world,
+};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// What is wrong, made in a folder of its own; the overrides that lead to it; words of the message.
+type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
+
+/// `DIR` in an override stands for the case's folder.
+fn refuse(cases: &[Case], subcommand: &str, experiment: &str) {
+    for (name, prepare, overrides, words) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let (dir, runs) = (folder.path().to_str().unwrap(), folder.path().join("runs"));
+        let overrides: Vec<String> = overrides.iter().map(|text| text.replace("DIR", dir)).collect();
+        let mut arguments = vec![subcommand, experiment, "--runs", runs.to_str().unwrap()];
+        arguments.extend(overrides.iter().flat_map(|text| ["--set", text]));
+        let said = fails(&arguments);
+        assert_says(&said, words, name);
+        assert!(!runs.exists(), "{name}: left a run directory");
+    }
+}
+
+fn nothing(_: &Path) {}
+
+fn base(folder: &Path) {
+    copy(&world().root.join("base"), &folder.join("base"));
+}
+
+fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+const BASE: &str = "model.path=DIR/base";
+
+#[test]
+fn models() {
+    let cases: &[Case] = &[
+        ("no model", nothing, &["model.path=DIR/gone"], &["gone/config.json: No such file"]),
+        (
+            "no tokenizer",
+            |dir| {
+                base(dir);
+                fs::remove_file(dir.join("base/tokenizer.json")).unwrap();
+            },
+            &[BASE],
+            &["base/tokenizer.json: No such file"],
+        ),
+        (
+            "weights cut short",
+            |dir| {
+                base(dir);
+                cut(&dir.join("base/model.safetensors"), 0.9);
+            },
+            &[BASE],
+            &["base/model.safetensors: not a whole safetensors file: "],
+        ),
+        (
+            "weights cut within the header",
+            |dir| {
+                base(dir);
+                cut(&dir.join("base/model.safetensors"), 0.01);
+            },
+            &[BASE],
+            &["base/model.safetensors: not a whole safetensors file: "],
+        ),
+        (
+            "no weights at all",
+            |dir| {
+                base(dir);
+                fs::write(dir.join("base/model.safetensors"), "").unwrap();
+            },
+            &[BASE],
+            &["base/model.safetensors: "],
+        ),
+        (
+            "weights of text",
+            |dir| {
+                base(dir);
+                fs::write(dir.join("base/model.safetensors"), "version https://git-lfs.example/spec/v1\n").unwrap();
+            },
+            &[BASE],
+            &["base/model.safetensors: not a whole safetensors file: "],
+        ),
+        (
+            "weights of another shape",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["intermediate_size"] = 80.into());
+            },
+            &[BASE],
+            &["base/model.safetensors: `model.layers.0.mlp.", "expected shape [80, 32], got [64, 32]"],
+        ),
+        (
+            "weights missing",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["num_hidden_layers"] = 3.into());
+            },
+            &[BASE],
+            &["base/model.safetensors: `model.layers.2.", "is missing"],
+        ),
+        (
+            "weights too many",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["num_hidden_layers"] = 1.into());
+            },
+            &[BASE],
+            &["base/model.safetensors: `model.layers.1.", "is not a weight of this model"],
+        ),
+        (
+            "vocabulary of the tokenizer larger than the model's",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/tokenizer.json"), |tokenizer| {
+                    let extra = serde_json::json!({"id": 300, "content": "<extra>", "single_word": false,
+                        "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+                    tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
+                });
+            },
+            &[BASE],
+            &["base/config.json: vocab_size: expected at least the tokenizer's 301 entries, got 300"],
+        ),
+        (
+            "tokenizer of text",
+            |dir| {
+                base(dir);
+                fs::write(dir.join("base/tokenizer.json"), "[1, 2").unwrap();
+            },
+            &[BASE],
+            &["base/tokenizer.json: "],
+        ),
+        (
+            "config of text",
+            |dir| {
+                base(dir);
+                fs::write(dir.join("base/config.json"), "{\"vocab_size\": 300,\n").unwrap();
+            },
+            &[BASE],
+            &["base/config.json: ", "line 2"],
+        ),
+        (
+            "another family",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["model_type"] = "gpt2".into());
+            },
+            &[BASE],
+            &["base/config.json: `model_type`: expected \"llama\", got \"gpt2\""],
+        ),
+        (
+            "window longer than the model",
+            nothing,
+            &["data.prefix_tokens=200"],
+            &["base/config.json: max_position_embeddings: expected at least 217, got 128"],
+        ),
+        (
+            "no warm start",
+            nothing,
+            &["warm_start.from=DIR/gone"],
+            &["gone/compressor/adapter_config.json: No such file"],
+        ),
+        (
+            "warm start cut short",
+            |dir| {
+                copy(&finished().join("warm_start"), &dir.join("warm"));
+                cut(&dir.join("warm/generator/adapter_model.safetensors"), 0.5);
+            },
+            &["warm_start.from=DIR/warm"],
+            &["warm/generator/adapter_model.safetensors: not a whole safetensors file: "],
+        ),
+        (
+            "warm start of another model",
+            |dir| {
+                copy(&finished().join("warm_start"), &dir.join("warm"));
+                edit_json(&dir.join("warm/compressor/adapter_config.json"), |config| config["r"] = 8.into());
+            },
+            &["warm_start.from=DIR/warm"],
+            &["warm/compressor/adapter_model.safetensors: `", "expected shape [8, 32], got [4, 32]"],
+        ),
+    ];
+    refuse(cases, "train", "tiny.toml");
+}
+
+fn write(dir: &Path, bytes: &[u8]) {
+    fs::write(dir.join("text.jsonl"), bytes).unwrap();
+}
+
+const TEXT: &str = "data.train=DIR/text.jsonl";
+
+#[test]
+fn text() {
+    let cases: &[Case] = &[
+        ("no file", nothing, &["data.valid=DIR/gone.jsonl"], &["gone.jsonl: No such file"]),
+        (
+            "another kind of file",
+            nothing,
+            &["data.test=tiny.toml"],
+            &["tiny.toml: expected a folder or a .txt or .jsonl"],
+        ),
+        (
+            "empty file",
+            |dir| write(dir, b""),
+            &[TEXT],
+            &["text.jsonl: expected .txt or .jsonl files", "1 without text"],
+        ),
+        ("blank file", |dir| write(dir, b"\n{\"text\": \" \"}\n"), &[TEXT], &["text.jsonl: ", "1 without text"]),
+        ("empty folder", nothing, &["data.train=DIR"], &["expected .txt or .jsonl files", "got none"]),
+        (
+            "not UTF-8",
+            |dir| write(dir, b"{\"text\": \"one\"}\n{\"text\": \"caf\xe9\"}\n"),
+            &[TEXT],
+            &["text.jsonl:2: expected UTF-8, got byte 0xe9"],
+        ),
+        (
+            "not JSON",
+            |dir| write(dir, b"{\"text\": \"one\"}\nplain\n"),
+            &[TEXT],
+            &["text.jsonl:2: expected a JSON object with a string `text`"],
+        ),
+        (
+            "no document as long as a window",
+            |dir| write(dir, b"{\"text\": \"Anna hid 3 lamps.\"}\n"),
+            &[TEXT],
+            &[
+                "text.jsonl: windows of prefix 32 + local 8 + future 8: expected a document of at least 48 tokens, got 1",
+            ],
+        ),
+        (
+            "no test document as long as a window",
+            |dir| write(dir, b"{\"text\": \"Anna hid 3 lamps.\"}\n"),
+            &["data.test=DIR/text.jsonl"],
+            &["text.jsonl: windows of prefix 32", "at least 48 tokens"],
+        ),
+        (
+            "one test document, so no gist of another",
+            |dir| write(dir, format!("{{\"text\": \"{}\"}}\n", "Anna hid 3 lamps. ".repeat(30)).as_bytes()),
+            &["data.test=DIR/text.jsonl"],
+            &[
+                "text.jsonl: windows for `other_document`: expected at most half of the 2 windows in one document, got 2",
+            ],
+        ),
+    ];
+    refuse(cases, "train", "tiny.toml");
+}
+
+#[test]
+fn keys() {
+    let cases: &[Case] = &[
+        ("unknown key", nothing, &["train.stpes=3"], &["--set: `train.stpes`: unknown key", "did you mean `steps`?"]),
+        ("budget twice", nothing, &["budget.keep_ratio=0.1"], &["tiny.toml: `budget.tokens`: ", "got both"]),
+        ("no budget", nothing, &["budget.tokens=0"], &["--set: `budget.tokens`: ", "at least 1 token, got 0"]),
+        (
+            "budget of a prefix",
+            nothing,
+            &["budget.tokens=32"],
+            &["`budget.tokens`: ", "below the prefix's 32", "got 32"],
+        ),
+        (
+            "shares",
+            nothing,
+            &["generator.stale=0.9"],
+            &["`generator`: expected shares", "sum to 1, got 0.4 + 0.2 + 0.2 + 0.9"],
+        ),
+        (
+            "no one to leave out",
+            nothing,
+            &["algo.estimator.type=rloo", "rollout.group_size=1"],
+            &["--set: `rollout.group_size`: expected at least 2, got 1"],
+        ),
+        ("no query", nothing, &["condition=query"], &["--set: `condition`: expected \"none\" or \"local\""]),
+        ("malformed override", nothing, &["train.steps"], &["--set: `train.steps`: expected dotted.key=value"]),
+    ];
+    refuse(cases, "train", "tiny.toml");
+    let runs = tempfile::tempdir().unwrap();
+    let runs = runs.path().to_str().unwrap();
+    for (arguments, words) in [
+        (vec!["train", "gone.toml", "--runs", runs], "gone.toml: No such file"),
+        (vec!["train", "base.toml", "--runs", runs], "base.toml: `kind`: expected \"train\", got \"pretrain\""),
+        (vec!["pretrain", "tiny.toml", "--runs", runs], "tiny.toml: `kind`: expected \"pretrain\", got \"train\""),
+        (vec!["eval", runs], "expected a run directory with a config.toml, got a folder without one"),
+        (vec!["report", runs], "expected a run directory with a config.toml, got a folder without one"),
+        (vec!["pool", "gone"], "gone: expected a run directory with a config.toml, got no such folder"),
+    ] {
+        assert_says(&fails(&arguments), &[words], &format!("{arguments:?}"));
+    }
+    assert_eq!(fs::read_dir(runs).unwrap().count(), 0);
+}
+
+#[test]
+fn pretraining() {
+    let cases: &[Case] = &[
+        ("no file", nothing, &["data.train=[\"gone.jsonl\"]"], &["gone.jsonl: No such file"]),
+        (
+            "empty corpus",
+            |dir| write(dir, b""),
+            &["data.valid=[\"DIR/text.jsonl\"]"],
+            &["text.jsonl: ", "1 without text"],
+        ),
+        (
+            "not UTF-8",
+            |dir| write(dir, b"caf\xe9"),
+            &["data.train=[\"DIR/text.jsonl\"]"],
+            &["text.jsonl:1: expected UTF-8"],
+        ),
+        ("no tokenizer", nothing, &["tokenizer.path=DIR/gone.json"], &["gone.json: No such file"]),
+        ("no text", nothing, &["data.train=[]"], &["`data`: expected train and valid files"]),
+        ("odd heads", nothing, &["model.num_key_value_heads=3"], &["`model.num_key_value_heads`: ", "got 3"]),
+        (
+            "short model",
+            nothing,
+            &["model.max_position_embeddings=95"],
+            &["`model.max_position_embeddings`: ", "got 95"],
+        ),
+        ("long rows", nothing, &["rows.tokens=200"], &["`rows.tokens`: expected at most", "128, got 200"]),
+    ];
+    refuse(cases, "pretrain", "base.toml");
+    // Lengths are known once the tokenizer is trained: the run has begun and says so, but no model is written.
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), b"{\"text\": \"Anna hid 3 lamps.\"}\n");
+    let [text, output] = ["text.jsonl", "model"].map(|name| folder.path().join(name).to_str().unwrap().to_string());
+    for key in ["train", "valid"] {
+        let (data, output) = (format!("data.{key}=[\"{text}\"]"), format!("output={output}"));
+        let runs = folder.path().join(key);
+        let said =
+            fails(&["pretrain", "base.toml", "--runs", runs.to_str().unwrap(), "--set", &data, "--set", &output]);
+        assert_says(&said, &["text.jsonl: ", "expected", "tokens, got"], key);
+        let status = fs::read_to_string(runs.join("base/status.json")).unwrap();
+        assert_says(&status, &["\"failed\"", "text.jsonl"], key);
+    }
+    assert!(!Path::new(&output).exists());
+}
+
+#[test]
+fn an_existing_run_is_not_touched() {
+    let (runs, run) = finished_copy();
+    let before = files(&run);
+    let said = fails(&train(runs.path(), &[]));
+    assert_says(&said, &["tiny/seed=0: expected a new or empty folder", "--resume", "--overwrite"], "fresh");
+    let said = fails(&train(runs.path(), &["--resume", "--set", "train.steps=7", "--set", "optim.generator.lr=0.5"]));
+    assert_says(&said, &["tiny/seed=0/config.toml: ", "`train.steps` was 6, is now 7"], "resume");
+    assert_says(&said, &["`optim.generator.lr` was 0.001, is now 0.5"], "resume");
+    let said = fails(&train(runs.path(), &["--overwrite", "--set", "data.train=gone.jsonl"]));
+    assert_says(&said, &["gone.jsonl: No such file"], "overwrite");
+    assert_same_files(&before, &files(&run), "existing run");
+    fs::remove_file(run.join("config.toml")).unwrap();
+    let said = fails(&train(runs.path(), &["--overwrite"]));
+    assert_says(&said, &["expected a run directory to overwrite, got a folder without config.toml"], "no run");
+    assert_eq!(files(&run).len(), before.len() - 1);
+}
+
+#[test]
+fn an_evaluation_needs_a_run_past_its_warm_start() {
+    let (_runs, run) = finished_copy();
+    for folder in ["warm_start", "checkpoints"] {
+        fs::remove_dir_all(run.join(folder)).unwrap();
+    }
+    let before = files(&run);
+    let said = fails(&["eval", run.to_str().unwrap()]);
+    assert_says(&said, &["expected a run past its warm start", "record.json: No such file"], "eval");
+    assert_same_files(&before, &files(&run), "eval");
+}
+
+#[test]
+fn what_the_command_line_does_not_know() {
+    for arguments in [&["trian"][..], &["train", "tiny.toml", "--resume", "--overwrite"], &["train"]] {
+        let output = command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_says(&String::from_utf8_lossy(&output.stderr), &["error: ", "Usage: "], &arguments.join(" "));
+    }
+}

@@ -1,0 +1,393 @@
+//! A whole run with the real program, on a world small enough to do it many times: what it leaves, and that nothing but
+//! seed and threads decides what that is, however often it is killed.
+
+use crate::common::{
+    UPDATES, assert_same_files, assert_says, command, fails, files, finished, finished_copy, ok, results, rows,
+    run_dir, timeless_summary, train, world,
+};
+use gist::eval::files::read_windows;
+use gist::eval::summary::{Example, Role, Summary};
+use gist::run_dir::{State, Status, read_json};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn start(runs: &Path, stderr: Stdio) -> Child {
+    let mut command = command(&train(runs, &[]));
+    command.current_dir(&world().root).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+}
+
+/// Waits until `reached` holds for the run, which must not end before.
+fn wait_for(child: &mut Child, run: &Path, reached: impl Fn(&Path) -> bool) {
+    let begun = Instant::now();
+    while !reached(run) {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("ended before it could be stopped: {status}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(300), "never got there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills a run with SIGKILL when it has come to `reached`, resumes it, and compares it with one that was left alone.
+fn kill_and_resume(reached: impl Fn(&Path) -> bool) {
+    finished();
+    let runs = tempfile::tempdir().unwrap();
+    let run = run_dir(runs.path());
+    let mut child = start(runs.path(), Stdio::null());
+    wait_for(&mut child, &run, reached);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert!(!run.join("summary.json").exists(), "it was already done");
+    ok(&train(runs.path(), &["--resume"]));
+    assert_same_files(&results(finished()), &results(&run), "killed and resumed");
+    let status: Status = read_json(&run.join("status.json")).unwrap();
+    assert_eq!(status.state, State::Done);
+}
+
+fn metrics(run: &Path) -> usize {
+    rows(&run.join("metrics.jsonl"))
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let runs = tempfile::tempdir().unwrap();
+    ok(&train(runs.path(), &[]));
+    assert_same_files(&results(finished()), &results(&run_dir(runs.path())), "run twice");
+}
+
+#[test]
+fn another_seed_gives_other_metrics_on_the_same_windows() {
+    let runs = tempfile::tempdir().unwrap();
+    ok(&train(runs.path(), &["--set", "seed=1", "--set", "eval.oracle_windows=0"]));
+    let (a, b) = (finished(), runs.path().join("tiny/seed=1"));
+    assert_ne!(fs::read(a.join("metrics.jsonl")).unwrap(), fs::read(b.join("metrics.jsonl")).unwrap());
+    let windows = |run: &Path| read_windows(&run.join("eval/step_000010/windows.jsonl")).unwrap();
+    let kept = |run: &Path| windows(run).iter().map(|w| w.compressors["random"].kl_base).collect::<Vec<_>>();
+    assert_eq!(kept(a), kept(&b));
+}
+
+#[test]
+fn killed_in_the_search() {
+    kill_and_resume(|run| run.join("warm_start/round_1").exists());
+}
+
+#[test]
+fn killed_in_the_warm_start() {
+    kill_and_resume(|run| metrics(run) >= 3);
+}
+
+#[test]
+fn killed_between_warm_start_and_cotraining() {
+    kill_and_resume(|run| run.join("checkpoints/step_000004/manifest.json").exists());
+}
+
+#[test]
+fn killed_in_cotraining() {
+    kill_and_resume(|run| metrics(run) >= 7);
+}
+
+#[test]
+fn killed_in_the_last_evaluation() {
+    kill_and_resume(|run| run.join("checkpoints/step_000010/manifest.json").exists());
+}
+
+#[test]
+fn killed_twice() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = run_dir(runs.path());
+    for updates in [2, 6] {
+        let mut resumed = command(&train(runs.path(), &["--resume"]));
+        resumed.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = resumed.spawn().unwrap();
+        wait_for(&mut child, &run, |run| metrics(run) >= updates);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    ok(&train(runs.path(), &["--resume"]));
+    assert_same_files(&results(finished()), &results(&run), "killed twice");
+}
+
+#[test]
+fn pretraining_killed_and_resumed_makes_the_same_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runs, output) = (folder.path().join("runs"), folder.path().join("base"));
+    let set = format!("output={}", output.display());
+    let arguments = ["pretrain", "base.toml", "--runs", runs.to_str().unwrap(), "--set", &set, "--resume"];
+    let mut first = command(&arguments);
+    first.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = first.spawn().unwrap();
+    wait_for(&mut child, &runs.join("base"), |run| metrics(run) >= 7);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert!(!output.exists());
+    ok(&arguments);
+    let models = [world().root.join("base"), output].map(|model| {
+        let mut files = files(&model);
+        files.remove(Path::new("record.json"));
+        files
+    });
+    assert_eq!(models[0].len(), 4);
+    assert_same_files(&models[0], &models[1], "base");
+}
+
+#[test]
+fn interrupted_it_saves_and_goes_on() {
+    finished();
+    let runs = tempfile::tempdir().unwrap();
+    let run = run_dir(runs.path());
+    let said = runs.path().join("stderr");
+    let mut child = start(runs.path(), File::create(&said).unwrap().into());
+    wait_for(&mut child, &run, |run| metrics(run) >= 6);
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let said = fs::read_to_string(said).unwrap();
+    let status: Status = read_json(&run.join("status.json")).unwrap();
+    assert_eq!(status.state, State::Interrupted);
+    let message = format!("interrupted at step {}; continue with --resume", status.step);
+    assert_eq!(status.message, message);
+    assert_says(&said, &["stopping after this step with a checkpoint", &format!("error: {message}\n")], "stderr");
+    assert!((6..UPDATES).contains(&status.step), "{message}");
+    assert_eq!(metrics(&run), status.step);
+    assert!(run.join(format!("checkpoints/step_{:06}/manifest.json", status.step)).exists());
+    ok(&train(runs.path(), &["--resume"]));
+    assert_same_files(&results(finished()), &results(&run), "interrupted and resumed");
+}
+
+const EVERY_STEP: [&str; 20] = [
+    "reward/total",
+    "reward/quality",
+    "reward/length",
+    "rollout/kl",
+    "rollout/kl_empty",
+    "rollout/nll",
+    "rollout/keep_ratio",
+    "rollout/ended_frac",
+    "rollout/entropy",
+    "rollout/group_std",
+    "algo/zero_variance_groups",
+    "algo/advantage_abs",
+    "algo/lambda",
+    "algo/mismatch_kl",
+    "algo/kl_reference",
+    "optim/compressor/grad_norm",
+    "generator/kl",
+    "empty_reader/kl",
+    "text/copied",
+    "text/type_token",
+];
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_finished_run_has_every_row() {
+    let run = finished();
+    let metrics = lines(&run.join("metrics.jsonl"));
+    assert_eq!(metrics.len(), UPDATES);
+    for (step, row) in metrics.iter().enumerate() {
+        assert_eq!(row["step"], step);
+        for (key, value) in row.as_object().unwrap() {
+            assert!(value.is_number(), "step {step}: {key} is {value}");
+        }
+        let expected = if step < 4 { &["warm_start/imitation_loss", "generator/kl"][..] } else { &EVERY_STEP };
+        for key in expected {
+            assert!(row.get(key).is_some(), "step {step}: no {key}");
+        }
+        // Evaluated every 3 updates of a stage, and at its end.
+        let evaluated = row.get("eval/gap_closed").is_some();
+        assert_eq!(evaluated, [2, 3, 6, 9].contains(&step), "step {step}");
+        let keep_ratio = row.get("rollout/keep_ratio").map_or(0.0, |value| value.as_f64().unwrap());
+        assert!(keep_ratio <= 4.0 / 32.0);
+        // Sampling and training agree on what the policy is (dropout is off while it samples, so not exactly).
+        assert!(row.get("algo/mismatch_kl").is_none_or(|value| value.as_f64().unwrap() < 0.05), "{row}");
+    }
+    assert_eq!(lines(&run.join("timings.jsonl")).len(), UPDATES);
+    for step in [4, 6, 8] {
+        let gists = lines(&run.join(format!("rollouts/step_{step:06}.jsonl")));
+        assert_eq!(gists.len(), 4 * 4);
+        assert!(gists.iter().all(|row| row["tokens"].as_u64().unwrap() <= 4 && row["gist"].is_string()));
+    }
+    let events: Vec<_> = fs::read_dir(run.join("tensorboard")).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(events.len(), 1);
+    assert!(events[0].file_name().to_str().unwrap().starts_with("events.out.tfevents."));
+    assert!(events[0].metadata().unwrap().len() > 1000);
+}
+
+#[test]
+fn a_finished_run_has_every_figure() {
+    let run = finished();
+    let summary: Summary = read_json(&run.join("summary.json")).unwrap();
+    let raw: Value = read_json(&run.join("summary.json")).unwrap();
+    for key in ["seed", "steps", "seconds", "peak_rss_mib", "device", "eval"] {
+        assert!(!raw[key].is_null(), "{key}");
+    }
+    for key in ["n_windows", "n_documents", "budget_tokens", "context_value", "context_value_unadapted"] {
+        assert!(raw["eval"][key].is_number(), "{key}");
+    }
+    for key in ["kl_start", "kl_warm_start"] {
+        assert!(raw["eval"][key].is_number(), "{key}");
+    }
+    assert_eq!((summary.steps, summary.seed, summary.budget_tokens), (UPDATES, 0, 4));
+    assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
+    let expected = [
+        ("empty", Role::Reference),
+        ("gist", Role::Contestant),
+        ("gist_sampled", Role::Contestant),
+        ("identity", Role::Reference),
+        ("idf", Role::Contestant),
+        ("oracle_greedy", Role::Hindsight),
+        ("other_document", Role::LeakControl),
+        ("random", Role::Contestant),
+        ("recent", Role::Contestant),
+        ("self_information", Role::Contestant),
+        ("shuffled", Role::LeakControl),
+        ("truncate", Role::Contestant),
+    ];
+    let names: Vec<&str> = summary.eval.compressors.keys().map(String::as_str).collect();
+    assert_eq!(names, expected.map(|(name, _)| name));
+    for (name, role) in expected {
+        for entry in [&summary.eval.compressors[name], &summary.eval.readers["base"][name]] {
+            assert_eq!(summary.role(entry), role, "{name}");
+            assert!(role == Role::Reference || entry.keep_ratio <= 4.0 / 32.0, "{name}");
+            assert_eq!(entry.n_windows, if name == "oracle_greedy" { 4 } else { 12 });
+            let [low, high] = entry.gap_closed_ci95;
+            assert!(low <= entry.gap_closed && entry.gap_closed <= high, "{name}: {entry:?}");
+            assert!(entry.kl >= 0.0 && entry.nll > 0.0, "{name}: {entry:?}");
+        }
+    }
+    let base = &summary.eval.readers["base"];
+    assert!(base["identity"].kl.abs() < 1e-6, "the base that reads the whole prefix is the teacher");
+    assert_eq!(base["empty"].kl, summary.eval.context_value_unadapted);
+    assert!(summary.eval.gist_minus_best.is_some() && summary.eval.gist_minus_warm_start.is_some());
+    let windows = read_windows(&run.join("eval/step_000010/windows.jsonl")).unwrap();
+    assert_eq!(windows.len(), 12);
+    let examples = lines(&run.join("eval/step_000010/examples.jsonl"));
+    assert_eq!(examples.len(), 4);
+    for example in examples {
+        let example: Example = serde_json::from_value(example).unwrap();
+        assert!(example.gists.contains_key("gist"));
+    }
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert_says(&page, &["<svg", "gist", "recent", "truncate"], "report.html");
+    assert!(!page.contains("<script src") && !page.contains("<link"), "report.html is not self-contained");
+}
+
+#[test]
+fn a_finished_run_says_how_it_was_made() {
+    let run = finished();
+    let status: Status = read_json(&run.join("status.json")).unwrap();
+    assert_eq!((status.state, status.step), (State::Done, UPDATES));
+    assert_eq!(fs::read_to_string(run.join("config.toml")).unwrap(), ok(&["train", "tiny.toml", "--dry-run"]));
+    let provenance: Value = read_json(&run.join("provenance.json")).unwrap();
+    assert_eq!(provenance["argv"][1], "train");
+    assert_eq!(provenance["device"], "cpu");
+    let inputs = provenance["inputs"].as_array().unwrap();
+    for name in ["base/model.safetensors", "base/tokenizer.json", "train.jsonl", "valid.jsonl", "test.jsonl"] {
+        let input = inputs.iter().find(|input| input["path"] == name).expect(name);
+        assert_eq!(input["sha256"].as_str().unwrap().len(), 64);
+    }
+    for step in [8, UPDATES] {
+        let checkpoint = run.join(format!("checkpoints/step_{step:06}"));
+        for file in ["manifest.json", "state.json", "compressor_optimizer.safetensors"] {
+            assert!(checkpoint.join(file).exists(), "{step}: {file}");
+        }
+        for role in ["compressor", "generator", "empty_reader", "averaged", "stale"] {
+            for file in ["adapter_config.json", "adapter_model.safetensors"] {
+                assert!(checkpoint.join(role).join(file).exists(), "{step}: {role}/{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_again_finds_the_same_and_only_writes_its_own_files() {
+    let (_runs, run) = finished_copy();
+    let before = files(&run);
+    fs::remove_dir_all(run.join("eval")).unwrap();
+    let said = ok(&["eval", run.to_str().unwrap()]);
+    assert_says(&said, &["gist", "recent", "report: "], "eval");
+    assert_eq!(timeless_summary(&run), timeless_summary(finished()));
+    let mut after = files(&run);
+    for own in ["summary.json", "report.html"] {
+        after.insert(own.into(), before[Path::new(own)].clone());
+    }
+    assert_same_files(&before, &after, "eval");
+}
+
+#[test]
+fn every_variant_runs() {
+    // Every estimator, reader, signal, price, credit and condition at least once.
+    let cases: &[&[&str]] = &[
+        &["algo.estimator.type=rloo", "reward.reader.type=current", "condition=none", "reward.length.type=fixed"],
+        &[
+            "algo.estimator.type=grpo",
+            "reward.reader.type=frozen",
+            "reward.signal=logprob",
+            "algo.token_credit=leave_one_out",
+        ],
+        &["algo.estimator.type=ppo", "algo.token_credit=leave_one_out", "condition=none", "warm_start.rounds=1"],
+        &["rollout.group_size=1", "reward.signal=logprob", "algo.reference_kl_coef=0"],
+        &["train.compressor_learns=false", "algo.estimator.type=rloo"],
+        &["train.generator_learns=false", "train.schedule.type=cosine", "model.lora.target_modules=[\"q_proj\"]"],
+        &["train.steps=0", "warm_start.rounds=2", "warm_start.samples=2"],
+    ];
+    for (seed, case) in cases.iter().enumerate() {
+        let runs = tempfile::tempdir().unwrap();
+        let seed = format!("seed={seed}");
+        let mut overrides =
+            vec!["train.steps=2", "warm_start.rounds=0", "warm_start.windows=4", "eval.windows=4", &seed];
+        overrides.extend(["eval.oracle_windows=0", "eval.valid_windows=4"]);
+        if case.contains(&"reward.length.type=fixed") {
+            overrides.push("reward.length.lambda=0.1");
+        }
+        overrides.extend(case.iter());
+        let flags: Vec<&str> = overrides.iter().flat_map(|text| ["--set", text]).collect();
+        ok(&train(runs.path(), &flags));
+        let run = runs.path().join("tiny").join(&seed);
+        let metrics = lines(&run.join("metrics.jsonl"));
+        assert!(!metrics.is_empty(), "{case:?}");
+        for (key, value) in metrics.iter().flat_map(|row| row.as_object().unwrap()) {
+            let learns = !case.contains(&"train.generator_learns=false");
+            let may_be_absent = !learns && ["generator/kl", "empty_reader/kl"].contains(&key.as_str());
+            assert!(value.is_number() || may_be_absent, "{case:?}: {key} is {value}");
+        }
+        let summary: Summary = read_json(&run.join("summary.json")).unwrap();
+        assert!(summary.eval.compressors["gist"].kl.is_finite(), "{case:?}");
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_stops_the_run_and_saves_its_batch() {
+    let runs = tempfile::tempdir().unwrap();
+    let output = command(&train(runs.path(), &["--set", "optim.imitation.lr=1e38", "--set", "warm_start.windows=8"]))
+        .current_dir(&world().root)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_says(&said, &["error: ", "is not finite at step 1; the batch is in ", "non_finite_step_000001.json"], "lr");
+    let run = run_dir(runs.path());
+    let batch: Value = read_json(&run.join("non_finite_step_000001.json")).unwrap();
+    assert_eq!(batch.as_array().unwrap().len(), 4);
+    let status: Status = read_json(&run.join("status.json")).unwrap();
+    assert_eq!(status.state, State::Failed);
+    assert_eq!(metrics(&run), 1);
+}
+
+#[test]
+fn runs_lie_where_their_seed_says_and_are_pooled() {
+    let (_runs, run) = finished_copy();
+    let json = run.join("pooled.json");
+    let said =
+        ok(&["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    assert_says(&said, &["reader: generator", "strongest honest baseline"], "pool");
+    let pooled: Value = read_json(&json).unwrap();
+    assert_eq!(pooled["against"]["gap_closed_diff"]["pooled"]["mean"], 0.0);
+    let refused = fails(&["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), run.to_str().unwrap()]);
+    assert_says(&refused, &["--against: expected 1 runs"], "pool");
+}
