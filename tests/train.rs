@@ -112,29 +112,6 @@ fn killed_twice() {
 }
 
 #[test]
-fn pretraining_killed_and_resumed_makes_the_same_base() {
-    let folder = tempfile::tempdir().unwrap();
-    let (runs, output) = (folder.path().join("runs"), folder.path().join("base"));
-    let set = format!("output={}", output.display());
-    let arguments = ["pretrain", "base.toml", "--runs", runs.to_str().unwrap(), "--set", &set, "--resume"];
-    let mut first = command(&arguments);
-    first.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = first.spawn().unwrap();
-    wait_for(&mut child, &runs.join("base"), |run| metrics(run) >= 7);
-    child.kill().unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9));
-    assert!(!output.exists());
-    ok(&arguments);
-    let models = [world().root.join("base"), output].map(|model| {
-        let mut files = files(&model);
-        files.remove(Path::new("record.json"));
-        files
-    });
-    assert_eq!(models[0].len(), 4);
-    assert_same_files(&models[0], &models[1], "base");
-}
-
-#[test]
 fn interrupted_it_saves_and_goes_on() {
     finished();
     let runs = tempfile::tempdir().unwrap();
