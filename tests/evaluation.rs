@@ -172,7 +172,7 @@ fn entries_differences_and_files_agree() {
         evaluated.write(folder.path(), &evaluation, 3).unwrap();
         let rows = read_windows(&folder.path().join("windows.jsonl")).unwrap();
         assert_eq!(rows, evaluated.window_rows());
-        let series = |name: &str| Series::new(&[rows.clone()], name, GENERATOR).unwrap();
+        let series = |name: &str| Series::new(std::slice::from_ref(&rows), name, GENERATOR).unwrap();
         let entry = &evaluation.compressors["recent"];
         let pooled = series("recent").gap_closed(200, 7);
         assert!((pooled.mean - entry.gap_closed).abs() < 1e-9 && (pooled.low - entry.gap_closed_ci95[0]).abs() < 0.2);

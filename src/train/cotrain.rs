@@ -48,7 +48,7 @@ pub fn run(session: &mut Session) -> Result<()> {
             value(&row, "rollout/keep_ratio")
         );
         let done = update + 1 - first;
-        if done % config.train.eval_every == 0 || done == config.train.steps {
+        if done.is_multiple_of(config.train.eval_every) || done == config.train.steps {
             let validation = session.validate()?;
             progress.note(&format!("step {done}: {validation}"));
             row.extend(validation.row());
@@ -105,10 +105,10 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
         averaged.params_mut().average_towards(session.generator.adapter.params(), 1.0 - decay);
     }
-    if config.generator.stale_refresh_steps.is_some_and(|n| (rl_step + 1) % n == 0) {
+    if config.generator.stale_refresh_steps.is_some_and(|n| (rl_step + 1).is_multiple_of(n)) {
         session.stale = Some(session.compressor.adapter.duplicate());
     }
-    if rl_step % config.train.log_rollouts_every == 0 {
+    if rl_step.is_multiple_of(config.train.log_rollouts_every) {
         rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, &parts)?;
     }
     let all = || groups.iter().flat_map(|g| &g.gists);

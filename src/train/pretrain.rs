@@ -137,7 +137,7 @@ pub fn run(
         let mut row = vec![("train/loss", loss), ("optim/grad_norm", info.grad_norm), ("optim/lr", info.lr)];
         let figures;
         let finished = step + 1 == config.train.steps;
-        if (step + 1) % config.train.eval_every == 0 || finished {
+        if (step + 1).is_multiple_of(config.train.eval_every) || finished {
             figures = evaluator.measure(&decoder)?;
             row.extend(figures.row());
             progress.note(&format!("step {}: {figures}", step + 1));
@@ -150,7 +150,7 @@ pub fn run(
         state.seconds = before + started.elapsed().as_secs_f64();
         let asked = stop.load(Ordering::SeqCst);
         let due = last_save.elapsed().as_secs_f64() > config.train.checkpoint_minutes * 60.0
-            || config.train.checkpoint_every.is_some_and(|n| state.step % n == 0);
+            || config.train.checkpoint_every.is_some_and(|n| state.step.is_multiple_of(n));
         if asked || finished || due {
             session.save(run, &state)?;
             last_save = Instant::now();

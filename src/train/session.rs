@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
         self.state.update += 1;
         self.state.seconds = self.seconds();
         let asked = self.stop.load(Ordering::SeqCst);
-        if due || asked || self.state.update % self.setup.config.train.checkpoint_every == 0 {
+        if due || asked || self.state.update.is_multiple_of(self.setup.config.train.checkpoint_every) {
             self.save()?;
         }
         if asked { Err(Error::Interrupted { step: self.state.update }) } else { Ok(()) }

@@ -167,8 +167,8 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
             reader_step(&setup.decoder, &mut session.empty_reader, &taught, &nothing, (factor, &place))?;
         let mut row =
             vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
-        let ends_round = (update + 1) % per_round == 0;
-        if (update + 1) % config.train.eval_every == 0 || ends_round {
+        let ends_round = (update + 1).is_multiple_of(per_round);
+        if (update + 1).is_multiple_of(config.train.eval_every) || ends_round {
             let validation = session.validate()?;
             progress.note(&format!("update {}: {validation}", update + 1));
             row.extend(validation.row());

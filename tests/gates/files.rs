@@ -131,7 +131,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     assert_says(&message(load(folder.path())), &["model.safetensors", name, "expected shape [16, 32], got [32, 16]"]);
 
     let mut missing = copy();
-    missing.remove(at);
+    let _ = missing.remove(at);
     files::write(&path, &missing).unwrap();
     assert_says(&message(load(folder.path())), &["model.safetensors", name, "missing"]);
 
@@ -213,7 +213,7 @@ fn adapters_come_back_and_bad_ones_are_refused_by_name() {
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     assert_says(&message(read()), &["adapter_model.safetensors", "not a whole safetensors file"]);
     let mut named = saved.params().named();
-    named.remove(0);
+    let _ = named.remove(0);
     files::write(&path, &named).unwrap();
     assert_says(&message(read()), &["adapter_model.safetensors", "layers.0.self_attn.q_proj.lora_A.weight", "missing"]);
 }
