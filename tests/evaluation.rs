@@ -210,6 +210,10 @@ fn what_cannot_stand_in_the_table_is_named() {
     let twice: [(&dyn Compressor, Part); 2] = [(&Recent, Part::Baseline), (&Recent, Part::Baseline)];
     assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
     let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();
+    assert!(evaluated.kl_with(&Greedy, &world.generator).is_err());
+    let (own, other) = (evaluated.kl("recent").unwrap(), evaluated.kl_with(&Recent, &world.empty_reader).unwrap());
+    assert_eq!(evaluated.kl_with(&Recent, &world.generator).unwrap(), own);
+    assert_ne!(other, own);
     assert!(evaluated.kl("gist").unwrap_err().to_string().contains("`gist`"));
     assert!(evaluated.adapt("gist", &world.generator).is_err());
     assert!(evaluated.gist_minus_best(GENERATOR).is_none());

@@ -130,12 +130,8 @@ impl<'a> Evaluated<'a> {
     /// Compresses every window once; the generator and the bare base read the results, and the generator reads them once
     /// more after decode → encode. An error when a result is above the budget and is not the unchanged prefix.
     pub fn add(&mut self, compressor: &dyn Compressor, part: Part) -> Result<()> {
-        let (name, job) = (compressor.name(), self.job);
-        let requests: Vec<_> =
-            job.windows.iter().enumerate().map(|(i, w)| request(w, job.condition, i as u64)).collect();
-        let compressed = compressor.compress(&requests, job.budget)?;
-        check_count(name, requests.len(), compressed.len())?;
-        self.push(name, part, (0..requests.len()).collect(), compressed)
+        let compressed = self.compress(compressor)?;
+        self.push(compressor.name(), part, (0..compressed.len()).collect(), compressed)
     }
 
     /// Adds results made by other means on some of the windows.
@@ -148,13 +144,6 @@ impl<'a> Evaluated<'a> {
     ) -> Result<()> {
         if self.rows.iter().any(|row| row.name == name) {
             return Err(Error::invalid(format!("compressors: expected different names, got `{name}` twice")));
-        }
-        for (c, &w) in compressed.iter().zip(&windows) {
-            let unchanged = c.identity && c.ids == self.job.windows[w].prefix;
-            if c.ids.len() > self.job.budget && !unchanged {
-                let what = format!("gist of compressor `{name}` for window {w}");
-                return Err(Error::shape(what, format!("at most {} tokens", self.job.budget), c.ids.len()));
-            }
         }
         let texts = compressed.iter().map(|c| self.job.tokenizer.decode(&c.ids)).collect::<Result<Vec<String>>>()?;
         let generator = self.read(Some(self.job.generator), &windows, &compressed)?;
@@ -175,6 +164,30 @@ impl<'a> Evaluated<'a> {
         let readings = self.read(Some(reader), &row.windows, &row.compressed)?;
         self.rows[at].readings.insert(ADAPTED, readings);
         Ok(())
+    }
+
+    /// KL per window with another compressor and generator (such as those of the warm start), outside the table.
+    pub fn kl_with(&self, compressor: &dyn Compressor, generator: &Adapter) -> Result<Vec<f64>> {
+        let compressed = self.compress(compressor)?;
+        let all: Vec<usize> = (0..compressed.len()).collect();
+        Ok(self.read(Some(generator), &all, &compressed)?.iter().map(|r| r.kl).collect())
+    }
+
+    /// One result a window, none above the budget but the unchanged prefix.
+    fn compress(&self, compressor: &dyn Compressor) -> Result<Vec<Compressed>> {
+        let (name, job) = (compressor.name(), self.job);
+        let requests: Vec<_> =
+            job.windows.iter().enumerate().map(|(i, w)| request(w, job.condition, i as u64)).collect();
+        let compressed = compressor.compress(&requests, job.budget)?;
+        check_count(name, requests.len(), compressed.len())?;
+        for (w, c) in compressed.iter().enumerate() {
+            let unchanged = c.identity && c.ids == job.windows[w].prefix;
+            if c.ids.len() > job.budget && !unchanged {
+                let what = format!("gist of compressor `{name}` for window {w}");
+                return Err(Error::shape(what, format!("at most {} tokens", job.budget), c.ids.len()));
+            }
+        }
+        Ok(compressed)
     }
 
     fn read(&self, reader: Option<&Adapter>, windows: &[usize], made: &[Compressed]) -> Result<Vec<Reading>> {
