@@ -219,6 +219,7 @@ fn a_finished_run_has_every_figure() {
         ("idf", Role::Contestant),
         ("oracle_greedy", Role::Hindsight),
         ("other_document", Role::LeakControl),
+        ("overlap", Role::Contestant),
         ("random", Role::Contestant),
         ("recent", Role::Contestant),
         ("self_information", Role::Contestant),

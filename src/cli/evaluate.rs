@@ -77,10 +77,8 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_oracle(config.eval.oracle_windows, search)?;
 
-    let greedy_kl = |compressor: &Adapter, generator: &Adapter| -> anyhow::Result<Vec<f64>> {
-        let mut only = Evaluated::new(Job { generator, ..job })?;
-        only.add(&gist("gist", &policy, compressor, Sampling::greedy()), Part::Gist)?;
-        Ok(only.kl("gist")?)
+    let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
+        table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)
     };
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let untrained = Adapter::fresh(setup.decoder.config(), &config.model.lora, setup.decoder.embedding())?;

@@ -29,6 +29,9 @@ pub fn sha256_file(path: &Path) -> Result<(u64, String)> {
     Ok((bytes.len() as u64, digest.iter().map(|b| format!("{b:02x}")).collect()))
 }
 
+/// Checkpoints that a run keeps.
+pub const KEPT: usize = 2;
+
 /// Named groups of tensors: each becomes `<group>.safetensors`.
 pub type Groups = Vec<(String, Vec<(String, Tensor)>)>;
 

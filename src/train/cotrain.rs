@@ -1,5 +1,5 @@
 //! Co-training: the compressor climbs the reward by policy gradient while the generator learns to read what it writes
-//! (forward KL to the teacher). One step, top to bottom, is [`step`].
+//! (forward KL to the teacher). One step, top to bottom, is `step`.
 
 use crate::algo;
 use crate::compressor::gist::{Gist, uniforms};

@@ -5,6 +5,7 @@ pub mod base_eval;
 pub mod bench;
 pub mod checkpoint;
 pub mod cotrain;
+pub mod fresh;
 pub mod mix;
 pub mod optim;
 pub mod pretrain;

@@ -14,6 +14,7 @@ use crate::run_dir::{Log, RunDir, write_atomic, write_json_atomic};
 use crate::tokenizer::Tokenizer;
 use crate::train::base_eval::{self, BaseFigures};
 use crate::train::checkpoint;
+use crate::train::fresh::{initial, model_config};
 use crate::train::optim::Optimizer;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,7 @@ pub fn run(
     let mut session = Pretraining { config, stream, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
+        checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
         state = checkpoint::state(&folder)?;
         session.params.load(&checkpoint::tensors(&folder, "model")?)?;
         session.optim.load(&checkpoint::tensors(&folder, "optimizer")?)?;
@@ -212,50 +214,6 @@ fn pack(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<u32>> {
     Ok(stream)
 }
 
-fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConfig {
-    let a = &config.model;
-    let end = tokenizer.end_of_text().map(i64::from);
-    ModelConfig {
-        architectures: vec!["LlamaForCausalLM".into()],
-        model_type: "llama".into(),
-        vocab_size: tokenizer.vocab_size() as i64,
-        hidden_size: a.hidden_size,
-        intermediate_size: a.intermediate_size,
-        num_hidden_layers: a.num_hidden_layers,
-        num_attention_heads: a.num_attention_heads,
-        num_key_value_heads: Some(a.num_key_value_heads),
-        head_dim: None,
-        rms_norm_eps: a.rms_norm_eps,
-        rope_theta: a.rope_theta,
-        rope_scaling: None,
-        rope_parameters: None,
-        max_position_embeddings: a.max_position_embeddings,
-        tie_word_embeddings: a.tie_word_embeddings,
-        attention_bias: false,
-        mlp_bias: false,
-        hidden_act: "silu".into(),
-        bos_token_id: end,
-        eos_token_id: end,
-        initializer_range: 0.02,
-        torch_dtype: "float32".into(),
-    }
-}
-
-/// Fresh weights: normal with the initialiser's deviation, residual outputs scaled by 1/√(2 layers), norms 1.
-fn initial(model: &ModelConfig, device: Device) -> Vec<(String, Tensor)> {
-    let residual = 1.0 / (2.0 * model.num_hidden_layers as f64).sqrt();
-    let make = |(name, shape): (String, Vec<i64>)| {
-        let value = if shape.len() == 1 {
-            Tensor::ones(shape.as_slice(), (Kind::Float, device))
-        } else {
-            let scale = if name.contains("o_proj") || name.contains("down_proj") { residual } else { 1.0 };
-            Tensor::randn(shape.as_slice(), (Kind::Float, device)) * (model.initializer_range * scale)
-        };
-        (name, value)
-    };
-    model.parameters().into_iter().map(make).collect()
-}
-
 impl Pretraining<'_> {
     /// A decoder over fresh views of the parameters.
     fn decoder(&self, old: Option<Decoder>) -> Result<Decoder> {
@@ -328,7 +286,7 @@ impl Pretraining<'_> {
     fn save(&self, run: &RunDir, state: &State) -> Result<()> {
         let groups = vec![("model".to_string(), self.params.named()), ("optimizer".to_string(), self.optim.state())];
         checkpoint::save(&run.checkpoint(state.step), state.step, &groups, state, |_| Ok(()))?;
-        checkpoint::prune(&run.checkpoints(), 2)
+        checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
     }
 
     /// Writes the finished model in Hugging Face layout, with its record.

@@ -103,6 +103,9 @@ impl<'a> Session<'a> {
         };
         let supervised = |update: usize| update < setup.supervised_updates();
         let found = checkpoint::latest(&run.checkpoints())?;
+        if found.is_some() {
+            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
+        }
         let state: State = match &found {
             Some((_, folder)) => checkpoint::state(folder)?,
             None => State {
@@ -197,7 +200,7 @@ impl<'a> Session<'a> {
             }
             Ok(())
         })?;
-        checkpoint::prune(&self.run.checkpoints(), 2)
+        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
     }
 
     /// Where the run keeps its warm-started adapters.

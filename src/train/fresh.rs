@@ -1,0 +1,51 @@
+//! A base before its first step: architecture from the experiment, weights from the run's seed.
+
+use crate::config::pretrain::PretrainConfig;
+use crate::model::config::ModelConfig;
+use crate::tokenizer::Tokenizer;
+use tch::{Device, Kind, Tensor};
+
+/// The architecture of `config` with the tokenizer's vocabulary.
+pub fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConfig {
+    let a = &config.model;
+    let end = tokenizer.end_of_text().map(i64::from);
+    ModelConfig {
+        architectures: vec!["LlamaForCausalLM".into()],
+        model_type: "llama".into(),
+        vocab_size: tokenizer.vocab_size() as i64,
+        hidden_size: a.hidden_size,
+        intermediate_size: a.intermediate_size,
+        num_hidden_layers: a.num_hidden_layers,
+        num_attention_heads: a.num_attention_heads,
+        num_key_value_heads: Some(a.num_key_value_heads),
+        head_dim: None,
+        rms_norm_eps: a.rms_norm_eps,
+        rope_theta: a.rope_theta,
+        rope_scaling: None,
+        rope_parameters: None,
+        max_position_embeddings: a.max_position_embeddings,
+        tie_word_embeddings: a.tie_word_embeddings,
+        attention_bias: false,
+        mlp_bias: false,
+        hidden_act: "silu".into(),
+        bos_token_id: end,
+        eos_token_id: end,
+        initializer_range: 0.02,
+        torch_dtype: "float32".into(),
+    }
+}
+
+/// Fresh weights: normal with the initialiser's deviation, residual outputs scaled by 1/√(2 layers), norms 1.
+pub fn initial(model: &ModelConfig, device: Device) -> Vec<(String, Tensor)> {
+    let residual = 1.0 / (2.0 * model.num_hidden_layers as f64).sqrt();
+    let make = |(name, shape): (String, Vec<i64>)| {
+        let value = if shape.len() == 1 {
+            Tensor::ones(shape.as_slice(), (Kind::Float, device))
+        } else {
+            let scale = if name.contains("o_proj") || name.contains("down_proj") { residual } else { 1.0 };
+            Tensor::randn(shape.as_slice(), (Kind::Float, device)) * (model.initializer_range * scale)
+        };
+        (name, value)
+    };
+    model.parameters().into_iter().map(make).collect()
+}
