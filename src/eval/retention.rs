@@ -36,9 +36,9 @@ pub struct Retention {
     /// The same of the prefix, to compare with.
     pub prefix_non_latin_share: Option<f64>,
     /// Share of the gist's tokens that also occur in the prefix; set by [`Retention::with_ids`].
-    pub copied_share: Option<f64>,
+    pub copied: Option<f64>,
     /// Distinct tokens over tokens of the gist; set by [`Retention::with_ids`].
-    pub type_token_ratio: Option<f64>,
+    pub type_token: Option<f64>,
 }
 
 /// The text figures of `gist` against `prefix`.
@@ -57,8 +57,8 @@ pub fn retention(prefix: &str, gist: &str) -> Retention {
         prefix_punctuation_density: punctuation_density(prefix),
         non_latin_share: non_latin_share(gist),
         prefix_non_latin_share: non_latin_share(prefix),
-        copied_share: None,
-        type_token_ratio: None,
+        copied: None,
+        type_token: None,
     }
 }
 
@@ -69,7 +69,7 @@ impl Retention {
         let distinct: BTreeSet<u32> = gist.iter().copied().collect();
         let of_gist = |count: usize| (!gist.is_empty()).then(|| count as f64 / gist.len() as f64);
         let copied = gist.iter().filter(|id| source.contains(id)).count();
-        Retention { copied_share: of_gist(copied), type_token_ratio: of_gist(distinct.len()), ..self }
+        Retention { copied: of_gist(copied), type_token: of_gist(distinct.len()), ..self }
     }
 
     /// Every figure with its name, in a fixed order; metrics log them as `text/<name>`.
@@ -82,8 +82,8 @@ impl Retention {
             ("prefix_punctuation_density", self.prefix_punctuation_density),
             ("non_latin_share", self.non_latin_share),
             ("prefix_non_latin_share", self.prefix_non_latin_share),
-            ("copied_share", self.copied_share),
-            ("type_token_ratio", self.type_token_ratio),
+            ("copied", self.copied),
+            ("type_token", self.type_token),
         ]
     }
 }
@@ -102,8 +102,8 @@ pub fn mean(all: &[Retention]) -> Retention {
         prefix_punctuation_density: over(|r| r.prefix_punctuation_density),
         non_latin_share: over(|r| r.non_latin_share),
         prefix_non_latin_share: over(|r| r.prefix_non_latin_share),
-        copied_share: over(|r| r.copied_share),
-        type_token_ratio: over(|r| r.type_token_ratio),
+        copied: over(|r| r.copied),
+        type_token: over(|r| r.type_token),
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
         let none = retention(PROSE, "").with_ids(&[1, 2], &[]);
         assert_eq!((none.names_kept, none.numbers_kept), (Some(0.0), Some(0.0)));
         assert_eq!((none.punctuation_density, none.non_latin_share), (None, None));
-        assert_eq!((none.copied_share, none.type_token_ratio), (None, None));
+        assert_eq!((none.copied, none.type_token), (None, None));
         assert_eq!(retention("", "x").numbers_kept, None);
     }
 
@@ -286,15 +286,15 @@ mod tests {
     #[test]
     fn token_figures() {
         let r = Retention::default().with_ids(&[5, 6, 7, 8], &[5, 5, 9, 8]);
-        assert_eq!((r.copied_share, r.type_token_ratio), (Some(0.75), Some(0.75)));
+        assert_eq!((r.copied, r.type_token), (Some(0.75), Some(0.75)));
     }
 
     #[test]
     fn means_skip_the_undefined() {
-        let a = Retention { numbers_kept: Some(1.0), copied_share: Some(0.5), ..Retention::default() };
-        let b = Retention { copied_share: Some(1.0), ..Retention::default() };
+        let a = Retention { numbers_kept: Some(1.0), copied: Some(0.5), ..Retention::default() };
+        let b = Retention { copied: Some(1.0), ..Retention::default() };
         let m = mean(&[a, b]);
-        assert_eq!((m.numbers_kept, m.copied_share, m.names_kept), (Some(1.0), Some(0.75), None));
+        assert_eq!((m.numbers_kept, m.copied, m.names_kept), (Some(1.0), Some(0.75), None));
         assert_eq!(mean(&[]), Retention::default());
     }
 

@@ -28,13 +28,24 @@ const fn spec(
     Spec { name, title, percent, series }
 }
 
-const LEARNING: [Spec; 9] = [
-    spec("gap-closed", "Gap closed, validation", true, &[("eval/gap_closed", "gist")]),
+const LEARNING: [Spec; 15] = [
+    spec("gap-closed", "Gap closed, validation", true, &[("eval/gap_closed", "greedy gist")]),
+    spec(
+        "kl-validation",
+        "KL to the teacher, validation, nats",
+        false,
+        &[("eval/kl", "greedy gist"), ("eval/kl_empty", "empty gist"), ("eval/context_value", "context value")],
+    ),
     spec(
         "kl",
-        "KL to the teacher, nats per token",
+        "KL to the teacher, training, nats",
         false,
-        &[("generator/kl", "generator, gist"), ("generator/kl_empty", "generator, empty")],
+        &[
+            ("rollout/kl", "samples"),
+            ("rollout/kl_empty", "empty"),
+            ("generator/kl", "mix"),
+            ("empty_reader/kl", "adapted to empty"),
+        ],
     ),
     spec(
         "reward",
@@ -42,7 +53,12 @@ const LEARNING: [Spec; 9] = [
         false,
         &[("reward/total", "total"), ("reward/quality", "quality"), ("reward/length", "length")],
     ),
-    spec("keep-ratio", "keep_ratio of the rollouts", true, &[("rollout/keep_ratio", "")]),
+    spec(
+        "keep-ratio",
+        "Kept of the prefix, keep_ratio",
+        true,
+        &[("rollout/keep_ratio", "samples"), ("eval/keep_ratio", "greedy, validation")],
+    ),
     spec("entropy", "Entropy of the compressor, nats per token", false, &[("rollout/entropy", "")]),
     spec("group-std", "Spread of rewards within a group", false, &[("rollout/group_std", "standard deviation")]),
     spec("lambda", "Price of length, λ", false, &[("algo/lambda", "")]),
@@ -50,9 +66,23 @@ const LEARNING: [Spec; 9] = [
         "grad-norm",
         "Gradient norm",
         false,
-        &[("optim/compressor/grad_norm", "compressor"), ("optim/generator/grad_norm", "generator")],
+        &[
+            ("optim/compressor/grad_norm", "compressor"),
+            ("optim/generator/grad_norm", "generator"),
+            ("optim/grad_norm", "base"),
+        ],
     ),
-    spec("mismatch", "Mismatch KL, sampling against training", false, &[("rollout/mismatch_kl", "")]),
+    spec("mismatch", "Mismatch KL, sampling against training", false, &[("algo/mismatch_kl", "")]),
+    spec("kl-reference", "KL to the warm-start policy", false, &[("algo/kl_reference", "")]),
+    spec("imitation", "Warm start: imitation loss, nats per token", false, &[("warm_start/imitation_loss", "")]),
+    spec("loss", "Loss, nats per token", false, &[("train/loss", "training"), ("eval/loss", "held out")]),
+    spec(
+        "induction",
+        "Loss on a repeated random sequence",
+        false,
+        &[("eval/induction_first", "first copy"), ("eval/induction_second", "second copy")],
+    ),
+    spec("learning-rate", "Learning rate", false, &[("optim/lr", "")]),
 ];
 
 const RETENTION: [Spec; 3] = [
@@ -66,7 +96,7 @@ const RETENTION: [Spec; 3] = [
         "copied",
         "Tokens of the gist",
         true,
-        &[("text/copied_share", "copied from the prefix"), ("text/type_token_ratio", "distinct")],
+        &[("text/copied", "copied from the prefix"), ("text/type_token", "distinct")],
     ),
     spec(
         "script",
@@ -74,7 +104,7 @@ const RETENTION: [Spec; 3] = [
         true,
         &[
             ("text/punctuation_density", "punctuation"),
-            ("text/prefix_punctuation_density", "(prefix)"),
+            ("text/prefix_punctuation_density", "the prefix's"),
             ("text/non_latin_share", "not Latin"),
         ],
     ),
@@ -96,6 +126,8 @@ pub struct Panel {
     lines: Vec<Line>,
     /// A level to compare with, such as the budget.
     mark: Option<f64>,
+    /// The step at which RL takes over from the warm start.
+    divide: Option<f64>,
 }
 
 /// The panels of training itself; a panel with no data is left out.
@@ -119,6 +151,7 @@ pub fn others(run: &RunData) -> Vec<Panel> {
         percent: false,
         lines: vec![line(run.series(key), "", SERIES[0])],
         mark: None,
+        divide: rl_begins(run),
     })
     .collect()
 }
@@ -133,8 +166,20 @@ fn panel(run: &RunData, spec: &Spec) -> Option<Panel> {
         .collect();
     let budget = |s: &crate::eval::summary::Summary| s.budget_tokens as f64 / s.windows.prefix as f64;
     let mark = (spec.name == "keep-ratio").then(|| run.summary.as_ref().map(budget)).flatten();
-    let panel = Panel { name: spec.name.into(), title: spec.title.into(), percent: spec.percent, lines, mark };
-    (!panel.lines.is_empty()).then_some(panel)
+    (!lines.is_empty()).then(|| Panel {
+        name: spec.name.into(),
+        title: spec.title.into(),
+        percent: spec.percent,
+        lines,
+        mark,
+        divide: rl_begins(run),
+    })
+}
+
+/// The first step with a reward, when steps without came before.
+pub fn rl_begins(run: &RunData) -> Option<f64> {
+    let at = run.metrics.iter().position(|row| row.values.contains_key("reward/total"))?;
+    (at > 0).then(|| run.metrics[at].step as f64)
 }
 
 fn line(points: Vec<(f64, f64)>, label: &str, color: RGBColor) -> Line {
@@ -173,7 +218,9 @@ fn vertical_range(panel: &Panel) -> (f64, f64) {
     }
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let pad = if high > low { 0.06 * (high - low) } else { (0.1 * high.abs()).max(1e-3) };
+    // Averages of equal values differ in their last bits.
+    let constant = high - low <= 1e-9 * high.abs().max(low.abs());
+    let pad = if constant { (0.1 * high.abs()).max(1e-3) } else { 0.06 * (high - low) };
     (low - pad, high + pad)
 }
 
@@ -193,7 +240,7 @@ impl Panel {
         let digits = decimals(if self.percent { 100.0 } else { 1.0 } * (high - low));
         let number = |y: &f64| match self.percent {
             true => format!("{:.digits$} %", 100.0 * y, digits = digits.min(2)),
-            false if digits > 4 && *y != 0.0 => format!("{y:.1e}"),
+            false if digits > 4 && *y != 0.0 && y.abs() < 0.01 => format!("{y:.1e}"),
             false => format!("{y:.digits$}"),
         };
         let step = |x: &f64| if last >= 20_000.0 { format!("{}k", x / 1000.0) } else { format!("{x}") };
@@ -219,6 +266,9 @@ impl Panel {
             .draw()?;
         if let Some(mark) = self.mark {
             chart.draw_series(DashedLineSeries::new([(first, mark), (last, mark)], 8, 8, MUTED.stroke_width(2)))?;
+        }
+        if let Some(divide) = self.divide.filter(|x| first < *x && *x < last) {
+            chart.draw_series(DashedLineSeries::new([(divide, low), (divide, high)], 4, 8, AXIS.stroke_width(2)))?;
         }
         for line in &self.lines {
             let inside = line.raw.iter().filter(|(_, y)| (low..=high).contains(y));
@@ -283,17 +333,24 @@ mod tests {
         assert!(thin(&[]).is_empty());
     }
 
+    fn panel_of(raw: Vec<(f64, f64)>) -> Panel {
+        let lines = vec![line(raw, "", SERIES[0])];
+        Panel { name: "x".into(), title: "x".into(), percent: false, lines, mark: None, divide: None }
+    }
+
     #[test]
-    fn a_spike_does_not_set_the_scale() {
-        let points: Vec<(f64, f64)> =
-            (0..2000).map(|i| (f64::from(i), if i == 999 { 1e6 } else { f64::from(i % 7) })).collect();
-        let panel = Panel {
-            name: "x".into(),
-            title: "x".into(),
-            percent: false,
-            lines: vec![Line { label: String::new(), smooth: Vec::new(), raw: points, color: SERIES[0] }],
-            mark: None,
-        };
+    fn a_spike_among_raw_points_does_not_set_the_scale() {
+        let raw = (0..2000).map(|i| (f64::from(i), if i == 999 { 1e6 } else { f64::from(i % 7) })).collect();
+        let mut panel = panel_of(raw);
+        panel.lines[0].smooth.clear();
         assert!(vertical_range(&panel).1 < 10.0);
+    }
+
+    #[test]
+    fn a_constant_is_drawn_as_one() {
+        let panel = panel_of((0..600).map(|i| (f64::from(i), 0.2)).collect());
+        assert!(panel.lines[0].smooth.iter().any(|p| p.1 != 0.2), "the average is inexact");
+        let (low, high) = vertical_range(&panel);
+        assert!((low - 0.18).abs() < 1e-6 && (high - 0.22).abs() < 1e-6, "{low} {high}");
     }
 }

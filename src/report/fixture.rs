@@ -12,6 +12,7 @@ use crate::eval::summary::{
 use crate::rng::{self, Stream};
 
 pub const STEPS: usize = 600;
+const WARM_START: usize = 150;
 const CONTEXT_VALUE: f64 = 0.2134;
 /// Text of a document that tries to break out of the page.
 pub const HOSTILE: &str = "</pre><script>alert('1')</script><img src=x onerror=\"alert(2)\"> & <b>bold</b>";
@@ -110,34 +111,46 @@ pub fn metrics() -> String {
         let done = 1.0 - (-(step as f64) / 180.0).exp();
         let keep = around(0.0937 - 0.004 * done, 0.003);
         let mut row = format!("{{\"step\":{step}");
-        for (key, value) in [
+        let always = [
+            ("generator/kl", around(0.168 - 0.06 * done, 0.05)),
+            ("empty_reader/kl", around(0.214 + 0.03 * (1.0 - done), 0.05)),
+        ];
+        let warm = [("warm_start/imitation_loss", around(1.0 + 3.0 * (1.0 - done), 0.3))];
+        let rl = [
             ("reward/total", around(0.2 + 0.28 * done, 0.2)),
             ("reward/quality", around(0.22 + 0.28 * done, 0.2)),
             ("reward/length", -0.2 * keep),
             ("rollout/kl", around(0.17 - 0.06 * done, 0.05)),
+            ("rollout/kl_empty", around(0.222, 0.05)),
+            ("rollout/nll", around(2.6, 0.1)),
             ("rollout/keep_ratio", keep),
             ("rollout/entropy", around(1.4 - 0.5 * done, 0.2)),
             ("rollout/group_std", around(0.12 - 0.03 * done, 0.04)),
-            ("rollout/mismatch_kl", around(2e-5, 2e-5)),
             ("algo/lambda", 0.2 + 0.1 * done),
             ("algo/zero_variance_groups", (step % 7 / 6) as f64),
+            ("algo/mismatch_kl", around(2e-5, 2e-5)),
+            ("algo/kl_reference", around(0.4 * done, 0.1)),
             ("optim/compressor/grad_norm", around(0.9, 0.6) + if step == 300 { 40.0 } else { 0.0 }),
             ("optim/generator/grad_norm", around(0.4, 0.3)),
-            ("generator/kl", around(0.168 - 0.06 * done, 0.05)),
-            ("generator/kl_empty", around(0.222, 0.05)),
-            ("text/copied_share", around(0.97 - 0.1 * done, 0.04)),
-            ("text/type_token_ratio", around(0.7 + 0.1 * done, 0.08)),
+            ("text/copied", around(0.97 - 0.1 * done, 0.04)),
+            ("text/type_token", around(0.7 + 0.1 * done, 0.08)),
             ("text/names_kept", around(0.1 + 0.05 * done, 0.1)),
             ("text/numbers_kept", around(0.12 + 0.02 * done, 0.1)),
             ("text/identifiers_kept", around(0.2 + 0.15 * done, 0.1)),
             ("text/punctuation_density", around(0.3 + 0.05 * done, 0.05)),
             ("text/prefix_punctuation_density", around(0.27, 0.03)),
             ("text/non_latin_share", 0.0),
-        ] {
+        ];
+        let stage = if step < WARM_START { &warm[..] } else { &rl[..] };
+        for (key, value) in always.iter().chain(stage) {
             write!(row, ",\"{key}\":{value}").unwrap();
         }
         if step % 50 == 0 {
-            write!(row, ",\"eval/gap_closed\":{},\"eval/kl\":null", 0.22 + 0.25 * done).unwrap();
+            let kl = 0.2134 * (0.78 - 0.25 * done);
+            let gap = 1.0 - kl / 0.2134;
+            write!(row, ",\"eval/gap_closed\":{gap},\"eval/kl\":{kl},\"eval/kl_empty\":{}", 0.215 + 0.01 * done)
+                .unwrap();
+            write!(row, ",\"eval/context_value\":0.2134,\"eval/keep_ratio\":null").unwrap();
         }
         out += &row;
         out += "}\n";

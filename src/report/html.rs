@@ -59,7 +59,7 @@ pub fn page(run: &RunData) -> Result<String> {
 fn opening(run: &RunData) -> Markup {
     let Some(s) = &run.summary else {
         let last = run.metrics.last().map_or(0, |row| row.step);
-        return html! { p.headline { "No summary.json yet: the run has reached step " (thousands(last)) "." } };
+        return html! { p.headline { "No summary.json: the run has reached step " (thousands(last)) "." } };
     };
     html! {
         p.headline { (headline(s)) }
@@ -171,7 +171,10 @@ fn learning(run: &RunData) -> Result<Option<Markup>> {
         return Ok(None);
     }
     Ok(Some(html! {
-        p.lead { "Against training steps. Faint points are single steps, lines a centred moving average." }
+        p.lead {
+            "Against updates. Faint points are single updates, lines a centred moving average."
+            @if curves::rl_begins(run).is_some() { " The dotted vertical line is where RL takes over from the warm start." }
+        }
         (panels(&main)?)
         @if !others.is_empty() {
             details open[main.is_empty()] {

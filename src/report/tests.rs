@@ -32,6 +32,7 @@ fn page_shows_every_compressor_and_section() {
         "id=\"origin\"",
         "Every other metric",
         "algo/zero_variance_groups",
+        "where RL takes over from the warm start",
         "連線",
         "inputs.0.sha256",
         "hindsight, cheating; 48 windows",
