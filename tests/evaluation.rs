@@ -163,10 +163,10 @@ fn entries_differences_and_files_agree() {
         assert!(evaluation.gist_minus_warm_start.as_ref().unwrap().gap_closed_diff > 0.0);
         assert!(evaluated.gist_minus(&warm[1..]).is_err());
         assert_eq!(
-            evaluation.retention["gist"].copied_share.is_some(),
+            evaluation.retention["gist"].copied.is_some(),
             evaluation.compressors["gist"].keep_ratio > 0.0
         );
-        assert_eq!(evaluation.retention["recent"].copied_share, Some(1.0));
+        assert_eq!(evaluation.retention["recent"].copied, Some(1.0));
 
         let folder = tempfile::tempdir().unwrap();
         evaluated.write(folder.path(), &evaluation, 3).unwrap();
