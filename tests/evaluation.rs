@@ -162,10 +162,7 @@ fn entries_differences_and_files_agree() {
         assert!((best.gap_closed_diff - expected).abs() < 1e-9);
         assert!(evaluation.gist_minus_warm_start.as_ref().unwrap().gap_closed_diff > 0.0);
         assert!(evaluated.gist_minus(&warm[1..]).is_err());
-        assert_eq!(
-            evaluation.retention["gist"].copied.is_some(),
-            evaluation.compressors["gist"].keep_ratio > 0.0
-        );
+        assert_eq!(evaluation.retention["gist"].copied.is_some(), evaluation.compressors["gist"].keep_ratio > 0.0);
         assert_eq!(evaluation.retention["recent"].copied, Some(1.0));
 
         let folder = tempfile::tempdir().unwrap();
