@@ -51,7 +51,8 @@ class Step:
         with self.model.disable_adapter():
             return future_logits(self.args, self.model, torch.cat([self.prefix, self.local, self.future], 1))
 
-    def rollouts(self):
+    def rollouts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self.model.set_adapter("compressor")
         return generate(self.args, self.model, self.prompt, self.args.group)
 
     def reader_rows(self, each: int) -> tuple[torch.Tensor, torch.Tensor]:

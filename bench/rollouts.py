@@ -58,8 +58,7 @@ def prompts(args, prefix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def generate(args, model, prompt: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gists `[N * G, K]`, always K tokens, and their log-probabilities."""
-    model.set_adapter("compressor")
+    """Gists `[N * G, K]` of the active adapter, always K tokens, and their log-probabilities."""
     out = model.generate(
         input_ids=prompt,
         attention_mask=torch.ones_like(prompt),
@@ -106,8 +105,8 @@ def main() -> None:
     args = parser.parse_args()
     model = load(args)
     prompt = prompts(args, random_ids(args, args.windows, args.prefix), random_ids(args, args.windows, args.local))
+    model.set_adapter("compressor")
     if args.merged:
-        model.set_adapter("compressor")
         model.merge_adapter()
     by_group = {g: timed(args, lambda g=g: generate(args, model, prompt, g)) for g in sorted({4, args.group, 16})}
     tokens = args.windows * args.group * args.gist
