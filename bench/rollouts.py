@@ -27,7 +27,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--windows", type=int, default=12, help="prompts of a step")
     parser.add_argument("--group", type=int, default=8, help="G: gists of a prompt")
     parser.add_argument("--prefix", type=int, default=256, help="P: tokens that are compressed")
-    parser.add_argument("--local", type=int, default=64, help="L: tokens of the local window")
+    parser.add_argument("--local", type=int, default=96, help="L: tokens of the local window")
     parser.add_argument("--future", type=int, default=32, help="F: tokens that are predicted")
     parser.add_argument("--gist", type=int, default=24, help="K: tokens of a gist")
     parser.add_argument("--rank", type=int, default=16)

@@ -222,7 +222,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let world = world();
     let (decoder, windows) = (&world.decoder, &world.windows[..6]);
     let taught = Taught::new(decoder, windows).unwrap();
-    let reader = world.generator.activate(decoder.config(), false);
+    let reader = decoder.activate(&world.generator, false);
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
             let found = best_spans(&taught, decoder, reader, budget, SEARCH, &[]).unwrap();

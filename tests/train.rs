@@ -134,7 +134,7 @@ fn interrupted_it_saves_and_goes_on() {
     assert_same_files(&results(finished()), &results(&run), "interrupted and resumed");
 }
 
-const EVERY_STEP: [&str; 20] = [
+const EVERY_STEP: [&str; 22] = [
     "reward/total",
     "reward/quality",
     "reward/length",
@@ -153,6 +153,8 @@ const EVERY_STEP: [&str; 20] = [
     "optim/compressor/grad_norm",
     "generator/kl",
     "empty_reader/kl",
+    "optim/generator/grad_norm",
+    "text/punctuation_density",
     "text/copied",
     "text/type_token",
 ];

@@ -22,6 +22,8 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn name(&self) -> String;
     /// Where it computes.
     fn hardware(&self) -> &Hardware;
+    /// The same, to settle what the machine decides.
+    fn hardware_mut(&mut self) -> &mut Hardware;
     /// What is impossible in it.
     fn check(&self) -> Result<(), Problem>;
 }
@@ -33,6 +35,9 @@ impl Experiment for PretrainConfig {
     }
     fn hardware(&self) -> &Hardware {
         &self.hardware
+    }
+    fn hardware_mut(&mut self) -> &mut Hardware {
+        &mut self.hardware
     }
     fn check(&self) -> Result<(), Problem> {
         PretrainConfig::check(self)
@@ -46,6 +51,9 @@ impl Experiment for TrainConfig {
     }
     fn hardware(&self) -> &Hardware {
         &self.hardware
+    }
+    fn hardware_mut(&mut self) -> &mut Hardware {
+        &mut self.hardware
     }
     fn check(&self) -> Result<(), Problem> {
         TrainConfig::check(self)
@@ -86,9 +94,10 @@ fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
         Some(kind) if kind != T::KIND => Err(wrong_kind(tree, &format!("{:?}", T::KIND)))?,
         _ => {}
     }
-    let config: T = tree.resolve()?;
+    let mut config: T = tree.resolve()?;
     config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
     config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
+    config.hardware_mut().settle();
     Ok(config)
 }
 

@@ -216,7 +216,7 @@ impl Compressor for GistCompressor<'_> {
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.adapter.activate(self.policy.decoder.config(), false);
+        let active = self.policy.decoder.activate(self.adapter, false);
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             let draws = |r: usize, _| uniforms(self.seed, u64::MAX, batch[r].key, 0, budget);

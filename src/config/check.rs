@@ -97,8 +97,9 @@ impl Hardware {
         if !["cpu", "cuda"].contains(&self.device.as_str()) {
             return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
         }
-        if !["float32", "bfloat16"].contains(&self.dtype.as_str()) {
-            return Err(("dtype".into(), format!("expected \"float32\" or \"bfloat16\", got {:?}", self.dtype)));
+        if !["float32", "bfloat16", "auto"].contains(&self.dtype.as_str()) {
+            let message = format!("expected \"float32\", \"bfloat16\" or \"auto\", got {:?}", self.dtype);
+            return Err(("dtype".into(), message));
         }
         if self.threads < 1 {
             return Err(("threads".into(), format!("expected at least 1, got {}", self.threads)));

@@ -182,8 +182,8 @@ fn default_schedule() -> Schedule {
     Schedule::Wsd { decay_frac: 0.33, floor: 0.0 }
 }
 
-/// Positions of the longest held-out window that a base is measured on.
-const MEASURED_POSITIONS: i64 = 96;
+/// Positions of the shortest held-out window that a base is measured on.
+const MEASURED_POSITIONS: i64 = 65;
 
 impl Architecture {
     fn check(&self) -> std::result::Result<(), Problem> {

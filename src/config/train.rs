@@ -4,6 +4,7 @@ use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty,
 use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use tch::Kind;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -306,8 +307,33 @@ pub struct Hardware {
     pub device: String,
     /// CPU threads; results depend on it, so it is part of the run's configuration.
     pub threads: i32,
-    /// Kind of the frozen weights and activations: `float32` or `bfloat16`.
+    /// Kind of the frozen weights and activations: `float32`, `bfloat16`, or `auto`: bfloat16 where the machine multiplies
+    /// it faster. What learns is always kept in float32. A run records what `auto` came to.
     pub dtype: String,
+}
+
+impl Hardware {
+    /// Replaces `auto` by what this machine is best at: bfloat16 on a GPU or a CPU with AVX512-BF16, else float32.
+    pub fn settle(&mut self) {
+        if self.dtype == "auto" {
+            self.dtype = if self.device == "cuda" || multiplies_bfloat16() { "bfloat16" } else { "float32" }.into();
+        }
+    }
+
+    /// The kind that `dtype` names.
+    pub fn kind(&self) -> Kind {
+        if self.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn multiplies_bfloat16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiplies_bfloat16() -> bool {
+    false
 }
 
 impl Default for Hardware {

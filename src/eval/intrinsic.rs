@@ -191,11 +191,10 @@ impl<'a> Evaluated<'a> {
     }
 
     fn read(&self, reader: Option<&Adapter>, windows: &[usize], made: &[Compressed]) -> Result<Vec<Reading>> {
-        let model = self.job.decoder.config();
-        let contexts: Vec<Vec<u32>> =
-            made.iter().map(|c| compressed_context(c, reader.is_some(), model.vocab_size)).collect();
+        let v = self.job.decoder.config().vocab_size;
+        let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, reader.is_some(), v)).collect();
         let rows: Vec<(usize, &[u32])> = windows.iter().copied().zip(contexts.iter().map(Vec::as_slice)).collect();
-        let active = reader.map(|adapter| adapter.activate(model, false));
+        let active = reader.map(|adapter| self.job.decoder.activate(adapter, false));
         self.taught.measure(self.job.decoder, active.as_ref(), &rows)
     }
 

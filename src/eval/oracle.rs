@@ -18,7 +18,7 @@ impl Evaluated<'_> {
         }
         let windows: Vec<Window> = picked.iter().map(|&w| job.windows[w].clone()).collect();
         let taught = Taught::new(job.decoder, &windows)?;
-        let reader = job.generator.activate(job.decoder.config(), false);
+        let reader = job.decoder.activate(job.generator, false);
         let found = best_spans(&taught, job.decoder, Some(&reader), job.budget, params, &[])?;
         let made = found.into_iter().map(|f| Compressed { ids: f.ids, kept: f.kept, identity: false }).collect();
         self.push("oracle_greedy", Part::Hindsight, picked, made)

@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::model::attention::{self, PrefixKeys, Rope};
 use crate::model::config::ModelConfig;
-use crate::model::lora::{ActiveAdapter, LoraPair};
+use crate::model::lora::{ActiveAdapter, Adapter, LoraPair};
 use crate::model::weights;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -104,6 +104,11 @@ impl Decoder {
         self.embed.device()
     }
 
+    /// An adapter as a forward pass over these weights needs it; dropout is on only when `training`.
+    pub fn activate(&self, adapter: &Adapter, training: bool) -> ActiveAdapter {
+        adapter.activate(&self.config, self.embed.kind(), training)
+    }
+
     /// Embedding `[V, H]`.
     pub fn embedding(&self) -> &Tensor {
         &self.embed
@@ -126,7 +131,7 @@ impl Decoder {
         match adapter {
             Some(adapter) if high >= v => {
                 let rows = adapter.control.index_select(0, &(ids - v).clamp_min(0).reshape([-1]));
-                Ok(rows.view_as(&xs).to_kind(xs.kind()).where_self(&ids.ge(v).unsqueeze(-1), &xs))
+                Ok(rows.view_as(&xs).where_self(&ids.ge(v).unsqueeze(-1), &xs))
             }
             _ => Ok(xs),
         }
@@ -143,8 +148,7 @@ impl Decoder {
         match adapter.and_then(|a| a.layers[layer][index].as_ref().map(|pair| (a, pair))) {
             Some((active, LoraPair { a, b })) => {
                 let input = if active.dropout > 0.0 { xs.dropout(active.dropout, true) } else { xs.shallow_clone() };
-                let down = input.linear(&a.to_kind(xs.kind()), None::<Tensor>);
-                ys + down.linear(&(b * active.scaling).to_kind(xs.kind()), None::<Tensor>)
+                ys + input.linear(a, None::<Tensor>).linear(b, None::<Tensor>)
             }
             None => ys,
         }

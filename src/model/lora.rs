@@ -88,7 +88,7 @@ impl PeftConfig {
 pub struct LoraPair {
     /// Down-projection.
     pub a: Tensor,
-    /// Up-projection.
+    /// Up-projection, times α / r.
     pub b: Tensor,
 }
 
@@ -102,8 +102,6 @@ pub struct Adapter {
 pub struct ActiveAdapter {
     /// Per layer, per projection of [`PROJECTIONS`].
     pub layers: Vec<Vec<Option<LoraPair>>>,
-    /// α / r.
-    pub scaling: f64,
     /// Dropout probability; 0 outside training.
     pub dropout: f64,
     /// Input rows of the control tokens `[3, H]`.
@@ -181,24 +179,25 @@ impl Adapter {
         Self { config: self.config.clone(), params: self.params.duplicate() }
     }
 
-    /// Views for one forward pass; dropout is on only when `training`.
-    pub fn activate(&self, model: &ModelConfig, training: bool) -> ActiveAdapter {
-        let mut views = self.params.views();
+    /// The weights as one forward pass over a base of this `kind` needs them, cast once; dropout is on only when
+    /// `training`.
+    pub fn activate(&self, model: &ModelConfig, kind: Kind, training: bool) -> ActiveAdapter {
+        let mut views = self.params.views_in(kind);
+        let scaling = self.config.alpha / self.config.rank as f64;
         let layers = (0..model.num_hidden_layers)
             .map(|layer| {
                 PROJECTIONS
                     .iter()
                     .map(|projection| {
                         let (a, b) = pair_names(layer, projection);
-                        Some(LoraPair { a: views.remove(&a)?, b: views.remove(&b)? })
+                        Some(LoraPair { a: views.remove(&a)?, b: views.remove(&b)? * scaling })
                     })
                     .collect()
             })
             .collect();
-        let empty = || Tensor::zeros([0, model.hidden_size], (Kind::Float, self.params.leaf().device()));
+        let empty = || Tensor::zeros([0, model.hidden_size], (kind, self.params.leaf().device()));
         ActiveAdapter {
             layers,
-            scaling: self.config.alpha / self.config.rank as f64,
             dropout: if training { self.config.dropout } else { 0.0 },
             control: views.remove(CONTROL).unwrap_or_else(empty),
             end: views.remove(END).unwrap_or_else(empty),

@@ -44,7 +44,12 @@ impl FlatParams {
 
     /// Differentiable views by name, cut afresh: one split, so that backward is one concatenation.
     pub fn views(&self) -> BTreeMap<String, Tensor> {
-        let parts = self.leaf.split_with_sizes(self.sizes(), 0);
+        self.views_in(Kind::Float)
+    }
+
+    /// The same, of the leaf cast to `kind`.
+    pub fn views_in(&self, kind: Kind) -> BTreeMap<String, Tensor> {
+        let parts = self.leaf.to_kind(kind).split_with_sizes(self.sizes(), 0);
         self.specs.iter().zip(parts).map(|((name, shape), part)| (name.clone(), part.view(shape.as_slice()))).collect()
     }
 

@@ -27,7 +27,7 @@ impl<'a> Head<'a> {
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         let mut logits = hidden.linear(self.weight, None::<Tensor>).to_kind(Kind::Float);
         if let Some(end) = self.end {
-            let last = hidden.to_kind(Kind::Float).linear(end, None::<Tensor>);
+            let last = hidden.linear(end, None::<Tensor>).to_kind(Kind::Float);
             logits = Tensor::cat(&[logits, last], -1);
         }
         match self.bias {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::fmt;
 
 const BINS: usize = 8;
-const LOCALS: [usize; 3] = [32, 48, 64];
+const LOCALS: [usize; 4] = [32, 48, 64, 96];
 const FUTURE: usize = 32;
 const ROWS_AT_ONCE: usize = 16;
 
@@ -46,8 +46,12 @@ impl BaseFigures {
             "eval/loss_position_7of8",
             "eval/loss_position_8of8",
         ];
-        const VALUES: [&str; 3] =
-            ["eval/context_value_local_32", "eval/context_value_local_48", "eval/context_value_local_64"];
+        const VALUES: [&str; 4] = [
+            "eval/context_value_local_32",
+            "eval/context_value_local_48",
+            "eval/context_value_local_64",
+            "eval/context_value_local_96",
+        ];
         let mut row = vec![("eval/loss", self.loss), ("eval/bits_per_byte", self.bits_per_byte)];
         row.extend(POSITIONS.into_iter().zip(self.loss_by_position.iter().copied()));
         row.push(("eval/induction_first", self.induction.0));
@@ -91,7 +95,8 @@ impl Evaluator {
             bytes += tokenizer.decode(&row[1..])?.len();
         }
         let mut windows = Vec::new();
-        for local in LOCALS {
+        // Windows as long as a row, so those that leave it some prefix; of short rows the shortest, with one token.
+        for local in LOCALS.into_iter().filter(|&local| local == LOCALS[0] || local + FUTURE < t) {
             let shape = WindowShape { prefix: t.saturating_sub(local + FUTURE).max(1), local, future: FUTURE };
             windows.push((local, data::held_out_windows(documents, shape, count, 4, config.seed)?));
         }

@@ -72,7 +72,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let config = setup.config;
     let (decoder, model) = (&setup.decoder, setup.decoder.config());
     let device = decoder.device();
-    let square = Tensor::randn([1024, 1024], (Kind::Float, device));
+    let square = Tensor::randn([1024, 1024], (Kind::Float, device)).to_kind(config.hardware.kind());
     let gemm = timed(repeats.max(5), || {
         let _ = square.matmul(&square).sum(Kind::Float).double_value(&[]);
         Ok(())
@@ -90,7 +90,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let sample = |adapter: &Adapter, group: usize| -> Result<Vec<Vec<Gist>>> {
-        let active = adapter.activate(model, false);
+        let active = decoder.activate(adapter, false);
         let draws = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, k);
         policy.sample(&active, &requests, group, k, &Sampling::default(), draws)
     };
@@ -111,7 +111,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .collect();
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let read = timed(repeats, || {
-        let active = generator.adapter.activate(model, false);
+        let active = decoder.activate(&generator.adapter, false);
         taught.measure(decoder, Some(&active), &rows).map(|_| ())
     })?;
 

@@ -99,7 +99,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         true => update_compressor(session, frozen, &windows, &gists, &actions, rl_step)?,
         false => PolicyStep::default(),
     };
-    let (kl_generator, kl_empty_reader) = update_readers(session, &taught, &groups, rl_step)?;
+    let readers = update_readers(session, &taught, &groups, rl_step)?;
     let keep_ratio = mean_part(&parts, |p| p.length);
     session.state.lambda.update(&config.reward.length, keep_ratio);
     if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
@@ -109,16 +109,15 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         session.stale = Some(session.compressor.adapter.duplicate());
     }
     if rl_step.is_multiple_of(config.train.log_rollouts_every) {
-        rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, &parts)?;
+        rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, (&parts, lambda))?;
     }
     let all = || groups.iter().flat_map(|g| &g.gists);
     let readings = || groups.iter().flat_map(|g| &g.readings);
     let average = |xs: Vec<f64>| mean(&xs);
-    let (copied, variety) = rollout_log::surface(&windows, &groups);
     let mut row = vec![
         ("reward/total", mean_part(&parts, |p| p.total(lambda))),
         ("reward/quality", mean_part(&parts, |p| p.quality)),
-        ("reward/length", keep_ratio),
+        ("reward/length", -lambda * keep_ratio),
         ("rollout/kl", average(readings().map(|r| r.kl).collect())),
         ("rollout/nll", average(readings().map(|r| r.nll).collect())),
         ("rollout/kl_empty", average(groups.iter().map(|g| g.empty.kl).collect())),
@@ -139,12 +138,14 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
             ("optim/compressor/grad_norm", policy.grad_norm),
         ]);
     }
-    row.extend([
-        ("generator/kl", kl_generator),
-        ("empty_reader/kl", kl_empty_reader),
-        ("text/copied", copied),
-        ("text/type_token", variety),
-    ]);
+    if let Some(readers) = readers {
+        row.extend([
+            ("generator/kl", readers.kl),
+            ("empty_reader/kl", readers.kl_empty),
+            ("optim/generator/grad_norm", readers.grad_norm),
+        ]);
+    }
+    row.extend(rollout_log::surface(setup, &windows, &groups)?);
     Ok(row)
 }
 
@@ -155,17 +156,17 @@ fn mean_part(parts: &[Vec<RewardParts>], f: impl Fn(&RewardParts) -> f64) -> f64
 /// Samples groups, read by whoever the reward trusts.
 fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Vec<Group>> {
     let config = session.setup.config;
-    let model = session.setup.decoder.config();
+    let decoder = &session.setup.decoder;
     let reader = match config.reward.reader {
         Reader::Current {} => &session.generator.adapter,
         Reader::Ema { .. } => session.averaged.as_ref().unwrap_or(&session.generator.adapter),
         Reader::Frozen {} => &frozen.generator,
     };
     let roles = Roles {
-        decoder: &session.setup.decoder,
+        decoder,
         policy: &session.policy,
-        compressor: &session.compressor.adapter.activate(model, false),
-        reader: &reader.activate(model, false),
+        compressor: &decoder.activate(&session.compressor.adapter, false),
+        reader: &decoder.activate(reader, false),
     };
     let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
     rollout::collect(&roles, taught, config.condition, config.rollout.group_size, session.setup.budget, site)
@@ -182,7 +183,7 @@ fn token_credits(
         return Ok(None);
     }
     let decoder = &session.setup.decoder;
-    let reader = session.generator.adapter.activate(decoder.config(), false);
+    let reader = decoder.activate(&session.generator.adapter, false);
     let mut values = rollout::block_values(decoder, &reader, taught, groups, algo::BLOCK)?;
     values.iter_mut().flatten().flatten().for_each(|value| *value /= d_ref);
     Ok(Some(values))
@@ -225,12 +226,27 @@ fn update_compressor(
     Ok(done)
 }
 
-/// Generator on the mix, its empty twin on nothing: as many updates each.
-fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_step: usize) -> Result<(f64, f64)> {
+/// What an update of the readers did.
+struct ReaderSteps {
+    /// KL(teacher ‖ generator) over the mix, nats a token.
+    kl: f64,
+    /// KL(teacher ‖ empty reader), nats a token.
+    kl_empty: f64,
+    /// The generator's gradient norm before clipping.
+    grad_norm: f64,
+}
+
+/// Generator on the mix, its empty twin on nothing: as many updates each. None when the generator does not learn.
+fn update_readers(
+    session: &mut Session,
+    taught: &Taught,
+    groups: &[Group],
+    rl_step: usize,
+) -> Result<Option<ReaderSteps>> {
     let setup = session.setup;
     let config = setup.config;
     if !config.train.generator_learns {
-        return Ok((f64::NAN, f64::NAN));
+        return Ok(None);
     }
     let draw = Draw { run_seed: config.seed, step: rl_step as u64 };
     let plan = mix::plan(taught.windows.len(), &config.generator, draw);
@@ -242,9 +258,9 @@ fn update_readers(session: &mut Session, taught: &Taught, groups: &[Group], rl_s
     let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
     let place = Place { step: session.state.update, root: session.run.root(), batch: &taught.windows };
-    let (kl, _) = reader_step(&setup.decoder, &mut session.generator, taught, &rows, (factor, &place))?;
+    let (kl, info) = reader_step(&setup.decoder, &mut session.generator, taught, &rows, (factor, &place))?;
     let (kl_empty, _) = reader_step(&setup.decoder, &mut session.empty_reader, taught, &nothing, (factor, &place))?;
-    Ok((kl, kl_empty))
+    Ok(Some(ReaderSteps { kl, kl_empty, grad_norm: info.grad_norm }))
 }
 
 /// A gist from the stale compressor for every window whose plan asks for one; nothing for the others.
@@ -254,7 +270,7 @@ fn stale_gists(session: &Session, windows: &[Window], plan: &[Vec<Source>], rl_s
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&Source::Stale)).collect();
     let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active: ActiveAdapter = stale.activate(setup.decoder.config(), false);
+    let active: ActiveAdapter = setup.decoder.activate(stale, false);
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;

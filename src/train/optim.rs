@@ -23,6 +23,8 @@ pub struct Optimizer {
     config: OptimConfig,
     /// Learning-rate multiple for matrices updated by Muon; none = AdamW for all.
     muon: Option<f64>,
+    /// Kind in which Muon's iteration multiplies.
+    muon_kind: Kind,
     first: Tensor,
     second: Tensor,
     decay: Tensor,
@@ -37,9 +39,10 @@ impl Optimizer {
         Self::new(config, params, None)
     }
 
-    /// Muon with learning rate `muon_lr` for the matrices inside the blocks, AdamW for the rest.
-    pub fn muon(config: &OptimConfig, params: &FlatParams, muon_lr: f64) -> Self {
-        Self::new(config, params, Some(muon_lr / config.lr))
+    /// Muon with learning rate `muon_lr` for the matrices inside the blocks, AdamW for the rest. The iteration
+    /// multiplies in `kind`: bfloat16 is enough for it, and faster where the machine has it.
+    pub fn muon(config: &OptimConfig, params: &FlatParams, muon_lr: f64, kind: Kind) -> Self {
+        Self { muon_kind: kind, ..Self::new(config, params, Some(muon_lr / config.lr)) }
     }
 
     fn new(config: &OptimConfig, params: &FlatParams, muon: Option<f64>) -> Self {
@@ -60,6 +63,7 @@ impl Optimizer {
         Self {
             config: config.clone(),
             muon,
+            muon_kind: Kind::Float,
             first: leaf.detach().zeros_like(),
             second: leaf.detach().zeros_like(),
             decay,
@@ -101,7 +105,7 @@ impl Optimizer {
                 // Nesterov momentum: the moment one step ahead.
                 let moment = self.first.narrow(0, *offset, len).lerp(&grad.narrow(0, *offset, len), 1.0 - b1);
                 let scale = 0.2 * (shape[0].max(shape[1]) as f64).sqrt() * multiple;
-                let direction = orthogonalise(&moment.view(shape.as_slice())) * scale;
+                let direction = orthogonalise(&moment.view(shape.as_slice()), self.muon_kind) * scale;
                 update.narrow(0, *offset, len).copy_(&direction.reshape([-1]));
             }
         }
@@ -136,13 +140,13 @@ impl Optimizer {
 }
 
 /// Quintic Newton–Schulz iteration towards the nearest semi-orthogonal matrix (coefficients of Jordan et al.).
-fn orthogonalise(moment: &Tensor) -> Tensor {
+fn orthogonalise(moment: &Tensor, kind: Kind) -> Tensor {
     const A: f64 = 3.4445;
     const B: f64 = -4.7750;
     const C: f64 = 2.0315;
     let tall = moment.size()[0] > moment.size()[1];
     let mut x = if tall { moment.tr() } else { moment.shallow_clone() };
-    x = &x / (x.norm() + 1e-7);
+    x = (&x / (x.norm() + 1e-7)).to_kind(kind);
     for _ in 0..5 {
         let gram = x.matmul(&x.tr());
         let poly = &gram * B + gram.matmul(&gram) * C;
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn orthogonalised_matrix_has_singular_values_near_one() {
         crate::rng::seed_torch(0, crate::rng::Stream::Init, 0, 0);
-        let x = orthogonalise(&Tensor::randn([8, 24], (Kind::Float, Device::Cpu)));
+        let x = orthogonalise(&Tensor::randn([8, 24], (Kind::Float, Device::Cpu)), Kind::Float);
         let (_, s, _) = x.svd(true, false);
         assert!(s.min().double_value(&[]) > 0.5 && s.max().double_value(&[]) < 1.5, "{s:?}");
     }

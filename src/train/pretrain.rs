@@ -18,7 +18,6 @@ use crate::train::fresh::{initial, model_config};
 use crate::train::optim::Optimizer;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -112,11 +111,11 @@ pub fn run(
     if let Some(folder) = &config.init {
         params.load(&weights::read_exact(&folder.join("model.safetensors"), &model.parameters())?)?;
     }
+    let kind = config.hardware.kind();
     let optim = match &config.muon {
-        Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr),
+        Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr, kind),
         None => Optimizer::adamw(&config.optim, &params),
     };
-    let kind = if config.hardware.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float };
     let mut session = Pretraining { config, stream, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
@@ -162,7 +161,9 @@ pub fn run(
         }
     }
     progress.finish();
-    let figures = evaluator.measure(&decoder)?;
+    // What is written is f32, so that is what is measured.
+    session.kind = Kind::Float;
+    let figures = evaluator.measure(&session.decoder(None)?)?;
     session.export(run, &tokenizer, &state, &figures)?;
     Ok(figures)
 }
@@ -217,8 +218,7 @@ fn pack(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<u32>> {
 impl Pretraining<'_> {
     /// A decoder over fresh views of the parameters.
     fn decoder(&self, old: Option<Decoder>) -> Result<Decoder> {
-        let views: BTreeMap<String, Tensor> =
-            self.params.views().into_iter().map(|(n, t)| (n, t.to_kind(self.kind))).collect();
+        let views = self.params.views_in(self.kind);
         match old {
             Some(decoder) => decoder.rebind(views),
             None => Decoder::from_named(&self.model, views),

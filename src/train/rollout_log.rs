@@ -2,12 +2,11 @@
 
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::eval::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
 use crate::run_dir::write_atomic;
-use crate::tensor::mean;
 use crate::train::setup::Setup;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Writes `rollouts/step_NNNNNN.jsonl`.
@@ -16,7 +15,7 @@ pub fn write(
     setup: &Setup,
     windows: &[Window],
     groups: &[Group],
-    parts: &[Vec<RewardParts>],
+    (parts, lambda): (&[Vec<RewardParts>], f64),
 ) -> Result<()> {
     let mut text = String::new();
     for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(parts).enumerate() {
@@ -30,7 +29,7 @@ pub fn write(
                 "window": i, "prefix": prefix, "local": local, "future": future,
                 "gist": setup.tokenizer.decode(&gist.ids)?, "tokens": gist.ids.len(), "ended": gist.ended,
                 "kl": reading.kl, "nll": reading.nll, "kl_empty": group.empty.kl,
-                "reward/quality": part.quality, "reward/length": part.length,
+                "reward/quality": part.quality, "reward/length": -lambda * part.length,
                 "logprob": gist.behavior_logprobs.iter().sum::<f64>(),
             });
             text.push_str(&row.to_string());
@@ -43,16 +42,30 @@ pub fn write(
     write_atomic(path, text.as_bytes())
 }
 
-/// Mean share of gist tokens that occur in the prefix, and mean share of distinct tokens, over non-empty gists.
-pub fn surface(windows: &[Window], groups: &[Group]) -> (f64, f64) {
-    let (mut copied, mut variety) = (Vec::new(), Vec::new());
+/// What the gists of a step keep on the surface: means of [`retention::Retention`]'s figures, those that are defined.
+pub fn surface(setup: &Setup, windows: &[Window], groups: &[Group]) -> Result<Vec<(&'static str, f64)>> {
+    let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {
-        let known: BTreeSet<u32> = window.prefix.iter().copied().collect();
-        for gist in group.gists.iter().filter(|g| !g.ids.is_empty()) {
-            let n = gist.ids.len() as f64;
-            copied.push(gist.ids.iter().filter(|id| known.contains(id)).count() as f64 / n);
-            variety.push(gist.ids.iter().collect::<BTreeSet<_>>().len() as f64 / n);
+        let prefix = setup.tokenizer.decode(&window.prefix)?;
+        for gist in &group.gists {
+            let text = setup.tokenizer.decode(&gist.ids)?;
+            all.push(retention::retention(&prefix, &text).with_ids(&window.prefix, &gist.ids));
         }
     }
-    (mean(&copied), mean(&variety))
+    let mean = retention::mean(&all);
+    let figures = METRICS.into_iter().zip(mean.named());
+    Ok(figures.filter_map(|(metric, (_, value))| Some((metric, value?))).collect())
 }
+
+/// Metrics of [`retention::Retention::named`], in its order.
+const METRICS: [&str; 9] = [
+    "text/numbers_kept",
+    "text/names_kept",
+    "text/identifiers_kept",
+    "text/punctuation_density",
+    "text/prefix_punctuation_density",
+    "text/non_latin_share",
+    "text/prefix_non_latin_share",
+    "text/copied",
+    "text/type_token",
+];

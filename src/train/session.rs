@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
         let contexts: Vec<Vec<u32>> = gists.iter().map(|g| crate::rollout::compressed_context(g, true, v)).collect();
         let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<Vec<Reading>> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-            taught.measure(decoder, Some(&adapter.activate(decoder.config(), false)), &rows)
+            taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)
         };
         let kl = |readings: Vec<Reading>| mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>());
         let nothing = vec![Vec::new(); windows.len()];

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::tokenizer::Tokenizer;
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// Base, tokenizer, text and windows of one experiment.
 pub struct Setup<'a> {
@@ -35,9 +35,8 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Loads everything; each mismatch is an error that names its file.
     pub fn load(config: &'a TrainConfig, device: Device) -> Result<Self> {
-        let kind = if config.hardware.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float };
         let folder = &config.model.path;
-        let decoder = Decoder::load(folder, device, kind)?;
+        let decoder = Decoder::load(folder, device, config.hardware.kind())?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
         let d = &config.data;

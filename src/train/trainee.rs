@@ -3,6 +3,7 @@
 use crate::config::parts::OptimConfig;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::run_dir::write_json_atomic;
 use crate::train::checkpoint::{self, Groups};
@@ -32,8 +33,8 @@ impl Trainee {
     }
 
     /// Views for a training pass.
-    pub fn active(&self, model: &ModelConfig) -> ActiveAdapter {
-        self.adapter.activate(model, true)
+    pub fn active(&self, decoder: &Decoder) -> ActiveAdapter {
+        decoder.activate(&self.adapter, true)
     }
 
     /// Takes an optimiser step on the gradient accumulated so far; a gradient that is not finite saves `batch` and stops.

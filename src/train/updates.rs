@@ -58,15 +58,14 @@ pub fn policy_step<T: Serialize>(
     section: &AlgoSection,
     (lr_factor, place): (f64, &Place<T>),
 ) -> Result<PolicyStep> {
-    let model = decoder.config();
     let mut done = PolicyStep::default();
     let (mut sums, mut actions) = ([0.0; 4], 0usize);
     for start in (0..batch.requests.len()).step_by(batch.micro) {
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
-        let active = compressor.active(model);
+        let active = compressor.active(decoder);
         let states = policy.action_states(&active, requests, groups)?;
-        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| a.activate(model, false));
+        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| decoder.activate(a, false));
         let frozen_states = match &frozen {
             Some(adapter) => Some(tch::no_grad(|| policy.action_states(adapter, requests, groups))?),
             None => None,
@@ -122,7 +121,7 @@ pub fn imitation_step<T: Serialize>(
     let total: usize = gists.iter().map(Gist::actions).sum();
     let mut loss = 0.0;
     for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
-        let active = compressor.active(decoder.config());
+        let active = compressor.active(decoder);
         let groups: Vec<&[Gist]> = gists.iter().map(std::slice::from_ref).collect();
         let states = policy.action_states(&active, requests, &groups)?;
         let head = policy.head(&active);
@@ -154,7 +153,7 @@ pub fn reader_step<T: Serialize>(
     let mut loss = 0.0;
     for batch in order.chunks(READER_ROWS) {
         let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
-        let active: ActiveAdapter = reader.active(decoder.config());
+        let active: ActiveAdapter = reader.active(decoder);
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
         let weight = 1.0 / (rows.len() * taught.future()) as f64;

@@ -100,13 +100,12 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     let _guard = tch::no_grad_guard();
     let setup = session.setup;
     let warm = &setup.config.warm_start;
-    let model = setup.decoder.config();
     let taught = Taught::new(&setup.decoder, windows)?;
     let trained = session.state.update > 0 || warm.from.is_some();
-    let reader = trained.then(|| session.generator.adapter.activate(model, false));
+    let reader = trained.then(|| setup.decoder.activate(&session.generator.adapter, false));
     let mut extra = vec![Vec::new(); windows.len()];
     if trained && warm.samples > 0 {
-        let active = session.compressor.adapter.activate(model, false);
+        let active = setup.decoder.activate(&session.compressor.adapter, false);
         let requests: Vec<_> =
             windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
         let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;

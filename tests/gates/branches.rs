@@ -26,10 +26,10 @@ fn a_fresh_adapter_is_the_base_exactly() {
     let base = decoder.forward(&batch, &pad, None).unwrap();
     for training in [false, true] {
         let _guard = torch_generator(); // dropout draws
-        let active = fresh.activate(decoder.config(), training);
+        let active = decoder.activate(&fresh, training);
         assert!(decoder.forward(&batch, &pad, Some(&active)).unwrap().equal(&base));
     }
-    let learned = adapter(&decoder, 2).activate(decoder.config(), false);
+    let learned = decoder.activate(&adapter(&decoder, 2), false);
     assert!(gap(&decoder.forward(&batch, &pad, Some(&learned)).unwrap(), &base) > 0.1);
 }
 
@@ -40,7 +40,7 @@ fn control_ids_belong_to_an_adapter() {
     let with_control = [3, control::separator(VOCAB), 5, control::start(VOCAB), control::end(VOCAB)];
     let error = decoder.forward(&row(&with_control), &[0], None).unwrap_err().to_string();
     assert_eq!(error, "token id: expected 0..48, got 50");
-    let active = learned.activate(decoder.config(), false);
+    let active = decoder.activate(&learned, false);
     let before = alone(&decoder, &with_control, Some(&active));
     // Each control token has its own row: swapping two of them must show.
     let swapped = [3, control::start(VOCAB), 5, control::separator(VOCAB), control::end(VOCAB)];
@@ -53,7 +53,7 @@ fn control_ids_belong_to_an_adapter() {
 fn a_row_in_a_padded_batch_is_the_row_alone() {
     let decoder = decoder(1);
     let learned = adapter(&decoder, 2);
-    let active = learned.activate(decoder.config(), false);
+    let active = decoder.activate(&learned, false);
     for adapter in [None, Some(&active)] {
         let mut rows = prefixes();
         if adapter.is_some() {
@@ -73,7 +73,7 @@ fn a_row_in_a_padded_batch_is_the_row_alone() {
 #[test]
 fn cached_decoding_is_the_full_forward_pass() {
     let decoder = decoder(1);
-    let active = adapter(&decoder, 2).activate(decoder.config(), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false);
     let (rows, group, length) = (prefixes(), 3, 5);
     let (batch, pad) = left_pad(&rows, Device::Cpu).unwrap();
     let (_, cache) = decoder.prefill(&batch, &pad, Some(&active)).unwrap();
@@ -117,7 +117,7 @@ fn branches_do_not_see_each_other() {
 #[test]
 fn the_future_is_read_where_it_is_predicted() {
     let decoder = decoder(1);
-    let active = adapter(&decoder, 2).activate(decoder.config(), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false);
     let contexts = [ids(7, VOCAB as usize, 1), Vec::new(), ids(2, VOCAB as usize, 2)];
     let tails: Vec<Vec<u32>> = (0..3).map(|i| ids(8, VOCAB as usize, 20 + i)).collect();
     let slices = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> { rows.to_vec() };

@@ -38,7 +38,7 @@ impl Setting {
     }
 
     fn active(&self) -> ActiveAdapter {
-        self.adapter.activate(self.decoder.config(), false)
+        self.decoder.activate(&self.adapter, false)
     }
 
     /// The second request also sees a local window.
