@@ -11,6 +11,7 @@ pub mod config;
 pub mod run_dir;
 
 pub mod data;
+pub mod retention;
 pub mod tokenizer;
 
 pub mod model;

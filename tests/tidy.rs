@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["rng", "tensor"],
     &["config", "run_dir"],
     &["data"],
-    &["tokenizer"],
+    &["tokenizer", "retention"],
     &["model"],
     &["compressor"],
     &["rollout"],

@@ -1,6 +1,6 @@
 //! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
 
-use crate::cli::start;
+use crate::cli::{AdaptArgs, start};
 use anyhow::Context;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::gist::{GistCompressor, GistPolicy};
@@ -15,7 +15,7 @@ use gist::report;
 use gist::rng::{self, Stream};
 use gist::run_dir::{RunDir, write_json_atomic};
 use gist::search::SpanSearch;
-use gist::train::adapt::adapt_reader;
+use gist::train::adapt::adapted_reader;
 use gist::train::progress::Progress;
 use gist::train::session::{Session, load_roles, policy, warm_record};
 use gist::train::setup::Setup;
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// `eval <run>`: evaluates the last checkpoint of a run again.
-pub fn again(root: &Path, adapt_readers: bool, oracle: Option<usize>) -> anyhow::Result<()> {
+pub fn again(root: &Path, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
     let run = RunDir::at(root)?;
     let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
     if let Some(windows) = oracle {
@@ -34,11 +34,11 @@ pub fn again(root: &Path, adapt_readers: bool, oracle: Option<usize>) -> anyhow:
     let setup = Setup::load(&config, device)?;
     let stop = AtomicBool::new(false);
     let session = Session::open(&setup, &run, &stop)?;
-    finish(&session, adapt_readers)
+    finish(&session, adapt)
 }
 
 /// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`.
-pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
+pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let setup = session.setup;
     let config = setup.config;
     let job = Job {
@@ -61,6 +61,10 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
     let frequencies = DocumentFrequencies::count(&setup.train);
     let honest = baselines(&setup.decoder, &frequencies, 0);
+    let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
+        .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
+        .collect();
+    adapt.check(&adaptable)?;
 
     let mut table = Evaluated::new(job)?;
     let mut all: Vec<(&dyn Compressor, Part)> = honest.iter().map(|c| (c.as_ref(), Part::Baseline)).collect();
@@ -87,13 +91,12 @@ pub fn finish(session: &Session, adapt_readers: bool) -> anyhow::Result<()> {
     let [warm_compressor, warm_generator, _] = load_roles(&warm_folder, setup)?;
     let warm_kl = greedy_kl(&warm_compressor, &warm_generator)?;
 
-    if adapt_readers {
-        let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
-        for compressor in honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]) {
-            if !["empty", "identity"].contains(&compressor.name()) {
-                table.adapt(compressor.name(), &adapt_reader(setup, session.run, compressor, updates)?)?;
-            }
-        }
+    let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
+    let readers = session.run.eval(session.state.update).join("readers");
+    for compressor in adaptable.into_iter().filter(|compressor| adapt.wants(compressor.name())) {
+        session.check_stop()?;
+        let reader = adapted_reader(setup, session.run, compressor, updates, &readers)?;
+        table.adapt(compressor.name(), &reader)?;
     }
     let evaluation = table.evaluation(kl_start, gist::tensor::mean(&warm_kl), Some(&warm_kl))?;
     table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;

@@ -7,6 +7,7 @@ mod start;
 mod train;
 
 use clap::{Args, Parser, Subcommand};
+use gist::compressor::Compressor;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
 use gist::train::pretrain;
@@ -33,17 +34,15 @@ enum Command {
     Train {
         #[command(flatten)]
         args: RunArgs,
-        /// Also train one reader per compressor on its own output (the fair contest; takes several times as long).
-        #[arg(long)]
-        adapt_readers: bool,
+        #[command(flatten)]
+        adapt: AdaptArgs,
     },
     /// Evaluate the last checkpoint of a run on the test windows, and write its report again.
     Eval {
         /// The run's directory.
         run: PathBuf,
-        /// Also train one reader per compressor on its own output.
-        #[arg(long)]
-        adapt_readers: bool,
+        #[command(flatten)]
+        adapt: AdaptArgs,
         /// Windows on which the hindsight oracle is searched.
         #[arg(long, value_name = "N")]
         oracle_windows: Option<usize>,
@@ -84,6 +83,31 @@ enum Command {
     Pretrain(RunArgs),
 }
 
+/// The fair contest: a reader for each compressor.
+#[derive(Args)]
+pub struct AdaptArgs {
+    /// Also train one reader per compressor on its own output, or for those in the list only; takes several times as long
+    /// as the rest. Finished readers are kept beside the evaluation and used again.
+    #[arg(long, value_name = "NAME,..", num_args = 0.., value_delimiter = ',', require_equals = true)]
+    adapt_readers: Option<Vec<String>>,
+}
+
+impl AdaptArgs {
+    /// Fails on a name that none of `adaptable` has.
+    pub fn check(&self, adaptable: &[&dyn Compressor]) -> anyhow::Result<()> {
+        let names: Vec<&str> = adaptable.iter().map(|compressor| compressor.name()).collect();
+        match self.adapt_readers.iter().flatten().find(|name| !names.contains(&name.as_str())) {
+            Some(bad) => anyhow::bail!("--adapt-readers: expected names among {}, got {bad:?}", names.join(", ")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the compressor of this name gets its own reader.
+    pub fn wants(&self, name: &str) -> bool {
+        self.adapt_readers.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(|n| n == name))
+    }
+}
+
 /// How a run is started.
 #[derive(Args)]
 pub struct RunArgs {
@@ -110,17 +134,17 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
-        Command::Eval { run, adapt_readers, oracle_windows } => evaluate::again(&run, adapt_readers, oracle_windows),
+        Command::Eval { run, adapt, oracle_windows } => evaluate::again(&run, &adapt, oracle_windows),
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
         Command::Report { run } => {
             println!("{}", gist::report::render(&run)?.display());
             Ok(())
         }
-        Command::Train { args, adapt_readers } => {
+        Command::Train { args, adapt } => {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
             let setup = train::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, adapt_readers))
+            plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, &adapt))
         }
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! `train`: warm start, co-training, final evaluation, report.
 
-use crate::cli::evaluate;
+use crate::cli::{AdaptArgs, evaluate};
 use crate::cli::start::Session as Start;
 use gist::config::train::TrainConfig;
 use gist::train::session::{Session, load_roles, warm_record};
@@ -19,11 +19,11 @@ pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
 }
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(setup: &Setup, start: &Start, adapt_readers: bool) -> anyhow::Result<usize> {
+pub fn run(setup: &Setup, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<usize> {
     let mut session = Session::open(setup, &start.run, start.stop)?;
     session.log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
-    evaluate::finish(&session, adapt_readers)?;
+    evaluate::finish(&session, adapt)?;
     Ok(session.state.update)
 }

@@ -107,11 +107,14 @@ pub struct Rows {
     /// Share of rows in which an earlier span returns.
     #[serde(default = "default_repeated")]
     pub repeated_span_frac: f64,
+    /// Share of rows in which a span of random tokens is put, and returns.
+    #[serde(default)]
+    pub repeated_noise_frac: f64,
 }
 
 impl Default for Rows {
     fn default() -> Self {
-        Self { tokens: default_row_tokens(), repeated_span_frac: default_repeated() }
+        Self { tokens: default_row_tokens(), repeated_span_frac: default_repeated(), repeated_noise_frac: 0.0 }
     }
 }
 
@@ -243,11 +246,13 @@ impl PretrainConfig {
                 format!("expected at most model.max_position_embeddings = {limit}, got {}", self.rows.tokens),
             ));
         }
-        if !(0.0..=1.0).contains(&self.rows.repeated_span_frac) {
-            return Err((
-                "rows.repeated_span_frac".into(),
-                format!("expected a number in [0, 1], got {}", self.rows.repeated_span_frac),
-            ));
+        let (spans, noise) = (self.rows.repeated_span_frac, self.rows.repeated_noise_frac);
+        if !(0.0..=1.0).contains(&spans) {
+            return Err(("rows.repeated_span_frac".into(), format!("expected a number in [0, 1], got {spans}")));
+        }
+        if noise < 0.0 || !(0.0..=1.0).contains(&(spans + noise)) {
+            let message = format!("expected at least 0, and at most 1 with repeated_span_frac = {spans}, got {noise}");
+            return Err(("rows.repeated_noise_frac".into(), message));
         }
         if let Some(muon) = &self.muon {
             not_negative("muon.lr", muon.lr)?;

@@ -2,6 +2,7 @@
 
 use rand::Rng;
 use serde::Serialize;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream};
@@ -118,8 +119,9 @@ pub fn training_window(
 }
 
 /// Copies a span of 16 to T/3 tokens of the row over a later place that does not touch it, so that copying pays and
-/// induction appears early in pretraining. Rows under 48 tokens stay as they are.
-pub fn with_repeated_span(row: &mut [u32], rng: &mut impl Rng) {
+/// induction appears early in pretraining. With `noise`, the span is first overwritten with ids drawn from that range:
+/// nothing but exact copying predicts its return. Rows under 48 tokens stay as they are.
+pub fn with_repeated_span(row: &mut [u32], noise: Option<Range<u32>>, rng: &mut impl Rng) {
     let longest = row.len() / 3;
     if longest < 16 {
         return;
@@ -127,6 +129,9 @@ pub fn with_repeated_span(row: &mut [u32], rng: &mut impl Rng) {
     let span = 16 + rng::below(rng, longest - 15);
     let from = rng::below(rng, row.len() - 2 * span + 1);
     let to = from + span + rng::below(rng, row.len() - from - 2 * span + 1);
+    if let Some(ids) = noise {
+        row[from..from + span].fill_with(|| ids.start + rng::below(rng, ids.len()) as u32);
+    }
     row.copy_within(from..from + span, to);
 }
 
@@ -241,7 +246,7 @@ mod tests {
             for length in [48, 49, 100, 256] {
                 let mut rng = rng::rng(seed, Stream::Data, 0, 0, 0);
                 let mut row: Vec<u32> = (0..length).collect();
-                with_repeated_span(&mut row, &mut rng);
+                with_repeated_span(&mut row, None, &mut rng);
                 let changed: Vec<usize> = (0..row.len()).filter(|&i| row[i] != i as u32).collect();
                 let (to, span) = (changed[0], changed.len());
                 assert_eq!(changed, (to..to + span).collect::<Vec<_>>());
@@ -251,8 +256,13 @@ mod tests {
                 assert_eq!(row[from..from + span], row[to..to + span]);
             }
         }
+        let mut row: Vec<u32> = (0..100).collect();
+        with_repeated_span(&mut row, Some(1000..1050), &mut rng::rng(1, Stream::Data, 0, 0, 0));
+        let noise: Vec<u32> = row.iter().copied().filter(|id| (1000..1050).contains(id)).collect();
+        assert!(noise.len() >= 32 && noise[..noise.len() / 2] == noise[noise.len() / 2..], "{row:?}");
+        assert!(row.iter().enumerate().all(|(i, &id)| id >= 1000 || id == i as u32));
         let mut short: Vec<u32> = (0..47).collect();
-        with_repeated_span(&mut short, &mut rng::rng(0, Stream::Data, 0, 0, 0));
+        with_repeated_span(&mut short, None, &mut rng::rng(0, Stream::Data, 0, 0, 0));
         assert_eq!(short, (0..47).collect::<Vec<u32>>());
     }
 }

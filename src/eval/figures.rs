@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Part, Row};
-use crate::eval::retention::{self, Retention};
+use crate::retention::{self, Retention};
 use crate::eval::stats::{self, Interval};
 use crate::eval::summary::{Difference, Entry, Evaluation, NamedDifference};
 use crate::rollout::Reading;

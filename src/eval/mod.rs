@@ -1,9 +1,8 @@
-//! Evaluation: every compressor on equal terms, statistics, what a gist keeps, and the schema of `summary.json`.
+//! Evaluation: every compressor on equal terms, statistics, and the schema of `summary.json`.
 pub mod figures;
 pub mod files;
 pub mod intrinsic;
 pub mod oracle;
 pub mod pooled;
-pub mod retention;
 pub mod stats;
 pub mod summary;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::eval::retention::Retention;
+use crate::retention::Retention;
 
 /// `summary.json`: the final figures of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::eval::retention::{Retention, retention};
+use crate::retention::{Retention, retention};
 use crate::eval::summary::{
     Difference, Entry, Evaluation, Example, ExampleGist, NamedDifference, Summary, WindowLengths,
 };

@@ -193,7 +193,7 @@ fn retention(run: &RunData) -> Result<Option<Markup>> {
     }
     Ok(Some(html! {
         @if let Some(table) = table {
-            @let heads = crate::eval::retention::Retention::default().named().map(|(name, _)| name.replace('_', " "));
+            @let heads = crate::retention::Retention::default().named().map(|(name, _)| name.replace('_', " "));
             div.scroll {
                 table {
                     thead { tr { th { "compressor" } @for head in &heads { th { (head) } } } }

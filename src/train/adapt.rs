@@ -6,19 +6,46 @@ use crate::error::Result;
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
 use crate::rollout::{Taught, compressed_context, request};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::reader_step;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Marks the training windows of adapted readers.
 const ADAPT_STEP: u64 = 1 << 41;
 /// Budgets are quarters of the cap.
 const QUARTERS: usize = 4;
 
+/// What lies beside a finished reader.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    updates: usize,
+}
+
+/// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
+pub fn adapted_reader(
+    setup: &Setup,
+    run: &RunDir,
+    compressor: &dyn Compressor,
+    updates: usize,
+    folder: &Path,
+) -> Result<Adapter> {
+    let folder = folder.join(compressor.name());
+    let record = folder.join("record.json");
+    if record.exists() && read_json::<Record>(&record)?.updates == updates {
+        return Adapter::load(&folder, setup.decoder.config(), setup.decoder.device());
+    }
+    let reader = adapt_reader(setup, run, compressor, updates)?;
+    reader.save(&folder, &setup.base_name())?;
+    write_json_atomic(&record, &Record { updates })?;
+    Ok(reader)
+}
+
 /// Trains a fresh reader on `compressor`'s output; the same windows and budgets for every compressor.
-pub fn adapt_reader(setup: &Setup, run: &RunDir, compressor: &dyn Compressor, updates: usize) -> Result<Adapter> {
+fn adapt_reader(setup: &Setup, run: &RunDir, compressor: &dyn Compressor, updates: usize) -> Result<Adapter> {
     let config = setup.config;
     let decoder = &setup.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);

@@ -18,6 +18,7 @@ use crate::train::fresh::{initial, model_config};
 use crate::train::optim::Optimizer;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -52,6 +53,8 @@ struct Record {
 struct Pretraining<'a> {
     config: &'a PretrainConfig,
     stream: Vec<u32>,
+    /// Ids of ordinary tokens.
+    ordinary: Range<u32>,
     model: ModelConfig,
     params: FlatParams,
     optim: Optimizer,
@@ -116,7 +119,8 @@ pub fn run(
         Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr, kind),
         None => Optimizer::adamw(&config.optim, &params),
     };
-    let mut session = Pretraining { config, stream, model, params, optim, kind };
+    let ordinary = tokenizer.special_ids().len() as u32..tokenizer.vocab_size() as u32;
+    let mut session = Pretraining { config, stream, ordinary, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
@@ -234,8 +238,10 @@ impl Pretraining<'_> {
         let start = offset + permuted(place, rows, rng::seed(self.config.seed, Stream::Data, epoch as u64, 1, 0)) * len;
         let mut row = self.stream[start..start + len].to_vec();
         let mut draw = rng::rng(self.config.seed, Stream::Mix, index as u64, 0, 0);
-        if rng::uniform(&mut draw) < self.config.rows.repeated_span_frac {
-            data::with_repeated_span(&mut row, &mut draw);
+        let (kind, rows) = (rng::uniform(&mut draw), &self.config.rows);
+        if kind < rows.repeated_span_frac + rows.repeated_noise_frac {
+            let noise = (kind >= rows.repeated_span_frac).then(|| self.ordinary.clone());
+            data::with_repeated_span(&mut row, noise, &mut draw);
         }
         row
     }

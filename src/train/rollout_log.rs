@@ -2,7 +2,7 @@
 
 use crate::data::Window;
 use crate::error::{Error, Result};
-use crate::eval::retention;
+use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
 use crate::run_dir::write_atomic;
