@@ -1,11 +1,12 @@
 //! Hindsight search: the gist of a window that lowers the true KL most, greedy over short spans of its prefix. It sees the
 //! future, so it is a teacher for the warm start and headroom in the evaluation, never a contestant.
 
-use crate::compressor::budget::{extractive, last, spans};
+use crate::compressor::budget::{extractive, spans};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::rollout::{Taught, reader_context};
+use std::collections::BTreeSet;
 
 /// Candidates of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct Found {
 
 /// For each window: every span is scored as a gist alone; the best `shortlist` that do not overlap are added one by one,
 /// in prefix order, always the one that lowers the KL most, until the budget is full or none lowers it. The result must
-/// also beat nothing, the most recent tokens, and the window's own gists in `extra` (no entry, or one per window).
-/// Costs about `prefix / stride` short forward rows a window.
+/// also beat nothing, every half-overlapping span as long as the budget (the most recent tokens among them), and the
+/// window's own gists in `extra` (no entry, or one per window). Costs about `prefix / stride` short forward rows a window.
 pub fn best_spans(
     taught: &Taught,
     decoder: &Decoder,
@@ -41,6 +42,20 @@ pub fn best_spans(
     params: SpanSearch,
     extra: &[Vec<Vec<u32>>],
 ) -> Result<Vec<Found>> {
+    let all = ranked(taught, decoder, reader, budget, params, extra)?;
+    Ok(all.iter().map(|gists| lowest(gists.iter())).collect())
+}
+
+/// The whole gists that the search of [`best_spans`] measured, each once, best first: nothing, the long spans, `extra`, the
+/// greedy choice and what it was chosen from last.
+pub fn ranked(
+    taught: &Taught,
+    decoder: &Decoder,
+    reader: Option<&ActiveAdapter>,
+    budget: usize,
+    params: SpanSearch,
+    extra: &[Vec<Vec<u32>>],
+) -> Result<Vec<Vec<Found>>> {
     let windows = taught.windows;
     if !extra.is_empty() && extra.len() != windows.len() {
         return Err(Error::shape("extra gists", format!("{} windows", windows.len()), extra.len()));
@@ -53,12 +68,13 @@ pub fn best_spans(
         let gist = extractive(&windows[w].prefix, kept);
         Found { ids: gist.ids, kept: gist.kept, kl: f64::INFINITY }
     };
-    let mut rivals = Vec::new(); // nothing, recent, extra
+    let mut rivals = Vec::new(); // nothing, long spans, extra
     let mut singles = Vec::new();
     for (w, window) in windows.iter().enumerate() {
         let own = extra.get(w).into_iter().flatten();
         let own = own.map(|ids| Found { ids: ids.clone(), kept: None, kl: f64::INFINITY });
-        rivals.push([at(w, vec![]), at(w, last(window.prefix.len(), budget))].into_iter().chain(own).collect());
+        let long = spans(window.prefix.len(), budget, budget.div_ceil(2)).into_iter().map(|s| at(w, s.collect()));
+        rivals.push([at(w, vec![])].into_iter().chain(long).chain(own).collect());
         singles.push(
             spans(window.prefix.len(), params.span_tokens.min(budget), params.stride)
                 .into_iter()
@@ -66,10 +82,11 @@ pub fn best_spans(
                 .collect(),
         );
     }
-    let (rivals, singles) = (kls(&rivals)?, kls(&singles)?);
+    let (mut rivals, singles) = (kls(&rivals)?, kls(&singles)?);
     let mut shortlists: Vec<Vec<Found>> = singles.into_iter().map(|s| disjoint(s, params.shortlist)).collect();
     // The best single span is already measured; later rounds add to it.
     let mut best: Vec<Found> = shortlists.iter().zip(&rivals).map(|(s, r)| lowest(r[..1].iter().chain(s))).collect();
+    let mut last_options = vec![Vec::new(); windows.len()];
     loop {
         let options: Vec<Vec<Found>> = (0..windows.len())
             .map(|w| shortlists[w].iter().filter_map(|span| joined(&best[w], span, budget)).map(|k| at(w, k)).collect())
@@ -83,9 +100,17 @@ pub fn best_spans(
                 shortlists[w].clear();
             }
             best[w] = next;
+            last_options[w] = if options.is_empty() { std::mem::take(&mut last_options[w]) } else { options };
         }
     }
-    Ok(best.iter().zip(&rivals).map(|(found, rivals)| lowest([found].into_iter().chain(rivals))).collect())
+    for (w, gists) in rivals.iter_mut().enumerate() {
+        gists.push(best[w].clone());
+        gists.append(&mut last_options[w]);
+        gists.sort_by(|a, b| a.kl.total_cmp(&b.kl));
+        let mut seen = BTreeSet::new();
+        gists.retain(|gist| seen.insert(gist.ids.clone()));
+    }
+    Ok(rivals)
 }
 
 /// Fills in the KL of gists, given per window.

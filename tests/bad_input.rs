@@ -317,8 +317,8 @@ fn pretraining() {
         (
             "short model",
             nothing,
-            &["model.max_position_embeddings=95"],
-            &["`model.max_position_embeddings`: ", "got 95"],
+            &["model.max_position_embeddings=64"],
+            &["`model.max_position_embeddings`: ", "got 64"],
         ),
         ("long rows", nothing, &["rows.tokens=200"], &["`rows.tokens`: expected at most", "128, got 200"]),
     ];

@@ -86,7 +86,7 @@ group_size = 4
 [eval]
 windows = 12
 valid_windows = 8
-resamples = 50
+resamples = 100
 
 [optim.compressor]
 lr = 1e-3

@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
 pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
-    let config = start::load::<TrainConfig>(experiment, set)?;
+    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    config.hardware.settle();
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     std::fs::create_dir_all(runs)?;
@@ -30,7 +31,7 @@ pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> an
     println!("{table}");
     let [windows, group, p, l, f, k] = figures.sizes;
     println!("{windows} windows, G = {group}, P = {p}, L = {l}, F = {f}, K = {k}; median of {repeats}");
-    println!("step {:.2} s · GEMM {:.0} GFLOP/s", figures.step_seconds, figures.gemm_gflops);
+    println!("step {:.2} s · GEMM {:.0} GFLOP/s · {}", figures.step_seconds, figures.gemm_gflops, figures.dtype);
     println!("rollouts {:.0} gist tokens/s", figures.rollout_tokens_per_second);
     for (group, seconds) in &figures.rollout_seconds_by_group {
         println!("rollouts with G = {group}: {seconds:.3} s");

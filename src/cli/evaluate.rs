@@ -107,7 +107,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
         steps: session.state.update,
         seconds: session.seconds(),
         peak_rss_mib: peak_rss_mib(),
-        device: format!("{} ({} threads)", config.hardware.device, config.hardware.threads),
+        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         budget_tokens: setup.budget,
         windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
         eval: evaluation,

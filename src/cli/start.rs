@@ -94,10 +94,9 @@ fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
         Some(kind) if kind != T::KIND => Err(wrong_kind(tree, &format!("{:?}", T::KIND)))?,
         _ => {}
     }
-    let mut config: T = tree.resolve()?;
+    let config: T = tree.resolve()?;
     config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
     config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
-    config.hardware_mut().settle();
     Ok(config)
 }
 
@@ -109,12 +108,13 @@ fn wrong_kind(tree: &Tree, expected: &str) -> Error {
 /// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
 /// configuration.
 pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
-    let config = load::<T>(&args.experiment, &args.set)?;
-    let toml = merge::to_toml(&config)?;
+    let mut config = load::<T>(&args.experiment, &args.set)?;
     if args.dry_run {
-        print!("{toml}");
+        print!("{}", merge::to_toml(&config)?);
         return Ok(None);
     }
+    config.hardware_mut().settle();
+    let toml = merge::to_toml(&config)?;
     let start = match (args.resume, args.overwrite) {
         (true, _) => Start::Resume,
         (_, true) => Start::Overwrite,

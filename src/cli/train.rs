@@ -1,7 +1,7 @@
 //! `train`: warm start, co-training, final evaluation, report.
 
-use crate::cli::{AdaptArgs, evaluate};
 use crate::cli::start::Session as Start;
+use crate::cli::{AdaptArgs, evaluate};
 use gist::config::train::TrainConfig;
 use gist::train::session::{Session, load_roles, warm_record};
 use gist::train::setup::Setup;

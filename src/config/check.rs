@@ -61,6 +61,8 @@ impl DataSection {
 
 impl WarmStart {
     fn check(&self) -> Result<(), Problem> {
+        at_least("batch", self.batch, 1)?;
+        at_least("copy_gists", self.copy_gists, 1)?;
         if self.rounds == 0 {
             return Ok(());
         }
@@ -69,7 +71,11 @@ impl WarmStart {
         at_least("stride", self.stride, 1)?;
         at_least("shortlist", self.shortlist, 1)?;
         at_least("epochs", self.epochs, 1)?;
-        at_least("batch", self.batch, 1)
+        at_least("gists", self.gists, 1)?;
+        if self.temperature <= 0.0 || !self.temperature.is_finite() {
+            return Err(("temperature".into(), format!("expected a finite number above 0, got {}", self.temperature)));
+        }
+        Ok(())
     }
 }
 

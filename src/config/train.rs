@@ -98,6 +98,10 @@ pub struct WarmStart {
     /// Folder that receives the warm-started adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
+    /// Compressor updates that teach copying before the first round: imitation of random spans, which need no search.
+    pub copy_updates: usize,
+    /// Gists of a window in each of them.
+    pub copy_gists: usize,
     /// Rounds of search and imitation; 0 = none. From the second on, the policy's own samples are candidates too.
     pub rounds: usize,
     /// Training windows searched in a round.
@@ -110,6 +114,10 @@ pub struct WarmStart {
     pub shortlist: usize,
     /// Samples of the policy among the candidates of later rounds.
     pub samples: usize,
+    /// Best gists of a window that are imitated, each with a weight ∝ exp(−KL / `temperature`).
+    pub gists: usize,
+    /// Nats a token of KL that make a gist e times less worth imitating.
+    pub temperature: f64,
     /// Passes over a round's windows.
     pub epochs: usize,
     /// Windows of a supervised step.
@@ -121,12 +129,16 @@ impl Default for WarmStart {
         Self {
             from: None,
             output: None,
+            copy_updates: 0,
+            copy_gists: 8,
             rounds: 0,
             windows: 1000,
             span_tokens: 8,
             stride: 4,
             shortlist: 8,
             samples: 8,
+            gists: 8,
+            temperature: 0.05,
             epochs: 3,
             batch: 24,
         }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::retention::{Retention, retention};
 use crate::eval::summary::{
     Difference, Entry, Evaluation, Example, ExampleGist, NamedDifference, Summary, WindowLengths,
 };
+use crate::retention::{Retention, retention};
 use crate::rng::{self, Stream};
 
 pub const STEPS: usize = 600;

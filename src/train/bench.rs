@@ -38,6 +38,8 @@ pub struct Figures {
     pub device: String,
     /// CPU threads.
     pub threads: i32,
+    /// Kind of the base and its activations.
+    pub dtype: String,
     /// Rate of a 1024³ matrix product, GFLOP/s.
     pub gemm_gflops: f64,
     /// Sampled gist tokens a second at the configured group size.
@@ -167,6 +169,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     Ok(Figures {
         device: config.hardware.device.clone(),
         threads: config.hardware.threads,
+        dtype: config.hardware.dtype.clone(),
         gemm_gflops,
         rollout_tokens_per_second: gist_tokens / rollouts,
         step_seconds: parts.iter().map(|p| p.seconds).sum(),

@@ -85,6 +85,19 @@ pub fn extractive(prefix: &[u32], budget: usize, draw: &mut impl Rng) -> Vec<u32
     starts.iter().flat_map(|&(start, len)| prefix[start..start + len].iter().copied()).collect()
 }
 
+/// One to four spans of like length anywhere in the prefix, in its order, that fill the budget.
+pub fn random_spans(prefix: &[u32], budget: usize, draw: &mut impl Rng) -> Vec<u32> {
+    let size = budget.min(prefix.len());
+    let count = (1 + rng::below(draw, MOST_SPANS)).min(size);
+    // Where each span would begin if the spans before it had no length.
+    let mut gaps: Vec<usize> = (0..count).map(|_| rng::below(draw, prefix.len() - size + 1)).collect();
+    gaps.sort_unstable();
+    let edge = |span: usize| size * span / count;
+    gaps.iter().enumerate().flat_map(|(i, gap)| prefix[gap + edge(i)..gap + edge(i + 1)].iter().copied()).collect()
+}
+
+const MOST_SPANS: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +111,21 @@ mod tests {
             assert!(!gist.is_empty() && gist.len() <= 10);
             assert!(gist.iter().all(|id| prefix.contains(id)));
         }
+    }
+
+    #[test]
+    fn random_spans_fill_the_budget_in_order() {
+        let mut draw = rng::rng(0, Stream::Mix, 0, 0, 0);
+        let mut jumps = [0; MOST_SPANS];
+        for length in [3, 10, 11, 40] {
+            let prefix: Vec<u32> = (0..length).collect();
+            for _ in 0..500 {
+                let gist = random_spans(&prefix, 10, &mut draw);
+                assert_eq!(gist.len(), prefix.len().min(10));
+                assert!(gist.windows(2).all(|pair| pair[0] < pair[1]), "{gist:?}");
+                jumps[gist.windows(2).filter(|pair| pair[1] != pair[0] + 1).count()] += 1;
+            }
+        }
+        assert!(jumps.iter().all(|&n| n > 50), "{jumps:?}");
     }
 }

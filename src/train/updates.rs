@@ -109,26 +109,34 @@ pub fn policy_step<T: Serialize>(
     })
 }
 
-/// One step of imitation: −Σ log π(chosen gist) / number of actions. Returns the mean loss of an action.
+/// A gist to imitate, and how much.
+pub type Weighted = (Gist, f64);
+
+/// One step of imitation: −Σ weight · log π(gist) / Σ weight · actions, over as many gists for every window. Returns that
+/// mean loss of an action.
 pub fn imitation_step<T: Serialize>(
     policy: &GistPolicy,
     decoder: &Decoder,
     compressor: &mut Trainee,
-    (requests, gists): (&[Request], &[Gist]),
+    (requests, gists): (&[Request], &[Vec<Weighted>]),
     micro: usize,
     (lr_factor, place): (f64, &Place<T>),
 ) -> Result<f64> {
-    let total: usize = gists.iter().map(Gist::actions).sum();
+    let total: f64 = gists.iter().flatten().map(|(gist, weight)| weight * gist.actions() as f64).sum();
     let mut loss = 0.0;
     for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
         let active = compressor.active(decoder);
-        let groups: Vec<&[Gist]> = gists.iter().map(std::slice::from_ref).collect();
+        let weights: Vec<f64> = (gists.iter().flatten())
+            .flat_map(|(gist, weight)| std::iter::repeat_n(-weight / total, gist.actions()))
+            .collect();
+        let weights = crate::tensor::floats(&weights, decoder.device());
+        let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
+        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
         let states = policy.action_states(&active, requests, &groups)?;
         let head = policy.head(&active);
-        let weight = -1.0 / total as f64;
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
-        loss += stats.logprob.sum(Kind::Double).double_value(&[]) * weight;
-        let grads = TokenGrads { logprob: stats.logprob.full_like(weight), entropy: None, kl_reference: None };
+        loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
+        let grads = TokenGrads { logprob: weights, entropy: None, kl_reference: None };
         vocab::token_surrogate(&states.hidden, &states.targets, head, &grads, None)?.f_backward()?;
     }
     if !loss.is_finite() {

@@ -1,6 +1,8 @@
-//! Warm start by expert iteration: search gists that lower the true KL on training windows, imitate them, let the
-//! generator read them; from the second round on, the policy's own samples compete with the spans. A policy that spreads
-//! over the whole vocabulary gives the policy gradient nothing to grip; one that copies useful spans does.
+//! Warm start by expert iteration: learn to copy at all (random spans, many a window, no search); then search gists that
+//! lower the true KL on training windows, imitate the best, each as much as it is worth (reward-weighted regression,
+//! Peters & Schaal 2007), and let the generator read them; from the second round on, the policy's own samples compete with
+//! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
+//! useful spans does.
 
 use crate::compressor::gist::{Gist, uniforms};
 use crate::config::parts::Sampling;
@@ -9,19 +11,22 @@ use crate::error::{Error, Result};
 use crate::rng::{self, Stream};
 use crate::rollout::{Taught, request};
 use crate::run_dir::{read_json, write_json_atomic};
-use crate::search::{SpanSearch, best_spans};
+use crate::search::{SpanSearch, ranked};
 use crate::train::mix::{self, Draw};
 use crate::train::progress::Progress;
 use crate::train::session::{Session, WarmRecord};
 use crate::train::setup::Setup;
 use crate::train::trainee::Place;
-use crate::train::updates::{imitation_step, reader_step};
+use crate::train::updates::{Weighted, imitation_step, reader_step};
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Windows labelled between two files.
 const LABELS_AT_ONCE: usize = 96;
 /// Marks the training windows of the warm start: no policy-gradient step has so high a number.
 const WARM_STEP: u64 = 1 << 40;
+/// The same for the windows on which copying is learned.
+const COPY_STEP: u64 = 1 << 42;
 
 impl Setup<'_> {
     /// Updates of one round of imitation.
@@ -32,16 +37,16 @@ impl Setup<'_> {
 
     /// Updates of the whole warm start.
     pub fn supervised_updates(&self) -> usize {
-        if self.config.warm_start.rounds == 0 { 0 } else { self.config.warm_start.rounds * self.round_updates() }
+        self.config.warm_start.copy_updates + self.config.warm_start.rounds * self.round_updates()
     }
 }
 
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
-    let per_round = session.setup.round_updates();
-    let total = session.setup.supervised_updates();
+    let (copying, total) = (session.setup.config.warm_start.copy_updates, session.setup.supervised_updates());
+    copy(session)?;
     while session.state.update < total {
-        let round = session.state.update / per_round;
+        let round = (session.state.update - copying) / session.setup.round_updates();
         let windows = session.setup.training_windows(WARM_STEP + round as u64, session.setup.config.warm_start.windows);
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
@@ -60,7 +65,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     let record = WarmRecord {
         experiment: config.name.clone(),
         seed: config.seed,
-        updates: before + total,
+        updates: before + total - copying,
         seconds: session.seconds(),
         context_value: validation.context_value,
         kl: validation.kl,
@@ -72,8 +77,59 @@ pub fn run(session: &mut Session) -> Result<()> {
     }
 }
 
-/// The best gist of every window, searched in stretches that are kept in files, so that a killed run loses little.
-fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<u32>>> {
+/// Teaches the compressor alone to write what it reads; where to read, it learns from the rounds.
+fn copy(session: &mut Session) -> Result<()> {
+    let setup = session.setup;
+    let (config, warm) = (setup.config, &setup.config.warm_start);
+    let progress = Progress::new("copy", warm.copy_updates, session.state.update.min(warm.copy_updates));
+    while session.state.update < warm.copy_updates {
+        let update = session.state.update;
+        let clock = std::time::Instant::now();
+        let step = COPY_STEP + update as u64;
+        let windows = setup.training_windows(step, warm.batch);
+        let gists: Vec<Vec<Weighted>> = (windows.iter().enumerate())
+            .map(|(w, window)| {
+                let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
+                let spans = (0..warm.copy_gists).map(|_| mix::random_spans(&window.prefix, setup.budget, &mut draw));
+                spans.map(|ids| (Gist::imitated(ids, setup.budget), 1.0)).collect()
+            })
+            .collect();
+        let factor = config.train.schedule.factor(update, warm.copy_updates, config.optim.imitation.warmup_steps);
+        let place = Place { step: update, root: session.run.root(), batch: &windows };
+        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
+        let loss = imitate_gists(session, &windows, &gists, (factor, &place))?;
+        session.log()?.metrics(update, &[("warm_start/copy_loss", loss)])?;
+        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        progress.step(&format!("loss {loss:.3}"));
+        session.advance(update + 1 == warm.copy_updates)?;
+    }
+    progress.finish();
+    Ok(())
+}
+
+fn imitate_gists(
+    session: &mut Session,
+    windows: &[Window],
+    gists: &[Vec<Weighted>],
+    step: (f64, &Place<impl Serialize>),
+) -> Result<f64> {
+    let config = session.setup.config;
+    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    imitation_step(
+        &session.policy,
+        &session.setup.decoder,
+        &mut session.compressor,
+        (&requests, gists),
+        config.train.micro_windows,
+        step,
+    )
+}
+
+/// A gist and its KL, nats a token.
+type Label = (Vec<u32>, f64);
+
+/// The best gists of every window, searched in stretches that are kept in files, so that a killed run loses little.
+fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<Label>>> {
     let folder = session.run.root().join("warm_start").join(format!("round_{}", round + 1));
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     let progress = Progress::new(&format!("search round {}", round + 1), windows.len().div_ceil(LABELS_AT_ONCE), 0);
@@ -85,7 +141,7 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
             let found = search(session, round, i, stretch)?;
             write_json_atomic(&path, &found)?;
         }
-        let gists: Vec<Vec<u32>> = read_json(&path)?;
+        let gists: Vec<Vec<Label>> = read_json(&path)?;
         if gists.len() != stretch.len() {
             return Err(Error::file(path, format!("expected {} gists, got {}", stretch.len(), gists.len())));
         }
@@ -96,12 +152,12 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
     Ok(all)
 }
 
-fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<u32>>> {
+fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<Label>>> {
     let _guard = tch::no_grad_guard();
     let setup = session.setup;
     let warm = &setup.config.warm_start;
     let taught = Taught::new(&setup.decoder, windows)?;
-    let trained = session.state.update > 0 || warm.from.is_some();
+    let trained = round > 0 || warm.from.is_some();
     let reader = trained.then(|| setup.decoder.activate(&session.generator.adapter, false));
     let mut extra = vec![Vec::new(); windows.len()];
     if trained && warm.samples > 0 {
@@ -120,40 +176,47 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         }
     }
     let params = SpanSearch { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
-    let found = best_spans(&taught, &setup.decoder, reader.as_ref(), setup.budget, params, &extra)?;
-    Ok(found.into_iter().map(|f| f.ids).collect())
+    let found = ranked(&taught, &setup.decoder, reader.as_ref(), setup.budget, params, &extra)?;
+    Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())
 }
 
-fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<u32>]) -> Result<()> {
+/// The best `count` gists of a window with weights that sum to 1.
+fn weighted(labels: &[Label], count: usize, temperature: f64, budget: usize) -> Vec<Weighted> {
+    let best = labels.first().map_or(0.0, |(_, kl)| *kl);
+    let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / temperature).exp()).collect();
+    let sum: f64 = raw.iter().sum();
+    labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw / sum)).collect()
+}
+
+fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<Label>]) -> Result<()> {
     let setup = session.setup;
     let config = setup.config;
     let warm = &config.warm_start;
     let (per_round, per_epoch) = (setup.round_updates(), windows.len().div_ceil(warm.batch));
-    let total = setup.supervised_updates();
-    let progress = Progress::new(&format!("imitate round {}", round + 1), total, session.state.update);
-    while session.state.update < total && session.state.update / per_round == round {
+    let begin = warm.copy_updates + round * per_round;
+    let total = warm.rounds * per_round;
+    let progress = Progress::new(&format!("imitate round {}", round + 1), per_round, session.state.update - begin);
+    while session.state.update < begin + per_round {
         let update = session.state.update;
         let clock = std::time::Instant::now();
-        let (epoch, batch) = ((update % per_round) / per_epoch, update % per_epoch);
+        let within = update - begin;
+        let (epoch, batch) = (within / per_epoch, within % per_epoch);
         let mut order = rng::rng(config.seed, Stream::Data, WARM_STEP + round as u64, epoch as u64, 1);
         let order = rng::choose(&mut order, windows.len(), windows.len());
         let picked: Vec<usize> = order.into_iter().skip(batch * warm.batch).take(warm.batch).collect();
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
-        let gists: Vec<Gist> = picked.iter().map(|&i| Gist::imitated(labels[i].clone(), setup.budget)).collect();
-        let factor = config.train.schedule.factor(update, total, config.optim.imitation.warmup_steps);
+        let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
+        let gists: Vec<Vec<Weighted>> =
+            picked.iter().map(|&i| weighted(&labels[i], count, warm.temperature, setup.budget)).collect();
+        let done = update - warm.copy_updates;
+        let factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
-        let requests: Vec<_> = chosen.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-        let imitation = imitation_step(
-            &session.policy,
-            &setup.decoder,
-            &mut session.compressor,
-            (&requests, &gists),
-            config.train.micro_windows,
-            (factor, &place),
-        )?;
+        let imitation = imitate_gists(session, &chosen, &gists, (factor, &place))?;
         let taught = Taught::new(&setup.decoder, &chosen)?;
-        let groups: Vec<&[Gist]> = gists.iter().map(std::slice::from_ref).collect();
+        let gists: Vec<Vec<Gist>> =
+            gists.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
+        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
         let v = setup.decoder.config().vocab_size;
         let draw = Draw { run_seed: config.seed, step: WARM_STEP + update as u64 };
         let stale = vec![Vec::new(); chosen.len()];
@@ -166,7 +229,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
             reader_step(&setup.decoder, &mut session.empty_reader, &taught, &nothing, (factor, &place))?;
         let mut row =
             vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
-        let ends_round = (update + 1).is_multiple_of(per_round);
+        let ends_round = within + 1 == per_round;
         if (update + 1).is_multiple_of(config.train.eval_every) || ends_round {
             let validation = session.validate()?;
             progress.note(&format!("update {}: {validation}", update + 1));
@@ -179,4 +242,21 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
     }
     progress.finish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gist_is_imitated_by_its_worth() {
+        let labels: Vec<Label> = vec![(vec![1], 0.1), (vec![2, 3], 0.1), (vec![4], 0.15), (vec![5], 9.0)];
+        let gists = weighted(&labels, 3, 0.05, 2);
+        let weights: Vec<f64> = gists.iter().map(|(_, weight)| *weight).collect();
+        let e = (-1.0f64).exp();
+        let expected = [1.0, 1.0, e].map(|raw| raw / (2.0 + e));
+        assert!(weights.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{weights:?}");
+        assert_eq!(gists[0].0.ids, [1]);
+        assert!(gists[0].0.ended && !gists[1].0.ended);
+    }
 }
