@@ -28,6 +28,8 @@ pub enum Stream {
     Split = 9,
     /// Candidate spans in the hindsight search.
     Search = 10,
+    /// Futures that the teacher imagines.
+    Imagined = 11,
 }
 
 /// The seed for one draw site; SplitMix64 finaliser over the five coordinates.

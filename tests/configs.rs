@@ -118,6 +118,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[generator]\ncurrent = nan", "generator", "sum to 1, got NaN + "),
     ("[generator]\ncurrent = 1.6\nempty = -1.0", "generator", "at least 0"),
     ("[rollout]\ngroup_size = 1", "rollout.group_size", "expected at least 2, got 1"),
+    (
+        "[train]\nimagined_futures = 2\n[reward]\nsignal = \"logprob\"",
+        "train.imagined_futures",
+        "expected 0 under reward.signal = \"logprob\"",
+    ),
     ("condition = \"query\"", "condition", "expected \"none\" or \"local\""),
 ];
 

@@ -133,7 +133,7 @@ fn a_budget_of_nothing_is_local_only_for_all() {
 fn entries_differences_and_files_agree() {
     let world = world();
     with_everything(&world, 8, |evaluated| {
-        evaluated.add_oracle(4, SEARCH).unwrap();
+        evaluated.add_searches(4, SEARCH).unwrap();
         evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
         let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
         let evaluation = evaluated.evaluation(0.3, 0.2, Some(&warm)).unwrap();
@@ -143,8 +143,9 @@ fn entries_differences_and_files_agree() {
             assert!(entry.keep_ratio <= 8.0 / 32.0 || name == "identity", "{name}");
             assert_eq!(entry.leak_control, ["other_document", "shuffled"].contains(&name.as_str()));
             assert_eq!(entry.cheating, name == "oracle_greedy");
+            assert_eq!(entry.search, name == "lookahead");
             assert_eq!(entry.keep_ratio_decoded.is_none(), name == "identity", "{name}");
-            if name != "oracle_greedy" {
+            if !["oracle_greedy", "lookahead"].contains(&name.as_str()) {
                 let gap = 1.0 - entry.kl / evaluation.context_value;
                 assert!((entry.gap_closed - gap).abs() < 1e-9, "{name}");
             }

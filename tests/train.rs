@@ -62,7 +62,7 @@ fn the_same_seed_gives_the_same_bytes() {
 #[test]
 fn another_seed_gives_other_metrics_on_the_same_windows() {
     let runs = tempfile::tempdir().unwrap();
-    ok(&train(runs.path(), &["--set", "seed=1", "--set", "eval.oracle_windows=0"]));
+    ok(&train(runs.path(), &["--set", "seed=1", "--set", "eval.search_windows=0"]));
     let (a, b) = (finished(), runs.path().join("tiny/seed=1"));
     assert_ne!(fs::read(a.join("metrics.jsonl")).unwrap(), fs::read(b.join("metrics.jsonl")).unwrap());
     let windows = |run: &Path| read_windows(&run.join("eval/step_000010/windows.jsonl")).unwrap();
@@ -214,11 +214,13 @@ fn a_finished_run_has_every_figure() {
     assert_eq!((summary.steps, summary.seed, summary.budget_tokens), (UPDATES, 0, 4));
     assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
     let expected = [
+        ("draft", Role::Contestant),
         ("empty", Role::Reference),
         ("gist", Role::Contestant),
         ("gist_sampled", Role::Contestant),
         ("identity", Role::Reference),
         ("idf", Role::Contestant),
+        ("lookahead", Role::Search),
         ("oracle_greedy", Role::Hindsight),
         ("other_document", Role::LeakControl),
         ("overlap", Role::Contestant),
@@ -234,7 +236,8 @@ fn a_finished_run_has_every_figure() {
         for entry in [&summary.eval.compressors[name], &summary.eval.readers["base"][name]] {
             assert_eq!(summary.role(entry), role, "{name}");
             assert!(role == Role::Reference || entry.keep_ratio <= 4.0 / 32.0, "{name}");
-            assert_eq!(entry.n_windows, if name == "oracle_greedy" { 4 } else { 12 });
+            let searched = ["oracle_greedy", "lookahead"].contains(&name);
+            assert_eq!(entry.n_windows, if searched { 4 } else { 12 });
             let [low, high] = entry.gap_closed_ci95;
             assert!(low <= entry.gap_closed && entry.gap_closed <= high, "{name}: {entry:?}");
             assert!(entry.kl >= 0.0 && entry.nll > 0.0, "{name}: {entry:?}");
@@ -321,7 +324,7 @@ fn every_variant_runs() {
         let seed = format!("seed={seed}");
         let mut overrides =
             vec!["train.steps=2", "warm_start.rounds=0", "warm_start.windows=4", "eval.windows=4", &seed];
-        overrides.extend(["eval.oracle_windows=0", "eval.valid_windows=4"]);
+        overrides.extend(["eval.search_windows=0", "eval.valid_windows=4"]);
         if case.contains(&"reward.length.type=fixed") {
             overrides.push("reward.length.lambda=0.1");
         }

@@ -27,7 +27,7 @@ pub fn again(root: &Path, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::R
     let run = RunDir::at(root)?;
     let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
     if let Some(windows) = oracle {
-        config.eval.oracle_windows = windows;
+        config.eval.search_windows = windows;
     }
     warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
     let device = start::prepare(&config.hardware)?;
@@ -60,7 +60,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
     let frequencies = DocumentFrequencies::count(&setup.train);
-    let honest = baselines(&setup.decoder, &frequencies, 0);
+    let forbidden = setup.forbidden_ids();
+    let honest = baselines(&setup.decoder, &frequencies, &forbidden, 0);
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
         .collect();
@@ -79,7 +80,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     progress.finish();
     let w = &config.warm_start;
     let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
-    table.add_oracle(config.eval.oracle_windows, search)?;
+    table.add_searches(config.eval.search_windows, search)?;
 
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
         table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)

@@ -43,9 +43,9 @@ enum Command {
         run: PathBuf,
         #[command(flatten)]
         adapt: AdaptArgs,
-        /// Windows on which the hindsight oracle is searched.
+        /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
         #[arg(long, value_name = "N")]
-        oracle_windows: Option<usize>,
+        search_windows: Option<usize>,
     },
     /// Measure the speed of an experiment's step on this machine.
     Bench {
@@ -134,11 +134,15 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
-        Command::Eval { run, adapt, oracle_windows } => evaluate::again(&run, &adapt, oracle_windows),
+        Command::Eval { run, adapt, search_windows } => evaluate::again(&run, &adapt, search_windows),
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
         Command::Report { run } => {
-            println!("{}", gist::report::render(&run)?.display());
+            let page = gist::report::render(&run)?;
+            if let Some(summary) = &gist::report::data::RunData::read(&run)?.summary {
+                println!("{}", gist::report::table(summary));
+            }
+            println!("report: {}", page.display());
             Ok(())
         }
         Command::Train { args, adapt } => {

@@ -104,7 +104,11 @@ fn table(runs: &[Run], reader: &str) -> anyhow::Result<Option<Value>> {
     table.set_header(["compressor", "keep_ratio", "gap_closed [95 %]"]);
     let mut entries = Map::new();
     for (name, role, gap, kept) in &found {
-        let mark = if *role == Role::Hindsight { " (hindsight)" } else { "" };
+        let mark = match role {
+            Role::Hindsight => " (hindsight)",
+            Role::Search => " (search)",
+            _ => "",
+        };
         let shown = format!("{:.3} [{:.3}, {:.3}]", gap.mean, gap.low, gap.high);
         table.add_row([format!("{name}{mark}"), format!("{kept:.3}"), shown]);
         entries.insert(name.clone(), json!({"keep_ratio": kept, "gap_closed": interval(*gap)}));

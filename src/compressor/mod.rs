@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod budget;
 pub mod controls;
+pub mod draft;
 pub mod gist;
 pub mod lexical;
 pub mod self_information;
@@ -44,10 +45,11 @@ pub trait Compressor {
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 }
 
-/// The baselines of every table, in table order; `identity` is the exempt upper end point.
+/// The baselines of every table, in table order, none of which writes an id in `forbidden`; `identity` is the exempt upper end point.
 pub fn baselines<'a>(
     decoder: &'a Decoder,
     frequencies: &'a lexical::DocumentFrequencies,
+    forbidden: &'a [u32],
     seed: u64,
 ) -> Vec<Box<dyn Compressor + 'a>> {
     vec![
@@ -58,6 +60,7 @@ pub fn baselines<'a>(
         Box::new(lexical::Idf { frequencies, distinct: true }),
         Box::new(lexical::Overlap { frequencies, span_tokens: 8, stride: 4 }),
         Box::new(self_information::SelfInformation { decoder, phrase_tokens: 4 }),
+        Box::new(draft::Draft { decoder, forbidden }),
         Box::new(baseline::Identity),
     ]
 }

@@ -1,7 +1,7 @@
 //! What is impossible in an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each
 //! other.
 
-use crate::config::choices::Condition;
+use crate::config::choices::{Condition, Signal};
 use crate::config::parts::{Problem, at_least, check_name, not_negative, under};
 use crate::config::train::{DataSection, GeneratorConfig, Hardware, TrainConfig, WarmStart};
 
@@ -29,6 +29,10 @@ impl TrainConfig {
         at_least("eval.resamples", self.eval.resamples, 100)?;
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
         not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;
+        if self.reward.signal == Signal::Logprob && self.train.imagined_futures > 0 {
+            let message = "expected 0 under reward.signal = \"logprob\", which pays for the true future, got";
+            return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));
+        }
         self.warm_start.check().map_err(under("warm_start"))?;
         self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
         self.train.schedule.check().map_err(under("train.schedule"))?;

@@ -110,11 +110,19 @@ pub struct Rows {
     /// Share of rows in which a span of random tokens is put, and returns.
     #[serde(default)]
     pub repeated_noise_frac: f64,
+    /// Share of rows whose second half is made of spans of the first.
+    #[serde(default)]
+    pub collage_frac: f64,
 }
 
 impl Default for Rows {
     fn default() -> Self {
-        Self { tokens: default_row_tokens(), repeated_span_frac: default_repeated(), repeated_noise_frac: 0.0 }
+        Self {
+            tokens: default_row_tokens(),
+            repeated_span_frac: default_repeated(),
+            repeated_noise_frac: 0.0,
+            collage_frac: 0.0,
+        }
     }
 }
 
@@ -246,13 +254,19 @@ impl PretrainConfig {
                 format!("expected at most model.max_position_embeddings = {limit}, got {}", self.rows.tokens),
             ));
         }
-        let (spans, noise) = (self.rows.repeated_span_frac, self.rows.repeated_noise_frac);
-        if !(0.0..=1.0).contains(&spans) {
-            return Err(("rows.repeated_span_frac".into(), format!("expected a number in [0, 1], got {spans}")));
-        }
-        if noise < 0.0 || !(0.0..=1.0).contains(&(spans + noise)) {
-            let message = format!("expected at least 0, and at most 1 with repeated_span_frac = {spans}, got {noise}");
-            return Err(("rows.repeated_noise_frac".into(), message));
+        let mut sum = 0.0;
+        for (key, share) in [
+            ("rows.repeated_span_frac", self.rows.repeated_span_frac),
+            ("rows.repeated_noise_frac", self.rows.repeated_noise_frac),
+            ("rows.collage_frac", self.rows.collage_frac),
+        ] {
+            sum += share;
+            // Written so that NaN fails.
+            if !(share >= 0.0 && sum <= 1.0) {
+                let message =
+                    format!("expected at least 0, and at most 1 together with the shares before, got {share}");
+                return Err((key.into(), message));
+            }
         }
         if let Some(muon) = &self.muon {
             not_negative("muon.lr", muon.lr)?;

@@ -156,6 +156,10 @@ pub struct TrainLoop {
     /// Windows of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_windows: usize,
+    /// Futures that the teacher samples beside the true one, on which training measures what a gist is worth and readers
+    /// learn: one future alone says little about which gist is good on average. Evaluation knows only the true one.
+    #[serde(default)]
+    pub imagined_futures: usize,
     /// Schedule of both learning rates.
     #[serde(default = "constant")]
     pub schedule: Schedule,
@@ -287,8 +291,8 @@ pub struct EvalConfig {
     pub windows_per_document: usize,
     /// Validation windows, at every evaluation during training.
     pub valid_windows: usize,
-    /// Windows on which the hindsight oracle is searched; 0 = none.
-    pub oracle_windows: usize,
+    /// Windows on which spans are searched, with the future in sight and without; 0 = none.
+    pub search_windows: usize,
     /// Bootstrap resamples.
     pub resamples: usize,
     /// Examples written for the gallery.
@@ -303,7 +307,7 @@ impl Default for EvalConfig {
             windows: 400,
             windows_per_document: 4,
             valid_windows: 96,
-            oracle_windows: 0,
+            search_windows: 0,
             resamples: 2000,
             examples: 16,
             sampling: Sampling::default(),

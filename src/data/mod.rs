@@ -10,4 +10,4 @@ pub use corpus::{Document, read_documents};
 pub use dedup::near_duplicates;
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};
-pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_repeated_span};
+pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_collage, with_repeated_span};

@@ -135,6 +135,20 @@ pub fn with_repeated_span(row: &mut [u32], noise: Option<Range<u32>>, rng: &mut 
     row.copy_within(from..from + span, to);
 }
 
+/// Overwrites the second half of the row with spans of its first half, 4 to 48 tokens each and short ones oftener: to go
+/// on with a span, a model must find where its last tokens stand, and often one token back does not tell.
+pub fn with_collage(row: &mut [u32], rng: &mut impl Rng) {
+    let half = row.len() / 2;
+    let mut at = half;
+    while half > 48 && at < row.len() {
+        let span = (4.0 * 12f64.powf(rng::uniform(rng))) as usize;
+        let span = span.min(row.len() - at);
+        let from = rng::below(rng, half - span + 1);
+        row.copy_within(from..from + span, at);
+        at += span;
+    }
+}
+
 fn check(docs: &[Vec<u32>], shape: WindowShape) -> Result<()> {
     let longest = docs.iter().map(Vec::len).max().unwrap_or(0);
     if shape.total() == 0 || longest < shape.total() {
@@ -238,6 +252,24 @@ mod tests {
         assert_eq!(places, [(1, 0), (1, 1), (1, 2), (1, 3), (3, 0), (4, 0), (4, 1), (4, 2), (4, 3), (4, 4), (4, 5)]);
         // 1000 expected each, standard deviation 30
         assert!(seen.values().all(|n| n.abs_diff(1000) < 150), "{seen:?}");
+    }
+
+    #[test]
+    fn a_collage_is_made_of_the_first_half() {
+        let row: Vec<u32> = (0..385).collect();
+        let mut rng = rng::rng(0, Stream::Data, 0, 0, 0);
+        let mut spans = 0;
+        for _ in 0..100 {
+            let mut made = row.clone();
+            with_collage(&mut made, &mut rng);
+            assert_eq!(made[..192], row[..192]);
+            assert!(made[192..].iter().all(|&id| id < 192));
+            spans += 1 + made[192..].windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        }
+        assert!((900..1600).contains(&spans), "{spans}");
+        let mut short: Vec<u32> = (0..90).collect();
+        with_collage(&mut short, &mut rng);
+        assert_eq!(short, (0..90).collect::<Vec<u32>>());
     }
 
     #[test]

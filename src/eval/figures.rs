@@ -52,6 +52,7 @@ impl Evaluated<'_> {
             kl_decoded: decoded.map(|d| mean(&d.iter().map(|(_, kl)| *kl).collect::<Vec<f64>>())),
             cheating: row.part == Part::Hindsight,
             leak_control: row.part == Part::LeakControl,
+            search: row.part == Part::Search,
             n_windows: row.windows.len(),
         })
     }

@@ -49,6 +49,8 @@ pub enum Part {
     LeakControl,
     /// Chose with the future in sight.
     Hindsight,
+    /// Measured many candidates without seeing the future: honest, but far dearer than a compressor may be.
+    Search,
 }
 
 /// The co-trained reader.

@@ -1,26 +1,36 @@
-//! `oracle_greedy`: the gist that a search with the future in sight finds on a few windows. Headroom, not a contestant.
+//! What a search over spans reaches on a few windows: with the future in sight (`oracle_greedy`: headroom, not a contestant),
+//! and on futures that the teacher imagines (`lookahead`: honest, at the cost of hundreds of readings a window; what a
+//! compressor could know).
 
 use crate::compressor::Compressed;
 use crate::data::Window;
 use crate::error::Result;
 use crate::eval::files::spread;
 use crate::eval::intrinsic::{Evaluated, Part};
-use crate::rollout::Taught;
+use crate::rollout::{Imagined, Taught};
 use crate::search::{SpanSearch, best_spans};
+
+/// Imagined futures a window.
+const IMAGINED: usize = 8;
 
 impl Evaluated<'_> {
     /// Searches `count` of the windows, spread evenly, with the generator as reader.
-    pub fn add_oracle(&mut self, count: usize, params: SpanSearch) -> Result<()> {
+    pub fn add_searches(&mut self, count: usize, params: SpanSearch) -> Result<()> {
         let job = self.job;
         let picked = spread(job.windows.len(), count);
         if picked.is_empty() {
             return Ok(());
         }
         let windows: Vec<Window> = picked.iter().map(|&w| job.windows[w].clone()).collect();
-        let taught = Taught::new(job.decoder, &windows)?;
         let reader = job.decoder.activate(job.generator, false);
-        let found = best_spans(&taught, job.decoder, Some(&reader), job.budget, params, &[])?;
-        let made = found.into_iter().map(|f| Compressed { ids: f.ids, kept: f.kept, identity: false }).collect();
-        self.push("oracle_greedy", Part::Hindsight, picked, made)
+        let search = |taught: &Taught| -> Result<Vec<Compressed>> {
+            let found = best_spans(taught, job.decoder, Some(&reader), job.budget, params, &[])?;
+            Ok(found.into_iter().map(|f| Compressed { ids: f.ids, kept: f.kept, identity: false }).collect())
+        };
+        let how = Imagined { samples: IMAGINED, beside_true: false, run_seed: job.seed, step: 0 };
+        let seen = search(&Taught::new(job.decoder, &windows)?)?;
+        let imagined = search(&Taught::imagined(job.decoder, &windows, how)?)?;
+        self.push("oracle_greedy", Part::Hindsight, picked.clone(), seen)?;
+        self.push("lookahead", Part::Search, picked, imagined)
     }
 }

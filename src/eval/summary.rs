@@ -120,6 +120,9 @@ pub struct Entry {
     /// True for a gist that should not help: of another document, or shuffled.
     #[serde(default)]
     pub leak_control: bool,
+    /// True when the compressor measured many candidates, without seeing the future.
+    #[serde(default)]
+    pub search: bool,
     /// Windows evaluated (a slow compressor may see fewer than the rest).
     pub n_windows: usize,
 }
@@ -155,6 +158,8 @@ pub struct NamedDifference {
 pub enum Role {
     /// Honest and within the budget: takes part in the comparison.
     Contestant,
+    /// Found by measuring many candidates, the future unseen: honest, but too dear to be a contestant.
+    Search,
     /// Chosen with the future in sight.
     Hindsight,
     /// Keeps nothing, or more than the budget: an end point to compare with.
@@ -171,6 +176,8 @@ impl Summary {
             Role::LeakControl
         } else if entry.cheating {
             Role::Hindsight
+        } else if entry.search {
+            Role::Search
         } else if kept == 0.0 || kept > self.eval.budget_tokens as f64 + 1e-6 {
             Role::Reference
         } else {
@@ -242,6 +249,7 @@ mod tests {
             kl_decoded: None,
             cheating,
             leak_control,
+            search: false,
             n_windows: 8,
         }
     }

@@ -10,3 +10,4 @@ pub mod read;
 pub mod sampling;
 pub mod vocab;
 pub mod weights;
+pub mod write;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Ids of the control tokens as inputs; they lie just beyond a base vocabulary of `v` rows.
 pub mod control {
@@ -22,7 +22,7 @@ pub mod control {
 }
 
 /// Rows of different lengths, padded on the left with id 0: ids `[N, T]` and the padding of each row.
-pub fn left_pad(rows: &[Vec<u32>], device: tch::Device) -> Result<(Tensor, Vec<i64>)> {
+pub fn left_pad(rows: &[Vec<u32>], device: Device) -> Result<(Tensor, Vec<i64>)> {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut flat = Vec::with_capacity(rows.len() * width);
     let mut pad = Vec::with_capacity(rows.len());
@@ -59,4 +59,27 @@ pub fn future_hidden(
     let (ids, pad) = left_pad(&rows, decoder.device())?;
     let hidden = decoder.forward(&ids, &pad, adapter)?;
     Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
+}
+
+/// The same for several futures a row: `heads` are whole rows up to the future (none empty), `futures` `[R, S, F]`; gives
+/// `[R, S * F, H]`. What comes before the futures is computed once a row.
+pub fn futures_hidden(
+    decoder: &Decoder,
+    adapter: Option<&ActiveAdapter>,
+    heads: &[Vec<u32>],
+    futures: &Tensor,
+) -> Result<Tensor> {
+    let (r, s, f) = futures.size3()?;
+    let (ids, pad) = left_pad(heads, decoder.device())?;
+    let (hidden, cache) = decoder.prefill(&ids, &pad, adapter)?;
+    let width = hidden.size()[2];
+    let first = hidden.narrow(1, ids.size()[1] - 1, 1).unsqueeze(1).expand([r, s, 1, width], false);
+    let all = match f > 1 {
+        true => {
+            let later = decoder.branches(&futures.narrow(2, 0, f - 1), &cache, None, adapter)?; // [R, S, F - 1, H]
+            Tensor::cat(&[first, later], 2)
+        }
+        false => first,
+    };
+    Ok(all.reshape([r, s * f, width]))
 }

@@ -148,7 +148,7 @@ pub fn token_surrogate(
     })
 }
 
-/// Comparison of a reader with the teacher on the same tokens, each `[N]`, no gradient.
+/// Comparison of readers with the teacher on the same tokens, each `[G * T]`, no gradient.
 pub struct Distortion {
     /// KL(teacher ‖ reader) over the base vocabulary, nats.
     pub kl: Tensor,
@@ -158,21 +158,33 @@ pub struct Distortion {
     pub agree: Tensor,
 }
 
-/// Forward KL, log-likelihood of the true token and top-1 agreement, in chunks.
+/// KL(teacher ‖ reader), log p_reader(target) and agreement of G readings `[G * T, H]`, reading after reading, with one
+/// teacher `[T, H]`, whose distributions are computed once; targets `[T]`. Heads without forbidden actions.
 pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Distortion> {
     let _guard = tch::no_grad_guard();
-    let n = reader.hidden.size()[0];
-    check_rows("teacher", teacher.hidden, n)?;
-    check_rows("targets", targets, n)?;
-    let (mut kl, mut logprob, mut agree) = (Vec::new(), Vec::new(), Vec::new());
-    for (start, len) in chunks(n) {
-        let p = teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
-        let q = reader.head.logits(&reader.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
-        kl.push(kl_rows(&p, &q));
-        logprob.push(gather(&q, &targets.narrow(0, start, len)));
-        agree.push(p.argmax(-1, false).eq_tensor(&q.argmax(-1, false)).to_kind(Kind::Float));
+    let (rows, h) = reader.hidden.size2()?;
+    let t = teacher.hidden.size()[0];
+    check_rows("targets", targets, t)?;
+    if t == 0 || rows % t != 0 {
+        return Err(Error::shape("reader", format!("a multiple of the teacher's {t} rows"), rows));
     }
-    Ok(Distortion { kl: Tensor::cat(&kl, 0), logprob: Tensor::cat(&logprob, 0), agree: Tensor::cat(&agree, 0) })
+    let g = rows / t;
+    let hidden = reader.hidden.view([g, t, h]);
+    let (mut kl, mut logprob, mut agree) = (Vec::new(), Vec::new(), Vec::new());
+    for start in (0..t).step_by((CHUNK / g).max(1) as usize) {
+        let len = (CHUNK / g).max(1).min(t - start);
+        let p = teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float); // [T', V]
+        let own = hidden.narrow(1, start, len).transpose(0, 1).reshape([-1, h]);
+        let q = reader.head.logits(&own).log_softmax(-1, Kind::Float).view([len, g, -1]); // [T', G, V]
+        let expected = p.exp();
+        let certainty = (&expected * &p).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float); // [T']
+        kl.push(certainty.unsqueeze(-1) - q.matmul(&expected.unsqueeze(-1)).squeeze_dim(-1));
+        let targets = targets.narrow(0, start, len).view([len, 1, 1]).expand([len, g, 1], false);
+        logprob.push(q.gather(-1, &targets, false).squeeze_dim(-1));
+        agree.push(q.argmax(-1, false).eq_tensor(&p.argmax(-1, true)).to_kind(Kind::Float));
+    }
+    let all = |parts: &[Tensor]| Tensor::cat(parts, 0).transpose(0, 1).reshape([-1]);
+    Ok(Distortion { kl: all(&kl), logprob: all(&logprob), agree: all(&agree) })
 }
 
 /// Σ weights · KL(teacher ‖ reader): its value, and a surrogate whose backward reaches the reader's hidden states.

@@ -14,8 +14,9 @@ const LEFT: i32 = 236;
 const RIGHT: i32 = WIDTH - 196;
 const ROW: i32 = 32;
 const HEAD: i32 = 40;
-const GROUPS: [(Role, &str); 4] = [
+const GROUPS: [(Role, &str); 5] = [
     (Role::Contestant, "Within the budget"),
+    (Role::Search, "Found by many trial readings of imagined futures"),
     (Role::Hindsight, "Chosen with the future in sight"),
     (Role::Reference, "End points"),
     (Role::LeakControl, "Leak controls, which should not help"),
@@ -88,6 +89,7 @@ fn bar(area: &Area, row: &TableRow, y: i32, scale: &Scale) -> std::result::Resul
     let color = match row.role {
         Role::Contestant if gist => SERIES[0],
         Role::Contestant | Role::Reference => PLAIN,
+        Role::Search => SERIES[2],
         Role::Hindsight => SERIES[1],
         Role::LeakControl => WARNING,
     };

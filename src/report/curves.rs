@@ -29,7 +29,12 @@ const fn spec(
 }
 
 const LEARNING: [Spec; 15] = [
-    spec("gap-closed", "Gap closed, validation", true, &[("eval/gap_closed", "greedy gist")]),
+    spec(
+        "gap-closed",
+        "Gap closed, validation",
+        true,
+        &[("eval/gap_closed", "greedy gist"), ("eval/gap_closed_recent", "recent tokens")],
+    ),
     spec(
         "kl-validation",
         "KL to the teacher, validation, nats",

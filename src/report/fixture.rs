@@ -55,6 +55,7 @@ pub fn entry(reader: &str, keep_ratio: f64, gap: f64, cheating: bool, leak_contr
         kl_decoded: (!cheating).then_some(kl * 1.02),
         cheating,
         leak_control,
+        search: false,
         n_windows: if cheating { 48 } else { 256 },
     }
 }

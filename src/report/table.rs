@@ -47,6 +47,7 @@ pub fn rows<'a>(summary: &Summary, entries: &'a BTreeMap<String, Entry>) -> Vec<
 fn note(summary: &Summary, role: Role, entry: &Entry) -> String {
     let role = match role {
         Role::Contestant => "",
+        Role::Search => "search, not cheating",
         Role::Hindsight => "hindsight, cheating",
         Role::Reference => "reference",
         Role::LeakControl => "leak control",

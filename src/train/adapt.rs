@@ -5,7 +5,7 @@ use crate::compressor::Compressor;
 use crate::error::Result;
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
-use crate::rollout::{Taught, compressed_context, request};
+use crate::rollout::{compressed_context, request};
 use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
@@ -55,7 +55,7 @@ fn adapt_reader(setup: &Setup, run: &RunDir, compressor: &dyn Compressor, update
     let v = decoder.config().vocab_size;
     for update in 0..updates {
         let windows = setup.training_windows(ADAPT_STEP + update as u64, config.train.windows_per_step);
-        let taught = Taught::new(decoder, &windows)?;
+        let taught = setup.taught(ADAPT_STEP + update as u64, &windows)?;
         let mut contexts = Vec::new();
         for pass in 0..config.generator.gists_per_window {
             let mut draw = rng::rng(config.seed, Stream::Mix, ADAPT_STEP + update as u64, pass as u64, 0);

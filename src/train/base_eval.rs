@@ -29,6 +29,8 @@ pub struct BaseFigures {
     pub loss_by_position: Vec<f64>,
     /// Mean loss on a random sequence and on its immediate repetition; equal for a model without induction.
     pub induction: (f64, f64),
+    /// Mean loss on spans of real text put together from the first half of the row: copying where tokens recur.
+    pub collage: f64,
     /// Mean KL(full ‖ local only) over 32 future tokens, for each length of local window: unadapted.
     pub context_value_unadapted: Vec<(usize, f64)>,
 }
@@ -56,6 +58,7 @@ impl BaseFigures {
         row.extend(POSITIONS.into_iter().zip(self.loss_by_position.iter().copied()));
         row.push(("eval/induction_first", self.induction.0));
         row.push(("eval/induction_second", self.induction.1));
+        row.push(("eval/collage", self.collage));
         row.extend(VALUES.into_iter().zip(self.context_value_unadapted.iter().map(|(_, v)| *v)));
         row
     }
@@ -67,6 +70,7 @@ impl fmt::Display for BaseFigures {
         write!(f, "held-out {:.3} nats/token, {:.3} bits/byte", self.loss, self.bits_per_byte)?;
         write!(f, " · by position {}", list(&self.loss_by_position))?;
         write!(f, " · induction {:.2} → {:.2}", self.induction.0, self.induction.1)?;
+        write!(f, " · collage {:.2}", self.collage)?;
         let values: Vec<String> = self.context_value_unadapted.iter().map(|(l, v)| format!("{v:.3} (L {l})")).collect();
         write!(f, " · KL(full ‖ local) {}", values.join(", "))
     }
@@ -78,6 +82,7 @@ pub struct Evaluator {
     bytes: usize,
     windows: Vec<(usize, Vec<data::Window>)>,
     random: Vec<Vec<u32>>,
+    collages: Vec<Vec<u32>>,
 }
 
 impl Evaluator {
@@ -110,7 +115,11 @@ impl Evaluator {
                 [half.clone(), half].concat()
             })
             .collect();
-        Ok(Self { rows, bytes, windows, random })
+        let mut collages = rows.clone();
+        for (r, row) in collages.iter_mut().enumerate() {
+            data::with_collage(row, &mut rng::rng(config.seed, Stream::Synthetic, 1, r as u64, 0));
+        }
+        Ok(Self { rows, bytes, windows, random, collages })
     }
 
     /// All figures for a decoder.
@@ -131,6 +140,8 @@ impl Evaluator {
             mean(&copies.iter().flat_map(|row| row[range.clone()].to_vec()).collect::<Vec<_>>())
         };
         let induction = (split(0..half - 1), split(half..2 * half - 1));
+        let collages = row_losses(decoder, &self.collages)?;
+        let collage = mean(&collages.iter().flat_map(|row| row[row.len() / 2..].to_vec()).collect::<Vec<_>>());
         let mut context_value_unadapted = Vec::new();
         for (local, windows) in &self.windows {
             context_value_unadapted.push((*local, mean(&local_only_kl(decoder, windows)?)));
@@ -140,6 +151,7 @@ impl Evaluator {
             bits_per_byte: all.iter().sum::<f64>() / self.bytes as f64 / std::f64::consts::LN_2,
             loss_by_position,
             induction,
+            collage,
             context_value_unadapted,
         })
     }

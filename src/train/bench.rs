@@ -8,7 +8,7 @@ use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
-use crate::rollout::{Taught, reader_context, request};
+use crate::rollout::{reader_context, request};
 use crate::train::session::policy;
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
@@ -104,8 +104,8 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let gist_tokens: f64 = groups.iter().flatten().map(|gist| gist.actions() as f64).sum();
     let rollouts = timed(repeats, || sample(&compressor.adapter, g).map(|_| ()))?;
 
-    let teacher = timed(repeats, || Taught::new(decoder, &windows).map(|_| ()))?;
-    let taught = Taught::new(decoder, &windows)?;
+    let teacher = timed(repeats, || setup.taught(0, &windows).map(|_| ()))?;
+    let taught = setup.taught(0, &windows)?;
     let contexts: Vec<(usize, Vec<u32>)> = groups
         .iter()
         .enumerate()

@@ -86,7 +86,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     let config = setup.config;
     rng::seed_torch(config.seed, Stream::Dropout, session.state.update as u64, 0);
     let windows = setup.training_windows(rl_step as u64, config.train.windows_per_step);
-    let taught = Taught::new(&setup.decoder, &windows)?;
+    let taught = setup.taught(rl_step as u64, &windows)?;
     let groups = collect(session, frozen, &taught, rl_step)?;
     let d_ref = session.state.d_ref.unwrap_or(1.0);
     let parts = reward::score(&groups, config.reward.signal, d_ref, setup.shape.prefix);

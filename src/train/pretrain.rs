@@ -242,6 +242,8 @@ impl Pretraining<'_> {
         if kind < rows.repeated_span_frac + rows.repeated_noise_frac {
             let noise = (kind >= rows.repeated_span_frac).then(|| self.ordinary.clone());
             data::with_repeated_span(&mut row, noise, &mut draw);
+        } else if kind < rows.repeated_span_frac + rows.repeated_noise_frac + rows.collage_frac {
+            data::with_collage(&mut row, &mut draw);
         }
         row
     }

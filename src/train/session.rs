@@ -1,11 +1,14 @@
 //! The state of a run between steps: three roles that learn, the frozen ones, prices and counters; saved and restored.
 
 use crate::algo::{Baseline, Lambda};
-use crate::compressor::gist::GistPolicy;
+use crate::compressor::Compressor;
+use crate::compressor::baseline::Recent;
+use crate::compressor::gist::{GistCompressor, GistPolicy};
+use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
-use crate::rollout::{Reading, Taught};
+use crate::rollout::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
@@ -216,39 +219,41 @@ impl<'a> Session<'a> {
         write_json_atomic(&folder.join("record.json"), record)
     }
 
-    /// Mean validation figures: the empty-adapted reader on nothing, the generator on nothing, the generator on greedy
-    /// gists, and those gists.
+    /// Mean validation figures: the empty-adapted reader on nothing; the generator on nothing, on greedy gists, on the most
+    /// recent tokens; and those gists.
     pub fn validate(&self) -> Result<Validation> {
-        let greedy = crate::compressor::gist::GistCompressor {
+        let greedy = GistCompressor {
             name: "gist".into(),
             policy: &self.policy,
             adapter: &self.compressor.adapter,
-            sampling: crate::config::parts::Sampling::greedy(),
+            sampling: Sampling::greedy(),
             seed: self.setup.config.seed,
         };
-        let windows = &self.setup.valid;
-        let requests: Vec<_> = windows
-            .iter()
-            .enumerate()
-            .map(|(i, w)| crate::rollout::request(w, self.setup.config.condition, i as u64))
-            .collect();
-        let gists = crate::compressor::Compressor::compress(&greedy, &requests, self.setup.budget)?;
-        let decoder = &self.setup.decoder;
+        let (setup, windows) = (self.setup, &self.setup.valid);
+        let decoder = &setup.decoder;
+        let requests: Vec<_> =
+            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
         let taught = Taught::new(decoder, windows)?;
-        let v = decoder.config().vocab_size;
-        let contexts: Vec<Vec<u32>> = gists.iter().map(|g| crate::rollout::compressed_context(g, true, v)).collect();
-        let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<Vec<Reading>> {
+        let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<f64> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-            taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)
+            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)?;
+            Ok(mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>()))
         };
-        let kl = |readings: Vec<Reading>| mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>());
+        let generator = &self.generator.adapter;
+        let v = decoder.config().vocab_size;
+        let contexts = |compressor: &dyn Compressor| -> Result<Vec<Vec<u32>>> {
+            let made = compressor.compress(&requests, setup.budget)?;
+            Ok(made.iter().map(|compressed| compressed_context(compressed, true, v)).collect())
+        };
+        let gists = contexts(&greedy)?;
         let nothing = vec![Vec::new(); windows.len()];
-        let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
+        let tokens: usize = gists.iter().map(|context| context.len().saturating_sub(1)).sum(); // less the separator
         Ok(Validation {
-            context_value: kl(read(&self.empty_reader.adapter, &nothing)?),
-            kl_empty: kl(read(&self.generator.adapter, &nothing)?),
-            kl: kl(read(&self.generator.adapter, &contexts)?),
-            keep_ratio: tokens as f64 / (windows.len() * self.setup.shape.prefix) as f64,
+            context_value: read(&self.empty_reader.adapter, &nothing)?,
+            kl_empty: read(generator, &nothing)?,
+            kl_recent: read(generator, &contexts(&Recent)?)?,
+            kl: read(generator, &gists)?,
+            keep_ratio: tokens as f64 / (windows.len() * setup.shape.prefix) as f64,
         })
     }
 }
@@ -260,6 +265,8 @@ pub struct Validation {
     pub context_value: f64,
     /// KL of the generator reading nothing.
     pub kl_empty: f64,
+    /// KL of the generator reading the most recent tokens of the prefix, as many as the budget: hard to beat.
+    pub kl_recent: f64,
     /// KL of the generator reading the greedy gist.
     pub kl: f64,
     /// Kept tokens of the greedy gist.
@@ -272,6 +279,11 @@ impl Validation {
         1.0 - self.kl / self.context_value
     }
 
+    /// The same of the most recent tokens.
+    pub fn gap_closed_recent(&self) -> f64 {
+        1.0 - self.kl_recent / self.context_value
+    }
+
     /// As metrics.
     pub fn row(&self) -> Vec<(&'static str, f64)> {
         vec![
@@ -279,6 +291,7 @@ impl Validation {
             ("eval/kl_empty", self.kl_empty),
             ("eval/kl", self.kl),
             ("eval/gap_closed", self.gap_closed()),
+            ("eval/gap_closed_recent", self.gap_closed_recent()),
             ("eval/keep_ratio", self.keep_ratio),
         ]
     }
@@ -288,8 +301,10 @@ impl std::fmt::Display for Validation {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(
             f,
-            "validation: gap_closed {:.3} · KL {:.4} with gist, {:.4} without, context value {:.4} · keep_ratio {:.3}",
+            "validation: gap_closed {:.3} (recent tokens {:.3}) · KL {:.4} with gist, {:.4} without, context value {:.4} · \
+             keep_ratio {:.3}",
             self.gap_closed(),
+            self.gap_closed_recent(),
             self.kl,
             self.kl_empty,
             self.context_value,

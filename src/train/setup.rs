@@ -5,6 +5,7 @@ use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
+use crate::rollout::{Imagined, Taught};
 use crate::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use tch::Device;
@@ -69,6 +70,23 @@ impl<'a> Setup<'a> {
         (0..count as u64)
             .map(|i| data::training_window(&self.train, &self.eligible, self.shape, self.config.seed, step, i))
             .collect()
+    }
+
+    /// Training windows with the futures that they are judged by: the true one, and those that the teacher imagines.
+    pub fn taught<'w>(&self, step: u64, windows: &'w [Window]) -> Result<Taught<'w>> {
+        match self.config.train.imagined_futures {
+            0 => Taught::new(&self.decoder, windows),
+            samples => {
+                let how = Imagined { samples, beside_true: true, run_seed: self.config.seed, step };
+                Taught::imagined(&self.decoder, windows, how)
+            }
+        }
+    }
+
+    /// Ids that no compressor may write: special tokens, and rows beyond the tokenizer.
+    pub fn forbidden_ids(&self) -> Vec<u32> {
+        let beyond = self.tokenizer.vocab_size() as u32..self.decoder.config().vocab_size as u32;
+        self.tokenizer.special_ids().iter().copied().chain(beyond).collect()
     }
 
     /// Name of the base, for adapters.

@@ -9,7 +9,7 @@ use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream};
-use crate::rollout::{Taught, request};
+use crate::rollout::request;
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, ranked};
 use crate::train::mix::{self, Draw};
@@ -156,7 +156,8 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     let _guard = tch::no_grad_guard();
     let setup = session.setup;
     let warm = &setup.config.warm_start;
-    let taught = Taught::new(&setup.decoder, windows)?;
+    let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
+    let taught = setup.taught(step, windows)?;
     let trained = round > 0 || warm.from.is_some();
     let reader = trained.then(|| setup.decoder.activate(&session.generator.adapter, false));
     let mut extra = vec![Vec::new(); windows.len()];
@@ -164,7 +165,6 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         let active = setup.decoder.activate(&session.compressor.adapter, false);
         let requests: Vec<_> =
             windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
-        let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
         for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
             let draws =
                 |r: usize, s: usize| uniforms(setup.config.seed, step, (first + r) as u64, s as u64, setup.budget);
@@ -213,7 +213,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
         let imitation = imitate_gists(session, &chosen, &gists, (factor, &place))?;
-        let taught = Taught::new(&setup.decoder, &chosen)?;
+        let taught = setup.taught(COPY_STEP + update as u64, &chosen)?;
         let gists: Vec<Vec<Gist>> =
             gists.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
         let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();

@@ -131,7 +131,7 @@ lr = 1e-3
 windows = 12
 windows_per_document = 2
 valid_windows = 8
-oracle_windows = 4
+search_windows = 4
 resamples = 100
 examples = 4
 

@@ -1,0 +1,53 @@
+//! Writing: what the bare base goes on with, greedily or sampled, several continuations a prompt from one prefill.
+
+use crate::config::parts::Sampling;
+use crate::error::{Error, Result};
+use crate::model::decoder::{BranchCache, Decoder};
+use crate::model::read::left_pad;
+use crate::model::sampling;
+use crate::model::vocab::Head;
+use tch::{Kind, Tensor};
+
+/// Continuations `[N, S, T]` of `N` prompts (none empty) by `tokens` T, `samples` S of each, none with an id in
+/// `forbidden`; `uniforms(prompt, sample)` gives a continuation's draws.
+pub fn continuations(
+    decoder: &Decoder,
+    forbidden: &[u32],
+    prompts: &[Vec<u32>],
+    samples: usize,
+    tokens: usize,
+    how: &Sampling,
+    uniforms: impl Fn(usize, usize) -> Vec<f64>,
+) -> Result<Tensor> {
+    let _guard = tch::no_grad_guard();
+    if samples == 0 || tokens == 0 {
+        return Err(Error::shape("continuations", "at least one of at least one token", format!("{samples}×{tokens}")));
+    }
+    let draws: Vec<Vec<f64>> = (0..prompts.len() * samples).map(|r| uniforms(r / samples, r % samples)).collect();
+    if let Some(bad) = draws.iter().find(|d| d.len() < tokens) {
+        return Err(Error::shape("uniforms of a continuation", tokens, bad.len()));
+    }
+    let bias = (!forbidden.is_empty()).then(|| {
+        let barred: Vec<i64> = forbidden.iter().map(|&id| id as i64).collect();
+        let bias = Tensor::zeros([decoder.config().vocab_size], (Kind::Float, decoder.device()));
+        bias.index_fill(0, &Tensor::from_slice(&barred).to_device(decoder.device()), f64::NEG_INFINITY)
+    });
+    let head = Head { bias: bias.as_ref(), ..Head::base(decoder.head()) };
+    let (ids, pad) = left_pad(prompts, decoder.device())?;
+    let (n, s) = (prompts.len() as i64, samples as i64);
+    let (hidden, cache) = decoder.prefill(&ids, &pad, None)?;
+    let width = hidden.size()[2];
+    let mut hidden = hidden.narrow(1, ids.size()[1] - 1, 1).expand([n, s, width], false).reshape([-1, width]);
+    let mut grown = BranchCache::default();
+    let mut written = Vec::with_capacity(tokens);
+    for t in 0..tokens {
+        let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
+        let (picked, _, _) = sampling::sample(&head.logits(&hidden), how, &step)?;
+        let picked = picked.view([n, s, 1]);
+        if t + 1 < tokens {
+            hidden = decoder.branches(&picked, &cache, Some(&mut grown), None)?.reshape([-1, width]);
+        }
+        written.push(picked);
+    }
+    Ok(Tensor::cat(&written, 2))
+}
