@@ -75,6 +75,11 @@ impl Tokenizer {
         self.inner.token_to_id(END_OF_TEXT)
     }
 
+    /// The same, where there is no doing without.
+    pub fn require_end_of_text(&self) -> Result<u32> {
+        self.end_of_text().ok_or_else(|| Error::invalid(format!("tokenizer: expected the token {END_OF_TEXT:?}")))
+    }
+
     /// Fails unless every id fits a model with `rows` embedding rows.
     pub fn check_model(&self, path: &Path, rows: i64) -> Result<()> {
         if self.vocab_size() as i64 > rows {

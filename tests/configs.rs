@@ -97,6 +97,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[budget]\nkeep_ratio = 0.003", "budget.keep_ratio", "expected a budget of at least 1 token, got 0"),
     ("[budget]\nkeep_ratio = nan", "budget.keep_ratio", "expected a budget of at least 1 token, got 0"),
     ("[budget]\nkeep_ratio = 1.0", "budget.keep_ratio", "expected a budget below the prefix's 256 tokens, got 256"),
+    ("[warm_start]\nrounds = 1\nrecent = 1.5", "warm_start.recent", "expected a share in [0, 1], got 1.5"),
     ("[data]\nfuture_tokens = 0", "data.future_tokens", "expected at least 1, got 0"),
     ("[train]\ncheckpoint_every = 0", "train.checkpoint_every", "expected at least 1, got 0"),
     ("[generator]\nstale_refresh_steps = 0", "generator.stale_refresh_steps", "expected at least 1, got 0"),

@@ -76,6 +76,9 @@ impl WarmStart {
         at_least("shortlist", self.shortlist, 1)?;
         at_least("epochs", self.epochs, 1)?;
         at_least("gists", self.gists, 1)?;
+        if !(0.0..=1.0).contains(&self.recent) {
+            return Err(("recent".into(), format!("expected a share in [0, 1], got {}", self.recent)));
+        }
         if self.temperature <= 0.0 || !self.temperature.is_finite() {
             return Err(("temperature".into(), format!("expected a finite number above 0, got {}", self.temperature)));
         }

@@ -118,6 +118,9 @@ pub struct WarmStart {
     pub gists: usize,
     /// Nats a token of KL that make a gist e times less worth imitating.
     pub temperature: f64,
+    /// Share of the imitation that is the most recent tokens whatever they are worth, so that the policy begins from the
+    /// baseline that is hardest to beat.
+    pub recent: f64,
     /// Passes over a round's windows.
     pub epochs: usize,
     /// Windows of a supervised step.
@@ -139,6 +142,7 @@ impl Default for WarmStart {
             samples: 8,
             gists: 8,
             temperature: 0.05,
+            recent: 0.0,
             epochs: 3,
             batch: 24,
         }

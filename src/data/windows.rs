@@ -136,11 +136,16 @@ pub fn with_repeated_span(row: &mut [u32], noise: Option<Range<u32>>, rng: &mut 
 }
 
 /// Overwrites the second half of the row with spans of its first half, 4 to 48 tokens each and short ones oftener: to go
-/// on with a span, a model must find where its last tokens stand, and often one token back does not tell.
-pub fn with_collage(row: &mut [u32], rng: &mut impl Rng) {
+/// on with a span, a model must find where its last tokens stand, and often one token back does not tell. Two of `mark`
+/// announce it, so that nothing is learned of text without them.
+pub fn with_collage(row: &mut [u32], mark: u32, rng: &mut impl Rng) {
     let half = row.len() / 2;
-    let mut at = half;
-    while half > 48 && at < row.len() {
+    if half <= 48 {
+        return;
+    }
+    row[half..half + 2].fill(mark);
+    let mut at = half + 2;
+    while at < row.len() {
         let span = (4.0 * 12f64.powf(rng::uniform(rng))) as usize;
         let span = span.min(row.len() - at);
         let from = rng::below(rng, half - span + 1);
@@ -261,14 +266,14 @@ mod tests {
         let mut spans = 0;
         for _ in 0..100 {
             let mut made = row.clone();
-            with_collage(&mut made, &mut rng);
-            assert_eq!(made[..192], row[..192]);
-            assert!(made[192..].iter().all(|&id| id < 192));
-            spans += 1 + made[192..].windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+            with_collage(&mut made, 1000, &mut rng);
+            assert_eq!((&made[..192], &made[192..194]), (&row[..192], &[1000; 2][..]));
+            assert!(made[194..].iter().all(|&id| id < 192));
+            spans += 1 + made[194..].windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
         }
         assert!((900..1600).contains(&spans), "{spans}");
         let mut short: Vec<u32> = (0..90).collect();
-        with_collage(&mut short, &mut rng);
+        with_collage(&mut short, 1000, &mut rng);
         assert_eq!(short, (0..90).collect::<Vec<u32>>());
     }
 

@@ -115,9 +115,10 @@ impl Evaluator {
                 [half.clone(), half].concat()
             })
             .collect();
+        let mark = tokenizer.require_end_of_text()?;
         let mut collages = rows.clone();
         for (r, row) in collages.iter_mut().enumerate() {
-            data::with_collage(row, &mut rng::rng(config.seed, Stream::Synthetic, 1, r as u64, 0));
+            data::with_collage(row, mark, &mut rng::rng(config.seed, Stream::Synthetic, 1, r as u64, 0));
         }
         Ok(Self { rows, bytes, windows, random, collages })
     }
@@ -141,7 +142,8 @@ impl Evaluator {
         };
         let induction = (split(0..half - 1), split(half..2 * half - 1));
         let collages = row_losses(decoder, &self.collages)?;
-        let collage = mean(&collages.iter().flat_map(|row| row[row.len() / 2..].to_vec()).collect::<Vec<_>>());
+        let half = self.collages.first().map_or(0, |row| row.len() / 2);
+        let collage = mean(&collages.iter().flat_map(|row| row[half + 1..].to_vec()).collect::<Vec<_>>()); // past the mark
         let mut context_value_unadapted = Vec::new();
         for (local, windows) in &self.windows {
             context_value_unadapted.push((*local, mean(&local_only_kl(decoder, windows)?)));

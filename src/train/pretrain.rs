@@ -55,6 +55,8 @@ struct Pretraining<'a> {
     stream: Vec<u32>,
     /// Ids of ordinary tokens.
     ordinary: Range<u32>,
+    /// Announces a collage.
+    mark: u32,
     model: ModelConfig,
     params: FlatParams,
     optim: Optimizer,
@@ -120,7 +122,8 @@ pub fn run(
         None => Optimizer::adamw(&config.optim, &params),
     };
     let ordinary = tokenizer.special_ids().len() as u32..tokenizer.vocab_size() as u32;
-    let mut session = Pretraining { config, stream, ordinary, model, params, optim, kind };
+    let mark = tokenizer.require_end_of_text()?;
+    let mut session = Pretraining { config, stream, ordinary, mark, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
@@ -208,9 +211,7 @@ fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[Document]) 
 
 /// All documents as one stream, an end-of-text after each.
 fn pack(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<u32>> {
-    let end = tokenizer
-        .end_of_text()
-        .ok_or_else(|| Error::invalid(format!("tokenizer: expected the token {:?}", crate::tokenizer::END_OF_TEXT)))?;
+    let end = tokenizer.require_end_of_text()?;
     let mut stream = Vec::new();
     for ids in tokenizer.encode_all(&texts(documents))? {
         stream.extend(ids);
@@ -243,7 +244,7 @@ impl Pretraining<'_> {
             let noise = (kind >= rows.repeated_span_frac).then(|| self.ordinary.clone());
             data::with_repeated_span(&mut row, noise, &mut draw);
         } else if kind < rows.repeated_span_frac + rows.repeated_noise_frac + rows.collage_frac {
-            data::with_collage(&mut row, &mut draw);
+            data::with_collage(&mut row, self.mark, &mut draw);
         }
         row
     }

@@ -6,6 +6,7 @@
 
 use crate::compressor::gist::{Gist, uniforms};
 use crate::config::parts::Sampling;
+use crate::config::train::WarmStart;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream};
@@ -180,12 +181,18 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())
 }
 
-/// The best `count` gists of a window with weights that sum to 1.
-fn weighted(labels: &[Label], count: usize, temperature: f64, budget: usize) -> Vec<Weighted> {
+/// The best `count` gists of a window with weights that sum to 1, of which `warm.recent` is the most recent tokens'.
+fn weighted(labels: &[Label], count: usize, warm: &WarmStart, prefix: &[u32], budget: usize) -> Vec<Weighted> {
     let best = labels.first().map_or(0.0, |(_, kl)| *kl);
-    let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / temperature).exp()).collect();
-    let sum: f64 = raw.iter().sum();
-    labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw / sum)).collect()
+    let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / warm.temperature).exp()).collect();
+    let scale = (1.0 - warm.recent) / raw.iter().sum::<f64>();
+    let mut gists: Vec<Weighted> =
+        labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw * scale)).collect();
+    if warm.recent > 0.0 {
+        let recent = prefix[prefix.len().saturating_sub(budget)..].to_vec();
+        gists.push((Gist::imitated(recent, budget), warm.recent));
+    }
+    gists
 }
 
 fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<Label>]) -> Result<()> {
@@ -207,7 +214,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
         let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
         let gists: Vec<Vec<Weighted>> =
-            picked.iter().map(|&i| weighted(&labels[i], count, warm.temperature, setup.budget)).collect();
+            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, setup.budget)).collect();
         let done = update - warm.copy_updates;
         let factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
@@ -251,11 +258,18 @@ mod tests {
     #[test]
     fn a_gist_is_imitated_by_its_worth() {
         let labels: Vec<Label> = vec![(vec![1], 0.1), (vec![2, 3], 0.1), (vec![4], 0.15), (vec![5], 9.0)];
-        let gists = weighted(&labels, 3, 0.05, 2);
-        let weights: Vec<f64> = gists.iter().map(|(_, weight)| *weight).collect();
+        let mut warm = WarmStart { temperature: 0.05, ..WarmStart::default() };
+        let weights = |gists: &[Weighted]| gists.iter().map(|(_, weight)| *weight).collect::<Vec<f64>>();
+        let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
+        let gists = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
         let e = (-1.0f64).exp();
         let expected = [1.0, 1.0, e].map(|raw| raw / (2.0 + e));
-        assert!(weights.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{weights:?}");
+        assert!(close(&weights(&gists), &expected), "{gists:?}");
+        warm.recent = 0.25;
+        let with_recent = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
+        let expected = [0.75 * expected[0], 0.75 * expected[1], 0.75 * expected[2], 0.25];
+        assert!(close(&weights(&with_recent), &expected), "{with_recent:?}");
+        assert_eq!(with_recent[3].0, Gist::imitated(vec![8, 9], 2));
         assert_eq!(gists[0].0.ids, [1]);
         assert!(gists[0].0.ended && !gists[1].0.ended);
     }
