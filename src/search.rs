@@ -30,24 +30,11 @@ pub struct Found {
     pub kl: f64,
 }
 
-/// For each window: every span is scored as a gist alone; the best `shortlist` that do not overlap are added one by one,
-/// in prefix order, always the one that lowers the KL most, until the budget is full or none lowers it. The result must
-/// also beat nothing, every half-overlapping span as long as the budget (the most recent tokens among them), and the
-/// window's own gists in `extra` (no entry, or one per window). Costs about `prefix / stride` short forward rows a window.
-pub fn best_spans(
-    taught: &Taught,
-    decoder: &Decoder,
-    reader: Option<&ActiveAdapter>,
-    budget: usize,
-    params: SpanSearch,
-    extra: &[Vec<Vec<u32>>],
-) -> Result<Vec<Found>> {
-    let all = ranked(taught, decoder, reader, budget, params, extra)?;
-    Ok(all.iter().map(|gists| lowest(gists.iter())).collect())
-}
-
-/// The whole gists that the search of [`best_spans`] measured, each once, best first: nothing, the long spans, `extra`, the
-/// greedy choice and what it was chosen from last.
+/// The whole gists that a search measured for each window, each once, best first. Every span is scored as a gist alone;
+/// the best `shortlist` that do not overlap are added one by one, in prefix order, always the one that lowers the KL most,
+/// until the budget is full or none lowers it. Beside that choice, and what it was chosen from last, stand nothing at all,
+/// every half-overlapping span as long as the budget (the most recent tokens among them), and the window's own gists in
+/// `extra` (no entry, or one per window). Costs about `prefix / stride` short forward rows a window.
 pub fn ranked(
     taught: &Taught,
     decoder: &Decoder,

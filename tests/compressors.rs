@@ -70,7 +70,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     check(&Idf { frequencies: &frequencies, distinct: false });
     check(&Overlap { frequencies: &frequencies, span_tokens: 5, stride: 5 });
     check(&SelfInformation { decoder: &decoder, phrase_tokens: 1 });
-    let (policy, adapter) = (GistPolicy::new(&decoder, &[0], 290), random_adapter(&decoder, 1));
+    let (policy, adapter) = (GistPolicy::new(&decoder, &forbidden), random_adapter(&decoder, 1));
     for (name, sampling) in [("gist", Sampling::greedy()), ("gist_sampled", Sampling::default())] {
         check(&GistCompressor { name: name.into(), policy: &policy, adapter: &adapter, sampling, seed: 3 });
     }

@@ -17,7 +17,7 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::rng::{self, Stream};
 use gist::rollout::Taught;
-use gist::search::{SpanSearch, best_spans};
+use gist::search::{Found, SpanSearch, ranked};
 use gist::tokenizer::Tokenizer;
 
 const SHAPE: WindowShape = WindowShape { prefix: 32, local: 6, future: 5 };
@@ -68,7 +68,9 @@ impl World {
 
 /// All that a table holds, with budget `budget`, given to `check`.
 fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluated)) {
-    let policy = GistPolicy::new(&world.decoder, world.tokenizer.special_ids(), world.tokenizer.vocab_size());
+    let beyond = world.tokenizer.vocab_size() as u32..world.decoder.config().vocab_size as u32;
+    let forbidden: Vec<u32> = world.tokenizer.special_ids().iter().copied().chain(beyond).collect();
+    let policy = GistPolicy::new(&world.decoder, &forbidden);
     let adapter = random_adapter(&world.decoder, 4);
     let compressor = |name: &str, sampling| GistCompressor {
         name: name.into(),
@@ -133,7 +135,7 @@ fn a_budget_of_nothing_is_local_only_for_all() {
 fn entries_differences_and_files_agree() {
     let world = world();
     with_everything(&world, 8, |evaluated| {
-        evaluated.add_searches(4, SEARCH).unwrap();
+        evaluated.add_searches(4, 2, SEARCH).unwrap();
         evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
         let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
         let evaluation = evaluated.evaluation(0.3, 0.2, Some(&warm)).unwrap();
@@ -226,7 +228,12 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let reader = decoder.activate(&world.generator, false);
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
-            let found = best_spans(&taught, decoder, reader, budget, SEARCH, &[]).unwrap();
+            let best = |extra: &[Vec<Vec<u32>>]| -> Vec<Found> {
+                let all = ranked(&taught, decoder, reader, budget, SEARCH, extra).unwrap();
+                assert!(all.iter().all(|gists| gists.windows(2).all(|pair| pair[0].kl <= pair[1].kl)));
+                all.into_iter().map(|gists| gists[0].clone()).collect()
+            };
+            let found = best(&[]);
             let contexts = |gists: Vec<Vec<u32>>| -> Vec<f64> {
                 let v = decoder.config().vocab_size;
                 let contexts: Vec<Vec<u32>> =
@@ -250,11 +257,11 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
             }
             // A candidate from outside wins where it is better, and only there.
             let extra: Vec<Vec<Vec<u32>>> = found.iter().map(|f| vec![f.ids.clone(), vec![5; budget]]).collect();
-            let again = best_spans(&taught, decoder, reader, budget, SEARCH, &extra).unwrap();
+            let again = best(&extra);
             assert!(found.iter().zip(&again).all(|(a, b)| b.kl <= a.kl + 1e-5));
         }
     }
     let long = vec![vec![vec![1; 9]]; 6];
-    assert!(best_spans(&taught, decoder, None, 8, SEARCH, &long).is_err());
-    assert!(best_spans(&taught, decoder, None, 8, SEARCH, &long[1..]).is_err());
+    assert!(ranked(&taught, decoder, None, 8, SEARCH, &long).is_err());
+    assert!(ranked(&taught, decoder, None, 8, SEARCH, &long[1..]).is_err());
 }

@@ -9,6 +9,7 @@ mod damage;
 mod evaluation;
 mod gates;
 mod parity;
+mod readers;
 mod recall;
 mod run_dir;
 mod shipped;

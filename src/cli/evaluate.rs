@@ -80,7 +80,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     progress.finish();
     let w = &config.warm_start;
     let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
-    table.add_searches(config.eval.search_windows, search)?;
+    table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
 
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
         table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)

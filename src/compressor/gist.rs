@@ -15,7 +15,7 @@ use crate::model::decoder::{BranchCache, Decoder, KvCache};
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
-use crate::model::vocab::Head;
+use crate::model::vocab::{self, Head};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
 use tch::Tensor;
@@ -62,15 +62,8 @@ pub struct ActionStates {
 
 impl<'a> GistPolicy<'a> {
     /// A policy over every id but `forbidden` (special tokens, and rows beyond the tokenizer).
-    pub fn new(decoder: &'a Decoder, forbidden: &[u32], vocabulary: usize) -> Self {
-        let v = decoder.config().vocab_size as usize;
-        let mut bias = vec![0f32; v + 1];
-        for &id in forbidden {
-            bias[(id as usize).min(v)] = f32::NEG_INFINITY;
-        }
-        bias[vocabulary.min(v)..v].fill(f32::NEG_INFINITY);
-        bias[v] = 0.0;
-        Self { decoder, bias: Tensor::from_slice(&bias).to_device(decoder.device()) }
+    pub fn new(decoder: &'a Decoder, forbidden: &[u32]) -> Self {
+        Self { decoder, bias: vocab::barred(decoder.config().vocab_size + 1, forbidden, decoder.device()) }
     }
 
     /// Head over ordinary tokens and the end.

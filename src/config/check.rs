@@ -26,6 +26,7 @@ impl TrainConfig {
         at_least("eval.windows", self.eval.windows, 2)?;
         at_least("eval.windows_per_document", self.eval.windows_per_document, 1)?;
         at_least("eval.valid_windows", self.eval.valid_windows, 2)?;
+        at_least("eval.imagined_futures", self.eval.imagined_futures, 1)?;
         at_least("eval.resamples", self.eval.resamples, 100)?;
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
         not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;

@@ -297,6 +297,8 @@ pub struct EvalConfig {
     pub valid_windows: usize,
     /// Windows on which spans are searched, with the future in sight and without; 0 = none.
     pub search_windows: usize,
+    /// Futures that the teacher imagines for the search without.
+    pub imagined_futures: usize,
     /// Bootstrap resamples.
     pub resamples: usize,
     /// Examples written for the gallery.
@@ -312,6 +314,7 @@ impl Default for EvalConfig {
             windows_per_document: 4,
             valid_windows: 96,
             search_windows: 0,
+            imagined_futures: 8,
             resamples: 2000,
             examples: 16,
             sampling: Sampling::default(),

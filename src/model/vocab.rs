@@ -4,7 +4,7 @@
 //! Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes no seed gradient.)
 
 use crate::error::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How hidden states become logits.
 #[derive(Clone, Copy)]
@@ -43,6 +43,15 @@ impl<'a> Head<'a> {
     fn with_weight(self, weight: &'a Tensor) -> Self {
         Self { weight, ..self }
     }
+}
+
+/// The additive mask over `actions` that bars those in `forbidden`.
+pub fn barred(actions: i64, forbidden: &[u32], device: Device) -> Tensor {
+    let mut bias = vec![0f32; actions as usize];
+    for &id in forbidden.iter().filter(|&&id| i64::from(id) < actions) {
+        bias[id as usize] = f32::NEG_INFINITY;
+    }
+    Tensor::from_slice(&bias).to_device(device)
 }
 
 /// Tokens of a chunk.

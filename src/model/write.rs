@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::model::decoder::{BranchCache, Decoder};
 use crate::model::read::left_pad;
 use crate::model::sampling;
-use crate::model::vocab::Head;
-use tch::{Kind, Tensor};
+use crate::model::vocab::{self, Head};
+use tch::Tensor;
 
 /// Continuations `[N, S, T]` of `N` prompts (none empty) by `tokens` T, `samples` S of each, none with an id in
 /// `forbidden`; `uniforms(prompt, sample)` gives a continuation's draws.
@@ -27,12 +27,8 @@ pub fn continuations(
     if let Some(bad) = draws.iter().find(|d| d.len() < tokens) {
         return Err(Error::shape("uniforms of a continuation", tokens, bad.len()));
     }
-    let bias = (!forbidden.is_empty()).then(|| {
-        let barred: Vec<i64> = forbidden.iter().map(|&id| id as i64).collect();
-        let bias = Tensor::zeros([decoder.config().vocab_size], (Kind::Float, decoder.device()));
-        bias.index_fill(0, &Tensor::from_slice(&barred).to_device(decoder.device()), f64::NEG_INFINITY)
-    });
-    let head = Head { bias: bias.as_ref(), ..Head::base(decoder.head()) };
+    let bias = vocab::barred(decoder.config().vocab_size, forbidden, decoder.device());
+    let head = Head { bias: Some(&bias), ..Head::base(decoder.head()) };
     let (ids, pad) = left_pad(prompts, decoder.device())?;
     let (n, s) = (prompts.len() as i64, samples as i64);
     let (hidden, cache) = decoder.prefill(&ids, &pad, None)?;

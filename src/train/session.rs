@@ -1,9 +1,9 @@
 //! The state of a run between steps: three roles that learn, the frozen ones, prices and counters; saved and restored.
 
 use crate::algo::{Baseline, Lambda};
-use crate::compressor::Compressor;
 use crate::compressor::baseline::Recent;
 use crate::compressor::gist::{GistCompressor, GistPolicy};
+use crate::compressor::{Compressed, Compressor};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
@@ -87,7 +87,7 @@ pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
 
 /// The policy over the ordinary tokens of the setup's tokenizer.
 pub fn policy<'a>(setup: &'a Setup) -> GistPolicy<'a> {
-    GistPolicy::new(&setup.decoder, setup.tokenizer.special_ids(), setup.tokenizer.vocab_size())
+    GistPolicy::new(&setup.decoder, &setup.forbidden_ids())
 }
 
 impl<'a> Session<'a> {
@@ -241,18 +241,16 @@ impl<'a> Session<'a> {
         };
         let generator = &self.generator.adapter;
         let v = decoder.config().vocab_size;
-        let contexts = |compressor: &dyn Compressor| -> Result<Vec<Vec<u32>>> {
-            let made = compressor.compress(&requests, setup.budget)?;
-            Ok(made.iter().map(|compressed| compressed_context(compressed, true, v)).collect())
-        };
-        let gists = contexts(&greedy)?;
+        let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
+        let gists = greedy.compress(&requests, setup.budget)?;
+        let recent = Recent.compress(&requests, setup.budget)?;
         let nothing = vec![Vec::new(); windows.len()];
-        let tokens: usize = gists.iter().map(|context| context.len().saturating_sub(1)).sum(); // less the separator
+        let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
         Ok(Validation {
             context_value: read(&self.empty_reader.adapter, &nothing)?,
             kl_empty: read(generator, &nothing)?,
-            kl_recent: read(generator, &contexts(&Recent)?)?,
-            kl: read(generator, &gists)?,
+            kl_recent: read(generator, &contexts(&recent))?,
+            kl: read(generator, &contexts(&gists))?,
             keep_ratio: tokens as f64 / (windows.len() * setup.shape.prefix) as f64,
         })
     }

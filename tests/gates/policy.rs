@@ -34,7 +34,7 @@ impl Setting {
     }
 
     fn policy(&self) -> GistPolicy<'_> {
-        GistPolicy::new(&self.decoder, &FORBIDDEN, VOCAB as usize - 1)
+        GistPolicy::new(&self.decoder, &[&FORBIDDEN[..], &[VOCAB as u32 - 1]].concat())
     }
 
     fn active(&self) -> ActiveAdapter {
