@@ -72,8 +72,16 @@ pub fn fresh_adapter(decoder: &Decoder, lora: &LoraConfig) -> Adapter {
 
 /// An adapter that has learned something: every value is drawn.
 pub fn adapter(decoder: &Decoder, seed: u64) -> Adapter {
+    copying_adapter(decoder, 0, seed)
+}
+
+/// The same with a copy head for matches of up to `longest` tokens (0 = none).
+pub fn copying_adapter(decoder: &Decoder, longest: usize, seed: u64) -> Adapter {
     let lora = LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() };
-    let mut adapter = fresh_adapter(decoder, &lora);
+    let mut adapter = {
+        let _guard = torch_generator();
+        Adapter::with_copy_head(decoder.config(), &lora, decoder.embedding(), longest).unwrap()
+    };
     let specs = adapter.params().specs().to_vec();
     let drawn = specs.into_iter().enumerate().map(|(i, (name, shape))| {
         let value = noise(&shape, 0.25, seed * 1000 + i as u64);

@@ -6,8 +6,10 @@
 //! local:  prefix <separator> local <start> g1 g2 … <end>
 //! query:  prefix <separator> query <start> g1 g2 … <end>
 //! ```
-//! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action.
+//! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action. An adapter with a copy head also
+//! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
+use crate::compressor::copying::{self, Copier};
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
@@ -15,7 +17,7 @@ use crate::model::decoder::{BranchCache, Decoder, KvCache};
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
-use crate::model::vocab::{self, Head};
+use crate::model::vocab::{self, CopyHead, Head, Matches};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
 use tch::Tensor;
@@ -58,6 +60,8 @@ pub struct ActionStates {
     pub hidden: Tensor,
     /// `[M]`: token ids, or `V` for the end.
     pub targets: Tensor,
+    /// What each action could copy, for adapters with a copy head.
+    pub matches: Option<Matches>,
 }
 
 impl<'a> GistPolicy<'a> {
@@ -66,9 +70,16 @@ impl<'a> GistPolicy<'a> {
         Self { decoder, bias: vocab::barred(decoder.config().vocab_size + 1, forbidden, decoder.device()) }
     }
 
-    /// Head over ordinary tokens and the end.
-    pub fn head<'b>(&'b self, adapter: &'b ActiveAdapter) -> Head<'b> {
-        Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias) }
+    /// Head over ordinary tokens and the end, for actions with these `matches`.
+    pub fn head<'b>(&'b self, adapter: &'b ActiveAdapter, matches: Option<&'b Matches>) -> Head<'b> {
+        let copy = adapter.copy.as_ref().zip(matches).map(|(rows, matches)| CopyHead { rows, matches, first: 0 });
+        Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias), copy }
+    }
+
+    /// One copier a request, for adapters with a copy head.
+    fn copiers<'r>(&self, adapter: &ActiveAdapter, requests: &[Request<'r>]) -> Option<Vec<Copier<'r>>> {
+        let longest = adapter.copy.as_ref()?.size()[0] as usize - 1;
+        Some(requests.iter().map(|request| Copier::new(request.prefix, longest)).collect())
     }
 
     /// What the compressor reads before it writes.
@@ -117,16 +128,28 @@ impl<'a> GistPolicy<'a> {
         }
         let empty = Gist { ids: Vec::new(), ended: false, behavior_logprobs: Vec::new(), entropy: Vec::new() };
         let mut gists = vec![empty; n * g];
+        let copiers = self.copiers(adapter, requests);
+        let mut copiers: Option<Vec<Copier>> =
+            copiers.map(|each| each.into_iter().flat_map(|copier| std::iter::repeat_n(copier, g)).collect());
         let mut grown = BranchCache::default();
         for t in 0..budget {
             let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
-            let (picked, logp, entropy) = sampling::sample(&self.head(adapter).logits(&hidden), how, &step)?;
+            let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
+            let logits = self.head(adapter, matches.as_ref()).logits(&hidden);
+            let (picked, logp, entropy) = sampling::sample(&logits, how, &step)?;
             let actions: Vec<i64> = Vec::try_from(&picked.to_device(tch::Device::Cpu))?;
             let (logp, entropy) = (to_vec(&logp)?, to_vec(&entropy)?);
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
                 gist.behavior_logprobs.push(logp[row]);
                 gist.entropy.push(entropy[row]);
-                if actions[row] == v { gist.ended = true } else { gist.ids.push(actions[row] as u32) }
+                if actions[row] == v {
+                    gist.ended = true;
+                    continue;
+                }
+                gist.ids.push(actions[row] as u32);
+                if let Some(copiers) = &mut copiers {
+                    copiers[row].push(actions[row] as u32);
+                }
             }
             if t + 1 == budget || gists.iter().all(|gist| gist.ended) {
                 break;
@@ -156,13 +179,21 @@ impl<'a> GistPolicy<'a> {
         let longest = groups.iter().flat_map(|gr| gr.iter()).map(|gist| gist.ids.len()).max().unwrap_or(0).max(1);
         let mut ids = vec![0i64; n * g * longest];
         let (mut places, mut targets) = (Vec::new(), Vec::new());
+        let copiers = self.copiers(adapter, requests);
+        let mut matches = copying::Builder::default();
         for (row, gist) in groups.iter().flat_map(|gr| gr.iter()).enumerate() {
             for (t, &id) in gist.ids.iter().enumerate() {
                 ids[row * longest + t] = id as i64;
             }
+            let mut copier = copiers.as_ref().map(|each| each[row / g].clone());
             for action in 0..gist.actions() {
                 places.push((row * (longest + 1) + action) as i64);
-                targets.push(gist.ids.get(action).map_or(v, |&id| id as i64));
+                let id = gist.ids.get(action);
+                targets.push(id.map_or(v, |&id| id as i64));
+                if let Some(copier) = &mut copier {
+                    matches.add(copier);
+                    id.iter().for_each(|&&id| copier.push(id));
+                }
             }
         }
         if places.is_empty() {
@@ -176,6 +207,7 @@ impl<'a> GistPolicy<'a> {
         Ok(ActionStates {
             hidden: all.index_select(0, &Tensor::from_slice(&places).to_device(device)),
             targets: Tensor::from_slice(&targets).to_device(device),
+            matches: copiers.is_some().then(|| matches.finish(device)),
         })
     }
 }

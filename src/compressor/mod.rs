@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod budget;
 pub mod controls;
+pub mod copying;
 pub mod draft;
 pub mod gist;
 pub mod lexical;

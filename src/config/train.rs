@@ -62,6 +62,10 @@ pub struct ModelSection {
     /// Adapter of each role.
     #[serde(default)]
     pub lora: LoraConfig,
+    /// Longest match that the compressor's copy head tells apart; 0 = no copy head. Adapters of `warm_start.from` bring
+    /// their own.
+    #[serde(default)]
+    pub copy_lengths: usize,
 }
 
 /// Documents of the three splits and the shape of a window.

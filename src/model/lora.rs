@@ -2,7 +2,8 @@
 //! uniform, B = 0, saved and loaded in PEFT's layout.
 //!
 //! An adapter also owns the rows of the three control tokens, which lie beyond the base vocabulary: end-of-gist `V`,
-//! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist. PEFT ignores those extra
+//! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist; a compressor's may own the
+//! rows of a copy head too ([`crate::compressor::copying`]). PEFT ignores those extra
 //! tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
 
 use crate::config::parts::{LoraConfig, PROJECTIONS};
@@ -108,10 +109,13 @@ pub struct ActiveAdapter {
     pub control: Tensor,
     /// Output row of end-of-gist `[1, H]`.
     pub end: Tensor,
+    /// Output rows of the copy head `[longest + 1, H]`, if there is one.
+    pub copy: Option<Tensor>,
 }
 
 const CONTROL: &str = "gist.control_tokens.weight";
 const END: &str = "gist.end_head.weight";
+const COPY: &str = "gist.copy_head.weight";
 
 fn pair_names(layer: i64, projection: &str) -> (String, String) {
     let block = if PROJECTIONS[..4].contains(&projection) { "self_attn" } else { "mlp" };
@@ -119,7 +123,7 @@ fn pair_names(layer: i64, projection: &str) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-fn specs(model: &ModelConfig, lora: &LoraConfig) -> Vec<(String, Vec<i64>)> {
+fn specs(model: &ModelConfig, lora: &LoraConfig, copy_rows: i64) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {
@@ -134,6 +138,9 @@ fn specs(model: &ModelConfig, lora: &LoraConfig) -> Vec<(String, Vec<i64>)> {
     }
     all.push((CONTROL.into(), vec![3, model.hidden_size]));
     all.push((END.into(), vec![1, model.hidden_size]));
+    if copy_rows > 0 {
+        all.push((COPY.into(), vec![copy_rows, model.hidden_size]));
+    }
     all
 }
 
@@ -141,9 +148,20 @@ impl Adapter {
     /// A fresh adapter that changes nothing: B = 0. Control rows start at the mean embedding plus noise. Draws from
     /// libtorch's generator: seed it first.
     pub fn fresh(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor) -> Result<Self> {
+        Self::with_copy_head(model, lora, embedding, 0)
+    }
+
+    /// The same with a copy head that tells matches of up to `longest` tokens apart (0 = none); it starts at 0 too.
+    pub fn with_copy_head(
+        model: &ModelConfig,
+        lora: &LoraConfig,
+        embedding: &Tensor,
+        longest: usize,
+    ) -> Result<Self> {
         let device = embedding.device();
+        let copy_rows = if longest > 0 { longest as i64 + 1 } else { 0 };
         let mut named = Vec::new();
-        for (name, shape) in specs(model, lora) {
+        for (name, shape) in specs(model, lora, copy_rows) {
             let value = if name.ends_with("lora_A.weight") {
                 let bound = 1.0 / (shape[1] as f64).sqrt();
                 Tensor::empty(shape.as_slice(), (Kind::Float, device)).uniform_(-bound, bound)
@@ -201,6 +219,7 @@ impl Adapter {
             dropout: if training { self.config.dropout } else { 0.0 },
             control: views.remove(CONTROL).unwrap_or_else(empty),
             end: views.remove(END).unwrap_or_else(empty),
+            copy: views.remove(COPY),
         }
     }
 
@@ -237,9 +256,10 @@ impl Adapter {
             target_modules: peft.target_modules,
         };
         config.check().map_err(|(key, message)| Error::file(&path, format!("`{key}`: {message}")))?;
-        let expected = specs(model, &config);
         let path = folder.join("adapter_model.safetensors");
         let mut found = weights::read(&path)?;
+        let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
+        let expected = specs(model, &config, copy_rows);
         for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
             let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
             found.entry(name.clone()).or_insert_with(zeros);

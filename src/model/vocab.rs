@@ -15,12 +15,48 @@ pub struct Head<'a> {
     pub end: Option<&'a Tensor>,
     /// Additive mask over actions `[V]` or `[V + 1]`: −∞ where an action is not allowed.
     pub bias: Option<&'a Tensor>,
+    /// What copying adds to the logits.
+    pub copy: Option<CopyHead<'a>>,
+}
+
+/// Output rows for copying: a token that continues a match of length m gets `hidden · rows[m]` on top of its logit.
+#[derive(Clone, Copy)]
+pub struct CopyHead<'a> {
+    /// `[longest + 1, H]`.
+    pub rows: &'a Tensor,
+    /// Of all the tokens whose hidden states the head will see.
+    pub matches: &'a Matches,
+    /// Of those, the first in the chunk at hand.
+    pub first: i64,
+}
+
+/// For N actions, the tokens that may be copied and the length of the match that each would continue.
+pub struct Matches {
+    /// Where the entries of each action end.
+    ends: Vec<i64>,
+    /// Action, token and length of each entry, `[E]` each.
+    entries: [Tensor; 3],
+}
+
+impl Matches {
+    /// From entries sorted by action; those of action i end before `ends[i]`.
+    pub fn new(ends: Vec<i64>, entries: [Vec<i64>; 3], device: Device) -> Self {
+        Self { ends, entries: entries.map(|xs| Tensor::from_slice(&xs).to_device(device)) }
+    }
+
+    /// Action (counted from `first`), token and length of the entries of `n` actions.
+    fn of(&self, first: i64, n: i64) -> [Tensor; 3] {
+        let end = |actions: i64| if actions == 0 { 0 } else { self.ends[actions as usize - 1] };
+        let (start, len) = (end(first), end(first + n) - end(first));
+        let [actions, tokens, lengths] = self.entries.each_ref().map(|xs| xs.narrow(0, start, len));
+        [actions - first, tokens, lengths]
+    }
 }
 
 impl<'a> Head<'a> {
     /// The base vocabulary alone.
     pub fn base(weight: &'a Tensor) -> Self {
-        Self { weight, end: None, bias: None }
+        Self { weight, end: None, bias: None, copy: None }
     }
 
     /// Logits in f32: `[N, V]`, or `[N, V + 1]` with an end row.
@@ -30,18 +66,28 @@ impl<'a> Head<'a> {
             let last = hidden.linear(end, None::<Tensor>).to_kind(Kind::Float);
             logits = Tensor::cat(&[logits, last], -1);
         }
-        match self.bias {
-            Some(bias) => logits + bias,
-            None => logits,
+        if let Some(bias) = self.bias {
+            logits = logits + bias;
         }
+        if let Some(copy) = self.copy {
+            let (n, v) = (logits.size()[0], logits.size()[1]);
+            let [actions, tokens, lengths] = copy.matches.of(copy.first, n);
+            let paid = hidden.linear(copy.rows, None::<Tensor>).to_kind(Kind::Float); // [N, longest + 1]
+            let paid = paid.reshape([-1]).index_select(0, &(&actions * copy.rows.size()[0] + lengths));
+            logits = logits.reshape([-1]).index_add(0, &(actions * v + tokens), &paid).view([n, v]);
+        }
+        logits
     }
 
-    fn with_end(self, end: Option<&'a Tensor>) -> Self {
-        Self { end, ..self }
+    /// For the tokens from `first` on.
+    fn at(self, first: i64) -> Self {
+        Self { copy: self.copy.map(|copy| CopyHead { first, ..copy }), ..self }
     }
 
-    fn with_weight(self, weight: &'a Tensor) -> Self {
-        Self { weight, ..self }
+    /// The same head with other tensors: weight, end, rows of the copy head.
+    fn with(self, weight: &'a Tensor, end: Option<&'a Tensor>, rows: Option<&'a Tensor>) -> Self {
+        let copy = self.copy.zip(rows).map(|(copy, rows)| CopyHead { rows, ..copy });
+        Self { weight, end, copy, ..self }
     }
 }
 
@@ -118,11 +164,11 @@ pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Opt
     check_rows("targets", targets, n)?;
     let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
     for (start, len) in chunks(n) {
-        let logp = head.logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+        let logp = head.at(start).logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
         logprobs.push(gather(&logp, &targets.narrow(0, start, len)));
         entropies.push(entropy(&logp));
         if let Some(other) = reference {
-            let logq = other.head.logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+            let logq = other.head.at(start).logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
             kls.push(kl_rows(&logp, &logq));
         }
     }
@@ -133,7 +179,7 @@ pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Opt
     })
 }
 
-/// A scalar whose backward gives ∂L/∂hidden (and into the head's end row) for a loss with the given per-token gradients.
+/// A scalar whose backward gives ∂L/∂hidden (and into the head's own rows) for a loss with the given per-token gradients.
 pub fn token_surrogate(
     hidden: &Tensor,
     targets: &Tensor,
@@ -149,8 +195,8 @@ pub fn token_surrogate(
             loss = loss + (entropy(&logp) * weights.narrow(0, start, len)).sum(None);
         }
         if let (Some(weights), Some(other)) = (&grads.kl_reference, reference) {
-            let logq =
-                tch::no_grad(|| other.head.logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float));
+            let hidden = other.hidden.narrow(0, start, len);
+            let logq = tch::no_grad(|| other.head.at(start).logits(&hidden).log_softmax(-1, Kind::Float));
             loss = loss + (kl_rows(&logp, &logq) * weights.narrow(0, start, len)).sum(None);
         }
         loss
@@ -243,10 +289,11 @@ fn surrogate(
 ) -> Result<Tensor> {
     let weight = leaf_of(head.weight);
     let end = head.end.map(leaf_of);
+    let rows = head.copy.map(|copy| leaf_of(copy.rows));
     let mut grads = Vec::new();
     for (start, len) in chunks(hidden.size()[0]) {
         let leaf = leaf_of(&hidden.narrow(0, start, len));
-        let loss = chunk_loss(&leaf, head.with_weight(&weight).with_end(end.as_ref()), start, len);
+        let loss = chunk_loss(&leaf, head.at(start).with(&weight, end.as_ref(), rows.as_ref()), start, len);
         loss.f_backward()?;
         grads.push(leaf.grad());
     }
@@ -257,10 +304,12 @@ fn surrogate(
     if head.weight.requires_grad() {
         total = total + (head.weight * weight.grad()).sum(Kind::Float);
     }
-    if let (Some(row), Some(leaf)) = (head.end, &end)
-        && row.requires_grad()
-    {
-        total = total + (row * leaf.grad()).sum(Kind::Float);
+    for (row, leaf) in [(head.end, &end), (head.copy.map(|copy| copy.rows), &rows)] {
+        if let (Some(row), Some(leaf)) = (row, leaf)
+            && row.requires_grad()
+        {
+            total = total + (row * leaf.grad()).sum(Kind::Float);
+        }
     }
     Ok(total)
 }

@@ -81,12 +81,13 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     })?;
     let gemm_gflops = 2.0 * 1024f64.powi(3) / gemm / 1e9;
 
-    let fresh = |role: u64| {
+    let fresh = |role: u64, copy: usize| {
         rng::seed_torch(config.seed, Stream::Init, 0, role);
-        Adapter::fresh(model, &config.model.lora, decoder.embedding())
+        Adapter::with_copy_head(model, &config.model.lora, decoder.embedding(), copy)
     };
-    let mut compressor = Trainee::new("compressor", fresh(0)?, &config.optim.compressor);
-    let mut generator = Trainee::new("generator", fresh(1)?, &config.optim.generator);
+    let compressor = fresh(0, config.model.copy_lengths)?;
+    let mut compressor = Trainee::new("compressor", compressor, &config.optim.compressor);
+    let mut generator = Trainee::new("generator", fresh(1, 0)?, &config.optim.generator);
     let policy = policy(setup);
     let windows = setup.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);

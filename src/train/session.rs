@@ -99,7 +99,9 @@ impl<'a> Session<'a> {
             None => {
                 let fresh = |role: usize| {
                     rng::seed_torch(config.seed, Stream::Init, 0, role as u64);
-                    Adapter::fresh(setup.decoder.config(), &config.model.lora, setup.decoder.embedding())
+                    let copy = if role == 0 { config.model.copy_lengths } else { 0 };
+                    let (model, embedding) = (setup.decoder.config(), setup.decoder.embedding());
+                    Adapter::with_copy_head(model, &config.model.lora, embedding, copy)
                 };
                 [fresh(0)?, fresh(1)?, fresh(1)?]
             }

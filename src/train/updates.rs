@@ -71,8 +71,8 @@ pub fn policy_step<T: Serialize>(
             None => None,
         };
         let other = frozen.as_ref().zip(frozen_states.as_ref());
-        let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: policy.head(a) });
-        let head = policy.head(&active);
+        let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: policy.head(a, s.matches.as_ref()) });
+        let head = policy.head(&active, states.matches.as_ref());
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
         let behavior: Vec<f64> =
             groups.iter().flat_map(|g| g.iter()).flat_map(|gist| gist.behavior_logprobs.iter().copied()).collect();
@@ -133,7 +133,7 @@ pub fn imitation_step<T: Serialize>(
         let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
         let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
         let states = policy.action_states(&active, requests, &groups)?;
-        let head = policy.head(&active);
+        let head = policy.head(&active, states.matches.as_ref());
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
         loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
         let grads = TokenGrads { logprob: weights, entropy: None, kl_reference: None };

@@ -22,14 +22,24 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::with_copy_head(0)
+    }
+
+    /// Without a copy head and with one: whatever holds of a policy holds of both.
+    fn both() -> [Self; 2] {
+        [Self::new(), Self::with_copy_head(2)]
+    }
+
+    fn with_copy_head(longest: usize) -> Self {
         let decoder = decoder(3);
-        let mut adapter = adapter(&decoder, 4);
+        let mut adapter = copying_adapter(&decoder, longest, 4);
         // Ends are drawn often enough that some gists stop early.
         let mut named: std::collections::BTreeMap<_, _> = adapter.params().named().into_iter().collect();
         let end = named.get_mut("gist.end_head.weight").unwrap();
         *end = &*end * 2.0;
         adapter.params_mut().load(&named).unwrap();
-        let prefixes = vec![ids(12, 48, 1), ids(5, 48, 2), ids(9, 48, 3)];
+        // The last prefix repeats itself, so that there are matches of several lengths.
+        let prefixes = vec![ids(12, 48, 1), ids(5, 48, 2), vec![8, 8, 5, 20, 8, 8, 20, 5, 8]];
         Self { decoder, adapter, prefixes, local: ids(4, 48, 4) }
     }
 
@@ -63,7 +73,25 @@ impl Setting {
             allowed[id as usize] = f32::NEG_INFINITY;
         }
         let logits = Tensor::cat(&[hidden.matmul(&self.decoder.head().tr()), hidden.matmul(&active.end.tr())], -1);
-        logits + Tensor::from_slice(&allowed)
+        let logits = logits + Tensor::from_slice(&allowed);
+        let Some(rows) = &active.copy else { return logits };
+        // What each token of the prefix is paid, by trying every place and every length.
+        let mut chosen = vec![0f32; (gist.actions() as i64 * (VOCAB + 1) * rows.size()[0]) as usize];
+        for action in 0..gist.actions() {
+            for token in 0..VOCAB as u32 {
+                let matched = |place: &usize, m: usize| {
+                    m <= *place && gist.ids[..action].ends_with(&request.prefix[place - m..*place]) && m <= action
+                };
+                let places = (0..request.prefix.len()).filter(|&place| request.prefix[place] == token);
+                let longest = places.map(|place| (0..rows.size()[0] as usize).rev().find(|&m| matched(&place, m)));
+                if let Some(length) = longest.flatten().max() {
+                    let at = (action as i64 * (VOCAB + 1) + i64::from(token)) * rows.size()[0] + length as i64;
+                    chosen[at as usize] = 1.0;
+                }
+            }
+        }
+        let chosen = Tensor::from_slice(&chosen).view([gist.actions() as i64, VOCAB + 1, rows.size()[0]]);
+        logits + chosen.matmul(&hidden.matmul(&rows.tr()).unsqueeze(-1)).squeeze_dim(-1)
     }
 
     fn actions(&self, gist: &Gist) -> Tensor {
@@ -78,70 +106,72 @@ fn gist(ids: &[u32], ended: bool) -> Gist {
 
 #[test]
 fn log_probs_under_a_shared_prefix_are_those_computed_alone_and_so_are_their_gradients() {
-    let setting = Setting::new();
-    let requests = setting.requests();
-    // Empty, ended, and stopped by the cap; the groups of one batch mix them.
-    let gists = [
-        vec![gist(&[], true), gist(&[3, 9, 11], true)],
-        vec![gist(&[20, 21, 22, 23, 24, 25], false), gist(&[5], true)],
-        vec![gist(&[8, 8], true), gist(&[], true)],
-    ];
-    let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-    let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
-    let weights = noise(&[actions as i64], 1.0, 6);
-    let (policy, leaf) = (setting.policy(), setting.adapter.params().leaf());
+    for setting in Setting::both() {
+        let requests = setting.requests();
+        // Empty, ended, and stopped by the cap; the groups of one batch mix them.
+        let gists = [
+            vec![gist(&[], true), gist(&[3, 9, 11], true)],
+            vec![gist(&[20, 21, 22, 23, 24, 25], false), gist(&[5], true)],
+            vec![gist(&[8, 8, 20, 8], true), gist(&[], true)],
+        ];
+        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
+        let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
+        let weights = noise(&[actions as i64], 1.0, 6);
+        let (policy, leaf) = (setting.policy(), setting.adapter.params().leaf());
 
-    let active = setting.active();
-    let states = policy.action_states(&active, &requests, &groups).unwrap();
-    let shared = log_probs(&policy.head(&active).logits(&states.hidden), &states.targets);
-    let shared_grad = grad_of(&(&shared * &weights).sum(Kind::Float), leaf);
+        let active = setting.active();
+        let states = policy.action_states(&active, &requests, &groups).unwrap();
+        let shared = log_probs(&policy.head(&active, states.matches.as_ref()).logits(&states.hidden), &states.targets);
+        let shared_grad = grad_of(&(&shared * &weights).sum(Kind::Float), leaf);
 
-    let active = setting.active();
-    let mut parts = Vec::new();
-    let mut targets = Vec::new();
-    for (request, group) in requests.iter().zip(&gists) {
-        for gist in group {
-            targets.push(setting.actions(gist));
-            parts.push(log_probs(&setting.plain_logits(&active, request, gist), &setting.actions(gist)));
+        let active = setting.active();
+        let mut parts = Vec::new();
+        let mut targets = Vec::new();
+        for (request, group) in requests.iter().zip(&gists) {
+            for gist in group {
+                targets.push(setting.actions(gist));
+                parts.push(log_probs(&setting.plain_logits(&active, request, gist), &setting.actions(gist)));
+            }
         }
-    }
-    let plain = Tensor::cat(&parts, 0);
-    assert!(states.targets.equal(&Tensor::cat(&targets, 0)));
-    assert_close(&shared, &plain, 1e-5);
-    let plain_grad = grad_of(&(&plain * &weights).sum(Kind::Float), leaf);
-    assert!(plain_grad.abs().max().double_value(&[]) > 0.1);
-    assert_close(&shared_grad, &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
+        let plain = Tensor::cat(&parts, 0);
+        assert!(states.targets.equal(&Tensor::cat(&targets, 0)));
+        assert_close(&shared, &plain, 1e-5);
+        let plain_grad = grad_of(&(&plain * &weights).sum(Kind::Float), leaf);
+        assert!(plain_grad.abs().max().double_value(&[]) > 0.1);
+        assert_close(&shared_grad, &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
 
-    // The chunked surrogate that training uses sends the same gradient.
-    let active = setting.active();
-    let states = policy.action_states(&active, &requests, &groups).unwrap();
-    let grads = vocab::TokenGrads { logprob: weights, entropy: None, kl_reference: None };
-    let surrogate =
-        vocab::token_surrogate(&states.hidden, &states.targets, policy.head(&active), &grads, None).unwrap();
-    assert_close(&grad_of(&surrogate, leaf), &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
+        // The chunked surrogate that training uses sends the same gradient.
+        let active = setting.active();
+        let states = policy.action_states(&active, &requests, &groups).unwrap();
+        let grads = vocab::TokenGrads { logprob: weights, entropy: None, kl_reference: None };
+        let surrogate =
+            vocab::token_surrogate(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), &grads, None).unwrap();
+        assert_close(&grad_of(&surrogate, leaf), &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
+    }
 }
 
 #[test]
 fn behaviour_log_probs_are_the_training_log_probs() {
-    let setting = Setting::new();
-    let requests = setting.requests();
-    let sampled = setting.sample(&requests, 8, &Sampling::default());
-    let gists: Vec<&Gist> = sampled.iter().flatten().collect();
-    assert!(gists.iter().any(|g| g.ended && !g.ids.is_empty()) && gists.iter().any(|g| !g.ended), "{gists:?}");
-    assert!(gists.iter().all(|g| g.ids.len() <= BUDGET && g.ended == (g.ids.len() < BUDGET)));
-    assert!(gists.iter().all(|g| g.behavior_logprobs.len() == g.actions() && g.entropy.len() == g.actions()));
-    let (policy, active) = (setting.policy(), setting.active());
-    let groups: Vec<&[Gist]> = sampled.iter().map(Vec::as_slice).collect();
-    let states = policy.action_states(&active, &requests, &groups).unwrap();
-    let stats = vocab::token_stats(&states.hidden, &states.targets, policy.head(&active), None).unwrap();
-    let behaviour: Vec<f64> = gists.iter().flat_map(|g| g.behavior_logprobs.clone()).collect();
-    let entropy: Vec<f64> = gists.iter().flat_map(|g| g.entropy.clone()).collect();
-    assert_close(&floats(&behaviour), &stats.logprob, 2e-5);
-    assert_close(&floats(&entropy), &stats.entropy, 2e-5);
-    // k3 estimate of KL(behaviour ‖ training); the design allows 1e-3.
-    let mismatch: Vec<f64> =
-        behaviour.iter().zip(to_vec(&stats.logprob).unwrap()).map(|(b, t)| (t - b).exp() - 1.0 - (t - b)).collect();
-    assert!(gist::tensor::mean(&mismatch) < 1e-8);
+    for setting in Setting::both() {
+        let requests = setting.requests();
+        let sampled = setting.sample(&requests, 8, &Sampling::default());
+        let gists: Vec<&Gist> = sampled.iter().flatten().collect();
+        assert!(gists.iter().any(|g| g.ended && !g.ids.is_empty()) && gists.iter().any(|g| !g.ended), "{gists:?}");
+        assert!(gists.iter().all(|g| g.ids.len() <= BUDGET && g.ended == (g.ids.len() < BUDGET)));
+        assert!(gists.iter().all(|g| g.behavior_logprobs.len() == g.actions() && g.entropy.len() == g.actions()));
+        let (policy, active) = (setting.policy(), setting.active());
+        let groups: Vec<&[Gist]> = sampled.iter().map(Vec::as_slice).collect();
+        let states = policy.action_states(&active, &requests, &groups).unwrap();
+        let stats = vocab::token_stats(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), None).unwrap();
+        let behaviour: Vec<f64> = gists.iter().flat_map(|g| g.behavior_logprobs.clone()).collect();
+        let entropy: Vec<f64> = gists.iter().flat_map(|g| g.entropy.clone()).collect();
+        assert_close(&floats(&behaviour), &stats.logprob, 2e-5);
+        assert_close(&floats(&entropy), &stats.entropy, 2e-5);
+        // k3 estimate of KL(behaviour ‖ training); the design allows 1e-3.
+        let mismatch: Vec<f64> =
+            behaviour.iter().zip(to_vec(&stats.logprob).unwrap()).map(|(b, t)| (t - b).exp() - 1.0 - (t - b)).collect();
+        assert!(gist::tensor::mean(&mismatch) < 1e-8);
+    }
 }
 
 #[test]
@@ -155,24 +185,25 @@ fn what_is_forbidden_is_never_sampled() {
 
 #[test]
 fn greedy_sampling_takes_the_argmax_of_the_full_forward_pass() {
-    let setting = Setting::new();
-    let requests = setting.requests();
-    let active = setting.active();
-    for (request, group) in requests.iter().zip(setting.sample(&requests, 1, &Sampling::greedy())) {
-        let mut written = gist(&[], true); // `ended` makes room for one more action
-        loop {
-            let logits = setting.plain_logits(&active, request, &written);
-            let best = logits.get(-1).argmax(-1, false).int64_value(&[]);
-            if best == VOCAB {
-                break;
+    for setting in Setting::both() {
+        let requests = setting.requests();
+        let active = setting.active();
+        for (request, group) in requests.iter().zip(setting.sample(&requests, 1, &Sampling::greedy())) {
+            let mut written = gist(&[], true); // `ended` makes room for one more action
+            loop {
+                let logits = setting.plain_logits(&active, request, &written);
+                let best = logits.get(-1).argmax(-1, false).int64_value(&[]);
+                if best == VOCAB {
+                    break;
+                }
+                written.ids.push(best as u32);
+                if written.ids.len() == BUDGET {
+                    written.ended = false;
+                    break;
+                }
             }
-            written.ids.push(best as u32);
-            if written.ids.len() == BUDGET {
-                written.ended = false;
-                break;
-            }
+            assert_eq!((&group[0].ids, group[0].ended), (&written.ids, written.ended));
         }
-        assert_eq!((&group[0].ids, group[0].ended), (&written.ids, written.ended));
     }
 }
 

@@ -52,7 +52,7 @@ impl Policy {
     }
 
     fn head(&self) -> Head<'_> {
-        Head { weight: &self.weight, end: Some(&self.end), bias: Some(&self.bias) }
+        Head { weight: &self.weight, end: Some(&self.end), bias: Some(&self.bias), copy: None }
     }
 
     /// `[N, V + 1]` by plain operations.
