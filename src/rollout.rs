@@ -245,6 +245,22 @@ pub fn collect(
     let draws =
         |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
     let sampled = roles.policy.sample(roles.compressor, &requests, group_size, budget, &Sampling::default(), draws)?;
+    read_groups(roles, taught, sampled)
+}
+
+/// The most recent tokens of each window as a group of one, scored by the policy as if it had sampled them.
+pub fn recent(roles: &Roles, taught: &Taught, condition: Condition, budget: usize) -> Result<Vec<Group>> {
+    let requests: Vec<Request> =
+        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
+    let last = |w: &Window| w.prefix[w.prefix.len().saturating_sub(budget)..].to_vec();
+    let mut gists: Vec<Vec<Gist>> = taught.windows.iter().map(|w| vec![Gist::imitated(last(w), budget)]).collect();
+    roles.policy.score(roles.compressor, &requests, &mut gists)?;
+    read_groups(roles, taught, gists)
+}
+
+/// Has each gist of each window read, and nothing.
+fn read_groups(roles: &Roles, taught: &Taught, sampled: Vec<Vec<Gist>>) -> Result<Vec<Group>> {
+    let _guard = tch::no_grad_guard();
     let v = roles.decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, gists) in sampled.iter().enumerate() {

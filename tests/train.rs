@@ -315,7 +315,8 @@ fn every_variant_runs() {
         ],
         &["algo.estimator.type=ppo", "algo.token_credit=leave_one_out", "condition=none", "warm_start.rounds=1"],
         &["rollout.group_size=1", "reward.signal=logprob", "algo.reference_kl_coef=0"],
-        &["train.compressor_learns=false", "algo.estimator.type=rloo"],
+        &["train.compressor_learns=false", "algo.estimator.type=rloo", "algo.recent_coef=1"],
+        &["model.copy_lengths=3", "algo.recent_coef=1", "algo.token_credit=leave_one_out"],
         &["train.generator_learns=false", "train.schedule.type=cosine", "model.lora.target_modules=[\"q_proj\"]"],
         &["train.steps=0", "warm_start.copy_updates=2", "warm_start.rounds=2", "warm_start.samples=2"],
     ];

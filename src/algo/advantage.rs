@@ -23,6 +23,14 @@ pub struct Advantages {
     pub group_std: f64,
 }
 
+/// Advantage of a gist that the policy did not sample: `coef` times what its reward is above the mean of those that it
+/// did, never below 0 (self-imitation, Oh et al. 2018, arXiv 1806.05635). Pushing down what the policy never writes would
+/// move its mass anywhere.
+pub fn self_imitation(proposal: &RewardParts, group: &[RewardParts], lambda: f64, coef: f64) -> f64 {
+    let own: Vec<f64> = group.iter().map(|parts| parts.total(lambda)).collect();
+    coef * (proposal.total(lambda) - mean(&own)).max(0.0)
+}
+
 /// The moving average of `reinforce`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
@@ -104,6 +112,15 @@ mod tests {
             assert!((free[0] - free[1]).abs() < 1e-9, "{estimator:?}");
             assert!(priced[1] > priced[0] + 1e-3, "{estimator:?}");
         }
+    }
+
+    #[test]
+    fn a_proposal_is_imitated_by_what_it_gains_and_never_pushed_down() {
+        let own = group(&[0.1, 0.3], &[0.1; 2]);
+        let better = RewardParts { quality: 0.5, length: 0.0 };
+        let worse = RewardParts { quality: 0.15, length: 0.1 };
+        assert!((self_imitation(&better, &own, 1.0, 2.0) - 2.0 * (0.5 - 0.1)).abs() < 1e-12);
+        assert_eq!(self_imitation(&worse, &own, 1.0, 2.0), 0.0);
     }
 
     #[test]

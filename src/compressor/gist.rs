@@ -42,6 +42,11 @@ impl Gist {
         Self { ids, ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
     }
 
+    /// log π of the whole gist when it was sampled, or scored.
+    pub fn logprob(&self) -> f64 {
+        self.behavior_logprobs.iter().sum()
+    }
+
     /// Tokens and end: the actions that carry a log-probability.
     pub fn actions(&self) -> usize {
         self.ids.len() + usize::from(self.ended)
@@ -78,7 +83,7 @@ impl<'a> GistPolicy<'a> {
 
     /// One copier a request, for adapters with a copy head.
     fn copiers<'r>(&self, adapter: &ActiveAdapter, requests: &[Request<'r>]) -> Option<Vec<Copier<'r>>> {
-        let longest = adapter.copy.as_ref()?.size()[0] as usize - 1;
+        let longest = (adapter.copy.as_ref()?.size()[0] as usize).saturating_sub(copying::DISTANCES);
         Some(requests.iter().map(|request| Copier::new(request.prefix, longest)).collect())
     }
 
@@ -209,6 +214,21 @@ impl<'a> GistPolicy<'a> {
             targets: Tensor::from_slice(&targets).to_device(device),
             matches: copiers.is_some().then(|| matches.finish(device)),
         })
+    }
+
+    /// Fills in log-probabilities and entropies of gists that the policy did not sample, as if it had.
+    pub fn score(&self, adapter: &ActiveAdapter, requests: &[Request], groups: &mut [Vec<Gist>]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let borrowed: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+        let states = self.action_states(adapter, requests, &borrowed)?;
+        let head = self.head(adapter, states.matches.as_ref());
+        let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
+        let (mut logprobs, mut entropies) = (to_vec(&stats.logprob)?.into_iter(), to_vec(&stats.entropy)?.into_iter());
+        for gist in groups.iter_mut().flatten() {
+            gist.behavior_logprobs = logprobs.by_ref().take(gist.actions()).collect();
+            gist.entropy = entropies.by_ref().take(gist.actions()).collect();
+        }
+        Ok(())
     }
 }
 

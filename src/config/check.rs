@@ -30,6 +30,7 @@ impl TrainConfig {
         at_least("eval.resamples", self.eval.resamples, 100)?;
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
         not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;
+        not_negative("algo.recent_coef", self.algo.recent_coef)?;
         if self.reward.signal == Signal::Logprob && self.train.imagined_futures > 0 {
             let message = "expected 0 under reward.signal = \"logprob\", which pays for the true future, got";
             return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));

@@ -232,6 +232,9 @@ pub struct AlgoSection {
     pub reference_kl_coef: f64,
     /// How a gist's advantage is spread over its tokens.
     pub token_credit: TokenCredit,
+    /// Weight of self-imitation (Oh et al. 2018, arXiv 1806.05635) of the most recent tokens, a gist that the policy may
+    /// hardly ever sample: where their reward is above the group's mean, they are imitated by as much.
+    pub recent_coef: f64,
 }
 
 impl Default for AlgoSection {
@@ -241,6 +244,7 @@ impl Default for AlgoSection {
             entropy_coef: 0.0,
             reference_kl_coef: 0.0,
             token_credit: TokenCredit::Uniform,
+            recent_coef: 0.0,
         }
     }
 }

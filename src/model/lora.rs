@@ -109,7 +109,7 @@ pub struct ActiveAdapter {
     pub control: Tensor,
     /// Output row of end-of-gist `[1, H]`.
     pub end: Tensor,
-    /// Output rows of the copy head `[longest + 1, H]`, if there is one.
+    /// Output rows of the copy head `[classes, H]`, if there is one.
     pub copy: Option<Tensor>,
 }
 
@@ -151,17 +151,16 @@ impl Adapter {
         Self::with_copy_head(model, lora, embedding, 0)
     }
 
-    /// The same with a copy head that tells matches of up to `longest` tokens apart (0 = none); it starts at 0 too.
+    /// The same with a copy head of so many classes (0 = none); it starts at 0 too.
     pub fn with_copy_head(
         model: &ModelConfig,
         lora: &LoraConfig,
         embedding: &Tensor,
-        longest: usize,
+        classes: usize,
     ) -> Result<Self> {
         let device = embedding.device();
-        let copy_rows = if longest > 0 { longest as i64 + 1 } else { 0 };
         let mut named = Vec::new();
-        for (name, shape) in specs(model, lora, copy_rows) {
+        for (name, shape) in specs(model, lora, classes as i64) {
             let value = if name.ends_with("lora_A.weight") {
                 let bound = 1.0 / (shape[1] as f64).sqrt();
                 Tensor::empty(shape.as_slice(), (Kind::Float, device)).uniform_(-bound, bound)

@@ -19,10 +19,10 @@ pub struct Head<'a> {
     pub copy: Option<CopyHead<'a>>,
 }
 
-/// Output rows for copying: a token that continues a match of length m gets `hidden · rows[m]` on top of its logit.
+/// Output rows for copying: a token that may be copied gets `hidden · rows[class of its place]` on top of its logit.
 #[derive(Clone, Copy)]
 pub struct CopyHead<'a> {
-    /// `[longest + 1, H]`.
+    /// `[classes, H]`.
     pub rows: &'a Tensor,
     /// Of all the tokens whose hidden states the head will see.
     pub matches: &'a Matches,
@@ -30,11 +30,11 @@ pub struct CopyHead<'a> {
     pub first: i64,
 }
 
-/// For N actions, the tokens that may be copied and the length of the match that each would continue.
+/// For N actions, the tokens that may be copied and the class of the place that each would come from.
 pub struct Matches {
     /// Where the entries of each action end.
     ends: Vec<i64>,
-    /// Action, token and length of each entry, `[E]` each.
+    /// Action, token and class of each entry, `[E]` each.
     entries: [Tensor; 3],
 }
 
@@ -44,12 +44,12 @@ impl Matches {
         Self { ends, entries: entries.map(|xs| Tensor::from_slice(&xs).to_device(device)) }
     }
 
-    /// Action (counted from `first`), token and length of the entries of `n` actions.
+    /// Action (counted from `first`), token and class of the entries of `n` actions.
     fn of(&self, first: i64, n: i64) -> [Tensor; 3] {
         let end = |actions: i64| if actions == 0 { 0 } else { self.ends[actions as usize - 1] };
         let (start, len) = (end(first), end(first + n) - end(first));
-        let [actions, tokens, lengths] = self.entries.each_ref().map(|xs| xs.narrow(0, start, len));
-        [actions - first, tokens, lengths]
+        let [actions, tokens, classes] = self.entries.each_ref().map(|xs| xs.narrow(0, start, len));
+        [actions - first, tokens, classes]
     }
 }
 
@@ -71,9 +71,9 @@ impl<'a> Head<'a> {
         }
         if let Some(copy) = self.copy {
             let (n, v) = (logits.size()[0], logits.size()[1]);
-            let [actions, tokens, lengths] = copy.matches.of(copy.first, n);
-            let paid = hidden.linear(copy.rows, None::<Tensor>).to_kind(Kind::Float); // [N, longest + 1]
-            let paid = paid.reshape([-1]).index_select(0, &(&actions * copy.rows.size()[0] + lengths));
+            let [actions, tokens, classes] = copy.matches.of(copy.first, n);
+            let paid = hidden.linear(copy.rows, None::<Tensor>).to_kind(Kind::Float); // [N, classes]
+            let paid = paid.reshape([-1]).index_select(0, &(&actions * copy.rows.size()[0] + classes));
             logits = logits.reshape([-1]).index_add(0, &(actions * v + tokens), &paid).view([n, v]);
         }
         logits

@@ -87,14 +87,22 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     rng::seed_torch(config.seed, Stream::Dropout, session.state.update as u64, 0);
     let windows = setup.training_windows(rl_step as u64, config.train.windows_per_step);
     let taught = setup.taught(rl_step as u64, &windows)?;
-    let groups = collect(session, frozen, &taught, rl_step)?;
+    let Rollouts { groups, recent } = collect(session, frozen, &taught, rl_step)?;
     let d_ref = session.state.d_ref.unwrap_or(1.0);
-    let parts = reward::score(&groups, config.reward.signal, d_ref, setup.shape.prefix);
-    let lambda = session.state.lambda.value;
-    let advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
+    let score = |groups: &[Group]| reward::score(groups, config.reward.signal, d_ref, setup.shape.prefix);
+    let (parts, lambda) = (score(&groups), session.state.lambda.value);
+    let mut advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
     let credits = token_credits(session, &taught, &groups, d_ref)?;
-    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
-    let actions = algo::per_action(&advantages.values, &gists, credits.as_deref());
+    let own: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
+    let mut learned: Vec<Vec<Gist>> = own.iter().map(|gists| gists.to_vec()).collect();
+    for (w, (group, scored)) in recent.iter().zip(score(&recent)).enumerate() {
+        let advantage = algo::self_imitation(&scored[0], &parts[w], lambda, config.algo.recent_coef);
+        advantages.values[w].push(advantage);
+        actions[w].push(vec![advantage; group.gists[0].actions()]);
+        learned[w].push(group.gists[0].clone());
+    }
+    let gists: Vec<&[Gist]> = learned.iter().map(Vec::as_slice).collect();
     let policy = match config.train.compressor_learns {
         true => update_compressor(session, frozen, &windows, &gists, &actions, rl_step)?,
         false => PolicyStep::default(),
@@ -153,8 +161,16 @@ fn mean_part(parts: &[Vec<RewardParts>], f: impl Fn(&RewardParts) -> f64) -> f64
     mean(&parts.iter().flatten().map(f).collect::<Vec<_>>())
 }
 
+/// What a step learns from.
+struct Rollouts {
+    /// A group a window.
+    groups: Vec<Group>,
+    /// The most recent tokens of each window; nothing unless they are to be imitated.
+    recent: Vec<Group>,
+}
+
 /// Samples groups, read by whoever the reward trusts.
-fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Vec<Group>> {
+fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Rollouts> {
     let config = session.setup.config;
     let decoder = &session.setup.decoder;
     let reader = match config.reward.reader {
@@ -169,7 +185,13 @@ fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) 
         reader: &decoder.activate(reader, false),
     };
     let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
-    rollout::collect(&roles, taught, config.condition, config.rollout.group_size, session.setup.budget, site)
+    let (condition, budget) = (config.condition, session.setup.budget);
+    let groups = rollout::collect(&roles, taught, condition, config.rollout.group_size, budget, site)?;
+    let recent = match config.train.compressor_learns && config.algo.recent_coef > 0.0 {
+        true => rollout::recent(&roles, taught, condition, budget)?,
+        false => Vec::new(),
+    };
+    Ok(Rollouts { groups, recent })
 }
 
 /// What each block of each gist bought, in units of the reward, when the experiment credits tokens.
@@ -206,7 +228,7 @@ fn update_compressor(
         groups: gists,
         advantages,
         micro: config.train.micro_windows,
-        divisor: (windows.len() * config.rollout.group_size * setup.budget) as f64,
+        divisor: (gists.iter().map(|group| group.len()).sum::<usize>() * setup.budget) as f64,
     };
     let place = Place { step: session.state.update, root: session.run.root(), batch: &windows };
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.compressor.warmup_steps);

@@ -2,6 +2,7 @@
 
 use crate::algo::{Baseline, Lambda};
 use crate::compressor::baseline::Recent;
+use crate::compressor::copying;
 use crate::compressor::gist::{GistCompressor, GistPolicy};
 use crate::compressor::{Compressed, Compressor};
 use crate::config::parts::Sampling;
@@ -99,7 +100,7 @@ impl<'a> Session<'a> {
             None => {
                 let fresh = |role: usize| {
                     rng::seed_torch(config.seed, Stream::Init, 0, role as u64);
-                    let copy = if role == 0 { config.model.copy_lengths } else { 0 };
+                    let copy = if role == 0 { copying::classes(config.model.copy_lengths) } else { 0 };
                     let (model, embedding) = (setup.decoder.config(), setup.decoder.embedding());
                     Adapter::with_copy_head(model, &config.model.lora, embedding, copy)
                 };

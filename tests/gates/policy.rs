@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use gist::compressor::Request;
+use gist::compressor::copying::DISTANCES;
 use gist::compressor::gist::{Gist, GistPolicy, uniforms};
 use gist::config::parts::Sampling;
 use gist::model::decoder::Decoder;
@@ -11,6 +12,8 @@ use gist::tensor::to_vec;
 use tch::{Kind, Tensor};
 
 const BUDGET: usize = 6;
+/// Longest match of the copy head.
+const LONGEST: usize = 2;
 const FORBIDDEN: [u32; 2] = [0, 7];
 
 struct Setting {
@@ -27,7 +30,7 @@ impl Setting {
 
     /// Without a copy head and with one: whatever holds of a policy holds of both.
     fn both() -> [Self; 2] {
-        [Self::new(), Self::with_copy_head(2)]
+        [Self::new(), Self::with_copy_head(LONGEST)]
     }
 
     fn with_copy_head(longest: usize) -> Self {
@@ -83,11 +86,14 @@ impl Setting {
                     m <= *place && gist.ids[..action].ends_with(&request.prefix[place - m..*place]) && m <= action
                 };
                 let places = (0..request.prefix.len()).filter(|&place| request.prefix[place] == token);
-                let longest = places.map(|place| (0..rows.size()[0] as usize).rev().find(|&m| matched(&place, m)));
-                if let Some(length) = longest.flatten().max() {
-                    let at = (action as i64 * (VOCAB + 1) + i64::from(token)) * rows.size()[0] + length as i64;
-                    chosen[at as usize] = 1.0;
-                }
+                let lengths = places.map(|place| ((0..=LONGEST).rev().find(|&m| matched(&place, m)), place));
+                let class = match lengths.max() {
+                    Some((Some(0), place)) => (request.prefix.len() - place).ilog2() as usize,
+                    Some((Some(length), _)) => DISTANCES + length - 1,
+                    _ => continue,
+                };
+                let at = (action as i64 * (VOCAB + 1) + i64::from(token)) * rows.size()[0] + class as i64;
+                chosen[at as usize] = 1.0;
             }
         }
         let chosen = Tensor::from_slice(&chosen).view([gist.actions() as i64, VOCAB + 1, rows.size()[0]]);
