@@ -14,5 +14,6 @@ mod recall;
 mod run_dir;
 mod shipped;
 mod support;
+mod sweep;
 mod tidy;
 mod train;

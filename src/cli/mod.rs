@@ -4,6 +4,7 @@ mod bench;
 mod evaluate;
 mod pool;
 mod start;
+mod sweep;
 mod train;
 
 use clap::{Args, Parser, Subcommand};
@@ -79,6 +80,8 @@ enum Command {
         /// The run's directory.
         run: PathBuf,
     },
+    /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
+    Sweep(sweep::SweepArgs),
     /// Train a base model and its tokenizer from text.
     Pretrain(RunArgs),
 }
@@ -119,6 +122,9 @@ pub struct RunArgs {
     /// Folder that holds run directories.
     #[arg(long, default_value = "runs")]
     pub runs: PathBuf,
+    /// The run's directory, in place of the one that its name and seed give.
+    #[arg(long, value_name = "DIR", conflicts_with = "runs")]
+    pub at: Option<PathBuf>,
     /// Go on from the last checkpoint of an existing run.
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
@@ -150,6 +156,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let setup = train::load(&plan.config, plan.device)?;
             plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, &adapt))
         }
+        Command::Sweep(args) => sweep::run(&args),
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;

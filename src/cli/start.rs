@@ -6,6 +6,7 @@ use gist::config::bases;
 use gist::config::merge::{self, Tree};
 use gist::config::parts::Problem;
 use gist::config::pretrain::PretrainConfig;
+use gist::config::sweep;
 use gist::config::train::{Hardware, TrainConfig};
 use gist::error::Error;
 use gist::run_dir::{RunDir, Start, State, Status};
@@ -89,7 +90,8 @@ pub fn load<T: Experiment>(path: &Path, set: &[String]) -> anyhow::Result<T> {
     resolve(&merge::load_tree(path, set)?)
 }
 
-fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
+/// The experiment that a merged file describes.
+pub fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
     match tree.get_str("kind") {
         Some(kind) if kind != T::KIND => Err(wrong_kind(tree, &format!("{:?}", T::KIND)))?,
         _ => {}
@@ -120,7 +122,7 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
         (_, true) => Start::Overwrite,
         _ => Start::Fresh,
     };
-    let root = args.runs.join(config.name());
+    let root = args.at.clone().unwrap_or_else(|| args.runs.join(config.name()));
     RunDir::check(&root, &toml, start)?;
     let device = prepare(config.hardware())?;
     Ok(Some(Plan { config, device, root, toml, start }))
@@ -130,9 +132,9 @@ impl<T: Experiment> Plan<T> {
     /// Opens the run directory and catches Ctrl-C.
     pub fn open(&self) -> anyhow::Result<Session> {
         let run = RunDir::open(&self.root, &self.toml, self.start)?;
-        catch_interrupt()?;
+        let stop = catch_interrupt()?;
         let device_name = self.config.hardware().device.clone();
-        Ok(Session { run, device: self.device, stop: &STOP, device_name })
+        Ok(Session { run, device: self.device, stop, device_name })
     }
 }
 
@@ -163,14 +165,15 @@ fn keep_freed_memory() {
     }
 }
 
-fn catch_interrupt() -> anyhow::Result<()> {
+/// Makes Ctrl-C set the flag that it returns; a second one ends the program.
+pub fn catch_interrupt() -> anyhow::Result<&'static AtomicBool> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         eprintln!("stopping after this step with a checkpoint; press again to stop at once");
     })?;
-    Ok(())
+    Ok(&STOP)
 }
 
 impl Session {
@@ -218,6 +221,9 @@ pub fn validate(files: &[PathBuf]) -> anyhow::Result<()> {
 /// A file without `name` is taken for the base of others, which may leave out keys.
 fn check(path: &Path) -> anyhow::Result<String> {
     let tree = merge::load_tree(path, &[])?;
+    if sweep::KEYS.iter().any(|key| tree.get(key).is_some()) {
+        return Ok(format!("sweep of {} runs", crate::cli::sweep::plan(path, &[])?.members.len()));
+    }
     let is_base = tree.get("name").is_none();
     let kind = match (tree.get_str("kind"), is_base) {
         (Some("pretrain"), false) => resolve::<PretrainConfig>(&tree).map(|_| "pretrain")?,

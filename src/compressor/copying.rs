@@ -4,12 +4,9 @@
 //! base looks one token back and loses its place where tokens recur, LOG.md), and the worth of a place can be learned.
 //! In the spirit of pointer networks that copy (Gu et al. 2016, arXiv 1603.06393; See et al. 2017, arXiv 1704.04368).
 
-use crate::model::vocab::Matches;
-use std::collections::HashMap;
+use crate::model::vocab::{DISTANCES, Matches};
+use std::collections::BTreeMap;
 use tch::Device;
-
-/// Classes of places where nothing matches: by the power of two of their distance from the end of the prefix.
-pub const DISTANCES: usize = 8;
 
 /// Classes of a copy head that tells matches of up to `longest` tokens apart.
 pub fn classes(longest: usize) -> usize {
@@ -32,7 +29,7 @@ pub struct Copier<'a> {
 impl<'a> Copier<'a> {
     /// Before the first token. Lengths are counted up to `longest`.
     pub fn new(prefix: &'a [u32], longest: usize) -> Self {
-        let mut known = HashMap::new();
+        let mut known = BTreeMap::new();
         let mut tokens = Vec::new();
         let slot = |&token: &u32| {
             *known.entry(token).or_insert_with(|| {
@@ -106,7 +103,6 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn after(prefix: &[u32], written: &[u32], longest: usize) -> BTreeMap<u32, usize> {
         let mut copier = Copier::new(prefix, longest);
@@ -135,10 +131,7 @@ mod tests {
 
     #[test]
     fn without_a_match_the_last_place_counts_by_its_distance_from_the_end() {
-        assert_eq!(
-            after(&[1, 2, 3, 9, 2, 3, 4, 3], &[], 4),
-            BTreeMap::from([(1, 3), (2, 2), (3, 0), (4, 1), (9, 2)])
-        );
+        assert_eq!(after(&[1, 2, 3, 9, 2, 3, 4, 3], &[], 4), BTreeMap::from([(1, 3), (2, 2), (3, 0), (4, 1), (9, 2)]));
         assert_eq!(after(&[1, 2, 3], &[1, 2, 7], 4), BTreeMap::from([(1, 1), (2, 1), (3, 0)]));
         let long: Vec<u32> = (0..1000).collect();
         assert_eq!(after(&long, &[], 4)[&0], DISTANCES - 1);

@@ -6,3 +6,4 @@ pub mod oracle;
 pub mod pooled;
 pub mod stats;
 pub mod summary;
+pub mod verdict;

@@ -10,6 +10,7 @@ use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::params::FlatParams;
+use crate::model::vocab::DISTANCES;
 use crate::model::weights;
 use crate::run_dir::{read_json, write_json_atomic};
 use serde::{Deserialize, Serialize};
@@ -152,12 +153,7 @@ impl Adapter {
     }
 
     /// The same with a copy head of so many classes (0 = none); it starts at 0 too.
-    pub fn with_copy_head(
-        model: &ModelConfig,
-        lora: &LoraConfig,
-        embedding: &Tensor,
-        classes: usize,
-    ) -> Result<Self> {
+    pub fn with_copy_head(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, classes: usize) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();
         for (name, shape) in specs(model, lora, classes as i64) {
@@ -258,6 +254,10 @@ impl Adapter {
         let path = folder.join("adapter_model.safetensors");
         let mut found = weights::read(&path)?;
         let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
+        if copy_rows > 0 && copy_rows <= DISTANCES as i64 {
+            let message = format!("`{COPY}`: expected more than {DISTANCES} rows, got {copy_rows}");
+            return Err(Error::file(&path, message));
+        }
         let expected = specs(model, &config, copy_rows);
         for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
             let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));

@@ -30,6 +30,10 @@ pub struct CopyHead<'a> {
     pub first: i64,
 }
 
+/// Classes of places where nothing matches, the first ones of a copy head: by the power of two of their distance from the
+/// end of the prefix. Those after them are lengths of matches.
+pub const DISTANCES: usize = 8;
+
 /// For N actions, the tokens that may be copied and the class of the place that each would come from.
 pub struct Matches {
     /// Where the entries of each action end.

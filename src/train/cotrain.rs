@@ -96,7 +96,8 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     let own: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
     let mut learned: Vec<Vec<Gist>> = own.iter().map(|gists| gists.to_vec()).collect();
-    for (w, (group, scored)) in recent.iter().zip(score(&recent)).enumerate() {
+    let recent_parts = score(&recent);
+    for (w, (group, scored)) in recent.iter().zip(&recent_parts).enumerate() {
         let advantage = algo::self_imitation(&scored[0], &parts[w], lambda, config.algo.recent_coef);
         advantages.values[w].push(advantage);
         actions[w].push(vec![advantage; group.gists[0].actions()]);
@@ -137,6 +138,9 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         ("algo/advantage_abs", average(advantages.values.concat().iter().map(|a| a.abs()).collect())),
         ("algo/lambda", lambda),
     ];
+    if !recent.is_empty() {
+        row.push(("reward/recent", mean_part(&recent_parts, |p| p.total(lambda))));
+    }
     if config.train.compressor_learns {
         row.extend([
             ("algo/policy_loss", policy.loss),

@@ -176,7 +176,7 @@ fn a_config_that_is_not_supported_is_refused_by_key() {
 fn adapters_come_back_and_bad_ones_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let decoder = decoder(1);
-    let saved = adapter(&decoder, 2);
+    let saved = copying_adapter(&decoder, 3, 2);
     saved.save(folder.path(), "base").unwrap();
     let read = || Adapter::load(folder.path(), decoder.config(), Device::Cpu);
     let back = read().unwrap();
@@ -212,6 +212,11 @@ fn adapters_come_back_and_bad_ones_are_refused_by_name() {
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     assert_says(&message(read()), &["adapter_model.safetensors", "not a whole safetensors file"]);
+    let mut named = saved.params().named();
+    let copy = named.iter_mut().find(|(name, _)| name == "gist.copy_head.weight").unwrap();
+    copy.1 = copy.1.narrow(0, 0, 5);
+    files::write(&path, &named).unwrap();
+    assert_says(&message(read()), &["adapter_model.safetensors", "copy_head", "expected more than 8 rows, got 5"]);
     let mut named = saved.params().named();
     let _ = named.remove(0);
     files::write(&path, &named).unwrap();

@@ -2,12 +2,11 @@
 
 use crate::support::*;
 use gist::compressor::Request;
-use gist::compressor::copying::DISTANCES;
 use gist::compressor::gist::{Gist, GistPolicy, uniforms};
 use gist::config::parts::Sampling;
 use gist::model::decoder::Decoder;
 use gist::model::lora::{ActiveAdapter, Adapter};
-use gist::model::vocab::{self, Head};
+use gist::model::vocab::{self, DISTANCES, Head};
 use gist::tensor::to_vec;
 use tch::{Kind, Tensor};
 
@@ -150,8 +149,14 @@ fn log_probs_under_a_shared_prefix_are_those_computed_alone_and_so_are_their_gra
         let active = setting.active();
         let states = policy.action_states(&active, &requests, &groups).unwrap();
         let grads = vocab::TokenGrads { logprob: weights, entropy: None, kl_reference: None };
-        let surrogate =
-            vocab::token_surrogate(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), &grads, None).unwrap();
+        let surrogate = vocab::token_surrogate(
+            &states.hidden,
+            &states.targets,
+            policy.head(&active, states.matches.as_ref()),
+            &grads,
+            None,
+        )
+        .unwrap();
         assert_close(&grad_of(&surrogate, leaf), &plain_grad, 1e-5 * plain_grad.norm().double_value(&[]));
     }
 }
@@ -168,7 +173,9 @@ fn behaviour_log_probs_are_the_training_log_probs() {
         let (policy, active) = (setting.policy(), setting.active());
         let groups: Vec<&[Gist]> = sampled.iter().map(Vec::as_slice).collect();
         let states = policy.action_states(&active, &requests, &groups).unwrap();
-        let stats = vocab::token_stats(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), None).unwrap();
+        let stats =
+            vocab::token_stats(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), None)
+                .unwrap();
         let behaviour: Vec<f64> = gists.iter().flat_map(|g| g.behavior_logprobs.clone()).collect();
         let entropy: Vec<f64> = gists.iter().flat_map(|g| g.entropy.clone()).collect();
         assert_close(&floats(&behaviour), &stats.logprob, 2e-5);

@@ -1,0 +1,324 @@
+//! `sweep`: the runs that one experiment file stands for, each a process of its own, then a verdict on every arm.
+//!
+//! ```text
+//! runs/<sweep>/configs/<run>.toml   every resolved configuration, written before the first run
+//! runs/<sweep>/<run>/               a run directory like any other
+//! runs/<sweep>/logs/<run>.log       what the run printed
+//! runs/<sweep>/results.csv          a row a run
+//! runs/<sweep>/verdict.{json,md}    a row an arm
+//! ```
+//! A finished run with the same configuration is kept, one that was cut is resumed, one that fails is named at the end
+//! while the others go on.
+
+use crate::cli::start::{self, Experiment};
+use anyhow::Context;
+use clap::Args;
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::merge;
+use gist::config::sweep::{self, Sweep};
+use gist::config::train::TrainConfig;
+use gist::eval::files::read_windows;
+use gist::eval::summary::Summary;
+use gist::eval::verdict::{self, Arm, Judged};
+use gist::run_dir::{RunDir, Start, State, Status, read_json, write_atomic, write_json_atomic};
+use gist::train::progress::Progress;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How a sweep is started.
+#[derive(Args)]
+pub struct SweepArgs {
+    /// TOML file with arms, grid or seeds.
+    experiment: PathBuf,
+    /// Override a key of every run: --set train.steps=100 (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder that holds run directories; the sweep's own is in it.
+    #[arg(long, default_value = "runs")]
+    runs: PathBuf,
+    /// Runs at a time; each uses the threads of its own configuration.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: u64,
+    /// Replace runs whose configuration has changed.
+    #[arg(long)]
+    overwrite: bool,
+    /// Print the runs and what differs between them, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One run of the sweep.
+pub struct Member {
+    name: String,
+    /// Its name without the seed.
+    label: String,
+    seed: u64,
+    toml: String,
+}
+
+/// What the file asks for.
+pub struct Plan {
+    name: String,
+    compressor: String,
+    spec: Sweep,
+    /// Its runs.
+    pub members: Vec<Member>,
+}
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// Runs whatever is left of a sweep, and judges its arms.
+pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
+    let plan = plan(&args.experiment, &args.set)?;
+    if args.dry_run {
+        return show(&plan);
+    }
+    let root = args.runs.join(&plan.name);
+    let mut todo = Vec::new();
+    for member in &plan.members {
+        if let Some(start) = state(&root, member, args.overwrite)? {
+            todo.push((member, start));
+        }
+    }
+    for member in &plan.members {
+        write_atomic(&config(&root, member), member.toml.as_bytes())?;
+    }
+    std::fs::create_dir_all(root.join("logs"))?;
+    println!("{}: {} runs, {} of them finished before", plan.name, plan.members.len(), plan.members.len() - todo.len());
+    let stopped = work(&root, &plan, todo, args.jobs as usize)?;
+    let failed = results(&root, &plan)?;
+    let judged = judge(&root, &plan)?;
+    println!("{judged}\nresults: {}", root.join("results.csv").display());
+    match (stopped, failed.is_empty()) {
+        (true, _) => anyhow::bail!("stopped; the same command goes on"),
+        (_, false) => {
+            anyhow::bail!("{} of {} runs are not finished:\n{}", failed.len(), plan.members.len(), failed.join("\n"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Expands and checks a sweep file.
+pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
+    let mut tree = merge::load_tree(path, set)?;
+    let (spec, keys) = Sweep::take(&mut tree)?;
+    let Some(name) = tree.get_str("name").map(String::from) else {
+        return Err(tree.invalid("name", "missing; it has no default".into()).into());
+    };
+    let metric = spec.primary_metric.as_deref().unwrap_or("eval.compressors.gist.gap_closed");
+    let Some(compressor) = metric.strip_prefix("eval.compressors.").and_then(|m| m.strip_suffix(".gap_closed")) else {
+        let message = format!("expected eval.compressors.<name>.gap_closed, got `{metric}`");
+        return Err(keys.invalid("primary_metric", message).into());
+    };
+    let mut members = Vec::new();
+    for (run, tree) in sweep::expand(path, set)? {
+        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {run}"))?;
+        config.hardware_mut().settle();
+        let label =
+            run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
+        let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
+        members.push(Member { name: run, label, seed: config.seed, toml: merge::to_toml(&config)? });
+    }
+    Ok(Plan { name, compressor: compressor.to_string(), spec, members })
+}
+
+/// The runs, and the keys in which each differs from the first.
+fn show(plan: &Plan) -> anyhow::Result<()> {
+    for member in &plan.members {
+        println!("{}", member.name);
+        for (key, _, value) in merge::differences(&plan.members[0].toml, &member.toml)? {
+            println!("    {key} = {}", value.unwrap_or("absent".into()));
+        }
+    }
+    println!("{} runs", plan.members.len());
+    Ok(())
+}
+
+fn config(root: &Path, member: &Member) -> PathBuf {
+    root.join("configs").join(format!("{}.toml", member.name))
+}
+
+/// How a run is to be started; nothing when it is finished.
+fn state(root: &Path, member: &Member, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
+    let folder = root.join(&member.name);
+    let Ok(run) = RunDir::at(&folder) else { return Ok(Some("--resume")) };
+    if let Err(changed) = RunDir::check(&folder, &member.toml, Start::Resume) {
+        return match overwrite {
+            true => Ok(Some("--overwrite")),
+            false => Err(changed).context("--overwrite replaces runs that have changed"),
+        };
+    }
+    let done = read_json::<Status>(&run.status()).is_ok_and(|status| status.state == State::Done);
+    Ok((!done).then_some("--resume"))
+}
+
+/// Runs them, so many at a time; true when the user stopped it.
+fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> anyhow::Result<bool> {
+    let stop: &AtomicBool = start::catch_interrupt()?;
+    let progress = Progress::new(&plan.name, plan.members.len(), plan.members.len() - todo.len());
+    let mut waiting = todo.into_iter();
+    let mut running: Vec<(&Member, Child)> = Vec::new();
+    let mut told = false;
+    loop {
+        while running.len() < jobs && !stop.load(Ordering::SeqCst) {
+            let Some((member, start)) = waiting.next() else { break };
+            progress.note(&format!("{} …", member.name));
+            running.push((member, spawn(root, member, start)?));
+        }
+        if running.is_empty() {
+            break;
+        }
+        if stop.load(Ordering::SeqCst) && !told {
+            told = true;
+            running.iter().for_each(|(_, child)| interrupt(child));
+        }
+        let mut left = Vec::new();
+        for (member, mut child) in running {
+            match child.try_wait()? {
+                None => left.push((member, child)),
+                Some(status) => {
+                    let end = if status.success() { "done".to_string() } else { format!("not finished ({status})") };
+                    progress.note(&format!("{}: {end}", member.name));
+                    progress.step(&member.name);
+                }
+            }
+        }
+        running = left;
+        std::thread::sleep(POLL);
+    }
+    progress.finish();
+    Ok(stop.load(Ordering::SeqCst))
+}
+
+/// A run as a process in a group of its own, so that Ctrl-C reaches it once, through us.
+fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
+    let log = root.join("logs").join(format!("{}.log", member.name));
+    let output = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+    let child = Command::new(std::env::current_exe()?)
+        .arg("train")
+        .arg(config(root, member))
+        .arg("--at")
+        .arg(root.join(&member.name))
+        .arg(start)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()?;
+    Ok(child)
+}
+
+#[allow(unsafe_code)]
+fn interrupt(child: &Child) {
+    // SAFETY: `kill` only sends a signal, to a child that has not been waited for.
+    unsafe {
+        libc::kill(child.id() as libc::pid_t, libc::SIGINT);
+    }
+}
+
+/// Writes `results.csv`; returns a line for every run that is not finished.
+fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record([
+        "run",
+        "arm",
+        "seed",
+        "state",
+        "steps",
+        "seconds",
+        "keep_ratio",
+        "kl",
+        "nll",
+        "gap_closed",
+        "gap_closed_low",
+        "gap_closed_high",
+        "kl_warm_start",
+        "context_value",
+    ])?;
+    let mut unfinished = Vec::new();
+    for member in &plan.members {
+        let folder = root.join(&member.name);
+        let status = read_json::<Status>(&folder.join("status.json")).ok();
+        let done = status.as_ref().is_some_and(|status| status.state == State::Done);
+        let said =
+            status.map_or("never started".to_string(), |s| format!("{:?} {}", s.state, s.message).to_lowercase());
+        let mut row = vec![member.name.clone(), member.label.clone(), member.seed.to_string()];
+        match done {
+            false => {
+                unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
+                row.push(said.split(' ').next().unwrap_or_default().to_string());
+                row.resize(14, String::new());
+            }
+            true => {
+                let summary: Summary = read_json(&folder.join("summary.json"))?;
+                let eval = &summary.eval;
+                let entry = eval.compressors.get(&plan.compressor).with_context(|| {
+                    format!("{}: expected a compressor `{}`, got none", folder.display(), plan.compressor)
+                })?;
+                let [low, high] = entry.gap_closed_ci95;
+                row.extend(["done".into(), summary.steps.to_string(), format!("{:.0}", summary.seconds)]);
+                let figures = [entry.keep_ratio, entry.kl, entry.nll, entry.gap_closed, low, high];
+                row.extend(figures.iter().chain([&eval.kl_warm_start, &eval.context_value]).map(|x| format!("{x:.5}")));
+            }
+        }
+        csv.write_record(&row)?;
+    }
+    write_atomic(&root.join("results.csv"), &csv.into_inner()?)?;
+    Ok(unfinished)
+}
+
+/// Writes `verdict.json` and `verdict.md`; returns the table for the terminal.
+fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
+    let mut arms: Vec<Arm> = Vec::new();
+    for member in &plan.members {
+        let folder = root.join(&member.name);
+        let baseline = plan.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
+            Some((_, grid)) => format!("{name}__{grid}"),
+            None => name.clone(),
+        });
+        let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
+            arms.push(Arm { label: member.label.clone(), baseline, runs: Vec::new() });
+            arms.len() - 1
+        });
+        if read_json::<Status>(&folder.join("status.json")).is_ok_and(|status| status.state == State::Done) {
+            let run = RunDir::at(&folder)?;
+            let summary: Summary = read_json(&run.summary())?;
+            arms[at].runs.push((member.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
+        }
+    }
+    let judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    write_json_atomic(&root.join("verdict.json"), &judged)?;
+    let rows: Vec<[String; 5]> = judged.iter().map(cells).collect();
+    let mut page = format!("# {}\n\n", plan.name);
+    if let Some(question) = &plan.spec.question {
+        page += &format!("{question}\n\n");
+    }
+    page += &format!("| {} |\n|---|---|---|---|---|\n", HEADER.join(" | "));
+    rows.iter().for_each(|row| page += &format!("| {} |\n", row.join(" | ")));
+    write_atomic(&root.join("verdict.md"), page.as_bytes())?;
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER).add_rows(rows);
+    Ok(table.to_string())
+}
+
+const HEADER: [&str; 5] = ["arm", "seeds", "gap closed [95 %]", "less the baseline [95 %]", "verdict"];
+
+fn cells(judged: &Judged) -> [String; 5] {
+    let percent = |i: &gist::eval::stats::Interval| {
+        format!("{:.1} % [{:.1}, {:.1}]", 100.0 * i.mean, 100.0 * i.low, 100.0 * i.high)
+    };
+    let points = |i: &gist::eval::stats::Interval| {
+        format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * i.mean, 100.0 * i.low, 100.0 * i.high)
+    };
+    [
+        judged.label.clone(),
+        judged.seeds.to_string(),
+        percent(&judged.gap_closed),
+        judged.difference.as_ref().map_or(String::new(), points),
+        judged.verdict.map_or(String::new(), |verdict| format!("{verdict:?}").to_lowercase()),
+    ]
+}

@@ -1,0 +1,130 @@
+//! `sweep`: arms and seeds as processes, resumed, skipped and judged.
+
+use crate::common::*;
+use gist::run_dir::{State, Status, read_json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Two arms, two seeds; written into the world beside `tiny.toml`.
+fn file(name: &str, rest: &str) -> PathBuf {
+    let text = format!(
+        "base = \"tiny.toml\"\nname = \"{name}\"\nquestion = \"Does the compressor have to learn?\"\n{rest}\n\
+         [warm_start]\nwindows = 4\n[eval]\nsearch_windows = 0\n"
+    );
+    let path = world().root.join(format!("{name}.toml"));
+    fs::write(&path, text).unwrap();
+    path
+}
+
+const ARMS: &str = "baseline = \"frozen\"\nseeds = [0, 1]\n\
+    [[arm]]\nname = \"co-trained\"\n[[arm]]\nname = \"frozen\"\n[arm.set.train]\ncompressor_learns = false\n";
+
+fn sweep<'a>(file: &'a Path, runs: &'a Path, flags: &[&'a str]) -> Vec<&'a str> {
+    [&["sweep", file.to_str().unwrap(), "--runs", runs.to_str().unwrap()], flags].concat()
+}
+
+fn csv(path: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+}
+
+#[test]
+fn arms_and_seeds_run_once_and_are_judged() {
+    let (runs, file) = (tempfile::tempdir().unwrap(), file("sweep-all", ARMS));
+    let listed = ok(&sweep(&file, runs.path(), &["--dry-run"]));
+    assert_says(&listed, &["frozen__seed=1\n", "train.compressor_learns = false", "4 runs"], "dry run");
+    assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "a dry run writes nothing");
+    assert_says(&ok(&["validate", file.to_str().unwrap()]), &["(sweep of 4 runs)"], "validate");
+
+    let said = ok(&sweep(&file, runs.path(), &["--jobs", "2"]));
+    assert_says(&said, &["4 runs, 0 of them finished before", "baseline", "co-trained"], "sweep");
+    let root = runs.path().join("sweep-all");
+    let table = csv(&root.join("results.csv"));
+    let names: Vec<&str> = table[1..].iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, ["co-trained__seed=0", "co-trained__seed=1", "frozen__seed=0", "frozen__seed=1"]);
+    let gap = table[0].iter().position(|name| name == "gap_closed").unwrap();
+    for row in &table[1..] {
+        assert_eq!((row.len(), row[3].as_str()), (table[0].len(), "done"), "{row:?}");
+        let summary: serde_json::Value = read_json(&root.join(&row[0]).join("summary.json")).unwrap();
+        let found = summary["eval"]["compressors"]["gist"]["gap_closed"].as_f64().unwrap();
+        assert!((row[gap].parse::<f64>().unwrap() - found).abs() < 1e-5, "{row:?}");
+        assert!(root.join("configs").join(format!("{}.toml", row[0])).exists());
+    }
+    let verdict: serde_json::Value = read_json(&root.join("verdict.json")).unwrap();
+    assert_eq!((verdict[0]["label"].as_str(), verdict[0]["seeds"].as_u64()), (Some("co-trained"), Some(2)));
+    assert_eq!(verdict[1]["verdict"].as_str(), Some("baseline"));
+    assert!(verdict[0]["difference"]["low"].as_f64().unwrap() <= verdict[0]["difference"]["high"].as_f64().unwrap());
+    let page = fs::read_to_string(root.join("verdict.md")).unwrap();
+    assert_says(&page, &["Does the compressor have to learn?", "| co-trained | 2 |"], "verdict.md");
+
+    let before = files(&root);
+    let again = ok(&sweep(&file, runs.path(), &[]));
+    assert_says(&again, &["4 runs, 4 of them finished before"], "again");
+    assert_same_files(&before, &files(&root), "a finished sweep run again");
+
+    let changed = fails(&sweep(&file, runs.path(), &["--set", "train.steps=2"]));
+    assert_says(&changed, &["--overwrite", "`train.steps` was 6, is now 2"], "changed");
+    assert_same_files(&before, &files(&root), "a refused sweep");
+}
+
+#[test]
+fn a_failed_run_does_not_stop_the_others() {
+    let arms = "baseline = \"good\"\n[[arm]]\nname = \"broken\"\n[arm.set.optim.imitation]\nlr = 1e38\n\
+                [[arm]]\nname = \"good\"\n";
+    let (runs, file) = (tempfile::tempdir().unwrap(), file("sweep-broken", arms));
+    let output = gist(&sweep(&file, runs.path(), &["--set", "train.steps=1"]));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_says(&stderr, &["1 of 2 runs are not finished", "broken: failed"], "stderr");
+    let table = csv(&runs.path().join("sweep-broken/results.csv"));
+    assert_eq!((table[1][3].as_str(), table[2][3].as_str()), ("failed", "done"));
+    let log = fs::read_to_string(runs.path().join("sweep-broken/logs/broken.log")).unwrap();
+    assert_says(&log, &["error: "], "log");
+}
+
+#[test]
+fn an_interrupted_sweep_goes_on_where_it_stopped() {
+    let (runs, file) = (tempfile::tempdir().unwrap(), file("sweep-cut", ARMS));
+    let mut child: Child = command(&sweep(&file, runs.path(), &[]))
+        .current_dir(&world().root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let root = runs.path().join("sweep-cut");
+    let metrics = root.join("co-trained__seed=1/metrics.jsonl");
+    let begun = std::time::Instant::now();
+    while rows(&metrics) < 1 {
+        assert!(begun.elapsed().as_secs() < 120 && child.try_wait().unwrap().is_none(), "never got there");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let state = |run: &str| read_json::<Status>(&root.join(run).join("status.json")).map(|status| status.state).ok();
+    assert_eq!(state("co-trained__seed=0"), Some(State::Done));
+    assert_eq!(state("frozen__seed=0"), None, "nothing starts after Ctrl-C");
+    let said = ok(&sweep(&file, runs.path(), &[]));
+    assert_says(&said, &[" of them finished before"], "resumed");
+    assert!(csv(&root.join("results.csv"))[1..].iter().all(|row| row[3] == "done"));
+}
+
+#[test]
+fn impossible_sweeps_are_refused_before_anything_is_written() {
+    let runs = tempfile::tempdir().unwrap();
+    for (name, rest, expected) in [
+        (
+            "sweep-metric",
+            "primary_metric = \"eval.loss\"\nseeds = [0, 1]",
+            "`primary_metric`: expected eval.compressors.<name>.gap_closed",
+        ),
+        ("sweep-key", "[[arm]]\nname = \"x\"\n[arm.set.train]\nstepz = 3", "unknown key `stepz`"),
+        ("sweep-axis", "[grid]\n\"train.steps\" = []", "expected a list with at least one value, got []"),
+        ("sweep-scalar", "[grid]\n\"train.steps\" = 4", "expected a list with at least one value, got 4"),
+        ("sweep-same", "[[arm]]\nname = \"x\"\n[arm.set.train]\nsteps = 6", "to change a key"),
+    ] {
+        let file = file(name, rest);
+        assert_says(&fails(&sweep(&file, runs.path(), &[])), &[expected, name], name);
+        assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{name}");
+    }
+}
