@@ -104,6 +104,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[reward.length]\ntype = \"target_keep_ratio\"\ntarget = 2.0", "reward.length.target", "in (0, 1), got 2"),
     ("[reward.reader]\ntype = \"ema\"\ndecay = 1.0", "reward.reader.decay", "in [0, 1), got 1"),
     ("[algo]\nentropy_coef = nan", "algo.entropy_coef", "finite number of at least 0, got NaN"),
+    ("[train]\naverage_decay = 1.0", "train.average_decay", "expected a number in [0, 1), got 1"),
     ("[algo]\nrecent_coef = -1.0", "algo.recent_coef", "finite number of at least 0, got -1"),
     ("[algo.estimator]\ntype = \"ppo\"\nepochs = 0", "algo.estimator.epochs", "expected at least 1, got 0"),
     ("[optim.compressor]\nlr = -1.0", "optim.compressor.lr", "finite number of at least 0e0, got -1"),

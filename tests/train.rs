@@ -279,7 +279,7 @@ fn a_finished_run_says_how_it_was_made() {
         for file in ["manifest.json", "state.json", "compressor_optimizer.safetensors"] {
             assert!(checkpoint.join(file).exists(), "{step}: {file}");
         }
-        for role in ["compressor", "generator", "empty_reader", "averaged", "stale"] {
+        for role in ["compressor", "generator", "empty_reader", "averaged", "stale", "smoothed"] {
             for file in ["adapter_config.json", "adapter_model.safetensors"] {
                 assert!(checkpoint.join(role).join(file).exists(), "{step}: {role}/{file}");
             }

@@ -54,9 +54,9 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
         resamples: config.eval.resamples,
     };
     let policy = policy(setup);
-    let greedy = gist("gist", &policy, &session.compressor.adapter, Sampling::greedy());
+    let greedy = gist("gist", &policy, session.judged(), Sampling::greedy());
     let greedy = Memory::new(&greedy);
-    let sampled = gist("gist_sampled", &policy, &session.compressor.adapter, config.eval.sampling.clone());
+    let sampled = gist("gist_sampled", &policy, session.judged(), config.eval.sampling.clone());
     let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
     let frequencies = DocumentFrequencies::count(&setup.train);

@@ -3,11 +3,12 @@
 
 use crate::cli::RunArgs;
 use gist::config::bases;
+use gist::config::hardware::Hardware;
 use gist::config::merge::{self, Tree};
 use gist::config::parts::Problem;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::sweep;
-use gist::config::train::{Hardware, TrainConfig};
+use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::run_dir::{RunDir, Start, State, Status};
 use serde::{Serialize, de::DeserializeOwned};

@@ -3,7 +3,7 @@
 
 use crate::config::choices::{Condition, Signal};
 use crate::config::parts::{Problem, at_least, check_name, not_negative, under};
-use crate::config::train::{DataSection, GeneratorConfig, Hardware, TrainConfig, WarmStart};
+use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
 
 impl TrainConfig {
     /// Says what is impossible, naming the key.
@@ -21,6 +21,10 @@ impl TrainConfig {
         at_least("train.micro_windows", self.train.micro_windows, 1)?;
         at_least("train.eval_every", self.train.eval_every, 1)?;
         at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        if !(0.0..1.0).contains(&self.train.average_decay) {
+            let message = format!("expected a number in [0, 1), got {}", self.train.average_decay);
+            return Err(("train.average_decay".into(), message));
+        }
         at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
         at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
         at_least("eval.windows", self.eval.windows, 2)?;
@@ -103,22 +107,5 @@ impl GeneratorConfig {
             shares.map(|share| share.to_string()).join(" + ")
         );
         Err(("generator".into(), message))
-    }
-}
-
-impl Hardware {
-    /// Says what is impossible, naming the key.
-    pub fn check(&self) -> Result<(), Problem> {
-        if !["cpu", "cuda"].contains(&self.device.as_str()) {
-            return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
-        }
-        if !["float32", "bfloat16", "auto"].contains(&self.dtype.as_str()) {
-            let message = format!("expected \"float32\", \"bfloat16\" or \"auto\", got {:?}", self.dtype);
-            return Err(("dtype".into(), message));
-        }
-        if self.threads < 1 {
-            return Err(("threads".into(), format!("expected at least 1, got {}", self.threads)));
-        }
-        Ok(())
     }
 }

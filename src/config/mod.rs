@@ -5,6 +5,7 @@ mod chain;
 mod check;
 pub mod choices;
 mod explain;
+pub mod hardware;
 mod keys;
 pub mod merge;
 pub mod parts;

@@ -42,7 +42,7 @@ pub struct PretrainConfig {
     pub train: PretrainLoop,
     /// Where it runs.
     #[serde(default)]
-    pub hardware: super::train::Hardware,
+    pub hardware: super::hardware::Hardware,
 }
 
 /// Text to train and evaluate on: files or folders of `.txt` / `.jsonl`, optionally `.zst` / `.gz`.

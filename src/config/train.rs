@@ -1,10 +1,10 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tch::Kind;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,6 +177,10 @@ pub struct TrainLoop {
     /// Whether the generator learns.
     #[serde(default = "yes")]
     pub generator_learns: bool,
+    /// Share that a moving average of the compressor's weights keeps each step (Polyak & Juditsky 1992); validation and
+    /// evaluation use that average in place of the last weights. 0 = the last weights.
+    #[serde(default)]
+    pub average_decay: f64,
     /// Steps between validations.
     #[serde(default = "default_eval")]
     pub eval_every: usize,
@@ -327,49 +331,6 @@ impl Default for EvalConfig {
             examples: 16,
             sampling: Sampling::default(),
         }
-    }
-}
-
-/// Where a run computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Hardware {
-    /// `cpu` or `cuda`.
-    pub device: String,
-    /// CPU threads; results depend on it, so it is part of the run's configuration.
-    pub threads: i32,
-    /// Kind of the frozen weights and activations: `float32`, `bfloat16`, or `auto`: bfloat16 where the machine multiplies
-    /// it faster. What learns is always kept in float32. A run records what `auto` came to.
-    pub dtype: String,
-}
-
-impl Hardware {
-    /// Replaces `auto` by what this machine is best at: bfloat16 on a GPU or a CPU with AVX512-BF16, else float32.
-    pub fn settle(&mut self) {
-        if self.dtype == "auto" {
-            self.dtype = if self.device == "cuda" || multiplies_bfloat16() { "bfloat16" } else { "float32" }.into();
-        }
-    }
-
-    /// The kind that `dtype` names.
-    pub fn kind(&self) -> Kind {
-        if self.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn multiplies_bfloat16() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn multiplies_bfloat16() -> bool {
-    false
-}
-
-impl Default for Hardware {
-    fn default() -> Self {
-        Self { device: "cpu".into(), threads: 2, dtype: "float32".into() }
     }
 }
 

@@ -56,7 +56,12 @@ const LEARNING: [Spec; 15] = [
         "reward",
         "Reward and its parts",
         false,
-        &[("reward/total", "total"), ("reward/quality", "quality"), ("reward/length", "length")],
+        &[
+            ("reward/total", "total"),
+            ("reward/quality", "quality"),
+            ("reward/length", "length"),
+            ("reward/recent", "recent tokens, total"),
+        ],
     ),
     spec(
         "keep-ratio",

@@ -77,6 +77,7 @@ fn begin(session: &mut Session, frozen: &Frozen) -> Result<()> {
     session.state.d_ref = Some(validation.context_value);
     session.averaged = matches!(config.reward.reader, Reader::Ema { .. }).then(|| frozen.generator.duplicate());
     session.stale = Some(frozen.compressor.duplicate());
+    session.smoothed = (config.train.average_decay > 0.0).then(|| frozen.compressor.duplicate());
     Ok(())
 }
 
@@ -113,6 +114,9 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     session.state.lambda.update(&config.reward.length, keep_ratio);
     if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
         averaged.params_mut().average_towards(session.generator.adapter.params(), 1.0 - decay);
+    }
+    if let Some(smoothed) = session.smoothed.as_mut() {
+        smoothed.params_mut().average_towards(session.compressor.adapter.params(), 1.0 - config.train.average_decay);
     }
     if config.generator.stale_refresh_steps.is_some_and(|n| (rl_step + 1).is_multiple_of(n)) {
         session.stale = Some(session.compressor.adapter.duplicate());

@@ -70,6 +70,8 @@ pub struct Session<'a> {
     pub averaged: Option<Adapter>,
     /// The compressor some steps ago.
     pub stale: Option<Adapter>,
+    /// Moving average of the compressor, when the experiment asks for it.
+    pub smoothed: Option<Adapter>,
     /// Counters and prices.
     pub state: State,
     log: Option<Log>,
@@ -133,6 +135,7 @@ impl<'a> Session<'a> {
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
             averaged: None,
             stale: None,
+            smoothed: None,
             log: None,
             seconds_before: state.seconds,
             state,
@@ -145,7 +148,8 @@ impl<'a> Session<'a> {
                 role.restore(&folder, model)?;
             }
             let device = setup.decoder.device();
-            for (name, slot) in [("averaged", &mut session.averaged), ("stale", &mut session.stale)] {
+            let (averaged, stale) = (&mut session.averaged, &mut session.stale);
+            for (name, slot) in [("averaged", averaged), ("stale", stale), ("smoothed", &mut session.smoothed)] {
                 let saved = folder.join(name);
                 if saved.exists() {
                     *slot = Some(Adapter::load(&saved, model, device)?);
@@ -199,7 +203,8 @@ impl<'a> Session<'a> {
             for role in roles {
                 role.save_adapter(folder, &base)?;
             }
-            for (name, adapter) in [("averaged", &self.averaged), ("stale", &self.stale)] {
+            let (averaged, stale) = (&self.averaged, &self.stale);
+            for (name, adapter) in [("averaged", averaged), ("stale", stale), ("smoothed", &self.smoothed)] {
                 if let Some(adapter) = adapter {
                     adapter.save(&folder.join(name), &base)?;
                 }
@@ -207,6 +212,11 @@ impl<'a> Session<'a> {
             Ok(())
         })?;
         checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
+    }
+
+    /// The compressor that is judged: the moving average if there is one.
+    pub fn judged(&self) -> &Adapter {
+        self.smoothed.as_ref().unwrap_or(&self.compressor.adapter)
     }
 
     /// Where the run keeps its warm-started adapters.
@@ -228,7 +238,7 @@ impl<'a> Session<'a> {
         let greedy = GistCompressor {
             name: "gist".into(),
             policy: &self.policy,
-            adapter: &self.compressor.adapter,
+            adapter: self.judged(),
             sampling: Sampling::greedy(),
             seed: self.setup.config.seed,
         };

@@ -49,8 +49,8 @@ checkpoint_every = 5
 threads = 1
 "#;
 
-/// Whatever a checkpoint may have to carry is in use: a moving baseline, a price of length, an averaged reader, stale
-/// gists, dropout.
+/// Whatever a checkpoint may have to carry is in use: a moving baseline, a price of length, an averaged reader and
+/// compressor, stale gists, dropout.
 const TRAIN: &str = r#"
 kind = "train"
 name = "tiny"
@@ -91,6 +91,7 @@ micro_windows = 2
 eval_every = 3
 checkpoint_every = 2
 log_rollouts_every = 2
+average_decay = 0.5
 
 [rollout]
 group_size = 4
