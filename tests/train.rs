@@ -177,9 +177,9 @@ fn a_finished_run_has_every_row() {
         for key in expected {
             assert!(row.get(key).is_some(), "step {step}: no {key}");
         }
-        // Evaluated every 3 updates of a stage, and at its end.
+        // Evaluated every 3 updates of a stage, at its end, and before the first step of co-training.
         let evaluated = row.get("eval/gap_closed").is_some();
-        assert_eq!(evaluated, [2, 3, 6, 9].contains(&step), "step {step}");
+        assert_eq!(evaluated, [2, 3, 4, 6, 9].contains(&step), "step {step}");
         let keep_ratio = row.get("rollout/keep_ratio").map_or(0.0, |value| value.as_f64().unwrap());
         assert!(keep_ratio <= 4.0 / 32.0);
         // Sampling and training agree on what the policy is (dropout is off while it samples, so not exactly).

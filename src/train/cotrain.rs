@@ -15,7 +15,7 @@ use crate::tensor::mean;
 use crate::train::mix::{self, Draw, Source};
 use crate::train::progress::Progress;
 use crate::train::rollout_log;
-use crate::train::session::{Session, load_roles};
+use crate::train::session::{Session, Validation, load_roles};
 use crate::train::trainee::Place;
 use crate::train::updates::{PolicyBatch, PolicyStep, policy_step, reader_step};
 use std::time::Instant;
@@ -33,9 +33,10 @@ pub fn run(session: &mut Session) -> Result<()> {
     let first = setup.supervised_updates();
     let [compressor, generator, _] = load_roles(&Session::warm_folder(session.run), setup)?;
     let frozen = Frozen { compressor, generator };
-    if session.state.update == first && config.train.steps > 0 {
-        begin(session, &frozen)?;
-    }
+    let mut before = match session.state.update == first && config.train.steps > 0 {
+        true => Some(begin(session, &frozen)?),
+        false => None,
+    };
     let progress = Progress::new("co-train", config.train.steps, session.state.update - first);
     while session.state.update < first + config.train.steps {
         let clock = Instant::now();
@@ -52,6 +53,8 @@ pub fn run(session: &mut Session) -> Result<()> {
             let validation = session.validate()?;
             progress.note(&format!("step {done}: {validation}"));
             row.extend(validation.row());
+        } else if let Some(validation) = before.take() {
+            row.extend(validation.row()); // the curves begin where co-training does
         }
         session.log()?.metrics(update, &row)?;
         session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
@@ -66,8 +69,9 @@ fn value(row: &[(&str, f64)], key: &str) -> f64 {
     row.iter().find(|(k, _)| *k == key).map_or(f64::NAN, |(_, v)| *v)
 }
 
-/// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles.
-fn begin(session: &mut Session, frozen: &Frozen) -> Result<()> {
+/// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles; returns how
+/// validation stands before the first step.
+fn begin(session: &mut Session, frozen: &Frozen) -> Result<Validation> {
     let config = session.setup.config;
     session.compressor.reset_optimizer(&config.optim.compressor);
     session.generator.reset_optimizer(&config.optim.generator);
@@ -78,7 +82,7 @@ fn begin(session: &mut Session, frozen: &Frozen) -> Result<()> {
     session.averaged = matches!(config.reward.reader, Reader::Ema { .. }).then(|| frozen.generator.duplicate());
     session.stale = Some(frozen.compressor.duplicate());
     session.smoothed = (config.train.average_decay > 0.0).then(|| frozen.compressor.duplicate());
-    Ok(())
+    Ok(validation)
 }
 
 /// One step; returns its metrics.
