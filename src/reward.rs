@@ -1,6 +1,7 @@
 //! The reward of a gist, pure: reward = quality − λ · |g| / P, with quality = (D(empty) − D(gist)) / D_ref. The two parts
 //! stay apart until after the estimator has normalised them: summed first and divided by a group's deviation, λ cancels.
 
+use crate::compressor::gist::Gist;
 use crate::config::choices::Signal;
 use crate::rollout::{Group, Reading};
 
@@ -20,29 +21,42 @@ impl RewardParts {
     }
 }
 
-/// Parts for every gist of every group. `d_ref` is a constant in nats a token: the validation context value before
-/// policy-gradient training.
-pub fn score(groups: &[Group], signal: Signal, d_ref: f64, prefix_tokens: usize) -> Vec<Vec<RewardParts>> {
-    let loss = |reading: &Reading| match signal {
-        Signal::Kl => reading.kl,
-        Signal::Logprob => reading.nll,
-    };
-    groups
-        .iter()
-        .map(|group| {
-            let parts = |(gist, reading): (&crate::compressor::gist::Gist, &Reading)| RewardParts {
-                quality: (loss(&group.empty) - loss(reading)) / d_ref,
-                length: gist.ids.len() as f64 / prefix_tokens as f64,
-            };
-            group.gists.iter().zip(&group.readings).map(parts).collect()
-        })
-        .collect()
+/// What a reward is measured with.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// What quality is made of.
+    pub signal: Signal,
+    /// A constant in nats a token: the validation context value before policy-gradient training.
+    pub d_ref: f64,
+    /// P.
+    pub prefix_tokens: usize,
+}
+
+impl Unit {
+    /// Parts of one gist, by what its reader and the reader of nothing make of the window.
+    pub fn parts(&self, gist: &Gist, reading: &Reading, empty: &Reading) -> RewardParts {
+        let loss = |reading: &Reading| match self.signal {
+            Signal::Kl => reading.kl,
+            Signal::Logprob => reading.nll,
+        };
+        RewardParts {
+            quality: (loss(empty) - loss(reading)) / self.d_ref,
+            length: gist.ids.len() as f64 / self.prefix_tokens as f64,
+        }
+    }
+
+    /// Parts for every sampled gist of every group.
+    pub fn score(&self, groups: &[Group]) -> Vec<Vec<RewardParts>> {
+        let own = |group: &Group| {
+            group.gists.iter().zip(&group.readings).map(|(g, r)| self.parts(g, r, &group.empty)).collect()
+        };
+        groups.iter().map(own).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compressor::gist::Gist;
 
     #[test]
     fn an_empty_gist_is_worth_nothing_and_costs_nothing() {
@@ -52,12 +66,14 @@ mod tests {
             gists: vec![gist(0), gist(10)],
             readings: vec![reading(0.2, 3.0), reading(0.1, 2.8)],
             empty: reading(0.2, 3.0),
+            recent: None,
         };
-        let kl = score(std::slice::from_ref(&group), Signal::Kl, 0.2, 100);
+        let unit = |signal| Unit { signal, d_ref: 0.2, prefix_tokens: 100 };
+        let kl = unit(Signal::Kl).score(std::slice::from_ref(&group));
         assert_eq!(kl[0][0].total(5.0), 0.0);
         assert!((kl[0][1].quality - 0.5).abs() < 1e-12);
         assert!((kl[0][1].total(2.0) - 0.3).abs() < 1e-12);
-        let logprob = score(&[group], Signal::Logprob, 0.2, 100);
+        let logprob = unit(Signal::Logprob).score(&[group]);
         assert!((logprob[0][1].quality - 1.0).abs() < 1e-12);
     }
 }

@@ -1,6 +1,7 @@
 //! Rollouts, always without gradient: groups of sampled gists with behaviour log-probabilities, the teacher's hidden
 //! states once a window, and what a reader makes of any context against that teacher.
 
+use crate::compressor::budget::recent;
 use crate::compressor::gist::{Gist, GistPolicy, uniforms};
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
@@ -205,6 +206,8 @@ pub struct Group {
     pub readings: Vec<Reading>,
     /// The reader with the empty gist.
     pub empty: Reading,
+    /// The most recent tokens as a gist that nobody sampled, and the reader with it; if the step asks for it.
+    pub recent: Option<(Gist, Reading)>,
 }
 
 /// Who samples and who reads in a rollout.
@@ -230,53 +233,44 @@ pub struct Site {
     pub first_example: u64,
 }
 
+/// How a group is made.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupShape {
+    /// What the compressor may see.
+    pub condition: Condition,
+    /// Gists sampled.
+    pub group_size: usize,
+    /// Cap of a gist.
+    pub budget: usize,
+    /// Whether the most recent tokens are read too.
+    pub with_recent: bool,
+}
+
 /// Samples a group for every window and has each gist read.
-pub fn collect(
-    roles: &Roles,
-    taught: &Taught,
-    condition: Condition,
-    group_size: usize,
-    budget: usize,
-    site: Site,
-) -> Result<Vec<Group>> {
+pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> Result<Vec<Group>> {
+    let GroupShape { condition, group_size, budget, with_recent } = how;
     let _guard = tch::no_grad_guard();
     let requests: Vec<Request> =
         taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, site.first_example + i as u64)).collect();
     let draws =
         |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
     let sampled = roles.policy.sample(roles.compressor, &requests, group_size, budget, &Sampling::default(), draws)?;
-    read_groups(roles, taught, sampled)
-}
-
-/// The most recent tokens of each window as a group of one, scored by the policy as if it had sampled them.
-pub fn recent(roles: &Roles, taught: &Taught, condition: Condition, budget: usize) -> Result<Vec<Group>> {
-    let requests: Vec<Request> =
-        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
-    let last = |w: &Window| w.prefix[w.prefix.len().saturating_sub(budget)..].to_vec();
-    let mut gists: Vec<Vec<Gist>> = taught.windows.iter().map(|w| vec![Gist::imitated(last(w), budget)]).collect();
-    roles.policy.score(roles.compressor, &requests, &mut gists)?;
-    read_groups(roles, taught, gists)
-}
-
-/// Has each gist of each window read, and nothing.
-fn read_groups(roles: &Roles, taught: &Taught, sampled: Vec<Vec<Gist>>) -> Result<Vec<Group>> {
-    let _guard = tch::no_grad_guard();
+    let recent = |w: &Window| with_recent.then(|| Gist::imitated(recent(&w.prefix, budget).to_vec(), budget));
+    let recent: Vec<Option<Gist>> = taught.windows.iter().map(recent).collect();
     let v = roles.decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
-    for (w, gists) in sampled.iter().enumerate() {
+    for (w, (gists, recent)) in sampled.iter().zip(&recent).enumerate() {
         contexts.push((w, Vec::new()));
-        contexts.extend(gists.iter().map(|gist| (w, reader_context(&gist.ids, true, v))));
+        contexts.extend(gists.iter().chain(recent).map(|gist| (w, reader_context(&gist.ids, true, v))));
     }
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let mut readings = taught.measure(roles.decoder, Some(roles.reader), &rows)?.into_iter();
-    Ok(sampled
-        .into_iter()
-        .map(|gists| {
-            let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
-            let readings = readings.by_ref().take(gists.len()).collect();
-            Group { gists, readings, empty }
-        })
-        .collect())
+    let groups = sampled.into_iter().zip(recent).map(|(gists, recent)| {
+        let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
+        let own = readings.by_ref().take(gists.len()).collect();
+        Group { gists, readings: own, empty, recent: recent.and_then(|gist| Some((gist, readings.next()?))) }
+    });
+    Ok(groups.collect())
 }
 
 /// For every gist of every group, how much the reader's KL rises without each block of `block` tokens, nats a token.

@@ -20,6 +20,7 @@ use gist::config::train::TrainConfig;
 use gist::eval::files::read_windows;
 use gist::eval::summary::Summary;
 use gist::eval::verdict::{self, Arm, Judged};
+use gist::report::format::{percent_ci, points_ci};
 use gist::run_dir::{RunDir, Start, State, Status, read_json, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
 use std::fs::File;
@@ -152,8 +153,21 @@ fn state(root: &Path, member: &Member, overwrite: bool) -> anyhow::Result<Option
             false => Err(changed).context("--overwrite replaces runs that have changed"),
         };
     }
-    let done = read_json::<Status>(&run.status()).is_ok_and(|status| status.state == State::Done);
-    Ok((!done).then_some("--resume"))
+    Ok((!is_done(&run)).then_some("--resume"))
+}
+
+fn is_done(run: &RunDir) -> bool {
+    read_json::<Status>(&run.status()).is_ok_and(|status| status.state == State::Done)
+}
+
+/// The finished run of a member; what it says of itself when it is not finished.
+fn finished(root: &Path, member: &Member) -> Result<RunDir, String> {
+    let run = RunDir::at(&root.join(&member.name)).map_err(|_| "never started".to_string())?;
+    if is_done(&run) {
+        return Ok(run);
+    }
+    let status = read_json::<Status>(&run.status()).ok();
+    Err(status.map_or("never started".into(), |s| format!("{:?} {}", s.state, s.message).to_lowercase()))
 }
 
 /// Runs them, so many at a time; true when the user stopped it.
@@ -220,44 +234,41 @@ fn interrupt(child: &Child) {
     }
 }
 
+const COLUMNS: [&str; 14] = [
+    "run",
+    "arm",
+    "seed",
+    "state",
+    "steps",
+    "seconds",
+    "keep_ratio",
+    "kl",
+    "nll",
+    "gap_closed",
+    "gap_closed_low",
+    "gap_closed_high",
+    "kl_warm_start",
+    "context_value",
+];
+
 /// Writes `results.csv`; returns a line for every run that is not finished.
 fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record([
-        "run",
-        "arm",
-        "seed",
-        "state",
-        "steps",
-        "seconds",
-        "keep_ratio",
-        "kl",
-        "nll",
-        "gap_closed",
-        "gap_closed_low",
-        "gap_closed_high",
-        "kl_warm_start",
-        "context_value",
-    ])?;
+    csv.write_record(COLUMNS)?;
     let mut unfinished = Vec::new();
     for member in &plan.members {
-        let folder = root.join(&member.name);
-        let status = read_json::<Status>(&folder.join("status.json")).ok();
-        let done = status.as_ref().is_some_and(|status| status.state == State::Done);
-        let said =
-            status.map_or("never started".to_string(), |s| format!("{:?} {}", s.state, s.message).to_lowercase());
         let mut row = vec![member.name.clone(), member.label.clone(), member.seed.to_string()];
-        match done {
-            false => {
+        match finished(root, member) {
+            Err(said) => {
                 unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
                 row.push(said.split(' ').next().unwrap_or_default().to_string());
-                row.resize(14, String::new());
+                row.resize(COLUMNS.len(), String::new());
             }
-            true => {
-                let summary: Summary = read_json(&folder.join("summary.json"))?;
+            Ok(run) => {
+                let summary: Summary = read_json(&run.summary())?;
                 let eval = &summary.eval;
                 let entry = eval.compressors.get(&plan.compressor).with_context(|| {
-                    format!("{}: expected a compressor `{}`, got none", folder.display(), plan.compressor)
+                    format!("{}: expected a compressor `{}`, got none", run.root().display(), plan.compressor)
                 })?;
                 let [low, high] = entry.gap_closed_ci95;
                 row.extend(["done".into(), summary.steps.to_string(), format!("{:.0}", summary.seconds)]);
@@ -275,7 +286,6 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     let mut arms: Vec<Arm> = Vec::new();
     for member in &plan.members {
-        let folder = root.join(&member.name);
         let baseline = plan.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
             Some((_, grid)) => format!("{name}__{grid}"),
             None => name.clone(),
@@ -284,8 +294,7 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
             arms.push(Arm { label: member.label.clone(), baseline, runs: Vec::new() });
             arms.len() - 1
         });
-        if read_json::<Status>(&folder.join("status.json")).is_ok_and(|status| status.state == State::Done) {
-            let run = RunDir::at(&folder)?;
+        if let Ok(run) = finished(root, member) {
             let summary: Summary = read_json(&run.summary())?;
             arms[at].runs.push((member.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }
@@ -308,17 +317,11 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
 const HEADER: [&str; 5] = ["arm", "seeds", "gap closed [95 %]", "less the baseline [95 %]", "verdict"];
 
 fn cells(judged: &Judged) -> [String; 5] {
-    let percent = |i: &gist::eval::stats::Interval| {
-        format!("{:.1} % [{:.1}, {:.1}]", 100.0 * i.mean, 100.0 * i.low, 100.0 * i.high)
-    };
-    let points = |i: &gist::eval::stats::Interval| {
-        format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * i.mean, 100.0 * i.low, 100.0 * i.high)
-    };
     [
         judged.label.clone(),
         judged.seeds.to_string(),
-        percent(&judged.gap_closed),
-        judged.difference.as_ref().map_or(String::new(), points),
+        percent_ci(judged.gap_closed.mean, judged.gap_closed.ci95()),
+        judged.difference.map_or(String::new(), |found| points_ci(found.mean, found.ci95())),
         judged.verdict.map_or(String::new(), |verdict| format!("{verdict:?}").to_lowercase()),
     ]
 }

@@ -54,6 +54,11 @@ pub fn last(len: usize, budget: usize) -> Vec<usize> {
     (len.saturating_sub(budget)..len).collect()
 }
 
+/// The most recent tokens of a prefix, at most `budget`.
+pub fn recent(prefix: &[u32], budget: usize) -> &[u32] {
+    &prefix[prefix.len().saturating_sub(budget)..]
+}
+
 /// Spans of `tokens` that start at multiples of `stride`, and one at the end; the whole of a shorter prefix.
 pub fn spans(len: usize, tokens: usize, stride: usize) -> Vec<Range<usize>> {
     let span = tokens.min(len);

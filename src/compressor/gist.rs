@@ -29,7 +29,7 @@ pub struct Gist {
     pub ids: Vec<u32>,
     /// Whether the policy ended it; false = the cap did.
     pub ended: bool,
-    /// log π of every action (the tokens, then the end if there is one) when it was sampled.
+    /// log π of every action (the tokens, then the end if there is one) when it was sampled; none if it was not.
     pub behavior_logprobs: Vec<f64>,
     /// Entropy of the policy at every action, nats.
     pub entropy: Vec<f64>,
@@ -40,11 +40,6 @@ impl Gist {
     pub fn imitated(ids: Vec<u32>, budget: usize) -> Self {
         let ended = ids.len() < budget;
         Self { ids, ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
-    }
-
-    /// log π of the whole gist when it was sampled, or scored.
-    pub fn logprob(&self) -> f64 {
-        self.behavior_logprobs.iter().sum()
     }
 
     /// Tokens and end: the actions that carry a log-probability.
@@ -214,21 +209,6 @@ impl<'a> GistPolicy<'a> {
             targets: Tensor::from_slice(&targets).to_device(device),
             matches: copiers.is_some().then(|| matches.finish(device)),
         })
-    }
-
-    /// Fills in log-probabilities and entropies of gists that the policy did not sample, as if it had.
-    pub fn score(&self, adapter: &ActiveAdapter, requests: &[Request], groups: &mut [Vec<Gist>]) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let borrowed: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
-        let states = self.action_states(adapter, requests, &borrowed)?;
-        let head = self.head(adapter, states.matches.as_ref());
-        let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
-        let (mut logprobs, mut entropies) = (to_vec(&stats.logprob)?.into_iter(), to_vec(&stats.entropy)?.into_iter());
-        for gist in groups.iter_mut().flatten() {
-            gist.behavior_logprobs = logprobs.by_ref().take(gist.actions()).collect();
-            gist.entropy = entropies.by_ref().take(gist.actions()).collect();
-        }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::reward::{self, RewardParts};
+use crate::reward::{RewardParts, Unit};
 use crate::rng::{self, Stream};
 use crate::rollout::{self, Group, Roles, Site, Taught, request};
 use crate::tensor::mean;
@@ -92,21 +92,24 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     rng::seed_torch(config.seed, Stream::Dropout, session.state.update as u64, 0);
     let windows = setup.training_windows(rl_step as u64, config.train.windows_per_step);
     let taught = setup.taught(rl_step as u64, &windows)?;
-    let Rollouts { groups, recent } = collect(session, frozen, &taught, rl_step)?;
+    let groups = collect(session, frozen, &taught, rl_step)?;
     let d_ref = session.state.d_ref.unwrap_or(1.0);
-    let score = |groups: &[Group]| reward::score(groups, config.reward.signal, d_ref, setup.shape.prefix);
-    let (parts, lambda) = (score(&groups), session.state.lambda.value);
+    let unit = Unit { signal: config.reward.signal, d_ref, prefix_tokens: setup.shape.prefix };
+    let (parts, lambda) = (unit.score(&groups), session.state.lambda.value);
     let mut advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
     let credits = token_credits(session, &taught, &groups, d_ref)?;
     let own: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
     let mut learned: Vec<Vec<Gist>> = own.iter().map(|gists| gists.to_vec()).collect();
-    let recent_parts = score(&recent);
-    for (w, (group, scored)) in recent.iter().zip(&recent_parts).enumerate() {
-        let advantage = algo::self_imitation(&scored[0], &parts[w], lambda, config.algo.recent_coef);
+    let mut recent_rewards = Vec::new();
+    for (w, group) in groups.iter().enumerate() {
+        let Some((gist, reading)) = &group.recent else { continue };
+        let scored = unit.parts(gist, reading, &group.empty);
+        let advantage = algo::self_imitation(&scored, &parts[w], lambda, config.algo.recent_coef);
         advantages.values[w].push(advantage);
-        actions[w].push(vec![advantage; group.gists[0].actions()]);
-        learned[w].push(group.gists[0].clone());
+        actions[w].push(vec![advantage; gist.actions()]);
+        learned[w].push(gist.clone());
+        recent_rewards.push(scored.total(lambda));
     }
     let gists: Vec<&[Gist]> = learned.iter().map(Vec::as_slice).collect();
     let policy = match config.train.compressor_learns {
@@ -146,8 +149,8 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         ("algo/advantage_abs", average(advantages.values.concat().iter().map(|a| a.abs()).collect())),
         ("algo/lambda", lambda),
     ];
-    if !recent.is_empty() {
-        row.push(("reward/recent", mean_part(&recent_parts, |p| p.total(lambda))));
+    if !recent_rewards.is_empty() {
+        row.push(("reward/recent", mean(&recent_rewards)));
     }
     if config.train.compressor_learns {
         row.extend([
@@ -173,16 +176,8 @@ fn mean_part(parts: &[Vec<RewardParts>], f: impl Fn(&RewardParts) -> f64) -> f64
     mean(&parts.iter().flatten().map(f).collect::<Vec<_>>())
 }
 
-/// What a step learns from.
-struct Rollouts {
-    /// A group a window.
-    groups: Vec<Group>,
-    /// The most recent tokens of each window; nothing unless they are to be imitated.
-    recent: Vec<Group>,
-}
-
 /// Samples groups, read by whoever the reward trusts.
-fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Rollouts> {
+fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Vec<Group>> {
     let config = session.setup.config;
     let decoder = &session.setup.decoder;
     let reader = match config.reward.reader {
@@ -197,13 +192,13 @@ fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) 
         reader: &decoder.activate(reader, false),
     };
     let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
-    let (condition, budget) = (config.condition, session.setup.budget);
-    let groups = rollout::collect(&roles, taught, condition, config.rollout.group_size, budget, site)?;
-    let recent = match config.train.compressor_learns && config.algo.recent_coef > 0.0 {
-        true => rollout::recent(&roles, taught, condition, budget)?,
-        false => Vec::new(),
+    let how = rollout::GroupShape {
+        condition: config.condition,
+        group_size: config.rollout.group_size,
+        budget: session.setup.budget,
+        with_recent: config.train.compressor_learns && config.algo.recent_coef > 0.0,
     };
-    Ok(Rollouts { groups, recent })
+    rollout::collect(&roles, taught, how, site)
 }
 
 /// What each block of each gist bought, in units of the reward, when the experiment credits tokens.

@@ -1,6 +1,7 @@
 //! What a generator update reads: current gists, nothing, extractive gists of any size, stale gists, so that it neither
 //! forgets to read nor gets used to one dialect.
 
+use crate::compressor::budget::recent;
 use crate::compressor::gist::Gist;
 use crate::config::train::GeneratorConfig;
 use crate::data::Window;
@@ -77,7 +78,7 @@ pub fn contexts(
 pub fn extractive(prefix: &[u32], budget: usize, draw: &mut impl Rng) -> Vec<u32> {
     let size = (1 + rng::below(draw, budget)).min(prefix.len());
     if rng::uniform(draw) < 0.5 {
-        return prefix[prefix.len() - size..].to_vec();
+        return recent(prefix, size).to_vec();
     }
     let half = size.div_ceil(2);
     let mut starts = [half, size - half].map(|len| (rng::below(draw, prefix.len() - len + 1), len));

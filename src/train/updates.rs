@@ -74,8 +74,18 @@ pub fn policy_step<T: Serialize>(
         let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: policy.head(a, s.matches.as_ref()) });
         let head = policy.head(&active, states.matches.as_ref());
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
-        let behavior: Vec<f64> =
-            groups.iter().flat_map(|g| g.iter()).flat_map(|gist| gist.behavior_logprobs.iter().copied()).collect();
+        // A gist that was not sampled is imitated, at a ratio of 1.
+        let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
+        let mut behavior: Vec<f64> = Vec::new();
+        for gist in groups.iter().flat_map(|group| group.iter()) {
+            let now = now.by_ref().take(gist.actions());
+            if gist.behavior_logprobs.is_empty() {
+                behavior.extend(now);
+            } else {
+                now.for_each(drop);
+                behavior.extend(&gist.behavior_logprobs);
+            }
+        }
         let out = algo::loss(
             &TokenBatch {
                 logprob: stats.logprob,

@@ -4,6 +4,7 @@
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
 //! useful spans does.
 
+use crate::compressor::budget::recent;
 use crate::compressor::gist::{Gist, uniforms};
 use crate::config::parts::Sampling;
 use crate::config::train::WarmStart;
@@ -189,8 +190,7 @@ fn weighted(labels: &[Label], count: usize, warm: &WarmStart, prefix: &[u32], bu
     let mut gists: Vec<Weighted> =
         labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw * scale)).collect();
     if warm.recent > 0.0 {
-        let recent = prefix[prefix.len().saturating_sub(budget)..].to_vec();
-        gists.push((Gist::imitated(recent, budget), warm.recent));
+        gists.push((Gist::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
     }
     gists
 }
