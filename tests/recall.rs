@@ -32,6 +32,7 @@ max_position_embeddings = 96
 
 [rows]
 tokens = 64
+packed = false
 
 [optim]
 lr = 1e-2
@@ -122,4 +123,15 @@ fn a_run_on_generated_documents() {
     let summary: Summary = read_json(&run.join("summary.json")).unwrap();
     assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
     assert!(summary.eval.compressors["gist"].keep_ratio <= 7.0 / 24.0);
+}
+
+#[test]
+fn rows_that_begin_documents_need_documents_as_long() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("base.toml"), BASE).unwrap();
+    let arguments = ["pretrain", "base.toml", "--set", "rows.tokens=90"];
+    let output = command(&arguments).current_dir(folder.path()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && !folder.path().join("base").exists());
+    assert!(message.contains("a document of at least 90 tokens, as rows.packed = false needs"), "{message}");
 }

@@ -1,16 +1,17 @@
 //! Where a gist copies from: for every token of the prefix, how many of the gist's last tokens also stand before it there,
-//! and where nothing matches, so that copying would begin anew, how far that place is from the end of the prefix. The
-//! policy's copy head pays each such token by its class, so that following a span takes no search by attention (a small
-//! base looks one token back and loses its place where tokens recur, LOG.md), and the worth of a place can be learned.
-//! In the spirit of pointer networks that copy (Gu et al. 2016, arXiv 1603.06393; See et al. 2017, arXiv 1704.04368).
+//! where nothing matches, so that copying would begin anew, how far that place is from the end of the prefix, and whether
+//! the gist has taken that place already. The policy's copy head pays each such token by these classes, so that following
+//! a span takes no search by attention (a small base looks one token back and loses its place where tokens recur, LOG.md),
+//! the worth of a place can be learned, and a greedy gist need not say the same again. In the spirit of pointer networks
+//! that copy (Gu et al. 2016, arXiv 1603.06393) and keep their coverage (See et al. 2017, arXiv 1704.04368).
 
-use crate::model::vocab::{DISTANCES, Matches};
+use crate::model::vocab::{DISTANCES, LENGTHS, Matches, TAKEN};
 use std::collections::BTreeMap;
 use tch::Device;
 
 /// Classes of a copy head that tells matches of up to `longest` tokens apart.
 pub fn classes(longest: usize) -> usize {
-    if longest == 0 { 0 } else { DISTANCES + longest }
+    if longest == 0 { 0 } else { LENGTHS + longest }
 }
 
 /// The places of one prefix, while one gist is written.
@@ -23,6 +24,8 @@ pub struct Copier<'a> {
     slots: Vec<usize>,
     /// For each place, how many of the gist's last tokens stand before it.
     lengths: Vec<usize>,
+    /// For each place, whether the gist has copied it.
+    taken: Vec<bool>,
     longest: usize,
 }
 
@@ -38,11 +41,21 @@ impl<'a> Copier<'a> {
             })
         };
         let slots = prefix.iter().map(slot).collect();
-        Self { prefix, tokens, slots, lengths: vec![0; prefix.len()], longest }
+        let (lengths, taken) = (vec![0; prefix.len()], vec![false; prefix.len()]);
+        Self { prefix, tokens, slots, lengths, taken, longest }
+    }
+
+    /// The place of a token is the greatest by this: one not taken, of those the longest match, of equals the last.
+    fn rank(&self, place: usize) -> (bool, usize, usize) {
+        (!self.taken[place], self.lengths[place], place)
     }
 
     /// The gist goes on with `token`.
     pub fn push(&mut self, token: u32) {
+        let places = (0..self.prefix.len()).filter(|&place| self.prefix[place] == token);
+        if let Some(place) = places.max_by_key(|&place| self.rank(place)) {
+            self.taken[place] = true;
+        }
         for place in (0..self.prefix.len()).rev() {
             self.lengths[place] = match place.checked_sub(1) {
                 Some(before) if self.prefix[before] == token => (self.lengths[before] + 1).min(self.longest),
@@ -51,18 +64,21 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Every distinct token of the prefix with the class of its place: the one with the longest match, of equals the last.
+    /// The classes of every distinct token of the prefix: its place's match or distance, and whether that is taken.
     pub fn matches(&self) -> impl Iterator<Item = (u32, usize)> {
-        let mut best: Vec<(usize, usize)> = vec![(0, 0); self.tokens.len()];
-        for (place, (&slot, &length)) in self.slots.iter().zip(&self.lengths).enumerate() {
-            best[slot] = best[slot].max((length, place));
+        let mut best: Vec<(bool, usize, usize)> = vec![(false, 0, 0); self.tokens.len()];
+        for (place, &slot) in self.slots.iter().enumerate() {
+            best[slot] = best[slot].max(self.rank(place));
         }
         let end = self.prefix.len();
-        let class = move |(length, place): (usize, usize)| match length {
-            0 => ((end - place).ilog2() as usize).min(DISTANCES - 1),
-            length => DISTANCES + length - 1,
+        let classes = move |(token, (untaken, length, place)): (u32, (bool, usize, usize))| {
+            let class = match length {
+                0 => ((end - place).ilog2() as usize).min(DISTANCES - 1),
+                length => LENGTHS + length - 1,
+            };
+            [(token, class)].into_iter().chain((!untaken).then_some((token, TAKEN)))
         };
-        self.tokens.clone().into_iter().zip(best.into_iter().map(class))
+        self.tokens.clone().into_iter().zip(best).flat_map(classes)
     }
 }
 
@@ -104,37 +120,53 @@ impl Builder {
 mod tests {
     use super::*;
 
-    fn after(prefix: &[u32], written: &[u32], longest: usize) -> BTreeMap<u32, usize> {
+    fn after(prefix: &[u32], written: &[u32], longest: usize) -> BTreeMap<u32, Vec<usize>> {
         let mut copier = Copier::new(prefix, longest);
         written.iter().for_each(|&token| copier.push(token));
-        copier.matches().collect()
+        let mut all: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        copier.matches().for_each(|(token, class)| all.entry(token).or_default().push(class));
+        all
     }
 
     /// Class of a place after a match of `length` tokens.
     fn matched(length: usize) -> usize {
-        DISTANCES + length - 1
+        LENGTHS + length - 1
     }
 
     #[test]
     fn a_token_has_the_longest_match_before_any_of_its_places() {
         let prefix = [1, 2, 3, 9, 2, 3, 4, 3];
         // 3 stands before 9 and before 4; 2 3 too; 1 2 3 before 9 alone.
-        assert_eq!(after(&prefix, &[3], 4)[&9], matched(1));
+        assert_eq!(after(&prefix, &[3], 4)[&9], [matched(1)]);
         let found = after(&prefix, &[8, 2, 3], 4);
-        assert_eq!((found[&4], found[&9]), (matched(2), matched(2)));
+        assert_eq!((&found[&4], &found[&9]), (&vec![matched(2)], &vec![matched(2)]));
         let found = after(&prefix, &[1, 2, 3], 4);
-        assert_eq!((found[&9], found[&4]), (matched(3), matched(2)));
-        assert_eq!(after(&prefix, &[1, 2, 3], 2)[&9], matched(2));
+        assert_eq!((&found[&9], &found[&4]), (&vec![matched(3)], &vec![matched(2)]));
+        assert_eq!(after(&prefix, &[1, 2, 3], 2)[&9], [matched(2)]);
         // 3 follows 2 (one back) and 4 (none here): the longer counts.
-        assert_eq!(after(&prefix, &[2], 4)[&3], matched(1));
+        assert_eq!(after(&prefix, &[2], 4)[&3], [matched(1)]);
     }
 
     #[test]
     fn without_a_match_the_last_place_counts_by_its_distance_from_the_end() {
-        assert_eq!(after(&[1, 2, 3, 9, 2, 3, 4, 3], &[], 4), BTreeMap::from([(1, 3), (2, 2), (3, 0), (4, 1), (9, 2)]));
-        assert_eq!(after(&[1, 2, 3], &[1, 2, 7], 4), BTreeMap::from([(1, 1), (2, 1), (3, 0)]));
+        let expected = BTreeMap::from([(1, vec![3]), (2, vec![2]), (3, vec![0]), (4, vec![1]), (9, vec![2])]);
+        assert_eq!(after(&[1, 2, 3, 9, 2, 3, 4, 3], &[], 4), expected);
         let long: Vec<u32> = (0..1000).collect();
-        assert_eq!(after(&long, &[], 4)[&0], DISTANCES - 1);
+        assert_eq!(after(&long, &[], 4)[&0], [DISTANCES - 1]);
         assert!(after(&[], &[1], 4).is_empty());
+    }
+
+    #[test]
+    fn a_place_is_taken_once_and_another_of_its_token_preferred() {
+        // Both 5s are taken in turn, the last first; then the token is marked.
+        let prefix = [5, 6, 5, 7];
+        assert_eq!(after(&prefix, &[5], 4)[&5], [2]);
+        assert_eq!(after(&prefix, &[5, 5], 4)[&5], [1, TAKEN]);
+        // A span that was copied is marked where the gist would copy it again, match or not.
+        assert_eq!(
+            after(&[1, 2, 3], &[1, 2, 9], 4),
+            BTreeMap::from([(1, vec![1, TAKEN]), (2, vec![1, TAKEN]), (3, vec![0])])
+        );
+        assert_eq!(after(&[1, 2, 3], &[1, 2, 1], 4)[&2], [matched(1), TAKEN]);
     }
 }

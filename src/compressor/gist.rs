@@ -17,7 +17,7 @@ use crate::model::decoder::{BranchCache, Decoder, KvCache};
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
-use crate::model::vocab::{self, CopyHead, DISTANCES, Head, Matches};
+use crate::model::vocab::{self, CopyHead, Head, LENGTHS, Matches};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
 use tch::Tensor;
@@ -78,7 +78,7 @@ impl<'a> GistPolicy<'a> {
 
     /// One copier a request, for adapters with a copy head.
     fn copiers<'r>(&self, adapter: &ActiveAdapter, requests: &[Request<'r>]) -> Option<Vec<Copier<'r>>> {
-        let longest = (adapter.copy.as_ref()?.size()[0] as usize).saturating_sub(DISTANCES);
+        let longest = (adapter.copy.as_ref()?.size()[0] as usize).saturating_sub(LENGTHS);
         Some(requests.iter().map(|request| Copier::new(request.prefix, longest)).collect())
     }
 

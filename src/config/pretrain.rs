@@ -104,6 +104,10 @@ pub struct Rows {
     /// Tokens of a row.
     #[serde(default = "default_row_tokens")]
     pub tokens: usize,
+    /// Whether rows are cut from all documents end to end; if not, each is the beginning of a document, and documents too
+    /// short for a row are left out.
+    #[serde(default = "default_packed")]
+    pub packed: bool,
     /// Share of rows in which an earlier span returns.
     #[serde(default = "default_repeated")]
     pub repeated_span_frac: f64,
@@ -119,6 +123,7 @@ impl Default for Rows {
     fn default() -> Self {
         Self {
             tokens: default_row_tokens(),
+            packed: default_packed(),
             repeated_span_frac: default_repeated(),
             repeated_noise_frac: 0.0,
             collage_frac: 0.0,
@@ -174,6 +179,10 @@ fn yes() -> bool {
 fn default_row_tokens() -> usize {
     384
 }
+fn default_packed() -> bool {
+    true
+}
+
 fn default_repeated() -> f64 {
     0.25
 }

@@ -10,7 +10,7 @@ use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::params::FlatParams;
-use crate::model::vocab::DISTANCES;
+use crate::model::vocab::LENGTHS;
 use crate::model::weights;
 use crate::run_dir::{read_json, write_json_atomic};
 use serde::{Deserialize, Serialize};
@@ -254,8 +254,8 @@ impl Adapter {
         let path = folder.join("adapter_model.safetensors");
         let mut found = weights::read(&path)?;
         let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
-        if copy_rows > 0 && copy_rows <= DISTANCES as i64 {
-            let message = format!("`{COPY}`: expected more than {DISTANCES} rows, got {copy_rows}");
+        if copy_rows > 0 && copy_rows <= LENGTHS as i64 {
+            let message = format!("`{COPY}`: expected more than {LENGTHS} rows, got {copy_rows}");
             return Err(Error::file(&path, message));
         }
         let expected = specs(model, &config, copy_rows);

@@ -19,7 +19,8 @@ pub struct Head<'a> {
     pub copy: Option<CopyHead<'a>>,
 }
 
-/// Output rows for copying: a token that may be copied gets `hidden · rows[class of its place]` on top of its logit.
+/// Output rows for copying: a token that may be copied gets `hidden · rows[class]` on top of its logit for
+/// every class of its place.
 #[derive(Clone, Copy)]
 pub struct CopyHead<'a> {
     /// `[classes, H]`.
@@ -31,8 +32,12 @@ pub struct CopyHead<'a> {
 }
 
 /// Classes of places where nothing matches, the first ones of a copy head: by the power of two of their distance from the
-/// end of the prefix. Those after them are lengths of matches.
+/// end of the prefix.
 pub const DISTANCES: usize = 8;
+/// Class of the places that the gist has taken already, beside their other class.
+pub const TAKEN: usize = DISTANCES;
+/// Classes before those of the lengths of matches.
+pub const LENGTHS: usize = TAKEN + 1;
 
 /// For N actions, the tokens that may be copied and the class of the place that each would come from.
 pub struct Matches {

@@ -53,6 +53,8 @@ struct Record {
 struct Pretraining<'a> {
     config: &'a PretrainConfig,
     stream: Vec<u32>,
+    /// Where in it the documents begin that are no shorter than a row.
+    starts: Vec<usize>,
     /// Ids of ordinary tokens.
     ordinary: Range<u32>,
     /// Announces a collage.
@@ -103,10 +105,15 @@ pub fn run(
     let Text { train, valid, tokenizer } = text;
     let tokenizer = tokenizer.map_or_else(|| tokenizer_for(config, run, &train), Ok)?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
-    let stream = pack(&tokenizer, &train)?;
-    let least = 2 * (config.rows.tokens + 1);
-    if stream.len() < least {
-        return Err(named(&config.data.train)(Error::shape("text", format!("at least {least} tokens"), stream.len())));
+    let len = config.rows.tokens + 1;
+    let (stream, starts) = pack(&tokenizer, &train, len)?;
+    if stream.len() < 2 * len {
+        let expected = format!("at least {} tokens", 2 * len);
+        return Err(named(&config.data.train)(Error::shape("text", expected, stream.len())));
+    }
+    if !config.rows.packed && starts.is_empty() {
+        let expected = format!("a document of at least {} tokens, as rows.packed = false needs", config.rows.tokens);
+        return Err(named(&config.data.train)(Error::shape("text", expected, "none")));
     }
     let evaluator = base_eval::Evaluator::new(config, &tokenizer, &valid_ids).map_err(named(&config.data.valid))?;
     let model = model_config(config, &tokenizer);
@@ -123,7 +130,7 @@ pub fn run(
     };
     let ordinary = tokenizer.special_ids().len() as u32..tokenizer.vocab_size() as u32;
     let mark = tokenizer.require_end_of_text()?;
-    let mut session = Pretraining { config, stream, ordinary, mark, model, params, optim, kind };
+    let mut session = Pretraining { config, stream, starts, ordinary, mark, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
@@ -209,15 +216,18 @@ fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[Document]) 
     Tokenizer::load(&path)
 }
 
-/// All documents as one stream, an end-of-text after each.
-fn pack(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<u32>> {
+/// All documents as one stream, an end-of-text after each, and where those begin that hold a row of `len`.
+fn pack(tokenizer: &Tokenizer, documents: &[Document], len: usize) -> Result<(Vec<u32>, Vec<usize>)> {
     let end = tokenizer.require_end_of_text()?;
-    let mut stream = Vec::new();
+    let (mut stream, mut starts) = (Vec::new(), Vec::new());
     for ids in tokenizer.encode_all(&texts(documents))? {
+        if ids.len() + 1 >= len {
+            starts.push(stream.len());
+        }
         stream.extend(ids);
         stream.push(end);
     }
-    Ok(stream)
+    Ok((stream, starts))
 }
 
 impl Pretraining<'_> {
@@ -230,13 +240,14 @@ impl Pretraining<'_> {
         }
     }
 
-    /// The `index`-th training row ever: epochs are permutations of the stream's rows, each with its own offset.
+    /// The `index`-th training row ever: epochs are permutations of the rows; packed ones have an offset an epoch.
     fn row(&self, index: usize) -> Vec<u32> {
         let len = self.config.rows.tokens + 1;
-        let rows = (self.stream.len() - len) / len;
+        let rows = if self.config.rows.packed { (self.stream.len() - len) / len } else { self.starts.len() };
         let (epoch, place) = (index / rows, index % rows);
-        let offset = rng::below(&mut rng::rng(self.config.seed, Stream::Data, epoch as u64, 0, 0), len);
-        let start = offset + permuted(place, rows, rng::seed(self.config.seed, Stream::Data, epoch as u64, 1, 0)) * len;
+        let place = permuted(place, rows, rng::seed(self.config.seed, Stream::Data, epoch as u64, 1, 0));
+        let offset = || rng::below(&mut rng::rng(self.config.seed, Stream::Data, epoch as u64, 0, 0), len);
+        let start = if self.config.rows.packed { offset() + place * len } else { self.starts[place] };
         let mut row = self.stream[start..start + len].to_vec();
         let mut draw = rng::rng(self.config.seed, Stream::Mix, index as u64, 0, 0);
         let (kind, rows) = (rng::uniform(&mut draw), &self.config.rows);
@@ -363,6 +374,18 @@ fn permuted(index: usize, n: usize, key: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unpacked_rows_begin_where_documents_do() {
+        let documents: Vec<Document> = ["one two three", "one", "two three one two"]
+            .map(|text| Document { id: text.into(), text: text.into(), source: String::new() })
+            .into();
+        let tokenizer = Tokenizer::train(texts(&documents).into_iter(), 300).unwrap();
+        let lengths: Vec<usize> = tokenizer.encode_all(&texts(&documents)).unwrap().iter().map(Vec::len).collect();
+        let (stream, starts) = pack(&tokenizer, &documents, lengths[0] + 1).unwrap();
+        assert_eq!(stream.len(), lengths.iter().sum::<usize>() + 3);
+        assert_eq!(starts, [0, lengths[0] + lengths[1] + 2]);
+    }
 
     #[test]
     fn permuted_is_a_bijection() {

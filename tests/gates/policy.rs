@@ -6,7 +6,7 @@ use gist::compressor::gist::{Gist, GistPolicy, uniforms};
 use gist::config::parts::Sampling;
 use gist::model::decoder::Decoder;
 use gist::model::lora::{ActiveAdapter, Adapter};
-use gist::model::vocab::{self, DISTANCES, Head};
+use gist::model::vocab::{self, Head, LENGTHS, TAKEN};
 use gist::tensor::to_vec;
 use tch::{Kind, Tensor};
 
@@ -79,20 +79,25 @@ impl Setting {
         let Some(rows) = &active.copy else { return logits };
         // What each token of the prefix is paid, by trying every place and every length.
         let mut chosen = vec![0f32; (gist.actions() as i64 * (VOCAB + 1) * rows.size()[0]) as usize];
+        let mut taken = vec![false; request.prefix.len()];
         for action in 0..gist.actions() {
-            for token in 0..VOCAB as u32 {
-                let matched = |place: &usize, m: usize| {
-                    m <= *place && gist.ids[..action].ends_with(&request.prefix[place - m..*place]) && m <= action
-                };
+            let written = &gist.ids[..action];
+            let best = |token: u32, taken: &[bool]| {
+                let matched =
+                    |place: usize, m: usize| m <= place && written.ends_with(&request.prefix[place - m..place]);
                 let places = (0..request.prefix.len()).filter(|&place| request.prefix[place] == token);
-                let lengths = places.map(|place| ((0..=LONGEST).rev().find(|&m| matched(&place, m)), place));
-                let class = match lengths.max() {
-                    Some((Some(0), place)) => (request.prefix.len() - place).ilog2() as usize,
-                    Some((Some(length), _)) => DISTANCES + length - 1,
-                    _ => continue,
-                };
-                let at = (action as i64 * (VOCAB + 1) + i64::from(token)) * rows.size()[0] + class as i64;
-                chosen[at as usize] = 1.0;
+                places.map(|place| (!taken[place], (0..=LONGEST).rev().find(|&m| matched(place, m)), place)).max()
+            };
+            for token in 0..VOCAB as u32 {
+                let Some((untaken, Some(length), place)) = best(token, &taken) else { continue };
+                let distance = (request.prefix.len() - place).ilog2() as usize;
+                let class = if length == 0 { distance } else { LENGTHS + length - 1 };
+                let at = (action as i64 * (VOCAB + 1) + i64::from(token)) * rows.size()[0];
+                chosen[at as usize + class] = 1.0;
+                chosen[at as usize + TAKEN] = if untaken { 0.0 } else { 1.0 };
+            }
+            if let Some((.., place)) = gist.ids.get(action).and_then(|&token| best(token, &taken)) {
+                taken[place] = true;
             }
         }
         let chosen = Tensor::from_slice(&chosen).view([gist.actions() as i64, VOCAB + 1, rows.size()[0]]);
