@@ -53,6 +53,8 @@ condition = "none"
 
 [model]
 path = "base"
+copy_lengths = 2
+start_like = " recall"
 
 [data]
 prefix_tokens = 24

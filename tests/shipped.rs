@@ -6,7 +6,7 @@ use gist::model::vocab::Head;
 use gist::model::weights;
 use gist::tokenizer::Tokenizer;
 use std::path::Path;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 #[test]
 fn the_shipped_base_gives_the_ids_and_logits_of_transformers() {
@@ -25,6 +25,13 @@ fn the_shipped_base_gives_the_ids_and_logits_of_transformers() {
     assert_close(&logits.narrow(0, t - last, last), &record["logits"], 1e-3);
     let nll = -log_probs(&logits.narrow(0, 0, t - 1), &record["ids"].narrow(0, 1, t - 1));
     assert_close(&nll, &record["nll"], 1e-3);
+    let attention = decoder.attention(&ids, &[0], 8).unwrap();
+    assert_close(&attention.squeeze_dim(0), &record["attention"], 1e-4);
+    // The same behind padding.
+    let padded = Tensor::cat(&[Tensor::zeros([1, 3], (Kind::Int64, Device::Cpu)), ids], 1);
+    let attention = decoder.attention(&padded, &[3], 8).unwrap().squeeze_dim(0);
+    assert_close(&attention.narrow(1, 3, t), &record["attention"], 1e-4);
+    assert_eq!(attention.narrow(1, 0, 3).abs().max().double_value(&[]), 0.0);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Small models with seeded weights, and plain comparisons, for the other tests.
 
-use gist::compressor::{Request, copying};
+use gist::compressor::Request;
 use gist::config::parts::LoraConfig;
 use gist::model::config::ModelConfig;
+use gist::model::copy_head;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::rng::{self, Stream};
@@ -80,7 +81,13 @@ pub fn copying_adapter(decoder: &Decoder, longest: usize, seed: u64) -> Adapter 
     let lora = LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() };
     let mut adapter = {
         let _guard = torch_generator();
-        Adapter::with_copy_head(decoder.config(), &lora, decoder.embedding(), copying::classes(longest)).unwrap()
+        Adapter::with_copy_head(
+            decoder.config(),
+            &lora,
+            decoder.embedding(),
+            copy_head::rows(longest, decoder.config()),
+        )
+        .unwrap()
     };
     let specs = adapter.params().specs().to_vec();
     let drawn = specs.into_iter().enumerate().map(|(i, (name, shape))| {

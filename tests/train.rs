@@ -214,6 +214,7 @@ fn a_finished_run_has_every_figure() {
     assert_eq!((summary.steps, summary.seed, summary.budget_tokens), (UPDATES, 0, 4));
     assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
     let expected = [
+        ("attention", Role::Contestant),
         ("draft", Role::Contestant),
         ("empty", Role::Reference),
         ("gist", Role::Contestant),

@@ -1,23 +1,21 @@
 //! Where a gist copies from: for every token of the prefix, how many of the gist's last tokens also stand before it there,
 //! where nothing matches, so that copying would begin anew, how far that place is from the end of the prefix, and whether
-//! the gist has taken that place already. The policy's copy head pays each such token by these classes, so that following
-//! a span takes no search by attention (a small base looks one token back and loses its place where tokens recur, LOG.md),
-//! the worth of a place can be learned, and a greedy gist need not say the same again. In the spirit of pointer networks
-//! that copy (Gu et al. 2016, arXiv 1603.06393) and keep their coverage (See et al. 2017, arXiv 1704.04368).
+//! the gist has taken that place already. The policy's copy head pays each such token by these classes and by what the
+//! base attends to ([`attended`](super::attended)), so that following a span takes no search by attention (a small base
+//! looks one token back and loses its place where tokens recur, LOG.md), the worth of a place can be learned, and a greedy
+//! gist need not say the same again. In the spirit of pointer networks that copy (Gu et al. 2016, arXiv 1603.06393) and
+//! keep their coverage (See et al. 2017, arXiv 1704.04368).
 
-use crate::model::vocab::{DISTANCES, LENGTHS, Matches, TAKEN};
+use crate::compressor::attended::Attended;
+use crate::model::copy_head::{DISTANCES, LENGTHS, Matches, TAKEN};
 use std::collections::BTreeMap;
 use tch::Device;
-
-/// Classes of a copy head that tells matches of up to `longest` tokens apart.
-pub fn classes(longest: usize) -> usize {
-    if longest == 0 { 0 } else { LENGTHS + longest }
-}
 
 /// The places of one prefix, while one gist is written.
 #[derive(Clone, Debug)]
 pub struct Copier<'a> {
     prefix: &'a [u32],
+    attended: &'a Attended,
     /// Distinct tokens of the prefix, by first occurrence.
     tokens: Vec<u32>,
     /// For each place, its token among them.
@@ -31,7 +29,7 @@ pub struct Copier<'a> {
 
 impl<'a> Copier<'a> {
     /// Before the first token. Lengths are counted up to `longest`.
-    pub fn new(prefix: &'a [u32], longest: usize) -> Self {
+    pub fn new(prefix: &'a [u32], attended: &'a Attended, longest: usize) -> Self {
         let mut known = BTreeMap::new();
         let mut tokens = Vec::new();
         let slot = |&token: &u32| {
@@ -42,12 +40,13 @@ impl<'a> Copier<'a> {
         };
         let slots = prefix.iter().map(slot).collect();
         let (lengths, taken) = (vec![0; prefix.len()], vec![false; prefix.len()]);
-        Self { prefix, tokens, slots, lengths, taken, longest }
+        Self { prefix, attended, tokens, slots, lengths, taken, longest }
     }
 
-    /// The place of a token is the greatest by this: one not taken, of those the longest match, of equals the last.
+    /// The place of a token is the greatest by this: one not taken, of those the longest match, of equals the one that
+    /// the base attends to most.
     fn rank(&self, place: usize) -> (bool, usize, usize) {
-        (!self.taken[place], self.lengths[place], place)
+        (!self.taken[place], self.lengths[place], self.attended.ranks[place])
     }
 
     /// The gist goes on with `token`.
@@ -64,21 +63,21 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// The classes of every distinct token of the prefix: its place's match or distance, and whether that is taken.
-    pub fn matches(&self) -> impl Iterator<Item = (u32, usize)> {
-        let mut best: Vec<(bool, usize, usize)> = vec![(false, 0, 0); self.tokens.len()];
+    /// Every distinct token of the prefix with its place.
+    fn places(&self) -> impl Iterator<Item = (u32, usize)> {
+        let mut best: Vec<Option<usize>> = vec![None; self.tokens.len()];
         for (place, &slot) in self.slots.iter().enumerate() {
-            best[slot] = best[slot].max(self.rank(place));
+            best[slot] = best[slot].into_iter().chain([place]).max_by_key(|&place| self.rank(place));
         }
-        let end = self.prefix.len();
-        let classes = move |(token, (untaken, length, place)): (u32, (bool, usize, usize))| {
-            let class = match length {
-                0 => ((end - place).ilog2() as usize).min(DISTANCES - 1),
-                length => LENGTHS + length - 1,
-            };
-            [(token, class)].into_iter().chain((!untaken).then_some((token, TAKEN)))
-        };
-        self.tokens.clone().into_iter().zip(best).flat_map(classes)
+        self.tokens.iter().copied().zip(best).filter_map(|(token, place)| Some((token, place?)))
+    }
+
+    /// The class of a place by its match, or else by its distance from the end.
+    fn class(&self, place: usize) -> usize {
+        match self.lengths[place] {
+            0 => ((self.prefix.len() - place).ilog2() as usize).min(DISTANCES - 1),
+            length => LENGTHS + length - 1,
+        }
     }
 }
 
@@ -96,23 +95,33 @@ pub struct Builder {
     actions: Vec<i64>,
     tokens: Vec<i64>,
     classes: Vec<i64>,
+    values: Vec<f32>,
 }
 
 impl Builder {
     /// The next action.
     pub fn add(&mut self, copier: &Copier) {
         let action = self.ends.len() as i64;
-        for (token, class) in copier.matches() {
+        let mut entry = |token: u32, class: usize| {
             self.actions.push(action);
             self.tokens.push(i64::from(token));
             self.classes.push(class as i64);
+        };
+        for (token, place) in copier.places() {
+            let values = &copier.attended.values[place];
+            entry(token, copier.class(place));
+            self.values.extend(values);
+            if copier.taken[place] {
+                entry(token, TAKEN);
+                self.values.extend(std::iter::repeat_n(0.0, values.len()));
+            }
         }
         self.ends.push(self.tokens.len() as i64);
     }
 
     /// On the device of the logits.
     pub fn finish(self, device: Device) -> Matches {
-        Matches::new(self.ends, [self.actions, self.tokens, self.classes], device)
+        Matches::new(self.ends, [self.actions, self.tokens, self.classes], &self.values, device)
     }
 }
 
@@ -120,11 +129,17 @@ impl Builder {
 mod tests {
     use super::*;
 
+    /// Classes of each token; of equal places the base attends to the last most.
     fn after(prefix: &[u32], written: &[u32], longest: usize) -> BTreeMap<u32, Vec<usize>> {
-        let mut copier = Copier::new(prefix, longest);
+        let attended = Attended::of(vec![Vec::new(); prefix.len()]);
+        let mut copier = Copier::new(prefix, &attended, longest);
         written.iter().for_each(|&token| copier.push(token));
+        let mut builder = Builder::default();
+        builder.add(&copier);
         let mut all: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        copier.matches().for_each(|(token, class)| all.entry(token).or_default().push(class));
+        for (token, class) in builder.tokens.iter().zip(&builder.classes) {
+            all.entry(*token as u32).or_default().push(*class as usize);
+        }
         all
     }
 

@@ -9,15 +9,17 @@
 //! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action. An adapter with a copy head also
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
+use crate::compressor::attended::{Attended, attended};
 use crate::compressor::copying::{self, Copier};
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
+use crate::model::copy_head::{self, CopyHead, Matches};
 use crate::model::decoder::{BranchCache, Decoder, KvCache};
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
-use crate::model::vocab::{self, CopyHead, Head, LENGTHS, Matches};
+use crate::model::vocab::{self, Head};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
 use tch::Tensor;
@@ -76,10 +78,21 @@ impl<'a> GistPolicy<'a> {
         Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias), copy }
     }
 
+    /// What the base attends to, for adapters with a copy head.
+    fn attended(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Option<Vec<Attended>>> {
+        adapter.copy.as_ref().map(|_| attended(self.decoder, requests)).transpose()
+    }
+
     /// One copier a request, for adapters with a copy head.
-    fn copiers<'r>(&self, adapter: &ActiveAdapter, requests: &[Request<'r>]) -> Option<Vec<Copier<'r>>> {
-        let longest = (adapter.copy.as_ref()?.size()[0] as usize).saturating_sub(LENGTHS);
-        Some(requests.iter().map(|request| Copier::new(request.prefix, longest)).collect())
+    fn copiers<'r>(
+        &self,
+        adapter: &ActiveAdapter,
+        requests: &[Request<'r>],
+        attended: Option<&'r [Attended]>,
+    ) -> Option<Vec<Copier<'r>>> {
+        let longest = copy_head::longest(adapter.copy.as_ref()?.size()[0] as usize, self.decoder.config());
+        let pairs = requests.iter().zip(attended?);
+        Some(pairs.map(|(request, attended)| Copier::new(request.prefix, attended, longest)).collect())
     }
 
     /// What the compressor reads before it writes.
@@ -128,7 +141,8 @@ impl<'a> GistPolicy<'a> {
         }
         let empty = Gist { ids: Vec::new(), ended: false, behavior_logprobs: Vec::new(), entropy: Vec::new() };
         let mut gists = vec![empty; n * g];
-        let copiers = self.copiers(adapter, requests);
+        let attended = self.attended(adapter, requests)?;
+        let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut copiers: Option<Vec<Copier>> =
             copiers.map(|each| each.into_iter().flat_map(|copier| std::iter::repeat_n(copier, g)).collect());
         let mut grown = BranchCache::default();
@@ -179,7 +193,8 @@ impl<'a> GistPolicy<'a> {
         let longest = groups.iter().flat_map(|gr| gr.iter()).map(|gist| gist.ids.len()).max().unwrap_or(0).max(1);
         let mut ids = vec![0i64; n * g * longest];
         let (mut places, mut targets) = (Vec::new(), Vec::new());
-        let copiers = self.copiers(adapter, requests);
+        let attended = self.attended(adapter, requests)?;
+        let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut matches = copying::Builder::default();
         for (row, gist) in groups.iter().flat_map(|gr| gr.iter()).enumerate() {
             for (t, &id) in gist.ids.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Compressors: contexts and a budget in, kept ids out. Generative and extractive ones stand behind one trait, so that
 //! an evaluation cannot tell them apart.
 
+pub mod attended;
 pub mod baseline;
 pub mod budget;
 pub mod controls;
@@ -61,6 +62,7 @@ pub fn baselines<'a>(
         Box::new(lexical::Idf { frequencies, distinct: true }),
         Box::new(lexical::Overlap { frequencies, span_tokens: 8, stride: 4 }),
         Box::new(self_information::SelfInformation { decoder, phrase_tokens: 4 }),
+        Box::new(attended::MostAttended { decoder, span_tokens: 8, stride: 4 }),
         Box::new(draft::Draft { decoder, forbidden }),
         Box::new(baseline::Identity),
     ]

@@ -66,6 +66,10 @@ pub struct ModelSection {
     /// their own.
     #[serde(default)]
     pub copy_lengths: usize,
+    /// Text as whose tokens, on the mean, start-of-gist begins in the compressor (soft prompts begun from words, Lester et
+    /// al. 2021, arXiv 2104.08691); empty = near the mean embedding. Adapters of `warm_start.from` bring their own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub start_like: String,
 }
 
 /// Documents of the three splits and the shape of a window.

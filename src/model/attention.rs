@@ -69,6 +69,26 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tens
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, mask.is_none(), None::<f64>, gqa)
 }
 
+/// How much each head attends to every key, mean over the last `queries` tokens of each row that are no padding: q
+/// `[N, Hq, T, D]`, k `[N, Hkv, T, D]`, rows with `pad[n]` tokens of padding in front → `[N, Hq, T]` f32.
+pub fn last_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>, pad: &[i64], queries: i64) -> Tensor {
+    let (t, d, device) = (q.size()[2], q.size()[3], q.device());
+    let queries = queries.min(t);
+    let k = k.repeat_interleave_self_int(q.size()[1] / k.size()[1], 1, None);
+    let scores = (q.narrow(2, t - queries, queries) / (d as f64).sqrt()).matmul(&k.transpose(-1, -2));
+    let seen = match mask {
+        Some(mask) => mask.shallow_clone(),
+        None => Tensor::ones([1, 1, t, t], (Kind::Bool, device)).tril(0),
+    };
+    let unseen = seen.narrow(2, t - queries, queries).logical_not();
+    let weights = scores.to_kind(Kind::Float).masked_fill(&unseen, f64::NEG_INFINITY).softmax(-1, Kind::Float);
+    let pad = Tensor::from_slice(pad).to_device(device).unsqueeze(1);
+    let real = Tensor::arange_start(t - queries, t, (Kind::Int64, device)).unsqueeze(0).ge_tensor(&pad); // [N, queries]
+    let real = real.to_kind(Kind::Float);
+    let shares = &real / real.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+    (weights * shares.unsqueeze(1).unsqueeze(-1)).sum_dim_intlist([2i64].as_slice(), false, Kind::Float)
+}
+
 /// Keys and values of one layer for the shared prefix: `[N, Hkv, P, D]` each.
 pub struct PrefixKeys<'a> {
     /// Rotated keys.

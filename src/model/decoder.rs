@@ -169,12 +169,21 @@ impl Decoder {
 
     /// Hidden states `[N, T, H]` of left-padded rows: ids `[N, T]`, of which the first `pad[n]` of row n are padding.
     pub fn forward(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
-        Ok(self.run(ids, pad, adapter, false)?.0)
+        Ok(self.run(ids, pad, adapter, false, None)?.0)
+    }
+
+    /// How much each head of the base attends to every token from the last `queries` of its row, `[N, layers * Hq, T]`
+    /// f32, layer by layer; no gradient.
+    pub fn attention(&self, ids: &Tensor, pad: &[i64], queries: i64) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let mut weights = Vec::new();
+        let _ = self.run(ids, pad, None, false, Some((queries, &mut weights)))?;
+        Ok(Tensor::cat(&weights, 1))
     }
 
     /// Like [`Decoder::forward`], and keeps the keys and values.
     pub fn prefill(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<(Tensor, KvCache)> {
-        let (hidden, layers) = self.run(ids, pad, adapter, true)?;
+        let (hidden, layers) = self.run(ids, pad, adapter, true, None)?;
         let t = ids.size()[1];
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
         let bias = pad.iter().any(|&p| p > 0).then(|| {
@@ -193,6 +202,7 @@ impl Decoder {
         pad: &[i64],
         adapter: Option<&ActiveAdapter>,
         keep: bool,
+        mut watched: Option<(i64, &mut Vec<Tensor>)>,
     ) -> Result<(Tensor, Vec<(Tensor, Tensor)>)> {
         let (n, t) = ids.size2()?;
         if pad.len() as i64 != n || pad.iter().any(|&p| p < 0 || p >= t) {
@@ -218,6 +228,9 @@ impl Decoder {
             let q = attention::rotate(&heads(0, hq), &cos, &sin);
             let k = attention::rotate(&heads(1, hkv), &cos, &sin);
             let v = heads(2, hkv);
+            if let Some((queries, weights)) = &mut watched {
+                weights.push(attention::last_weights(&q, &k, mask.as_ref(), pad, *queries));
+            }
             let mixed = attention::causal(&q, &k, &v, mask.as_ref()).transpose(1, 2).reshape([n, t, hq * d]);
             xs = xs + self.project(&mixed, i, 3, adapter);
             xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);

@@ -3,14 +3,14 @@
 //!
 //! An adapter also owns the rows of the three control tokens, which lie beyond the base vocabulary: end-of-gist `V`,
 //! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist; a compressor's may own the
-//! rows of a copy head too ([`crate::compressor::copying`]). PEFT ignores those extra
+//! rows of a copy head too ([`crate::model::copy_head`]). PEFT ignores those extra
 //! tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
 
 use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
+use crate::model::copy_head;
 use crate::model::params::FlatParams;
-use crate::model::vocab::LENGTHS;
 use crate::model::weights;
 use crate::run_dir::{read_json, write_json_atomic};
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ pub struct ActiveAdapter {
     pub control: Tensor,
     /// Output row of end-of-gist `[1, H]`.
     pub end: Tensor,
-    /// Output rows of the copy head `[classes, H]`, if there is one.
+    /// Output rows of the copy head, if there is one.
     pub copy: Option<Tensor>,
 }
 
@@ -152,11 +152,16 @@ impl Adapter {
         Self::with_copy_head(model, lora, embedding, 0)
     }
 
-    /// The same with a copy head of so many classes (0 = none); it starts at 0 too.
-    pub fn with_copy_head(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, classes: usize) -> Result<Self> {
+    /// The same with a copy head of so many rows (0 = none); it starts at 0 too.
+    pub fn with_copy_head(
+        model: &ModelConfig,
+        lora: &LoraConfig,
+        embedding: &Tensor,
+        copy_rows: usize,
+    ) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();
-        for (name, shape) in specs(model, lora, classes as i64) {
+        for (name, shape) in specs(model, lora, copy_rows as i64) {
             let value = if name.ends_with("lora_A.weight") {
                 let bound = 1.0 / (shape[1] as f64).sqrt();
                 Tensor::empty(shape.as_slice(), (Kind::Float, device)).uniform_(-bound, bound)
@@ -170,6 +175,17 @@ impl Adapter {
             named.push((name, value));
         }
         Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)? })
+    }
+
+    /// The same with start-of-gist as the mean of these embeddings `[N, H]`.
+    pub fn starting_like(mut self, embeddings: &Tensor) -> Result<Self> {
+        let mut named: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
+        if let Some(rows) = named.get_mut(CONTROL) {
+            let start = embeddings.to_kind(Kind::Float).mean_dim([0i64].as_slice(), true, Kind::Float);
+            *rows = Tensor::cat(&[rows.narrow(0, 0, 1), start, rows.narrow(0, 2, 1)], 0);
+        }
+        self.params.load(&named)?;
+        Ok(self)
     }
 
     /// Rank, scaling and targets.
@@ -254,9 +270,9 @@ impl Adapter {
         let path = folder.join("adapter_model.safetensors");
         let mut found = weights::read(&path)?;
         let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
-        if copy_rows > 0 && copy_rows <= LENGTHS as i64 {
-            let message = format!("`{COPY}`: expected more than {LENGTHS} rows, got {copy_rows}");
-            return Err(Error::file(&path, message));
+        if copy_rows > 0 && copy_head::longest(copy_rows as usize, model) == 0 {
+            let least = copy_head::rows(1, model);
+            return Err(Error::file(&path, format!("`{COPY}`: expected at least {least} rows, got {copy_rows}")));
         }
         let expected = specs(model, &config, copy_rows);
         for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {

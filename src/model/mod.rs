@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod config;
+pub mod copy_head;
 pub mod decoder;
 pub mod lora;
 pub mod params;

@@ -4,6 +4,7 @@
 //! Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes no seed gradient.)
 
 use crate::error::{Error, Result};
+use crate::model::copy_head::CopyHead;
 use tch::{Device, Kind, Tensor};
 
 /// How hidden states become logits.
@@ -17,49 +18,6 @@ pub struct Head<'a> {
     pub bias: Option<&'a Tensor>,
     /// What copying adds to the logits.
     pub copy: Option<CopyHead<'a>>,
-}
-
-/// Output rows for copying: a token that may be copied gets `hidden · rows[class]` on top of its logit for
-/// every class of its place.
-#[derive(Clone, Copy)]
-pub struct CopyHead<'a> {
-    /// `[classes, H]`.
-    pub rows: &'a Tensor,
-    /// Of all the tokens whose hidden states the head will see.
-    pub matches: &'a Matches,
-    /// Of those, the first in the chunk at hand.
-    pub first: i64,
-}
-
-/// Classes of places where nothing matches, the first ones of a copy head: by the power of two of their distance from the
-/// end of the prefix.
-pub const DISTANCES: usize = 8;
-/// Class of the places that the gist has taken already, beside their other class.
-pub const TAKEN: usize = DISTANCES;
-/// Classes before those of the lengths of matches.
-pub const LENGTHS: usize = TAKEN + 1;
-
-/// For N actions, the tokens that may be copied and the class of the place that each would come from.
-pub struct Matches {
-    /// Where the entries of each action end.
-    ends: Vec<i64>,
-    /// Action, token and class of each entry, `[E]` each.
-    entries: [Tensor; 3],
-}
-
-impl Matches {
-    /// From entries sorted by action; those of action i end before `ends[i]`.
-    pub fn new(ends: Vec<i64>, entries: [Vec<i64>; 3], device: Device) -> Self {
-        Self { ends, entries: entries.map(|xs| Tensor::from_slice(&xs).to_device(device)) }
-    }
-
-    /// Action (counted from `first`), token and class of the entries of `n` actions.
-    fn of(&self, first: i64, n: i64) -> [Tensor; 3] {
-        let end = |actions: i64| if actions == 0 { 0 } else { self.ends[actions as usize - 1] };
-        let (start, len) = (end(first), end(first + n) - end(first));
-        let [actions, tokens, classes] = self.entries.each_ref().map(|xs| xs.narrow(0, start, len));
-        [actions - first, tokens, classes]
-    }
 }
 
 impl<'a> Head<'a> {
@@ -79,11 +37,7 @@ impl<'a> Head<'a> {
             logits = logits + bias;
         }
         if let Some(copy) = self.copy {
-            let (n, v) = (logits.size()[0], logits.size()[1]);
-            let [actions, tokens, classes] = copy.matches.of(copy.first, n);
-            let paid = hidden.linear(copy.rows, None::<Tensor>).to_kind(Kind::Float); // [N, classes]
-            let paid = paid.reshape([-1]).index_select(0, &(&actions * copy.rows.size()[0] + classes));
-            logits = logits.reshape([-1]).index_add(0, &(actions * v + tokens), &paid).view([n, v]);
+            logits = copy.pay(hidden, &logits);
         }
         logits
     }

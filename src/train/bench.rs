@@ -1,12 +1,12 @@
 //! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
-use crate::compressor::copying;
 use crate::compressor::gist::{Gist, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
+use crate::model::copy_head;
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
 use crate::rollout::{reader_context, request};
@@ -86,7 +86,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         rng::seed_torch(config.seed, Stream::Init, 0, role);
         Adapter::with_copy_head(model, &config.model.lora, decoder.embedding(), copy)
     };
-    let compressor = fresh(0, copying::classes(config.model.copy_lengths))?;
+    let compressor = fresh(0, copy_head::rows(config.model.copy_lengths, decoder.config()))?;
     let mut compressor = Trainee::new("compressor", compressor, &config.optim.compressor);
     let mut generator = Trainee::new("generator", fresh(1, 0)?, &config.optim.generator);
     let policy = policy(setup);

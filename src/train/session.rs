@@ -2,15 +2,16 @@
 
 use crate::algo::{Baseline, Lambda};
 use crate::compressor::baseline::Recent;
-use crate::compressor::copying;
 use crate::compressor::gist::{GistCompressor, GistPolicy};
 use crate::compressor::{Compressed, Compressor};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
+use crate::model::copy_head;
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
 use crate::rollout::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
+use crate::tensor::ids_2d;
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::setup::Setup;
@@ -102,11 +103,20 @@ impl<'a> Session<'a> {
             None => {
                 let fresh = |role: usize| {
                     rng::seed_torch(config.seed, Stream::Init, 0, role as u64);
-                    let copy = if role == 0 { copying::classes(config.model.copy_lengths) } else { 0 };
+                    let copy =
+                        if role == 0 { copy_head::rows(config.model.copy_lengths, setup.decoder.config()) } else { 0 };
                     let (model, embedding) = (setup.decoder.config(), setup.decoder.embedding());
                     Adapter::with_copy_head(model, &config.model.lora, embedding, copy)
                 };
-                [fresh(0)?, fresh(1)?, fresh(1)?]
+                let like = setup.tokenizer.encode(&config.model.start_like)?;
+                let compressor = match like.as_slice() {
+                    [] => fresh(0)?,
+                    like => {
+                        let ids = ids_2d(&[like], setup.decoder.device())?.squeeze_dim(0);
+                        fresh(0)?.starting_like(&setup.decoder.embedding().index_select(0, &ids))?
+                    }
+                };
+                [compressor, fresh(1)?, fresh(1)?]
             }
         };
         let supervised = |update: usize| update < setup.supervised_updates();

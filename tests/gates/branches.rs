@@ -5,6 +5,7 @@ use gist::config::parts::LoraConfig;
 use gist::model::decoder::{BranchCache, Decoder};
 use gist::model::lora::ActiveAdapter;
 use gist::model::read::{control, future_hidden, left_pad};
+use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
 /// Hidden states `[T, H]` of one row alone.
@@ -15,6 +16,23 @@ fn alone(decoder: &Decoder, ids: &[u32], adapter: Option<&ActiveAdapter>) -> Ten
 /// Prefixes of different lengths, the shortest a single token.
 fn prefixes() -> Vec<Vec<u32>> {
     vec![ids(11, VOCAB as usize, 1), ids(1, VOCAB as usize, 2), ids(6, VOCAB as usize, 3)]
+}
+
+#[test]
+fn start_of_gist_may_begin_as_words() {
+    let decoder = decoder(3);
+    let plain = fresh_adapter(&decoder, &LoraConfig::default());
+    let before = plain.params().named().into_iter().collect::<BTreeMap<_, _>>();
+    let words = decoder.embedding().narrow(0, 5, 2);
+    let after = plain.starting_like(&words).unwrap().params().named().into_iter().collect::<BTreeMap<_, _>>();
+    for (name, value) in &before {
+        if name == "gist.control_tokens.weight" {
+            assert_close(&after[name].get(1), &((words.get(0) + words.get(1)) / 2.0), 1e-6);
+            assert!(after[name].get(0).equal(&value.get(0)) && after[name].get(2).equal(&value.get(2)));
+        } else {
+            assert!(after[name].equal(value), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn adapters_come_back_and_bad_ones_are_refused_by_name() {
     let copy = named.iter_mut().find(|(name, _)| name == "gist.copy_head.weight").unwrap();
     copy.1 = copy.1.narrow(0, 0, 5);
     files::write(&path, &named).unwrap();
-    assert_says(&message(read()), &["adapter_model.safetensors", "copy_head", "expected more than 9 rows, got 5"]);
+    assert_says(&message(read()), &["adapter_model.safetensors", "copy_head", "expected at least", "rows, got 5"]);
     let mut named = saved.params().named();
     let _ = named.remove(0);
     files::write(&path, &named).unwrap();

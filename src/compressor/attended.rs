@@ -1,0 +1,149 @@
+//! How much the base attends to each place of a prefix from where it goes on: the mean over the last tokens that the
+//! compressor sees, for groups of heads, smoothed over the span that would begin at the place. What is worth keeping shows
+//! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it, [`MostAttended`]
+//! tokens); the copy head learns which heads to trust, and when.
+
+use crate::compressor::budget::{extractive, select_spans, spans};
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::error::Result;
+use crate::model::copy_head;
+use crate::model::decoder::Decoder;
+use crate::model::read::left_pad;
+use crate::tensor::to_vec;
+use std::ops::Range;
+
+const REQUESTS_AT_ONCE: usize = 16;
+/// Tokens that attend.
+const QUERIES: i64 = 8;
+/// Tokens of a span.
+const SPAN: usize = 8;
+/// Largest value, in standard deviations over the prefix.
+const LARGEST: f32 = 4.0;
+
+/// Values of one prefix.
+#[derive(Clone, Debug, Default)]
+pub struct Attended {
+    /// For each place, one value a group: standardised over the prefix.
+    pub values: Vec<Vec<f32>>,
+    /// For each place, its rank by the sum of its values, 0 the least; of equals the later place is higher.
+    pub ranks: Vec<usize>,
+}
+
+impl Attended {
+    /// From the attention `[heads][tokens]` to the tokens of a prefix.
+    fn new(heads: &[&[f32]], groups: usize) -> Self {
+        let places = heads.first().map_or(0, |head| head.len());
+        let mut values = vec![Vec::with_capacity(groups); places];
+        for group in 0..groups {
+            let members = &heads[group * heads.len() / groups..(group + 1) * heads.len() / groups];
+            let mass: Vec<f32> = (0..places).map(|p| members.iter().map(|head| head[p]).sum()).collect();
+            let spans: Vec<f32> = (0..places).map(|p| mean(&mass[p..places.min(p + SPAN)])).collect();
+            let centre = mean(&spans);
+            let spread = mean(&spans.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
+            for (place, span) in values.iter_mut().zip(&spans) {
+                place.push(((span - centre) / (spread + 1e-9)).clamp(-LARGEST, LARGEST));
+            }
+        }
+        Self::of(values)
+    }
+
+    /// From the values of each place.
+    pub fn of(values: Vec<Vec<f32>>) -> Self {
+        let sums: Vec<f32> = values.iter().map(|place| place.iter().sum()).collect();
+        let mut order: Vec<usize> = (0..sums.len()).collect();
+        order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]).then(a.cmp(&b)));
+        let mut ranks = vec![0; sums.len()];
+        order.into_iter().enumerate().for_each(|(rank, place)| ranks[place] = rank);
+        Self { values, ranks }
+    }
+}
+
+fn mean(xs: &[f32]) -> f32 {
+    xs.iter().sum::<f32>() / xs.len().max(1) as f32
+}
+
+/// The values of every request's prefix.
+pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>> {
+    let groups = copy_head::values(decoder.config());
+    let heads = attention(decoder, requests)?;
+    Ok(heads.iter().map(|heads| Attended::new(&heads.iter().map(Vec::as_slice).collect::<Vec<_>>(), groups)).collect())
+}
+
+/// What each head of the base, reading prefix, local window and query as far as the compressor may see them, attends to
+/// in every prefix: `[heads][places]`.
+fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
+    let mut all = vec![Vec::new(); requests.len()];
+    let (some, contexts): (Vec<usize>, Vec<Vec<u32>>) = (requests.iter().enumerate())
+        .filter(|(_, request)| !request.prefix.is_empty())
+        .map(|(i, request)| (i, [request.prefix, request.local, request.query].concat()))
+        .unzip();
+    if some.is_empty() {
+        return Ok(all);
+    }
+    let (ids, pad) = left_pad(&contexts, decoder.device())?;
+    let weights = decoder.attention(&ids, &pad, QUERIES)?;
+    for (row, &request) in some.iter().enumerate() {
+        let places = weights.get(row as i64).narrow(1, pad[row], requests[request].prefix.len() as i64);
+        let flat: Vec<f32> = to_vec(&places)?.into_iter().map(|x| x as f32).collect();
+        all[request] = flat.chunks(requests[request].prefix.len()).map(<[f32]>::to_vec).collect();
+    }
+    Ok(all)
+}
+
+/// SnapKV as a compressor: keeps the spans that get the most attention, over all heads of the bare base.
+pub struct MostAttended<'a> {
+    /// The base.
+    pub decoder: &'a Decoder,
+    /// Tokens of a span.
+    pub span_tokens: usize,
+    /// Tokens between the starts of spans.
+    pub stride: usize,
+}
+
+impl Compressor for MostAttended<'_> {
+    fn name(&self) -> &str {
+        "attention"
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            for (request, heads) in batch.iter().zip(attention(self.decoder, batch)?) {
+                let spans = spans(request.prefix.len(), self.span_tokens.min(budget), self.stride);
+                let mass = |span: &Range<usize>| heads.iter().flat_map(|head| &head[span.clone()]).sum::<f32>();
+                let scores: Vec<f64> = spans.iter().map(|span| f64::from(mass(span))).collect();
+                all.push(extractive(request.prefix, select_spans(&spans, &scores, budget)));
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_worth_what_its_span_gets() {
+        let mut head = vec![0.0; 20];
+        head[10] = 1.0;
+        let attended = Attended::new(&[&head, &head], 1);
+        let values: Vec<f32> = attended.values.iter().map(|v| v[0]).collect();
+        // The spans that hold place 10 begin at 3 to 10.
+        assert!(values[3..=10].iter().all(|x| *x > 1.0) && values[11..].iter().all(|x| *x < 0.0), "{values:?}");
+        assert!(values[..3].iter().all(|x| *x < 0.0));
+        assert!(mean(&values).abs() < 1e-5);
+        let mut ranks = attended.ranks.clone();
+        assert_eq!((ranks[10], ranks[3], ranks[19]), (19, 12, 11));
+        ranks.sort_unstable();
+        assert_eq!(ranks, (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn heads_are_grouped_in_order_and_a_prefix_without_tokens_has_no_places() {
+        let heads: [&[f32]; 4] = [&[1.0, 0.0], &[1.0, 0.0], &[0.0, 1.0], &[0.0, 1.0]];
+        let attended = Attended::new(&heads, 2);
+        assert!(attended.values[0][0] > 0.0 && attended.values[0][1] < 0.0);
+        assert!(Attended::new(&[&[], &[]], 2).values.is_empty());
+    }
+}
