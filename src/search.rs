@@ -1,7 +1,8 @@
 //! Hindsight search: the gist of a window that lowers the true KL most, greedy over short spans of its prefix. It sees the
 //! future, so it is a teacher for the warm start and headroom in the evaluation, never a contestant.
 
-use crate::compressor::budget::{extractive, spans};
+use crate::compressor::budget::extractive;
+use crate::compressor::units::spans;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;

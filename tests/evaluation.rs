@@ -1,9 +1,11 @@
 //! The evaluator on a tiny decoder: end points that are known exactly, the budget, leak controls, files.
 
 use crate::compressors::{VOCABULARY, random_adapter, tiny_decoder};
-use gist::compressor::baseline::{Empty, Identity, Random, Recent, Truncate};
+use gist::compressor::baseline::{Empty, Identity};
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::scorer::{Extractive, Scorer};
+use gist::compressor::scorers::position::{Random, Recent, Truncate};
 use gist::compressor::{Compressed, Compressor, Request};
 use gist::config::choices::Condition;
 use gist::config::parts::Sampling;
@@ -50,6 +52,10 @@ fn world() -> World {
 }
 
 impl World {
+    fn scored(&self, scorer: impl Scorer + 'static) -> Extractive<'_> {
+        Extractive::plain(Box::new(scorer), &self.tokenizer)
+    }
+
     fn job(&self, budget: usize) -> Job<'_> {
         Job {
             decoder: &self.decoder,
@@ -86,9 +92,9 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
         world.job(budget),
         &[
             (&Empty, Part::Baseline),
-            (&Truncate, Part::Baseline),
-            (&Recent, Part::Baseline),
-            (&Random { seed: 1 }, Part::Baseline),
+            (&world.scored(Truncate), Part::Baseline),
+            (&world.scored(Recent), Part::Baseline),
+            (&world.scored(Random { seed: 1 }), Part::Baseline),
             (&Identity, Part::Baseline),
             (&greedy, Part::Gist),
             (&sampled, Part::Gist),
@@ -197,7 +203,7 @@ impl Compressor for Greedy {
         "too_much"
     }
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let one = |r: &Request| Compressed { ids: r.prefix[..budget + 1].to_vec(), kept: None, identity: false };
+        let one = |r: &Request| Compressed { ids: r.prefix[..budget + 1].to_vec(), ..Compressed::default() };
         Ok(requests.iter().map(one).collect())
     }
 }
@@ -207,12 +213,13 @@ fn what_cannot_stand_in_the_table_is_named() {
     let world = world();
     let error = evaluate(world.job(8), &[(&Greedy, Part::Baseline)]).err().unwrap().to_string();
     assert_eq!(error, "gist of compressor `too_much` for window 0: expected at most 8 tokens, got 9");
-    let twice: [(&dyn Compressor, Part); 2] = [(&Recent, Part::Baseline), (&Recent, Part::Baseline)];
+    let recent = world.scored(Recent);
+    let twice: [(&dyn Compressor, Part); 2] = [(&recent, Part::Baseline), (&recent, Part::Baseline)];
     assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
     let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();
     assert!(evaluated.kl_with(&Greedy, &world.generator).is_err());
-    let (own, other) = (evaluated.kl("recent").unwrap(), evaluated.kl_with(&Recent, &world.empty_reader).unwrap());
-    assert_eq!(evaluated.kl_with(&Recent, &world.generator).unwrap(), own);
+    let (own, other) = (evaluated.kl("recent").unwrap(), evaluated.kl_with(&recent, &world.empty_reader).unwrap());
+    assert_eq!(evaluated.kl_with(&recent, &world.generator).unwrap(), own);
     assert_ne!(other, own);
     assert!(evaluated.kl("gist").unwrap_err().to_string().contains("`gist`"));
     assert!(evaluated.adapt("gist", &world.generator).is_err());

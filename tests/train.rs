@@ -215,6 +215,7 @@ fn a_finished_run_has_every_figure() {
     assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
     let expected = [
         ("attention", Role::Contestant),
+        ("bm25", Role::Contestant),
         ("draft", Role::Contestant),
         ("empty", Role::Reference),
         ("gist", Role::Contestant),
@@ -229,6 +230,7 @@ fn a_finished_run_has_every_figure() {
         ("recent", Role::Contestant),
         ("self_information", Role::Contestant),
         ("shuffled", Role::LeakControl),
+        ("tf_idf", Role::Contestant),
         ("truncate", Role::Contestant),
     ];
     let names: Vec<&str> = summary.eval.compressors.keys().map(String::as_str).collect();

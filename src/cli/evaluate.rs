@@ -3,8 +3,9 @@
 use crate::cli::{AdaptArgs, start};
 use anyhow::Context;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::{GistCompressor, GistPolicy};
-use gist::compressor::lexical::DocumentFrequencies;
+use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
 use gist::config::parts::Sampling;
 use gist::config::train::TrainConfig;
@@ -61,7 +62,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
-    let honest = baselines(&setup.decoder, &frequencies, &forbidden, 0);
+    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
+    let honest = baselines(parts, &setup.tokenizer, &forbidden);
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
         .collect();

@@ -1,18 +1,15 @@
 //! How much the base attends to each place of a prefix from where it goes on: the mean over the last tokens that the
 //! compressor sees, for groups of heads, smoothed over the span that would begin at the place. What is worth keeping shows
-//! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it, [`MostAttended`]
-//! tokens); the copy head learns which heads to trust, and when.
+//! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it); the copy head learns which heads to trust, and when.
 
-use crate::compressor::budget::{extractive, select_spans, spans};
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::Request;
 use crate::error::Result;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;
 use crate::model::read::left_pad;
 use crate::tensor::to_vec;
-use std::ops::Range;
 
-const REQUESTS_AT_ONCE: usize = 16;
+const PIECES_AT_ONCE: usize = 16;
 /// Tokens that attend.
 const QUERIES: i64 = 8;
 /// Tokens of a span.
@@ -70,53 +67,29 @@ pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>
 }
 
 /// What each head of the base, reading prefix, local window and query as far as the compressor may see them, attends to
-/// in every prefix: `[heads][places]`.
-fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
-    let mut all = vec![Vec::new(); requests.len()];
-    let (some, contexts): (Vec<usize>, Vec<Vec<u32>>) = (requests.iter().enumerate())
-        .filter(|(_, request)| !request.prefix.is_empty())
-        .map(|(i, request)| (i, [request.prefix, request.local, request.query].concat()))
-        .unzip();
-    if some.is_empty() {
-        return Ok(all);
+/// in every prefix: `[heads][places]`. A prefix too long for the base is read in pieces, each followed by the rest.
+pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
+    let model = decoder.config();
+    let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, model.max_position_embeddings as usize);
+    let mut all: Vec<Vec<Vec<f32>>> = requests.iter().map(|_| vec![Vec::new(); heads as usize]).collect();
+    let mut pieces = Vec::new();
+    for (r, request) in requests.iter().enumerate() {
+        let rest = [request.local, request.query].concat();
+        let rest = rest[rest.len().saturating_sub(limit / 2)..].to_vec();
+        pieces.extend(request.prefix.chunks(limit - rest.len()).map(|piece| (r, piece, [piece, &rest].concat())));
     }
-    let (ids, pad) = left_pad(&contexts, decoder.device())?;
-    let weights = decoder.attention(&ids, &pad, QUERIES)?;
-    for (row, &request) in some.iter().enumerate() {
-        let places = weights.get(row as i64).narrow(1, pad[row], requests[request].prefix.len() as i64);
-        let flat: Vec<f32> = to_vec(&places)?.into_iter().map(|x| x as f32).collect();
-        all[request] = flat.chunks(requests[request].prefix.len()).map(<[f32]>::to_vec).collect();
-    }
-    Ok(all)
-}
-
-/// SnapKV as a compressor: keeps the spans that get the most attention, over all heads of the bare base.
-pub struct MostAttended<'a> {
-    /// The base.
-    pub decoder: &'a Decoder,
-    /// Tokens of a span.
-    pub span_tokens: usize,
-    /// Tokens between the starts of spans.
-    pub stride: usize,
-}
-
-impl Compressor for MostAttended<'_> {
-    fn name(&self) -> &str {
-        "attention"
-    }
-
-    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let mut all = Vec::with_capacity(requests.len());
-        for batch in requests.chunks(REQUESTS_AT_ONCE) {
-            for (request, heads) in batch.iter().zip(attention(self.decoder, batch)?) {
-                let spans = spans(request.prefix.len(), self.span_tokens.min(budget), self.stride);
-                let mass = |span: &Range<usize>| heads.iter().flat_map(|head| &head[span.clone()]).sum::<f32>();
-                let scores: Vec<f64> = spans.iter().map(|span| f64::from(mass(span))).collect();
-                all.push(extractive(request.prefix, select_spans(&spans, &scores, budget)));
+    for batch in pieces.chunks(PIECES_AT_ONCE) {
+        let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., context)| context.clone()).collect();
+        let (ids, pad) = left_pad(&contexts, decoder.device())?;
+        let weights = decoder.attention(&ids, &pad, QUERIES)?;
+        for (row, (r, piece, _)) in batch.iter().enumerate() {
+            let places = to_vec(&weights.get(row as i64).narrow(1, pad[row], piece.len() as i64))?;
+            for (head, places) in all[*r].iter_mut().zip(places.chunks(piece.len())) {
+                head.extend(places.iter().map(|x| *x as f32));
             }
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 #[cfg(test)]

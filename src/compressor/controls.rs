@@ -128,7 +128,8 @@ impl Compressor for Shuffled<'_> {
         let mix = |(request, c): (&Request, Compressed)| {
             let mut draw = rng::rng(self.seed, Stream::Baseline, 1, request.key, 0);
             let order = rng::choose(&mut draw, c.ids.len(), c.ids.len());
-            Compressed { ids: order.into_iter().map(|i| c.ids[i]).collect(), kept: None, identity: c.identity }
+            let ids = order.into_iter().map(|i| c.ids[i]).collect();
+            Compressed { ids, identity: c.identity, ..Compressed::default() }
         };
         Ok(requests.iter().zip(made).map(mix).collect())
     }

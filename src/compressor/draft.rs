@@ -24,8 +24,12 @@ impl Compressor for Draft<'_> {
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let mut all = Vec::with_capacity(requests.len());
+        let positions = self.decoder.config().max_position_embeddings as usize;
+        let budget = budget.min(positions / 2);
         for batch in requests.chunks(ROWS_AT_ONCE) {
-            let seen: Vec<Vec<u32>> = batch.iter().map(|r| [r.prefix, r.local, r.query].concat()).collect();
+            let mut seen: Vec<Vec<u32>> = batch.iter().map(|r| [r.prefix, r.local, r.query].concat()).collect();
+            // Of what is too long for the base, the end.
+            seen.iter_mut().for_each(|ids| drop(ids.drain(..ids.len().saturating_sub(positions - budget))));
             let mut written = vec![Compressed::default(); batch.len()];
             let rows: Vec<usize> = (0..batch.len()).filter(|&r| budget > 0 && !seen[r].is_empty()).collect();
             if !rows.is_empty() {

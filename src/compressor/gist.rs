@@ -249,6 +249,20 @@ pub struct GistCompressor<'a> {
 
 const REQUESTS_AT_ONCE: usize = 32;
 
+impl GistCompressor<'_> {
+    /// Parts of a prefix that fit the base's positions with what else it reads and writes, and the budget of each: one as
+    /// a rule; of a longer prefix equal ones, each with its share.
+    fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
+        let positions = self.policy.decoder.config().max_position_embeddings as usize;
+        let written = budget.min(positions / 2);
+        let room = positions.saturating_sub(request.local.len() + request.query.len() + 3 + written).max(1);
+        let parts = request.prefix.len().div_ceil(room).max(1);
+        let cut = |part: usize| part * request.prefix.len() / parts;
+        let share = |part: usize| ((part + 1) * budget / parts - part * budget / parts).min(written);
+        (0..parts).map(|p| (Request { prefix: &request.prefix[cut(p)..cut(p + 1)], ..*request }, share(p))).collect()
+    }
+}
+
 impl Compressor for GistCompressor<'_> {
     fn name(&self) -> &str {
         &self.name
@@ -257,12 +271,18 @@ impl Compressor for GistCompressor<'_> {
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.policy.decoder.activate(self.adapter, false);
-        let mut all = Vec::with_capacity(requests.len());
-        for batch in requests.chunks(REQUESTS_AT_ONCE) {
-            let draws = |r: usize, _| uniforms(self.seed, u64::MAX, batch[r].key, 0, budget);
-            for group in self.policy.sample(&active, batch, 1, budget, &self.sampling, draws)? {
+        let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];
+        let parts: Vec<(usize, Request, usize)> = (requests.iter().enumerate())
+            .flat_map(|(r, request)| self.parts(request, budget).into_iter().map(move |(part, share)| (r, part, share)))
+            .collect();
+        for batch in parts.chunks(REQUESTS_AT_ONCE) {
+            let prefixes: Vec<Request> = batch.iter().map(|(_, part, _)| *part).collect();
+            let longest = batch.iter().map(|(.., share)| *share).max().unwrap_or(0);
+            let draws = |r: usize, _| uniforms(self.seed, u64::MAX, prefixes[r].key, 0, longest);
+            let groups = self.policy.sample(&active, &prefixes, 1, longest, &self.sampling, draws)?;
+            for ((r, _, share), group) in batch.iter().zip(groups) {
                 let ids = group.into_iter().next().map(|gist| gist.ids).unwrap_or_default();
-                all.push(Compressed { ids, kept: None, identity: false });
+                all[*r].ids.extend(ids.into_iter().take(*share));
             }
         }
         Ok(all)

@@ -7,12 +7,17 @@ pub mod budget;
 pub mod controls;
 pub mod copying;
 pub mod draft;
+pub mod frequencies;
 pub mod gist;
-pub mod lexical;
-pub mod self_information;
+pub mod scorer;
+pub mod scorers;
+pub mod units;
 
+use crate::compressor::scorer::Extractive;
+use crate::compressor::scorers::{Parts, build};
+use crate::config::compressors::ScorerKind;
 use crate::error::Result;
-use crate::model::decoder::Decoder;
+use crate::tokenizer::Tokenizer;
 
 /// What a compressor may see of one window. The future is not here: it never reaches a compressor.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +32,13 @@ pub struct Request<'a> {
     pub key: u64,
 }
 
+impl<'a> Request<'a> {
+    /// What the prefix is wanted for: the query, or else the local window; nothing when neither may be seen.
+    pub fn question(&self) -> &'a [u32] {
+        if self.query.is_empty() { self.local } else { self.query }
+    }
+}
+
 /// What stands in the prefix's place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compressed {
@@ -34,6 +46,8 @@ pub struct Compressed {
     pub ids: Vec<u32>,
     /// For an extractive compressor: ascending positions in the prefix that were kept.
     pub kept: Option<Vec<usize>>,
+    /// For a scoring one: what each token of the prefix was worth, in the best of its units.
+    pub scores: Option<Vec<f64>>,
     /// Whether the prefix stands unchanged: the reader then gets no separator.
     pub identity: bool,
 }
@@ -47,23 +61,17 @@ pub trait Compressor {
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 }
 
-/// The baselines of every table, in table order, none of which writes an id in `forbidden`; `identity` is the exempt upper end point.
+/// The baselines of every table, in table order, none of which writes an id in `forbidden`; `identity` is the exempt upper
+/// end point.
 pub fn baselines<'a>(
-    decoder: &'a Decoder,
-    frequencies: &'a lexical::DocumentFrequencies,
+    parts: Parts<'a>,
+    tokenizer: &'a Tokenizer,
     forbidden: &'a [u32],
-    seed: u64,
 ) -> Vec<Box<dyn Compressor + 'a>> {
-    vec![
-        Box::new(baseline::Empty),
-        Box::new(baseline::Truncate),
-        Box::new(baseline::Recent),
-        Box::new(baseline::Random { seed }),
-        Box::new(lexical::Idf { frequencies, distinct: true }),
-        Box::new(lexical::Overlap { frequencies, span_tokens: 8, stride: 4 }),
-        Box::new(self_information::SelfInformation { decoder, phrase_tokens: 4 }),
-        Box::new(attended::MostAttended { decoder, span_tokens: 8, stride: 4 }),
-        Box::new(draft::Draft { decoder, forbidden }),
-        Box::new(baseline::Identity),
-    ]
+    let scored = |kind| Box::new(Extractive::plain(build(kind, parts), tokenizer)) as Box<dyn Compressor + 'a>;
+    let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
+    all.extend(ScorerKind::ALL.into_iter().map(scored));
+    all.push(Box::new(draft::Draft { decoder: parts.decoder, forbidden }));
+    all.push(Box::new(baseline::Identity));
+    all
 }

@@ -4,6 +4,7 @@ pub mod bases;
 mod chain;
 mod check;
 pub mod choices;
+pub mod compressors;
 mod explain;
 pub mod hardware;
 mod keys;

@@ -23,7 +23,7 @@ impl Evaluated<'_> {
         let search = |taught: &Taught| -> Result<Vec<Compressed>> {
             let found = ranked(taught, job.decoder, Some(&reader), job.budget, params, &[])?;
             let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
-            Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, identity: false }).collect())
+            Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())
         };
         let how = Imagined { samples: imagined, beside_true: false, run_seed: job.seed, step: 0 };
         let seen = search(&Taught::new(job.decoder, &windows)?)?;

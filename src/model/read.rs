@@ -3,7 +3,12 @@
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
+use crate::model::vocab::{self, Head};
+use crate::tensor::to_vec;
+use std::ops::Range;
 use tch::{Device, Tensor};
+
+const STRETCHES_AT_ONCE: usize = 16;
 
 /// Ids of the control tokens as inputs; they lie just beyond a base vocabulary of `v` rows.
 pub mod control {
@@ -35,6 +40,52 @@ pub fn left_pad(rows: &[Vec<u32>], device: Device) -> Result<(Tensor, Vec<i64>)>
         flat.extend(row.iter().map(|&t| t as i64));
     }
     Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]).to_device(device), pad))
+}
+
+/// Stretches of at most `limit` of `len` tokens, each half over the one before: its range, and the first token that it and
+/// no earlier one answers for.
+pub fn stretches(len: usize, limit: usize) -> Vec<(Range<usize>, usize)> {
+    let limit = limit.max(2);
+    let mut all: Vec<(Range<usize>, usize)> = Vec::new();
+    while all.last().map_or(0, |(range, _)| range.end) < len {
+        let own = all.last().map_or(0, |(range, _)| range.end);
+        let start = own.saturating_sub(if own == 0 { 0 } else { limit - limit / 2 });
+        all.push((start..len.min(start + limit), own));
+    }
+    all
+}
+
+/// −log p of every token under the base, given the ones before it, as many as its positions hold. The first, which nothing
+/// precedes, counts as the most surprising.
+pub fn surprise(decoder: &Decoder, prefixes: &[&[u32]]) -> Result<Vec<Vec<f64>>> {
+    let _guard = tch::no_grad_guard();
+    let limit = decoder.config().max_position_embeddings as usize;
+    let mut all: Vec<Vec<f64>> = prefixes.iter().map(|prefix| Vec::with_capacity(prefix.len())).collect();
+    let parts: Vec<(usize, Range<usize>, usize)> = (prefixes.iter().enumerate())
+        .flat_map(|(p, prefix)| stretches(prefix.len(), limit).into_iter().map(move |(range, own)| (p, range, own)))
+        .collect();
+    for batch in parts.chunks(STRETCHES_AT_ONCE) {
+        let rows: Vec<Vec<u32>> = batch.iter().map(|(p, range, _)| prefixes[*p][range.clone()].to_vec()).collect();
+        let (ids, pad) = left_pad(&rows, decoder.device())?;
+        let (n, t) = ids.size2()?;
+        let mut values = Vec::new();
+        if t > 1 {
+            let hidden = decoder.forward(&ids, &pad, None)?.narrow(1, 0, t - 1).reshape([n * (t - 1), -1]);
+            let targets: Tensor = ids.narrow(1, 1, t - 1).reshape([-1]);
+            values = to_vec(&vocab::token_stats(&hidden, &targets, Head::base(decoder.head()), None)?.logprob)?;
+        }
+        for (row, (p, range, own)) in batch.iter().enumerate() {
+            let ends = (row + 1) * (t as usize - 1);
+            // The stretch's first token has no value in it.
+            all[*p].extend(values[ends - (range.end - own.max(&(range.start + 1)))..ends].iter().map(|v| -v));
+        }
+    }
+    for (prefix, values) in prefixes.iter().zip(&mut all).filter(|(prefix, _)| !prefix.is_empty()) {
+        let most = values.iter().copied().fold(0.0, f64::max);
+        values.insert(0, most);
+        debug_assert_eq!(values.len(), prefix.len());
+    }
+    Ok(all)
 }
 
 /// Hidden states `[N, F, H]` from which the last `future` tokens of `tails` are predicted, each row having read its own

@@ -1,7 +1,7 @@
 //! The state of a run between steps: three roles that learn, the frozen ones, prices and counters; saved and restored.
 
 use crate::algo::{Baseline, Lambda};
-use crate::compressor::baseline::Recent;
+use crate::compressor::budget::recent;
 use crate::compressor::gist::{GistCompressor, GistPolicy};
 use crate::compressor::{Compressed, Compressor};
 use crate::config::parts::Sampling;
@@ -266,7 +266,9 @@ impl<'a> Session<'a> {
         let v = decoder.config().vocab_size;
         let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
         let gists = greedy.compress(&requests, setup.budget)?;
-        let recent = Recent.compress(&requests, setup.budget)?;
+        let recent: Vec<Compressed> = (windows.iter())
+            .map(|w| Compressed { ids: recent(&w.prefix, setup.budget).to_vec(), ..Compressed::default() })
+            .collect();
         let nothing = vec![Vec::new(); windows.len()];
         let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
         Ok(Validation {

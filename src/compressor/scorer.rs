@@ -1,0 +1,124 @@
+//! Extractive compression in two halves: a scorer says what each unit of a prefix is worth, the controller
+//! ([`crate::compressor::budget`]) alone decides what is kept. A new scorer is a file in `scorers/` and a line in
+//! [`crate::config::compressors::ScorerKind`].
+
+use crate::compressor::budget::Controller;
+use crate::compressor::units::Unit;
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A prefix to be scored, cut into units.
+pub struct Scored<'a> {
+    /// Prefix, and what else may be seen.
+    pub request: &'a Request<'a>,
+    /// Ascending ranges of its tokens.
+    pub units: Vec<Range<usize>>,
+    /// Texts of its tokens; none when nobody needs them.
+    pub pieces: Vec<String>,
+    /// Text of what the prefix is wanted for; empty when nobody needs it.
+    pub question: String,
+}
+
+/// Says what units are worth.
+pub trait Scorer {
+    /// Name in tables and files.
+    fn name(&self) -> String;
+
+    /// What it scores when nobody says.
+    fn unit(&self) -> Unit;
+
+    /// Whether it needs texts, not only ids.
+    fn reads_text(&self) -> bool {
+        false
+    }
+
+    /// One score a unit, higher is kept first; what is not a number is kept last.
+    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>>;
+}
+
+/// How token scores become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The first token's.
+    First,
+    /// The highest.
+    Max,
+}
+
+impl Aggregate {
+    /// Scores of units from scores of tokens.
+    pub fn units(self, tokens: &[f64], units: &[Range<usize>]) -> Vec<f64> {
+        let one = |unit: &Range<usize>| match self {
+            Aggregate::Mean => crate::tensor::mean(&tokens[unit.clone()]),
+            Aggregate::First => tokens[unit.start],
+            Aggregate::Max => tokens[unit.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        };
+        units.iter().map(one).collect()
+    }
+}
+
+/// A scorer under the controller.
+pub struct Extractive<'a> {
+    /// Name in tables and files.
+    pub name: String,
+    /// What a unit is worth.
+    pub scorer: Box<dyn Scorer + 'a>,
+    /// What is kept or dropped as a whole.
+    pub unit: Unit,
+    /// What is kept.
+    pub controller: Controller,
+    /// For units that are made of text.
+    pub tokenizer: &'a Tokenizer,
+}
+
+impl<'a> Extractive<'a> {
+    /// A scorer on its own unit and with nothing that must be kept.
+    pub fn plain(scorer: Box<dyn Scorer + 'a>, tokenizer: &'a Tokenizer) -> Self {
+        let (name, unit) = (scorer.name(), scorer.unit());
+        Self { name, scorer, unit, controller: Controller::default(), tokenizer }
+    }
+
+    fn cut<'r>(&self, request: &'r Request<'r>) -> Result<Scored<'r>> {
+        if !(self.unit.reads_text() || self.controller.reads_text() || self.scorer.reads_text()) {
+            let units = self.unit.cut(&vec![String::new(); request.prefix.len()]);
+            return Ok(Scored { request, units, pieces: Vec::new(), question: String::new() });
+        }
+        let pieces = self.tokenizer.pieces(request.prefix)?;
+        let question = self.tokenizer.decode(request.question())?;
+        Ok(Scored { request, units: self.unit.cut(&pieces), pieces, question })
+    }
+}
+
+const REQUESTS_AT_ONCE: usize = 64;
+
+impl Compressor for Extractive<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            let prefixes: Vec<Scored> = batch.iter().map(|request| self.cut(request)).collect::<Result<_>>()?;
+            let scores = self.scorer.score(&prefixes)?;
+            if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
+                return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.scorer.name())));
+            }
+            let controller = &self.controller;
+            let kept: Vec<Compressed> = prefixes
+                .par_iter()
+                .zip(&scores)
+                .map(|(prefix, scores)| controller.keep(prefix, scores, budget))
+                .collect();
+            all.extend(kept);
+        }
+        Ok(all)
+    }
+}
