@@ -6,6 +6,7 @@ mod common;
 mod compressors;
 mod configs;
 mod damage;
+mod encoders;
 mod evaluation;
 mod gates;
 mod parity;

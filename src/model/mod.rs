@@ -5,6 +5,7 @@ pub mod attention;
 pub mod config;
 pub mod copy_head;
 pub mod decoder;
+pub mod encoder;
 pub mod lora;
 pub mod params;
 pub mod read;
