@@ -4,6 +4,7 @@ mod branches;
 mod checkpoints;
 mod controls;
 mod files;
+mod heads;
 mod policy;
 mod pretraining;
 mod sampling;

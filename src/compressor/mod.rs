@@ -18,6 +18,7 @@ use crate::compressor::scorers::{Parts, build};
 use crate::config::compressors::ScorerKind;
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
+use clap::ValueEnum;
 
 /// What a compressor may see of one window. The future is not here: it never reaches a compressor.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ pub fn baselines<'a>(
 ) -> Vec<Box<dyn Compressor + 'a>> {
     let scored = |kind| Box::new(Extractive::plain(build(kind, parts), tokenizer)) as Box<dyn Compressor + 'a>;
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
-    all.extend(ScorerKind::ALL.into_iter().map(scored));
+    all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind)));
     all.push(Box::new(draft::Draft { decoder: parts.decoder, forbidden }));
     all.push(Box::new(baseline::Identity));
     all

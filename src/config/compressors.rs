@@ -1,10 +1,12 @@
 //! Names of the scorers, as flags and experiments write them.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What an extractive compressor goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What an extractive compressor goes by, in the order of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum ScorerKind {
     /// The first tokens.
     Truncate,
@@ -24,19 +26,4 @@ pub enum ScorerKind {
     SelfInformation,
     /// What the base attends to (SnapKV).
     Attention,
-}
-
-impl ScorerKind {
-    /// All of them, in the order of the tables.
-    pub const ALL: [ScorerKind; 9] = [
-        ScorerKind::Truncate,
-        ScorerKind::Recent,
-        ScorerKind::Random,
-        ScorerKind::Idf,
-        ScorerKind::TfIdf,
-        ScorerKind::Bm25,
-        ScorerKind::Overlap,
-        ScorerKind::SelfInformation,
-        ScorerKind::Attention,
-    ];
 }

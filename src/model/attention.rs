@@ -63,10 +63,22 @@ pub fn padded_causal_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor>
     Some(mask.unsqueeze(1))
 }
 
-/// Causal attention: q `[N, Hq, T, D]`, k and v `[N, Hkv, T, D]` → `[N, Hq, T, D]`.
-pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
+/// Which keys a query of a left-padded row may see when order does not matter, `[N, 1, T, T]`; `None` without padding.
+pub fn padded_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
+    if pad.iter().all(|&p| p == 0) {
+        return None;
+    }
+    let pad = Tensor::from_slice(pad).to_device(device);
+    let key_is_real = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).ge_tensor(&pad.unsqueeze(1)); // [N, T]
+    let itself = Tensor::eye(t, (Kind::Int64, device)).to_kind(Kind::Bool);
+    Some(key_is_real.unsqueeze(1).logical_or(&itself).unsqueeze(1))
+}
+
+/// Attention of a row to itself, where `mask` allows it, or, without one, to what comes before if it is `causal` and to all
+/// otherwise: q `[N, Hq, T, D]`, k and v `[N, Hkv, T, D]` → `[N, Hq, T, D]`.
+pub fn within(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
     let gqa = q.size()[1] != k.size()[1];
-    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, mask.is_none(), None::<f64>, gqa)
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal && mask.is_none(), None::<f64>, gqa)
 }
 
 /// How much each head attends to every key, mean over the last `queries` tokens of each row that are no padding: q

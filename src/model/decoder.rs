@@ -42,6 +42,17 @@ pub struct BranchCache {
     len: i64,
 }
 
+/// What else a forward pass over whole rows does.
+#[derive(Default)]
+struct Pass<'a> {
+    /// Every token sees every other, not only those before it.
+    both_ways: bool,
+    /// Keys and values are kept.
+    keep: bool,
+    /// From how many last tokens attention is watched, and where it goes, a tensor a block.
+    watched: Option<(i64, &'a mut Vec<Tensor>)>,
+}
+
 impl Decoder {
     /// Loads `config.json` and `model.safetensors` from a Hugging Face folder; weights must match exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
@@ -169,7 +180,13 @@ impl Decoder {
 
     /// Hidden states `[N, T, H]` of left-padded rows: ids `[N, T]`, of which the first `pad[n]` of row n are padding.
     pub fn forward(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
-        Ok(self.run(ids, pad, adapter, false, None)?.0)
+        Ok(self.run(ids, pad, adapter, Pass::default())?.0)
+    }
+
+    /// Hidden states `[N, T, H]` of left-padded rows in which every token sees every other: the base as an encoder, of use
+    /// once an adapter has learned to read that way (LLM2Vec, BehnamGhader et al. 2024, arXiv 2404.05961).
+    pub fn encode(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
+        Ok(self.run(ids, pad, adapter, Pass { both_ways: true, ..Pass::default() })?.0)
     }
 
     /// How much each head of the base attends to every token from the last `queries` of its row, `[N, layers * Hq, T]`
@@ -177,13 +194,13 @@ impl Decoder {
     pub fn attention(&self, ids: &Tensor, pad: &[i64], queries: i64) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let mut weights = Vec::new();
-        let _ = self.run(ids, pad, None, false, Some((queries, &mut weights)))?;
+        let _ = self.run(ids, pad, None, Pass { watched: Some((queries, &mut weights)), ..Pass::default() })?;
         Ok(Tensor::cat(&weights, 1))
     }
 
     /// Like [`Decoder::forward`], and keeps the keys and values.
     pub fn prefill(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<(Tensor, KvCache)> {
-        let (hidden, layers) = self.run(ids, pad, adapter, true, None)?;
+        let (hidden, layers) = self.run(ids, pad, adapter, Pass { keep: true, ..Pass::default() })?;
         let t = ids.size()[1];
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
         let bias = pad.iter().any(|&p| p > 0).then(|| {
@@ -201,8 +218,7 @@ impl Decoder {
         ids: &Tensor,
         pad: &[i64],
         adapter: Option<&ActiveAdapter>,
-        keep: bool,
-        mut watched: Option<(i64, &mut Vec<Tensor>)>,
+        pass: Pass,
     ) -> Result<(Tensor, Vec<(Tensor, Tensor)>)> {
         let (n, t) = ids.size2()?;
         if pad.len() as i64 != n || pad.iter().any(|&p| p < 0 || p >= t) {
@@ -210,7 +226,9 @@ impl Decoder {
         }
         self.check_positions(t)?;
         let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
-        let mask = attention::padded_causal_mask(pad, t, self.device());
+        let Pass { both_ways, keep, mut watched } = pass;
+        let mask = if both_ways { attention::padded_mask } else { attention::padded_causal_mask };
+        let mask = mask(pad, t, self.device());
         let steps = Tensor::arange(t, (Kind::Int64, self.device()));
         let positions = match &mask {
             None => steps.unsqueeze(0),
@@ -231,7 +249,8 @@ impl Decoder {
             if let Some((queries, weights)) = &mut watched {
                 weights.push(attention::last_weights(&q, &k, mask.as_ref(), pad, *queries));
             }
-            let mixed = attention::causal(&q, &k, &v, mask.as_ref()).transpose(1, 2).reshape([n, t, hq * d]);
+            let mixed =
+                attention::within(&q, &k, &v, mask.as_ref(), !both_ways).transpose(1, 2).reshape([n, t, hq * d]);
             xs = xs + self.project(&mixed, i, 3, adapter);
             xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
             if keep {

@@ -1,0 +1,85 @@
+//! Heads over an encoder's hidden states: keep or drop each token (LLMLingua-2, Pan et al. 2024, arXiv 2403.12968), and a
+//! span head of two convolutions that lifts borderline tokens inside important spans (the shape of Kompress: five tokens
+//! wide to 256 channels, GELU, three wide to one). A token is worth p · (0.5 + 0.5 · s).
+
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+const CHANNELS: i64 = 256;
+const WIDE: i64 = 5;
+const NARROW: i64 = 3;
+
+/// Names and shapes of the heads' weights over hidden states of width `h`.
+pub fn parameters(h: i64) -> Vec<(String, Vec<i64>)> {
+    [
+        ("token_head.weight", vec![1, h]),
+        ("token_head.bias", vec![1]),
+        ("span_head.0.weight", vec![CHANNELS, h, WIDE]),
+        ("span_head.0.bias", vec![CHANNELS]),
+        ("span_head.2.weight", vec![1, CHANNELS, NARROW]),
+        ("span_head.2.bias", vec![1]),
+    ]
+    .map(|(name, shape)| (name.to_string(), shape))
+    .into()
+}
+
+/// Fresh weights: small draws from libtorch's generator (seed it first), biases 0.
+pub fn initial(h: i64, device: Device) -> Vec<(String, Tensor)> {
+    let draw = |(name, shape): (String, Vec<i64>)| {
+        let inputs: i64 = shape[1..].iter().product::<i64>().max(1);
+        let value = match name.ends_with("bias") {
+            true => Tensor::zeros(shape.as_slice(), (Kind::Float, device)),
+            false => Tensor::randn(shape.as_slice(), (Kind::Float, device)) / (inputs as f64).sqrt(),
+        };
+        (name, value)
+    };
+    parameters(h).into_iter().map(draw).collect()
+}
+
+/// Heads over views of their weights.
+pub struct Heads {
+    token: [Tensor; 2],
+    spans: [Tensor; 4],
+}
+
+/// Logits of both heads, `[N, T]` each.
+pub struct HeadLogits {
+    /// That a token is kept.
+    pub keep: Tensor,
+    /// That it stands in an important span.
+    pub span: Tensor,
+}
+
+impl HeadLogits {
+    /// log of p · (0.5 + 0.5 · s), which ranks as that does.
+    pub fn worth(&self) -> Tensor {
+        self.keep.log_sigmoid() + (self.span.sigmoid() * 0.5 + 0.5).log()
+    }
+}
+
+impl Heads {
+    /// Over these tensors, which may require gradients.
+    pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut take = |name: &str| {
+            named.remove(name).ok_or_else(|| Error::shape("weights of the heads", format!("`{name}`"), "none"))
+        };
+        let token = [take("token_head.weight")?, take("token_head.bias")?];
+        let first = [take("span_head.0.weight")?, take("span_head.0.bias")?];
+        let [w, b] = first;
+        Ok(Self { token, spans: [w, b, take("span_head.2.weight")?, take("span_head.2.bias")?] })
+    }
+
+    /// Logits for hidden states `[N, T, H]`; `real` `[N, T]` is 1 at tokens and 0 at padding, which the convolutions see as
+    /// nothing, as they see what lies beyond a row.
+    pub fn logits(&self, hidden: &Tensor, real: &Tensor) -> HeadLogits {
+        let [weight, bias] = &self.token;
+        let [wide, wide_bias, narrow, narrow_bias] = &self.spans;
+        let real = real.to_kind(hidden.kind()).unsqueeze(-1);
+        let rows = (hidden * &real).transpose(1, 2); // [N, H, T]
+        let real = real.transpose(1, 2);
+        let seen = rows.conv1d(wide, Some(wide_bias), 1, WIDE / 2, 1, 1).gelu("none") * real;
+        let span = seen.conv1d(narrow, Some(narrow_bias), 1, NARROW / 2, 1, 1);
+        HeadLogits { keep: hidden.linear(weight, Some(bias)).squeeze_dim(-1), span: span.squeeze_dim(1) }
+    }
+}
