@@ -3,11 +3,13 @@
 use crate::compressors::{VOCABULARY, random_adapter, tiny_decoder};
 use gist::compressor::baseline::{Empty, Identity};
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::{GistCompressor, GistPolicy};
-use gist::compressor::scorer::{Extractive, Scorer};
-use gist::compressor::scorers::position::{Random, Recent, Truncate};
+use gist::compressor::scorer::Extractive;
+use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressed, Compressor, Request};
 use gist::config::choices::Condition;
+use gist::config::compressors::ScorerKind;
 use gist::config::parts::Sampling;
 use gist::data::{Document, Window, WindowShape, held_out_windows};
 use gist::error::Result;
@@ -30,6 +32,7 @@ struct World {
     tokenizer: Tokenizer,
     documents: Vec<Document>,
     windows: Vec<Window>,
+    frequencies: DocumentFrequencies,
     generator: Adapter,
     empty_reader: Adapter,
 }
@@ -48,12 +51,14 @@ fn world() -> World {
     assert_eq!(windows.len(), 10);
     let decoder = tiny_decoder();
     let (generator, empty_reader) = (random_adapter(&decoder, 2), random_adapter(&decoder, 3));
-    World { decoder, tokenizer, documents, windows, generator, empty_reader }
+    let frequencies = DocumentFrequencies::count(&ids);
+    World { decoder, tokenizer, documents, windows, frequencies, generator, empty_reader }
 }
 
 impl World {
-    fn scored(&self, scorer: impl Scorer + 'static) -> Extractive<'_> {
-        Extractive::plain(Box::new(scorer), &self.tokenizer)
+    fn scored(&self, kind: ScorerKind) -> Extractive<'_> {
+        let parts = Parts { decoder: &self.decoder, frequencies: &self.frequencies, seed: 1 };
+        Extractive::plain(kind, parts, &self.tokenizer)
     }
 
     fn job(&self, budget: usize) -> Job<'_> {
@@ -92,9 +97,9 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
         world.job(budget),
         &[
             (&Empty, Part::Baseline),
-            (&world.scored(Truncate), Part::Baseline),
-            (&world.scored(Recent), Part::Baseline),
-            (&world.scored(Random { seed: 1 }), Part::Baseline),
+            (&world.scored(ScorerKind::Truncate), Part::Baseline),
+            (&world.scored(ScorerKind::Recent), Part::Baseline),
+            (&world.scored(ScorerKind::Random), Part::Baseline),
             (&Identity, Part::Baseline),
             (&greedy, Part::Gist),
             (&sampled, Part::Gist),
@@ -213,7 +218,7 @@ fn what_cannot_stand_in_the_table_is_named() {
     let world = world();
     let error = evaluate(world.job(8), &[(&Greedy, Part::Baseline)]).err().unwrap().to_string();
     assert_eq!(error, "gist of compressor `too_much` for window 0: expected at most 8 tokens, got 9");
-    let recent = world.scored(Recent);
+    let recent = world.scored(ScorerKind::Recent);
     let twice: [(&dyn Compressor, Part); 2] = [(&recent, Part::Baseline), (&recent, Part::Baseline)];
     assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
     let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();

@@ -13,6 +13,7 @@ mod parity;
 mod readers;
 mod recall;
 mod run_dir;
+mod scorers;
 mod shipped;
 mod support;
 mod sweep;

@@ -14,7 +14,7 @@ pub mod scorers;
 pub mod units;
 
 use crate::compressor::scorer::Extractive;
-use crate::compressor::scorers::{Parts, build};
+use crate::compressor::scorers::Parts;
 use crate::config::compressors::ScorerKind;
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
@@ -69,7 +69,7 @@ pub fn baselines<'a>(
     tokenizer: &'a Tokenizer,
     forbidden: &'a [u32],
 ) -> Vec<Box<dyn Compressor + 'a>> {
-    let scored = |kind| Box::new(Extractive::plain(build(kind, parts), tokenizer)) as Box<dyn Compressor + 'a>;
+    let scored = |kind| Box::new(Extractive::plain(kind, parts, tokenizer)) as Box<dyn Compressor + 'a>;
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind)));
     all.push(Box::new(draft::Draft { decoder: parts.decoder, forbidden }));

@@ -3,8 +3,10 @@
 //! [`crate::config::compressors::ScorerKind`].
 
 use crate::compressor::budget::Controller;
+use crate::compressor::scorers::{Parts, build};
 use crate::compressor::units::Unit;
 use crate::compressor::{Compressed, Compressor, Request};
+use crate::config::compressors::ScorerKind;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
@@ -24,11 +26,10 @@ pub struct Scored<'a> {
 
 /// Says what units are worth.
 pub trait Scorer {
-    /// Name in tables and files.
-    fn name(&self) -> String;
-
     /// What it scores when nobody says.
-    fn unit(&self) -> Unit;
+    fn unit(&self) -> Unit {
+        Unit::Token
+    }
 
     /// Whether it needs texts, not only ids.
     fn reads_text(&self) -> bool {
@@ -80,9 +81,10 @@ pub struct Extractive<'a> {
 
 impl<'a> Extractive<'a> {
     /// A scorer on its own unit and with nothing that must be kept.
-    pub fn plain(scorer: Box<dyn Scorer + 'a>, tokenizer: &'a Tokenizer) -> Self {
-        let (name, unit) = (scorer.name(), scorer.unit());
-        Self { name, scorer, unit, controller: Controller::default(), tokenizer }
+    pub fn plain(kind: ScorerKind, parts: Parts<'a>, tokenizer: &'a Tokenizer) -> Self {
+        let scorer = build(kind, parts);
+        let unit = scorer.unit();
+        Self { name: kind.name(), scorer, unit, controller: Controller::default(), tokenizer }
     }
 
     fn cut<'r>(&self, request: &'r Request<'r>) -> Result<Scored<'r>> {
@@ -109,7 +111,7 @@ impl Compressor for Extractive<'_> {
             let prefixes: Vec<Scored> = batch.iter().map(|request| self.cut(request)).collect::<Result<_>>()?;
             let scores = self.scorer.score(&prefixes)?;
             if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
-                return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.scorer.name())));
+                return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));
             }
             let controller = &self.controller;
             let kept: Vec<Compressed> = prefixes

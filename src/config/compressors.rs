@@ -27,3 +27,10 @@ pub enum ScorerKind {
     /// What the base attends to (SnapKV).
     Attention,
 }
+
+impl ScorerKind {
+    /// Name in tables, files and flags.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+}

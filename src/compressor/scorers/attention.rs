@@ -6,8 +6,7 @@ use crate::compressor::scorer::{Scored, Scorer};
 use crate::compressor::units::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
-
-const REQUESTS_AT_ONCE: usize = 16;
+use std::ops::Range;
 
 /// Mean attention that a unit's tokens get.
 pub struct Attention<'a> {
@@ -16,21 +15,15 @@ pub struct Attention<'a> {
 }
 
 impl Scorer for Attention<'_> {
-    fn name(&self) -> String {
-        "attention".into()
-    }
     fn unit(&self) -> Unit {
         Unit::Span { tokens: 8, stride: 4 }
     }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
-        let mut all = Vec::with_capacity(prefixes.len());
-        for batch in prefixes.chunks(REQUESTS_AT_ONCE) {
-            let requests: Vec<_> = batch.iter().map(|prefix| *prefix.request).collect();
-            for (prefix, heads) in batch.iter().zip(attention(self.decoder, &requests)?) {
-                let mass = |unit: &std::ops::Range<usize>| -> f32 { heads.iter().flat_map(|h| &h[unit.clone()]).sum() };
-                all.push(prefix.units.iter().map(|unit| f64::from(mass(unit)) / unit.len() as f64).collect());
-            }
-        }
-        Ok(all)
+        let requests: Vec<_> = prefixes.iter().map(|prefix| *prefix.request).collect();
+        let units = |(prefix, heads): (&Scored, Vec<Vec<f32>>)| {
+            let mass = |unit: &Range<usize>| -> f32 { heads.iter().flat_map(|head| &head[unit.clone()]).sum() };
+            prefix.units.iter().map(|unit| f64::from(mass(unit)) / unit.len() as f64).collect()
+        };
+        Ok(prefixes.iter().zip(attention(self.decoder, &requests)?).map(units).collect())
     }
 }

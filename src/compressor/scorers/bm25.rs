@@ -31,9 +31,6 @@ fn units(prefix: &Scored) -> Vec<f64> {
 }
 
 impl Scorer for Bm25 {
-    fn name(&self) -> String {
-        "bm25".into()
-    }
     fn unit(&self) -> Unit {
         Unit::Sentence
     }

@@ -2,7 +2,6 @@
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::units::Unit;
 use crate::error::Result;
 use std::collections::BTreeSet;
 
@@ -23,12 +22,6 @@ impl Idf<'_> {
 }
 
 impl Scorer for Idf<'_> {
-    fn name(&self) -> String {
-        "idf".into()
-    }
-    fn unit(&self) -> Unit {
-        Unit::Token
-    }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         Ok(prefixes.iter().map(|prefix| self.units(prefix)).collect())
     }

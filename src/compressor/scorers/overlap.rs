@@ -32,9 +32,6 @@ impl Overlap<'_> {
 }
 
 impl Scorer for Overlap<'_> {
-    fn name(&self) -> String {
-        "overlap".into()
-    }
     fn unit(&self) -> Unit {
         Unit::Span { tokens: 8, stride: 4 }
     }

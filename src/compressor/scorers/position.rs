@@ -1,7 +1,6 @@
 //! Scores that look at no content: the first tokens, the last, random ones.
 
 use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::units::Unit;
 use crate::error::Result;
 use crate::rng::{self, Stream};
 
@@ -18,36 +17,18 @@ pub struct Random {
 }
 
 impl Scorer for Truncate {
-    fn name(&self) -> String {
-        "truncate".into()
-    }
-    fn unit(&self) -> Unit {
-        Unit::Token
-    }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         Ok(prefixes.iter().map(|p| p.units.iter().map(|unit| -(unit.start as f64)).collect()).collect())
     }
 }
 
 impl Scorer for Recent {
-    fn name(&self) -> String {
-        "recent".into()
-    }
-    fn unit(&self) -> Unit {
-        Unit::Token
-    }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         Ok(prefixes.iter().map(|p| p.units.iter().map(|unit| unit.start as f64).collect()).collect())
     }
 }
 
 impl Scorer for Random {
-    fn name(&self) -> String {
-        "random".into()
-    }
-    fn unit(&self) -> Unit {
-        Unit::Token
-    }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         let drawn = |prefix: &Scored| {
             let mut draw = rng::rng(self.seed, Stream::Baseline, 0, prefix.request.key, 0);

@@ -7,8 +7,6 @@ use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::read::surprise;
 
-const ROWS_AT_ONCE: usize = 16;
-
 /// Mean −log p of a unit's tokens under the bare base.
 pub struct SelfInformation<'a> {
     /// The base.
@@ -16,20 +14,12 @@ pub struct SelfInformation<'a> {
 }
 
 impl Scorer for SelfInformation<'_> {
-    fn name(&self) -> String {
-        "self_information".into()
-    }
     fn unit(&self) -> Unit {
         Unit::Span { tokens: 4, stride: 4 }
     }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
-        let mut all = Vec::with_capacity(prefixes.len());
-        for batch in prefixes.chunks(ROWS_AT_ONCE) {
-            let rows: Vec<&[u32]> = batch.iter().map(|prefix| prefix.request.prefix).collect();
-            for (prefix, tokens) in batch.iter().zip(surprise(self.decoder, &rows)?) {
-                all.push(Aggregate::Mean.units(&tokens, &prefix.units));
-            }
-        }
-        Ok(all)
+        let rows: Vec<&[u32]> = prefixes.iter().map(|prefix| prefix.request.prefix).collect();
+        let tokens = surprise(self.decoder, &rows)?;
+        Ok(prefixes.iter().zip(&tokens).map(|(p, tokens)| Aggregate::Mean.units(tokens, &p.units)).collect())
     }
 }

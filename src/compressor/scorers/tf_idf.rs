@@ -33,9 +33,6 @@ impl TfIdf<'_> {
 }
 
 impl Scorer for TfIdf<'_> {
-    fn name(&self) -> String {
-        "tf_idf".into()
-    }
     fn unit(&self) -> Unit {
         Unit::Sentence
     }
