@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_empty_gist_is_worth_nothing_and_costs_nothing() {
         let reading = |kl: f64, nll: f64| Reading { kl, nll, top1_agreement: 0.0 };
-        let gist = |n: usize| Gist { ids: vec![0; n], ended: true, behavior_logprobs: vec![], entropy: vec![] };
+        let gist = |n: usize| Gist { ids: vec![0; n], ended: true, ..Gist::default() };
         let group = Group {
             gists: vec![gist(0), gist(10)],
             readings: vec![reading(0.2, 3.0), reading(0.1, 2.8)],

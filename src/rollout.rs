@@ -1,8 +1,8 @@
 //! Rollouts, always without gradient: groups of sampled gists with behaviour log-probabilities, the teacher's hidden
 //! states once a window, and what a reader makes of any context against that teacher.
 
-use crate::compressor::budget::recent;
-use crate::compressor::gist::{Gist, GistPolicy, uniforms};
+use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::policy::Policy;
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
 use crate::config::parts::Sampling;
@@ -215,7 +215,7 @@ pub struct Roles<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// The policy's network and actions.
-    pub policy: &'a GistPolicy<'a>,
+    pub policy: &'a Policy<'a>,
     /// The compressor's weights.
     pub compressor: &'a ActiveAdapter,
     /// The reader's weights.
@@ -255,8 +255,8 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> R
     let draws =
         |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
     let sampled = roles.policy.sample(roles.compressor, &requests, group_size, budget, &Sampling::default(), draws)?;
-    let recent = |w: &Window| with_recent.then(|| Gist::imitated(recent(&w.prefix, budget).to_vec(), budget));
-    let recent: Vec<Option<Gist>> = taught.windows.iter().map(recent).collect();
+    let recent = |r: &Request| with_recent.then(|| roles.policy.recent(r, budget)).transpose();
+    let recent: Vec<Option<Gist>> = requests.iter().map(recent).collect::<Result<_>>()?;
     let v = roles.decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, (gists, recent)) in sampled.iter().zip(&recent).enumerate() {

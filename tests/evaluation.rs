@@ -4,7 +4,8 @@ use crate::compressors::{VOCABULARY, random_adapter, tiny_decoder};
 use gist::compressor::baseline::{Empty, Identity};
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::gist::GistPolicy;
+use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressed, Compressor, Request};
@@ -81,15 +82,10 @@ impl World {
 fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluated)) {
     let beyond = world.tokenizer.vocab_size() as u32..world.decoder.config().vocab_size as u32;
     let forbidden: Vec<u32> = world.tokenizer.special_ids().iter().copied().chain(beyond).collect();
-    let policy = GistPolicy::new(&world.decoder, &forbidden);
+    let policy = Policy::Gist(GistPolicy::new(&world.decoder, &forbidden));
     let adapter = random_adapter(&world.decoder, 4);
-    let compressor = |name: &str, sampling| GistCompressor {
-        name: name.into(),
-        policy: &policy,
-        adapter: &adapter,
-        sampling,
-        seed: 1,
-    };
+    let compressor =
+        |name: &str, sampling| Trained { name: name.into(), policy: &policy, adapter: &adapter, sampling, seed: 1 };
     let (greedy, sampled) = (compressor("gist", Sampling::greedy()), compressor("gist_sampled", Sampling::default()));
     let greedy = Memory::new(&greedy);
     let other = OtherDocument::new(&greedy, donors(&world.windows, 1).unwrap());

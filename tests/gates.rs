@@ -3,6 +3,7 @@
 mod branches;
 mod checkpoints;
 mod controls;
+mod extractive;
 mod files;
 mod heads;
 mod policy;

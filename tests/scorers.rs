@@ -5,9 +5,9 @@ use gist::compressor::budget::{Controller, calibrate};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
-use gist::compressor::units::Unit;
+
 use gist::compressor::{Compressor, Request};
-use gist::config::compressors::ScorerKind;
+use gist::config::compressors::{ScorerKind, Unit};
 use regex::Regex;
 use tch::Tensor;
 
@@ -56,7 +56,7 @@ fn self_information_prefers_what_the_base_finds_hard() {
     let logp = hidden.linear(decoder.head(), None::<Tensor>).log_softmax(-1, tch::Kind::Double);
     let surprise = |at: usize| -logp.double_value(&[0, at as i64 - 1, i64::from(prefix[at])]);
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
-    let single = Extractive { unit: Unit::Token, ..scored(ScorerKind::SelfInformation, parts, &tokenizer) };
+    let single = Extractive { unit: Unit::Token {}, ..scored(ScorerKind::SelfInformation, parts, &tokenizer) };
     let kept = single.compress(&[request], 7).unwrap().remove(0).kept.unwrap();
     assert_eq!(kept[0], 0, "nothing precedes the first token");
     let worst = kept[1..].iter().map(|&at| surprise(at)).fold(f64::INFINITY, f64::min);

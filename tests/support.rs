@@ -5,7 +5,7 @@ use gist::config::parts::LoraConfig;
 use gist::model::config::ModelConfig;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
-use gist::model::lora::Adapter;
+use gist::model::lora::{Adapter, Extra};
 use gist::rng::{self, Stream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -78,16 +78,15 @@ pub fn adapter(decoder: &Decoder, seed: u64) -> Adapter {
 
 /// The same with a copy head for matches of up to `longest` tokens (0 = none).
 pub fn copying_adapter(decoder: &Decoder, longest: usize, seed: u64) -> Adapter {
+    adapter_with(decoder, Extra::CopyHead(copy_head::rows(longest, decoder.config())), seed)
+}
+
+/// The same with whatever a compressor needs.
+pub fn adapter_with(decoder: &Decoder, extra: Extra, seed: u64) -> Adapter {
     let lora = LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() };
     let mut adapter = {
         let _guard = torch_generator();
-        Adapter::with_copy_head(
-            decoder.config(),
-            &lora,
-            decoder.embedding(),
-            copy_head::rows(longest, decoder.config()),
-        )
-        .unwrap()
+        Adapter::with_extra(decoder.config(), &lora, decoder.embedding(), extra).unwrap()
     };
     let specs = adapter.params().specs().to_vec();
     let drawn = specs.into_iter().enumerate().map(|(i, (name, shape))| {

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn credit_moves_advantage_between_tokens_and_leaves_the_sum_and_the_end() {
-        let gist = Gist { ids: vec![0; 6], ended: true, behavior_logprobs: vec![], entropy: vec![] };
+        let gist = Gist { ids: vec![0; 6], ended: true, ..Gist::default() };
         let groups: Vec<&[Gist]> = vec![std::slice::from_ref(&gist)];
         let uniform = per_action(&[vec![0.5]], &groups, None);
         assert_eq!(uniform[0][0], vec![0.5; 7]);

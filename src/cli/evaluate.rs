@@ -4,7 +4,7 @@ use crate::cli::{AdaptArgs, start};
 use anyhow::Context;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::gist::{GistCompressor, GistPolicy};
+use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
 use gist::config::parts::Sampling;
@@ -13,12 +13,11 @@ use gist::eval::intrinsic::{Evaluated, Job, Part};
 use gist::eval::summary::{Summary, WindowLengths};
 use gist::model::lora::Adapter;
 use gist::report;
-use gist::rng::{self, Stream};
 use gist::run_dir::{RunDir, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapted_reader;
 use gist::train::progress::Progress;
-use gist::train::session::{Session, load_roles, policy, warm_record};
+use gist::train::session::{Session, fresh_compressor, fresh_reader, load_roles, policy, warm_record};
 use gist::train::setup::Setup;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -87,9 +86,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
         table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)
     };
-    rng::seed_torch(config.seed, Stream::Init, 0, 0);
-    let untrained = Adapter::fresh(setup.decoder.config(), &config.model.lora, setup.decoder.embedding())?;
-    let kl_start = gist::tensor::mean(&greedy_kl(&untrained, &untrained)?);
+    let kl_start = gist::tensor::mean(&greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?);
     let warm_folder = Session::warm_folder(session.run);
     let [warm_compressor, warm_generator, _] = load_roles(&warm_folder, setup)?;
     let warm_kl = greedy_kl(&warm_compressor, &warm_generator)?;
@@ -121,8 +118,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gist<'a>(name: &str, policy: &'a GistPolicy<'a>, adapter: &'a Adapter, sampling: Sampling) -> GistCompressor<'a> {
-    GistCompressor { name: name.into(), policy, adapter, sampling, seed: 0 }
+fn gist<'a>(name: &str, policy: &'a Policy<'a>, adapter: &'a Adapter, sampling: Sampling) -> Trained<'a> {
+    Trained { name: name.into(), policy, adapter, sampling, seed: 0 }
 }
 
 /// Largest resident memory of this process so far.

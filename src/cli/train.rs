@@ -3,7 +3,7 @@
 use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
 use gist::config::train::TrainConfig;
-use gist::train::session::{Session, load_roles, warm_record};
+use gist::train::session::{Session, first_roles, warm_record};
 use gist::train::setup::Setup;
 use gist::train::{cotrain, warm_start};
 use tch::Device;
@@ -12,7 +12,7 @@ use tch::Device;
 pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
     let setup = Setup::load(config, device)?;
     if let Some(from) = &config.warm_start.from {
-        load_roles(from, &setup)?;
+        first_roles(&setup)?;
         warm_record(from)?;
     }
     Ok(setup)

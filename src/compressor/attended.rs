@@ -8,6 +8,7 @@ use crate::model::copy_head;
 use crate::model::decoder::Decoder;
 use crate::model::read::left_pad;
 use crate::tensor::to_vec;
+use std::ops::Range;
 
 const PIECES_AT_ONCE: usize = 16;
 /// Tokens that attend.
@@ -30,18 +31,8 @@ impl Attended {
     /// From the attention `[heads][tokens]` to the tokens of a prefix.
     fn new(heads: &[&[f32]], groups: usize) -> Self {
         let places = heads.first().map_or(0, |head| head.len());
-        let mut values = vec![Vec::with_capacity(groups); places];
-        for group in 0..groups {
-            let members = &heads[group * heads.len() / groups..(group + 1) * heads.len() / groups];
-            let mass: Vec<f32> = (0..places).map(|p| members.iter().map(|head| head[p]).sum()).collect();
-            let spans: Vec<f32> = (0..places).map(|p| mean(&mass[p..places.min(p + SPAN)])).collect();
-            let centre = mean(&spans);
-            let spread = mean(&spans.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
-            for (place, span) in values.iter_mut().zip(&spans) {
-                place.push(((span - centre) / (spread + 1e-9)).clamp(-LARGEST, LARGEST));
-            }
-        }
-        Self::of(values)
+        let spans: Vec<Range<usize>> = (0..places).map(|p| p..places.min(p + SPAN)).collect();
+        Self::of(values(heads, groups, &spans))
     }
 
     /// From the values of each place.
@@ -53,6 +44,24 @@ impl Attended {
         order.into_iter().enumerate().for_each(|(rank, place)| ranks[place] = rank);
         Self { values, ranks }
     }
+}
+
+/// For each span of a prefix, what each of `groups` groups of consecutive heads attends to it a token, standardised over
+/// the spans; from the attention `[heads][tokens]`.
+pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Vec<f32>> {
+    let mut values = vec![Vec::with_capacity(groups); spans.len()];
+    for group in 0..groups {
+        let members = &heads[group * heads.len() / groups..(group + 1) * heads.len() / groups];
+        let places = members.first().map_or(0, |head| head.len());
+        let mass: Vec<f32> = (0..places).map(|p| members.iter().map(|head| head[p]).sum()).collect();
+        let means: Vec<f32> = spans.iter().map(|span| mean(&mass[span.clone()])).collect();
+        let centre = mean(&means);
+        let spread = mean(&means.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
+        for (span, own) in values.iter_mut().zip(&means) {
+            span.push(((own - centre) / (spread + 1e-9)).clamp(-LARGEST, LARGEST));
+        }
+    }
+    values
 }
 
 fn mean(xs: &[f32]) -> f32 {

@@ -98,7 +98,7 @@ pub fn calibrate(prefixes: &[Ranked], keep_ratio: f64) -> Option<f64> {
 }
 
 /// Indices from the highest score to the lowest, of equal scores the earlier first. What is not a number counts as −∞.
-fn ranking(scores: &[f64]) -> Vec<usize> {
+pub fn ranking(scores: &[f64]) -> Vec<usize> {
     // Adding 0 makes −0 equal to 0.
     let rank = |i: usize| if scores[i].is_nan() { f64::NEG_INFINITY } else { scores[i] + 0.0 };
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -108,7 +108,7 @@ fn ranking(scores: &[f64]) -> Vec<usize> {
 
 /// Whole ranges in this order while they fit: the positions that they cover together, ascending. One that does not fit is
 /// passed over for one after it that does; what is left of the budget goes to the heads of those passed over, in order.
-fn fill(ranges: &[Range<usize>], barred: &BTreeSet<usize>, budget: usize) -> Vec<usize> {
+pub fn fill(ranges: &[Range<usize>], barred: &BTreeSet<usize>, budget: usize) -> Vec<usize> {
     let mut kept = BTreeSet::new();
     let mut passed = Vec::new();
     for range in ranges {

@@ -11,7 +11,7 @@
 
 use crate::compressor::attended::{Attended, attended};
 use crate::compressor::copying::{self, Copier};
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::{Compressed, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head::{self, CopyHead, Matches};
@@ -19,19 +19,21 @@ use crate::model::decoder::{BranchCache, Decoder, KvCache};
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
-use crate::model::vocab::{self, Head};
+use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vec;
 use tch::Tensor;
 
-/// One sampled gist.
-#[derive(Clone, Debug, PartialEq)]
+/// One sampled gist, written or kept.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gist {
     /// Tokens, without the end.
     pub ids: Vec<u32>,
+    /// From an extractive policy: the units of the prefix in the order in which they were drawn.
+    pub picks: Vec<usize>,
     /// Whether the policy ended it; false = the cap did.
     pub ended: bool,
-    /// log π of every action (the tokens, then the end if there is one) when it was sampled; none if it was not.
+    /// log π of every action (tokens or units, then the end if there is one) when it was sampled; none if it was not.
     pub behavior_logprobs: Vec<f64>,
     /// Entropy of the policy at every action, nats.
     pub entropy: Vec<f64>,
@@ -41,12 +43,13 @@ impl Gist {
     /// A gist chosen by other means, for imitation: ended unless it fills the budget.
     pub fn imitated(ids: Vec<u32>, budget: usize) -> Self {
         let ended = ids.len() < budget;
-        Self { ids, ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
+        Self { ids, ended, ..Self::default() }
     }
 
-    /// Tokens and end: the actions that carry a log-probability.
+    /// Tokens (or units) and end: the actions that carry a log-probability.
     pub fn actions(&self) -> usize {
-        self.ids.len() + usize::from(self.ended)
+        let chosen = if self.picks.is_empty() { self.ids.len() } else { self.picks.len() };
+        chosen + usize::from(self.ended)
     }
 }
 
@@ -139,8 +142,7 @@ impl<'a> GistPolicy<'a> {
         if let Some(bad) = draws.iter().find(|d| d.len() < budget) {
             return Err(Error::shape("uniforms of a gist", budget, bad.len()));
         }
-        let empty = Gist { ids: Vec::new(), ended: false, behavior_logprobs: Vec::new(), entropy: Vec::new() };
-        let mut gists = vec![empty; n * g];
+        let mut gists = vec![Gist::default(); n * g];
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut copiers: Option<Vec<Copier>> =
@@ -225,6 +227,24 @@ impl<'a> GistPolicy<'a> {
             matches: copiers.is_some().then(|| matches.finish(device)),
         })
     }
+
+    /// See [`crate::compressor::policy::Policy::surrogate`].
+    pub fn surrogate(
+        &self,
+        adapter: &ActiveAdapter,
+        reference: Option<&ActiveAdapter>,
+        requests: &[Request],
+        groups: &[&[Gist]],
+        grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
+    ) -> Result<Tensor> {
+        let states = self.action_states(adapter, requests, groups)?;
+        let frozen = reference.map(|r| tch::no_grad(|| self.action_states(r, requests, groups))).transpose()?;
+        let other = reference.zip(frozen.as_ref());
+        let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: self.head(a, s.matches.as_ref()) });
+        let head = self.head(adapter, states.matches.as_ref());
+        let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
+        vocab::token_surrogate(&states.hidden, &states.targets, head, &grads(stats)?, other)
+    }
 }
 
 /// Seeded draws for one gist.
@@ -233,10 +253,8 @@ pub fn uniforms(run_seed: u64, step: u64, example: u64, sample: u64, budget: usi
     (0..budget).map(|_| rng::uniform(&mut draw)).collect()
 }
 
-/// A trained compressor, greedy or sampled.
+/// A policy with its weights, greedy or sampled.
 pub struct GistCompressor<'a> {
-    /// Name in tables.
-    pub name: String,
     /// Network and allowed actions.
     pub policy: &'a GistPolicy<'a>,
     /// The compressor's weights.
@@ -261,14 +279,9 @@ impl GistCompressor<'_> {
         let share = |part: usize| ((part + 1) * budget / parts - part * budget / parts).min(written);
         (0..parts).map(|p| (Request { prefix: &request.prefix[cut(p)..cut(p + 1)], ..*request }, share(p))).collect()
     }
-}
 
-impl Compressor for GistCompressor<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+    /// One result a request.
+    pub fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.policy.decoder.activate(self.adapter, false);
         let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];

@@ -4,9 +4,9 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::scorers::{Parts, build};
-use crate::compressor::units::Unit;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::ScorerKind;
+use crate::config::compressors::Unit;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
@@ -28,7 +28,7 @@ pub struct Scored<'a> {
 pub trait Scorer {
     /// What it scores when nobody says.
     fn unit(&self) -> Unit {
-        Unit::Token
+        Unit::Token {}
     }
 
     /// Whether it needs texts, not only ids.

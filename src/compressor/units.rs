@@ -1,28 +1,9 @@
 //! What an extractive compressor keeps or drops as a whole: tokens, words, sentences, spans; always whole tokens of the
 //! reading model's tokenizer.
 
+use crate::config::compressors::Unit;
 use bstr::ByteSlice;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
-
-/// A granularity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// One token.
-    Token,
-    /// A word with the blanks before it (UAX 29).
-    Word,
-    /// A sentence (UAX 29); a line break ends one, so that a line of source code is one at most.
-    Sentence,
-    /// So many tokens, beginning every `stride` tokens and at the end.
-    Span {
-        /// Tokens of a span.
-        tokens: usize,
-        /// Tokens between the starts of spans.
-        stride: usize,
-    },
-}
 
 impl Unit {
     /// The units of a prefix, ascending; but for spans they are disjoint and together all of it. `pieces` are the texts of
@@ -30,9 +11,9 @@ impl Unit {
     /// no blank stands, a token of blanks to the one in which it begins.
     pub fn cut(self, pieces: &[String]) -> Vec<Range<usize>> {
         match self {
-            Unit::Token => (0..pieces.len()).map(|at| at..at + 1).collect(),
+            Unit::Token {} => (0..pieces.len()).map(|at| at..at + 1).collect(),
             Unit::Span { tokens, stride } => spans(pieces.len(), tokens, stride),
-            Unit::Word => {
+            Unit::Word {} => {
                 let text = pieces.concat();
                 let blank = |word: &str| word.chars().all(char::is_whitespace);
                 let mut starts = Vec::new();
@@ -47,7 +28,7 @@ impl Unit {
                 }
                 groups(pieces, &starts)
             }
-            Unit::Sentence => {
+            Unit::Sentence {} => {
                 let text = pieces.concat();
                 let starts: Vec<usize> = text.as_bytes().sentence_indices().map(|(start, _, _)| start).collect();
                 groups(pieces, &starts)
@@ -57,7 +38,7 @@ impl Unit {
 
     /// Whether units need the texts of the tokens, not only their number.
     pub fn reads_text(self) -> bool {
-        matches!(self, Unit::Word | Unit::Sentence)
+        matches!(self, Unit::Word {} | Unit::Sentence {})
     }
 }
 
@@ -109,15 +90,18 @@ mod tests {
 
     #[test]
     fn words_have_their_blanks_in_front_and_whole_tokens() {
-        assert_eq!(cut(Unit::Word, "The| qu|ick| fox|,| a"), ["The", " quick", " fox", ",", " a"]);
-        assert_eq!(cut(Unit::Word, "a|  |b"), ["a", "  b"]);
-        assert_eq!(cut(Unit::Word, "  "), ["  "]);
-        assert!(Unit::Word.cut(&[]).is_empty());
+        assert_eq!(cut(Unit::Word {}, "The| qu|ick| fox|,| a"), ["The", " quick", " fox", ",", " a"]);
+        assert_eq!(cut(Unit::Word {}, "a|  |b"), ["a", "  b"]);
+        assert_eq!(cut(Unit::Word {}, "  "), ["  "]);
+        assert!(Unit::Word {}.cut(&[]).is_empty());
     }
 
     #[test]
     fn sentences_end_at_full_stops_and_at_line_breaks() {
-        assert_eq!(cut(Unit::Sentence, "One| two|.| Three|!|\n|x = 1\n|y"), ["One two.", " Three!\n", "x = 1\n", "y"]);
+        assert_eq!(
+            cut(Unit::Sentence {}, "One| two|.| Three|!|\n|x = 1\n|y"),
+            ["One two.", " Three!\n", "x = 1\n", "y"]
+        );
     }
 
     #[test]

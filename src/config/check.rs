@@ -1,7 +1,8 @@
 //! What is impossible in an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each
 //! other.
 
-use crate::config::choices::{Condition, Signal};
+use crate::config::choices::{Condition, Signal, TokenCredit};
+use crate::config::compressors::CompressorConfig;
 use crate::config::parts::{Problem, at_least, check_name, not_negative, under};
 use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
 
@@ -40,6 +41,8 @@ impl TrainConfig {
             return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));
         }
         self.warm_start.check().map_err(under("warm_start"))?;
+        self.check_compressor()?;
+        self.distill.check().map_err(under("distill"))?;
         self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
         self.train.schedule.check().map_err(under("train.schedule"))?;
         self.reward.check().map_err(under("reward"))?;
@@ -50,6 +53,32 @@ impl TrainConfig {
         self.optim.generator.check().map_err(under("optim.generator"))?;
         self.optim.imitation.check().map_err(under("optim.imitation"))?;
         self.eval.sampling.check().map_err(under("eval.sampling"))
+    }
+
+    /// What one kind of compressor has and the other has not.
+    fn check_compressor(&self) -> Result<(), Problem> {
+        let fail = |key: &str, expected: &str| Err((key.to_string(), expected.to_string()));
+        if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
+            return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
+        }
+        let CompressorConfig::Extractive { unit } = self.compressor else {
+            return match self.distill.windows {
+                0 => Ok(()),
+                n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
+            };
+        };
+        unit.check().map_err(under("compressor.unit"))?;
+        let gist_only = "of a compressor that writes (compressor.type is \"extractive\")";
+        for (key, value) in [("copy_updates", self.warm_start.copy_updates), ("rounds", self.warm_start.rounds)] {
+            if value > 0 {
+                let message = format!("expected 0, it is {gist_only}, got {value}");
+                return Err((format!("warm_start.{key}"), message));
+            }
+        }
+        if self.algo.token_credit != TokenCredit::Uniform {
+            return Err(("algo.token_credit".into(), format!("expected \"uniform\", another is {gist_only}")));
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,63 @@
-//! Names of the scorers, as flags and experiments write them.
+//! Compressors as flags and experiments name them: the one that learns, the scorers, the units that are kept or dropped.
 
+use crate::config::parts::{Problem, at_least};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+/// What the compressor that learns does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum CompressorConfig {
+    /// Writes a gist token by token.
+    Gist {},
+    /// Keeps units of the prefix: the base with its causal mask off says what each is worth.
+    Extractive {
+        /// What is kept or dropped as a whole.
+        #[serde(default)]
+        unit: Unit,
+    },
+}
+
+impl Default for CompressorConfig {
+    fn default() -> Self {
+        CompressorConfig::Gist {}
+    }
+}
+
+/// What an extractive compressor keeps or drops as a whole: whole tokens of the reading model's tokenizer in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Unit {
+    /// One token.
+    Token {},
+    /// A word with the blanks before it (UAX 29).
+    Word {},
+    /// A sentence (UAX 29); a line break ends one, so that a line of source code is one at most.
+    Sentence {},
+    /// So many tokens, beginning every `stride` tokens and at the end.
+    Span {
+        /// Tokens of a span.
+        tokens: usize,
+        /// Tokens between the starts of spans.
+        stride: usize,
+    },
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Unit::Span { tokens: 8, stride: 8 }
+    }
+}
+
+impl Unit {
+    /// Says what is impossible, naming the key.
+    pub fn check(self) -> Result<(), Problem> {
+        match self {
+            Unit::Span { tokens, stride } => at_least("tokens", tokens, 1).and(at_least("stride", stride, 1)),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// What an extractive compressor goes by, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod chain;
 mod check;
 pub mod choices;
 pub mod compressors;
+pub mod distill;
 mod explain;
 pub mod hardware;
 mod keys;

@@ -1,6 +1,8 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::compressors::CompressorConfig;
+use crate::config::distill::Distill;
 use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
 use serde::{Deserialize, Serialize};
@@ -24,11 +26,17 @@ pub struct TrainConfig {
     /// What a compressor may see besides the prefix.
     #[serde(default)]
     pub condition: Condition,
+    /// What the compressor that learns does.
+    #[serde(default)]
+    pub compressor: CompressorConfig,
     /// Hard cap on the tokens of a gist.
     pub budget: BudgetConfig,
     /// Supervised start of compressor and generator.
     #[serde(default)]
     pub warm_start: WarmStart,
+    /// Supervised start of an extractive compressor, in place of imitation.
+    #[serde(default)]
+    pub distill: Distill,
     /// Co-training by policy gradient.
     pub train: TrainLoop,
     /// Sampling of gists during training.
@@ -103,6 +111,9 @@ pub struct WarmStart {
     /// Folder with adapters `compressor`, `generator`, `empty_reader` to start from; absent = fresh ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
+    /// Whether the compressor is fresh all the same, and only the readers come from there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fresh_compressor: bool,
     /// Folder that receives the warm-started adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
@@ -139,6 +150,7 @@ impl Default for WarmStart {
     fn default() -> Self {
         Self {
             from: None,
+            fresh_compressor: false,
             output: None,
             copy_updates: 0,
             copy_gists: 8,
@@ -338,6 +350,9 @@ impl Default for EvalConfig {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
 fn default_micro() -> usize {
     4
 }

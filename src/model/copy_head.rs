@@ -59,6 +59,12 @@ pub fn values(model: &ModelConfig) -> usize {
     MOST_VALUES.min((model.num_hidden_layers * model.num_attention_heads) as usize)
 }
 
+/// Features of a unit of a prefix by which an extractive compressor knows it without its encoder: the same as those of a
+/// copy head's places.
+pub fn features(model: &ModelConfig) -> i64 {
+    (DISTANCES + values(model)) as i64
+}
+
 /// Rows of a copy head over `model` that tells matches of up to `longest` tokens apart (0 = no copy head).
 pub fn rows(longest: usize, model: &ModelConfig) -> usize {
     if longest == 0 { 0 } else { LENGTHS + longest + values(model) }

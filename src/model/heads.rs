@@ -1,6 +1,7 @@
 //! Heads over an encoder's hidden states: keep or drop each token (LLMLingua-2, Pan et al. 2024, arXiv 2403.12968), and a
 //! span head of two convolutions that lifts borderline tokens inside important spans (the shape of Kompress: five tokens
-//! wide to 256 channels, GELU, three wide to one). A token is worth p · (0.5 + 0.5 · s).
+//! wide to 256 channels, GELU, three wide to one). A token is worth p · (0.5 + 0.5 · s). Beside them a place head: what is
+//! known of a unit without the encoder, each feature weighed by the unit's mean hidden state.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -10,8 +11,8 @@ const CHANNELS: i64 = 256;
 const WIDE: i64 = 5;
 const NARROW: i64 = 3;
 
-/// Names and shapes of the heads' weights over hidden states of width `h`.
-pub fn parameters(h: i64) -> Vec<(String, Vec<i64>)> {
+/// Names and shapes of the heads' weights over hidden states of width `h` and `f` features of a place.
+pub fn parameters(h: i64, f: i64) -> Vec<(String, Vec<i64>)> {
     [
         ("token_head.weight", vec![1, h]),
         ("token_head.bias", vec![1]),
@@ -19,28 +20,31 @@ pub fn parameters(h: i64) -> Vec<(String, Vec<i64>)> {
         ("span_head.0.bias", vec![CHANNELS]),
         ("span_head.2.weight", vec![1, CHANNELS, NARROW]),
         ("span_head.2.bias", vec![1]),
+        ("place_head.weight", vec![f, h]),
+        ("place_head.bias", vec![f]),
     ]
     .map(|(name, shape)| (name.to_string(), shape))
     .into()
 }
 
-/// Fresh weights: small draws from libtorch's generator (seed it first), biases 0.
-pub fn initial(h: i64, device: Device) -> Vec<(String, Tensor)> {
+/// Fresh weights: small draws from libtorch's generator (seed it first), biases and the place head 0.
+pub fn initial(h: i64, f: i64, device: Device) -> Vec<(String, Tensor)> {
     let draw = |(name, shape): (String, Vec<i64>)| {
         let inputs: i64 = shape[1..].iter().product::<i64>().max(1);
-        let value = match name.ends_with("bias") {
+        let value = match name.ends_with("bias") || name.starts_with("place") {
             true => Tensor::zeros(shape.as_slice(), (Kind::Float, device)),
             false => Tensor::randn(shape.as_slice(), (Kind::Float, device)) / (inputs as f64).sqrt(),
         };
         (name, value)
     };
-    parameters(h).into_iter().map(draw).collect()
+    parameters(h, f).into_iter().map(draw).collect()
 }
 
 /// Heads over views of their weights.
 pub struct Heads {
     token: [Tensor; 2],
     spans: [Tensor; 4],
+    places: [Tensor; 2],
 }
 
 /// Logits of both heads, `[N, T]` each.
@@ -67,7 +71,8 @@ impl Heads {
         let token = [take("token_head.weight")?, take("token_head.bias")?];
         let first = [take("span_head.0.weight")?, take("span_head.0.bias")?];
         let [w, b] = first;
-        Ok(Self { token, spans: [w, b, take("span_head.2.weight")?, take("span_head.2.bias")?] })
+        let spans = [w, b, take("span_head.2.weight")?, take("span_head.2.bias")?];
+        Ok(Self { token, spans, places: [take("place_head.weight")?, take("place_head.bias")?] })
     }
 
     /// Logits for hidden states `[N, T, H]`; `real` `[N, T]` is 1 at tokens and 0 at padding, which the convolutions see as
@@ -81,5 +86,11 @@ impl Heads {
         let seen = rows.conv1d(wide, Some(wide_bias), 1, WIDE / 2, 1, 1).gelu("none") * real;
         let span = seen.conv1d(narrow, Some(narrow_bias), 1, NARROW / 2, 1, 1);
         HeadLogits { keep: hidden.linear(weight, Some(bias)).squeeze_dim(-1), span: span.squeeze_dim(1) }
+    }
+
+    /// What the features `[U, F]` of units with these mean hidden states `[U, H]` add to their worth, `[U]`.
+    pub fn places(&self, hidden: &Tensor, features: &Tensor) -> Tensor {
+        let [weight, bias] = &self.places;
+        (hidden.linear(weight, Some(bias)) * features).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! An adapter also owns the rows of the three control tokens, which lie beyond the base vocabulary: end-of-gist `V`,
 //! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist; a compressor's may own the
-//! rows of a copy head too ([`crate::model::copy_head`]). PEFT ignores those extra
-//! tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
+//! rows of a copy head ([`crate::model::copy_head`]) or the heads of an extractive one ([`crate::model::heads`]). PEFT
+//! ignores those extra tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
 
 use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
+use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
 use crate::model::weights;
 use crate::run_dir::{read_json, write_json_atomic};
@@ -112,11 +113,25 @@ pub struct ActiveAdapter {
     pub end: Tensor,
     /// Output rows of the copy head, if there is one.
     pub copy: Option<Tensor>,
+    /// Heads of an extractive compressor, f32, if it is one.
+    pub heads: Option<Heads>,
 }
 
 const CONTROL: &str = "gist.control_tokens.weight";
 const END: &str = "gist.end_head.weight";
 const COPY: &str = "gist.copy_head.weight";
+const HEADS: &str = "gist.extractive.";
+
+/// What the adapter of a compressor has beside low-rank weights and control rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing more, as that of a reader.
+    Nothing,
+    /// A copy head of so many rows (none when 0).
+    CopyHead(usize),
+    /// The heads of an extractive compressor.
+    Heads,
+}
 
 fn pair_names(layer: i64, projection: &str) -> (String, String) {
     let block = if PROJECTIONS[..4].contains(&projection) { "self_attn" } else { "mlp" };
@@ -124,7 +139,7 @@ fn pair_names(layer: i64, projection: &str) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-fn specs(model: &ModelConfig, lora: &LoraConfig, copy_rows: i64) -> Vec<(String, Vec<i64>)> {
+fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {
@@ -139,8 +154,13 @@ fn specs(model: &ModelConfig, lora: &LoraConfig, copy_rows: i64) -> Vec<(String,
     }
     all.push((CONTROL.into(), vec![3, model.hidden_size]));
     all.push((END.into(), vec![1, model.hidden_size]));
-    if copy_rows > 0 {
-        all.push((COPY.into(), vec![copy_rows, model.hidden_size]));
+    match extra {
+        Extra::Nothing | Extra::CopyHead(0) => {}
+        Extra::CopyHead(rows) => all.push((COPY.into(), vec![rows as i64, model.hidden_size])),
+        Extra::Heads => {
+            let own = heads::parameters(model.hidden_size, copy_head::features(model));
+            all.extend(own.into_iter().map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
+        }
     }
     all
 }
@@ -149,19 +169,14 @@ impl Adapter {
     /// A fresh adapter that changes nothing: B = 0. Control rows start at the mean embedding plus noise. Draws from
     /// libtorch's generator: seed it first.
     pub fn fresh(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor) -> Result<Self> {
-        Self::with_copy_head(model, lora, embedding, 0)
+        Self::with_extra(model, lora, embedding, Extra::Nothing)
     }
 
-    /// The same with a copy head of so many rows (0 = none); it starts at 0 too.
-    pub fn with_copy_head(
-        model: &ModelConfig,
-        lora: &LoraConfig,
-        embedding: &Tensor,
-        copy_rows: usize,
-    ) -> Result<Self> {
+    /// The same with what a compressor needs; a copy head starts at 0 too, heads at small draws.
+    pub fn with_extra(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, extra: Extra) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();
-        for (name, shape) in specs(model, lora, copy_rows as i64) {
+        for (name, shape) in specs(model, lora, extra) {
             let value = if name.ends_with("lora_A.weight") {
                 let bound = 1.0 / (shape[1] as f64).sqrt();
                 Tensor::empty(shape.as_slice(), (Kind::Float, device)).uniform_(-bound, bound)
@@ -173,6 +188,15 @@ impl Adapter {
                 Tensor::zeros(shape.as_slice(), (Kind::Float, device))
             };
             named.push((name, value));
+        }
+        if extra == Extra::Heads {
+            let own = heads::initial(model.hidden_size, copy_head::features(model), device);
+            let own: BTreeMap<String, Tensor> = own.into_iter().map(|(n, t)| (format!("{HEADS}{n}"), t)).collect();
+            named.iter_mut().for_each(|(name, value)| {
+                if let Some(initial) = own.get(name) {
+                    *value = initial.shallow_clone();
+                }
+            });
         }
         Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)? })
     }
@@ -231,7 +255,22 @@ impl Adapter {
             control: views.remove(CONTROL).unwrap_or_else(empty),
             end: views.remove(END).unwrap_or_else(empty),
             copy: views.remove(COPY),
+            heads: self.heads(),
         }
+    }
+
+    /// Views of the heads in f32, whatever the base computes in.
+    fn heads(&self) -> Option<Heads> {
+        if !self.is_extractive() {
+            return None;
+        }
+        let views = self.params.views().into_iter();
+        Heads::from_named(views.filter_map(|(n, t)| Some((n.strip_prefix(HEADS)?.to_string(), t))).collect()).ok()
+    }
+
+    /// Whether it has the heads of an extractive compressor.
+    pub fn is_extractive(&self) -> bool {
+        self.params.specs().iter().any(|(name, _)| name.starts_with(HEADS))
     }
 
     /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
@@ -274,7 +313,11 @@ impl Adapter {
             let least = copy_head::rows(1, model);
             return Err(Error::file(&path, format!("`{COPY}`: expected at least {least} rows, got {copy_rows}")));
         }
-        let expected = specs(model, &config, copy_rows);
+        let extra = match found.keys().any(|name| name.starts_with(HEADS)) {
+            true => Extra::Heads,
+            false => Extra::CopyHead(copy_rows as usize),
+        };
+        let expected = specs(model, &config, extra);
         for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
             let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
             found.entry(name.clone()).or_insert_with(zeros);

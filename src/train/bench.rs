@@ -1,16 +1,15 @@
 //! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
+use crate::compressor::Request;
 use crate::compressor::gist::{Gist, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
-use crate::model::copy_head;
 use crate::model::lora::Adapter;
-use crate::rng::{self, Stream};
 use crate::rollout::{reader_context, request};
-use crate::train::session::policy;
+use crate::train::session::{fresh_compressor, fresh_reader, policy};
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::{PolicyBatch, policy_step, reader_step};
@@ -82,13 +81,8 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     })?;
     let gemm_gflops = 2.0 * 1024f64.powi(3) / gemm / 1e9;
 
-    let fresh = |role: u64, copy: usize| {
-        rng::seed_torch(config.seed, Stream::Init, 0, role);
-        Adapter::with_copy_head(model, &config.model.lora, decoder.embedding(), copy)
-    };
-    let compressor = fresh(0, copy_head::rows(config.model.copy_lengths, decoder.config()))?;
-    let mut compressor = Trainee::new("compressor", compressor, &config.optim.compressor);
-    let mut generator = Trainee::new("generator", fresh(1, 0)?, &config.optim.generator);
+    let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
+    let mut generator = Trainee::new("generator", fresh_reader(setup)?, &config.optim.generator);
     let policy = policy(setup);
     let windows = setup.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
@@ -147,7 +141,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .sum();
     let head = (model.vocab_size * model.hidden_size) as f64;
     let shape = setup.shape;
-    let prompt = requests.first().map_or(0, |r| policy.prompt(r).len());
+    // Prefix, what stands beside it after a separator, and the start.
+    let extras = |r: &Request| [r.local, r.query].iter().filter(|e| !e.is_empty()).map(|e| e.len() + 1).sum::<usize>();
+    let prompt = requests.first().map_or(0, |r| r.prefix.len() + extras(r) + 1);
     let tail = shape.local + shape.future;
     let (n, rows_read) = (n as f64, rows.len() as f64);
     let read_tokens = rows_read * (k + 1 + tail) as f64;

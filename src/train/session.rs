@@ -2,12 +2,15 @@
 
 use crate::algo::{Baseline, Lambda};
 use crate::compressor::budget::recent;
-use crate::compressor::gist::{GistCompressor, GistPolicy};
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::gist::GistPolicy;
+use crate::compressor::policy::{Policy, Trained};
 use crate::compressor::{Compressed, Compressor};
+use crate::config::compressors::CompressorConfig;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head;
-use crate::model::lora::Adapter;
+use crate::model::lora::{Adapter, Extra};
 use crate::rng::{self, Stream};
 use crate::rollout::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
@@ -60,7 +63,7 @@ pub struct Session<'a> {
     /// Run directory.
     pub run: &'a RunDir,
     /// Network and actions of the compressor.
-    pub policy: GistPolicy<'a>,
+    pub policy: Policy<'a>,
     /// The compressor.
     pub compressor: Trainee,
     /// The generator.
@@ -83,42 +86,75 @@ pub struct Session<'a> {
 
 const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
 
-/// Loads the adapters of the three roles from a folder.
+/// Loads the adapters of the three roles from a folder; the compressor's must be of the experiment's kind.
 pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
     let load = |role: &str| Adapter::load(&folder.join(role), setup.decoder.config(), setup.decoder.device());
-    Ok([load(ROLES[0])?, load(ROLES[1])?, load(ROLES[2])?])
+    let compressor = load(ROLES[0])?;
+    let kind = |extractive: bool| if extractive { "an extractive" } else { "a gist" };
+    let expected = matches!(setup.config.compressor, CompressorConfig::Extractive { .. });
+    if compressor.is_extractive() != expected {
+        let (expected, got) = (kind(expected), kind(compressor.is_extractive()));
+        let message = format!("expected the adapter of {expected} compressor, got that of {got} one");
+        return Err(Error::file(folder.join(ROLES[0]), message));
+    }
+    Ok([compressor, load(ROLES[1])?, load(ROLES[2])?])
 }
 
-/// The policy over the ordinary tokens of the setup's tokenizer.
-pub fn policy<'a>(setup: &'a Setup) -> GistPolicy<'a> {
-    GistPolicy::new(&setup.decoder, &setup.forbidden_ids())
+/// The roles that an experiment starts from: fresh ones, or those of `warm_start.from`.
+pub fn first_roles(setup: &Setup) -> Result<[Adapter; 3]> {
+    let warm = &setup.config.warm_start;
+    let load =
+        |from: &Path, role: &str| Adapter::load(&from.join(role), setup.decoder.config(), setup.decoder.device());
+    match &warm.from {
+        Some(from) if warm.fresh_compressor => {
+            Ok([fresh_compressor(setup)?, load(from, ROLES[1])?, load(from, ROLES[2])?])
+        }
+        Some(from) => load_roles(from, setup),
+        None => Ok([fresh_compressor(setup)?, fresh_reader(setup)?, fresh_reader(setup)?]),
+    }
+}
+
+fn fresh(setup: &Setup, role: u64, extra: Extra) -> Result<Adapter> {
+    rng::seed_torch(setup.config.seed, Stream::Init, 0, role);
+    Adapter::with_extra(setup.decoder.config(), &setup.config.model.lora, setup.decoder.embedding(), extra)
+}
+
+/// A reader that knows nothing yet.
+pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
+    fresh(setup, 1, Extra::Nothing)
+}
+
+/// A compressor that knows nothing yet.
+pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
+    let model = &setup.config.model;
+    let extra = match setup.config.compressor {
+        CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, setup.decoder.config())),
+        CompressorConfig::Extractive { .. } => Extra::Heads,
+    };
+    let compressor = fresh(setup, 0, extra)?;
+    match setup.tokenizer.encode(&model.start_like)?.as_slice() {
+        [] => Ok(compressor),
+        like => {
+            let ids = ids_2d(&[like], setup.decoder.device())?.squeeze_dim(0);
+            compressor.starting_like(&setup.decoder.embedding().index_select(0, &ids))
+        }
+    }
+}
+
+/// Network and actions of the experiment's compressor.
+pub fn policy<'a>(setup: &'a Setup) -> Policy<'a> {
+    match setup.config.compressor {
+        CompressorConfig::Gist {} => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids())),
+        CompressorConfig::Extractive { unit } => {
+            Policy::Extractive(ExtractivePolicy { decoder: &setup.decoder, tokenizer: &setup.tokenizer, unit })
+        }
+    }
 }
 
 impl<'a> Session<'a> {
     /// Fresh roles, or those of `warm_start.from`, or the run's last checkpoint.
     pub fn open(setup: &'a Setup<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
         let config = setup.config;
-        let adapters = match &config.warm_start.from {
-            Some(folder) => load_roles(folder, setup)?,
-            None => {
-                let fresh = |role: usize| {
-                    rng::seed_torch(config.seed, Stream::Init, 0, role as u64);
-                    let copy =
-                        if role == 0 { copy_head::rows(config.model.copy_lengths, setup.decoder.config()) } else { 0 };
-                    let (model, embedding) = (setup.decoder.config(), setup.decoder.embedding());
-                    Adapter::with_copy_head(model, &config.model.lora, embedding, copy)
-                };
-                let like = setup.tokenizer.encode(&config.model.start_like)?;
-                let compressor = match like.as_slice() {
-                    [] => fresh(0)?,
-                    like => {
-                        let ids = ids_2d(&[like], setup.decoder.device())?.squeeze_dim(0);
-                        fresh(0)?.starting_like(&setup.decoder.embedding().index_select(0, &ids))?
-                    }
-                };
-                [compressor, fresh(1)?, fresh(1)?]
-            }
-        };
         let supervised = |update: usize| update < setup.supervised_updates();
         let found = checkpoint::latest(&run.checkpoints())?;
         if found.is_some() {
@@ -135,7 +171,7 @@ impl<'a> Session<'a> {
             },
         };
         let optim = if supervised(state.update) { &config.optim.imitation } else { &config.optim.compressor };
-        let [compressor, generator, empty_reader] = adapters;
+        let [compressor, generator, empty_reader] = first_roles(setup)?;
         let mut session = Self {
             setup,
             run,
@@ -245,7 +281,7 @@ impl<'a> Session<'a> {
     /// Mean validation figures: the empty-adapted reader on nothing; the generator on nothing, on greedy gists, on the most
     /// recent tokens; and those gists.
     pub fn validate(&self) -> Result<Validation> {
-        let greedy = GistCompressor {
+        let greedy = Trained {
             name: "gist".into(),
             policy: &self.policy,
             adapter: self.judged(),

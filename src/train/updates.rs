@@ -2,7 +2,8 @@
 
 use crate::algo::{self, TokenBatch};
 use crate::compressor::Request;
-use crate::compressor::gist::{Gist, GistPolicy};
+use crate::compressor::gist::Gist;
+use crate::compressor::policy::Policy;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
@@ -50,7 +51,7 @@ pub struct PolicyBatch<'a> {
 
 /// One policy-gradient step.
 pub fn policy_step<T: Serialize>(
-    policy: &GistPolicy,
+    policy: &Policy,
     decoder: &Decoder,
     compressor: &mut Trainee,
     reference: Option<&Adapter>,
@@ -64,45 +65,36 @@ pub fn policy_step<T: Serialize>(
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
         let active = compressor.active(decoder);
-        let states = policy.action_states(&active, requests, groups)?;
         let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| decoder.activate(a, false));
-        let frozen_states = match &frozen {
-            Some(adapter) => Some(tch::no_grad(|| policy.action_states(adapter, requests, groups))?),
-            None => None,
-        };
-        let other = frozen.as_ref().zip(frozen_states.as_ref());
-        let other = other.map(|(a, s)| Other { hidden: &s.hidden, head: policy.head(a, s.matches.as_ref()) });
-        let head = policy.head(&active, states.matches.as_ref());
-        let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
-        // A gist that was not sampled is imitated, at a ratio of 1.
-        let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
-        let mut behavior: Vec<f64> = Vec::new();
-        for gist in groups.iter().flat_map(|group| group.iter()) {
-            let now = now.by_ref().take(gist.actions());
-            if gist.behavior_logprobs.is_empty() {
-                behavior.extend(now);
-            } else {
-                now.for_each(drop);
-                behavior.extend(&gist.behavior_logprobs);
+        let surrogate = policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
+            // A gist that was not sampled is imitated, at a ratio of 1.
+            let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
+            let mut behavior: Vec<f64> = Vec::new();
+            for gist in groups.iter().flat_map(|group| group.iter()) {
+                let now = now.by_ref().take(gist.actions());
+                if gist.behavior_logprobs.is_empty() {
+                    behavior.extend(now);
+                } else {
+                    now.for_each(drop);
+                    behavior.extend(&gist.behavior_logprobs);
+                }
             }
-        }
-        let out = algo::loss(
-            &TokenBatch {
+            let tokens = TokenBatch {
                 logprob: stats.logprob,
                 behavior: crate::tensor::floats(&behavior, decoder.device()),
                 advantage: crate::tensor::floats(&batch.advantages[span].concat().concat(), decoder.device()),
                 entropy: stats.entropy,
                 kl_reference: stats.kl_reference,
-            },
-            section,
-            batch.divisor,
-        )?;
-        vocab::token_surrogate(&states.hidden, &states.targets, head, &out.grads, other)?.f_backward()?;
-        done.loss += out.loss;
-        actions += out.actions;
-        for (sum, part) in sums.iter_mut().zip(out.sums) {
-            *sum += part;
-        }
+            };
+            let out = algo::loss(&tokens, section, batch.divisor)?;
+            done.loss += out.loss;
+            actions += out.actions;
+            for (sum, part) in sums.iter_mut().zip(out.sums) {
+                *sum += part;
+            }
+            Ok(out.grads)
+        })?;
+        surrogate.f_backward()?;
     }
     if !done.loss.is_finite() {
         return Err(place.non_finite(format!("policy loss ({})", done.loss)));
@@ -125,7 +117,7 @@ pub type Weighted = (Gist, f64);
 /// One step of imitation: −Σ weight · log π(gist) / Σ weight · actions, over as many gists for every window. Returns that
 /// mean loss of an action.
 pub fn imitation_step<T: Serialize>(
-    policy: &GistPolicy,
+    policy: &Policy,
     decoder: &Decoder,
     compressor: &mut Trainee,
     (requests, gists): (&[Request], &[Vec<Weighted>]),
@@ -142,12 +134,11 @@ pub fn imitation_step<T: Serialize>(
         let weights = crate::tensor::floats(&weights, decoder.device());
         let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
         let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-        let states = policy.action_states(&active, requests, &groups)?;
-        let head = policy.head(&active, states.matches.as_ref());
-        let stats = vocab::token_stats(&states.hidden, &states.targets, head, None)?;
-        loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
-        let grads = TokenGrads { logprob: weights, entropy: None, kl_reference: None };
-        vocab::token_surrogate(&states.hidden, &states.targets, head, &grads, None)?.f_backward()?;
+        let surrogate = policy.surrogate(&active, None, requests, &groups, |stats| {
+            loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
+            Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })
+        })?;
+        surrogate.f_backward()?;
     }
     if !loss.is_finite() {
         return Err(place.non_finite(format!("imitation loss ({loss})")));

@@ -14,6 +14,7 @@ use crate::rng::{self, Stream};
 use crate::rollout::request;
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, ranked};
+use crate::train::distill;
 use crate::train::mix::{self, Draw};
 use crate::train::progress::Progress;
 use crate::train::session::{Session, WarmRecord};
@@ -39,16 +40,22 @@ impl Setup<'_> {
 
     /// Updates of the whole warm start.
     pub fn supervised_updates(&self) -> usize {
-        self.config.warm_start.copy_updates + self.config.warm_start.rounds * self.round_updates()
+        self.compressor_updates() + self.config.warm_start.rounds * self.round_updates()
+    }
+
+    /// Those of them that leave the readers as they are: copying, distillation.
+    fn compressor_updates(&self) -> usize {
+        self.config.warm_start.copy_updates + self.config.distill.updates()
     }
 }
 
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
-    let (copying, total) = (session.setup.config.warm_start.copy_updates, session.setup.supervised_updates());
+    let (own, total) = (session.setup.compressor_updates(), session.setup.supervised_updates());
     copy(session)?;
+    distill::run(session)?;
     while session.state.update < total {
-        let round = (session.state.update - copying) / session.setup.round_updates();
+        let round = (session.state.update - own) / session.setup.round_updates();
         let windows = session.setup.training_windows(WARM_STEP + round as u64, session.setup.config.warm_start.windows);
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
@@ -67,7 +74,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     let record = WarmRecord {
         experiment: config.name.clone(),
         seed: config.seed,
-        updates: before + total - copying,
+        updates: before + total - own,
         seconds: session.seconds(),
         context_value: validation.context_value,
         kl: validation.kl,
@@ -200,7 +207,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
     let config = setup.config;
     let warm = &config.warm_start;
     let (per_round, per_epoch) = (setup.round_updates(), windows.len().div_ceil(warm.batch));
-    let begin = warm.copy_updates + round * per_round;
+    let begin = setup.compressor_updates() + round * per_round;
     let total = warm.rounds * per_round;
     let progress = Progress::new(&format!("imitate round {}", round + 1), per_round, session.state.update - begin);
     while session.state.update < begin + per_round {
@@ -215,7 +222,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
         let gists: Vec<Vec<Weighted>> =
             picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, setup.budget)).collect();
-        let done = update - warm.copy_updates;
+        let done = update - setup.compressor_updates();
         let factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);

@@ -5,10 +5,11 @@ use gist::model::heads::{Heads, parameters};
 use tch::{Kind, Tensor};
 
 const H: i64 = 6;
+const FEATURES: i64 = 3;
 
 fn heads() -> (Heads, std::collections::BTreeMap<String, Tensor>) {
     let draw = |(i, (name, shape)): (usize, (String, Vec<i64>))| (name, noise(&shape, 0.3, 50 + i as u64));
-    let named: std::collections::BTreeMap<_, _> = parameters(H).into_iter().enumerate().map(draw).collect();
+    let named: std::collections::BTreeMap<_, _> = parameters(H, FEATURES).into_iter().enumerate().map(draw).collect();
     let copies = named.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
     (Heads::from_named(copies).unwrap(), named)
 }
@@ -50,4 +51,21 @@ fn the_span_head_is_two_convolutions_over_real_tokens() {
     // Padding changes nothing.
     let alone = heads.logits(&hidden.narrow(1, 0, real), &Tensor::ones([1, real], (Kind::Float, hidden.device())));
     assert_close(&alone.span, &logits.span.narrow(1, 0, real), 1e-5);
+}
+
+#[test]
+fn the_place_head_weighs_features_by_hidden_states() {
+    let (heads, named) = heads();
+    let (hidden, features) = (noise(&[2, H], 1.0, 3), noise(&[2, FEATURES], 1.0, 4));
+    let found = heads.places(&hidden, &features);
+    for unit in 0..2 {
+        let weight = |f: i64| {
+            let dot: f64 = (0..H)
+                .map(|h| hidden.double_value(&[unit, h]) * named["place_head.weight"].double_value(&[f, h]))
+                .sum();
+            dot + named["place_head.bias"].double_value(&[f])
+        };
+        let expected: f64 = (0..FEATURES).map(|f| weight(f) * features.double_value(&[unit, f])).sum();
+        assert!((found.double_value(&[unit]) - expected).abs() < 1e-5);
+    }
 }

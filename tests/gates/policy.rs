@@ -123,7 +123,7 @@ impl Setting {
 }
 
 fn gist(ids: &[u32], ended: bool) -> Gist {
-    Gist { ids: ids.to_vec(), ended, behavior_logprobs: Vec::new(), entropy: Vec::new() }
+    Gist { ids: ids.to_vec(), ended, ..Gist::default() }
 }
 
 #[test]

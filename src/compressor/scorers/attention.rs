@@ -3,7 +3,7 @@
 
 use crate::compressor::attended::attention;
 use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::units::Unit;
+use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use std::ops::Range;

@@ -2,7 +2,7 @@
 //! documents, the query or the local window is the query, words in lower case are the terms.
 
 use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::units::Unit;
+use crate::config::compressors::Unit;
 use crate::error::Result;
 use bm25::{Embedder, EmbedderBuilder, Tokenizer};
 use bstr::ByteSlice;
@@ -32,7 +32,7 @@ fn units(prefix: &Scored) -> Vec<f64> {
 
 impl Scorer for Bm25 {
     fn unit(&self) -> Unit {
-        Unit::Sentence
+        Unit::Sentence {}
     }
     fn reads_text(&self) -> bool {
         true

@@ -3,7 +3,7 @@
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
 use crate::compressor::scorers::idf::Idf;
-use crate::compressor::units::Unit;
+use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 //! comes before it. Differs from the paper in cutting phrases of a fixed number of tokens instead of noun phrases.
 
 use crate::compressor::scorer::{Aggregate, Scored, Scorer};
-use crate::compressor::units::Unit;
+use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::read::surprise;

@@ -2,7 +2,7 @@
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::units::Unit;
+use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ impl TfIdf<'_> {
 
 impl Scorer for TfIdf<'_> {
     fn unit(&self) -> Unit {
-        Unit::Sentence
+        Unit::Sentence {}
     }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         Ok(prefixes.par_iter().map(|prefix| self.units(prefix)).collect())

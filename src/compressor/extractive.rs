@@ -1,0 +1,369 @@
+//! The extractive compressor that learns: the base with its causal mask off (and an adapter) reads prefix, local window and
+//! query, heads say what each unit of the prefix is worth, and units are drawn without replacement, each with probability
+//! ∝ exp(worth) among those left and the end (Plackett–Luce), until the end is drawn or they cover the budget. Greedy is the
+//! controller's ranking with the end as threshold.
+//!
+//! ```text
+//! <prefix> <separator> local <separator> query <start>      every token sees every other
+//! worth(unit) = mean over its tokens of log p · (0.5 + 0.5 · s)  +  Σ feature · (row · mean hidden state)
+//! worth(end)  = end row · hidden state of <start>
+//! ```
+//! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
+//! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
+//! knowledge. What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
+//! pairs; no loss is taken there. A prefix too long for the base's positions is read in overlapping windows; its units are
+//! ranked all together.
+
+use crate::compressor::attended::{attention, values};
+use crate::compressor::budget::{Controller, extractive, fill};
+use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::scorer::Scored;
+use crate::compressor::{Compressed, Request};
+use crate::config::compressors::Unit;
+use crate::config::parts::Sampling;
+use crate::error::{Error, Result};
+use crate::model::copy_head::{self, DISTANCES};
+use crate::model::decoder::Decoder;
+use crate::model::heads::Heads;
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::read::{control, left_pad};
+use crate::model::sampling;
+use crate::model::vocab::{TokenGrads, TokenStats};
+use crate::tensor::to_vec;
+use crate::tokenizer::Tokenizer;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+const ROWS_AT_ONCE: usize = 16;
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// The policy's network and the units it may keep.
+pub struct ExtractivePolicy<'a> {
+    /// The base.
+    pub decoder: &'a Decoder,
+    /// For units that are made of text.
+    pub tokenizer: &'a Tokenizer,
+    /// What is kept or dropped as a whole.
+    pub unit: Unit,
+}
+
+/// What the units of one prefix are worth.
+pub struct Worths {
+    /// The units.
+    pub units: Vec<Range<usize>>,
+    /// `[U + 1]` f32: each unit, then the end.
+    pub logits: Tensor,
+}
+
+/// What the encoder makes of one prefix.
+struct Encoded {
+    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
+    tokens: Tensor,
+    /// Worth of the end, a scalar.
+    end: Tensor,
+}
+
+impl ExtractivePolicy<'_> {
+    /// The units of a prefix.
+    pub fn units(&self, prefix: &[u32]) -> Result<Vec<Range<usize>>> {
+        match self.unit.reads_text() {
+            true => Ok(self.unit.cut(&self.tokenizer.pieces(prefix)?)),
+            false => Ok(self.unit.cut(&vec![String::new(); prefix.len()])),
+        }
+    }
+
+    /// What the units of every prefix are worth, with gradient if the adapter has one.
+    pub fn worths(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Vec<Worths>> {
+        let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
+        let heads = adapter.heads.as_ref().ok_or_else(none)?;
+        let groups = copy_head::values(self.decoder.config());
+        let attended = attention(self.decoder, requests)?;
+        let encoded = self.encode(adapter, heads, requests)?;
+        let mut all = Vec::with_capacity(requests.len());
+        for ((request, attended), encoded) in requests.iter().zip(&attended).zip(encoded) {
+            let units = self.units(request.prefix)?;
+            if units.is_empty() {
+                all.push(Worths { units, logits: encoded.end.view([1]) });
+                continue;
+            }
+            let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
+            let features = self.features(request.prefix.len(), &units, &values(&rows, groups, &units));
+            let means = unit_means(&encoded.tokens, &units); // [U, H + 1]
+            let width = means.size()[1] - 1;
+            let worth = means.select(1, width) + heads.places(&means.narrow(1, 0, width), &features);
+            all.push(Worths { units, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
+        }
+        Ok(all)
+    }
+
+    /// `[U, F]`: by the power of two of the distance of a unit's start from the end of the prefix; what the base attends to.
+    fn features(&self, tokens: usize, units: &[Range<usize>], attended: &[Vec<f32>]) -> Tensor {
+        let mut all = Vec::new();
+        for (unit, attended) in units.iter().zip(attended) {
+            let class = ((tokens - unit.start).ilog2() as usize).min(DISTANCES - 1);
+            all.extend((0..DISTANCES).map(|c| if c == class { 1.0 } else { 0.0 }));
+            all.extend(attended);
+        }
+        Tensor::from_slice(&all).view([units.len() as i64, -1]).to_device(self.decoder.device())
+    }
+
+    fn encode(&self, adapter: &ActiveAdapter, heads: &Heads, requests: &[Request]) -> Result<Vec<Encoded>> {
+        let (v, limit) = (self.decoder.config().vocab_size, self.decoder.config().max_position_embeddings as usize);
+        let mut rows = Vec::new(); // request, window, what of it counts, ids
+        for (r, request) in requests.iter().enumerate() {
+            let mut rest = Vec::new();
+            for extra in [request.local, request.query].into_iter().filter(|extra| !extra.is_empty()) {
+                rest.push(control::separator(v));
+                rest.extend(&extra[extra.len().saturating_sub(limit / 4)..]);
+            }
+            rest.push(control::start(v));
+            for (window, counts) in windows(request.prefix.len(), limit - rest.len()) {
+                rows.push((r, window.clone(), counts, [&request.prefix[window], &rest].concat()));
+            }
+        }
+        let mut tokens: Vec<Vec<Tensor>> = requests.iter().map(|_| Vec::new()).collect();
+        let mut ends: Vec<Vec<Tensor>> = requests.iter().map(|_| Vec::new()).collect();
+        for batch in rows.chunks(ROWS_AT_ONCE) {
+            let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., ids)| ids.clone()).collect();
+            let (ids, pad) = left_pad(&contexts, self.decoder.device())?;
+            let t = ids.size()[1];
+            let hidden = self.decoder.encode(&ids, &pad, Some(adapter))?.to_kind(Kind::Float);
+            let steps = Tensor::arange(t, (Kind::Int64, hidden.device()));
+            let real = steps.ge_tensor(&Tensor::from_slice(&pad).to_device(hidden.device()).unsqueeze(1));
+            let worth = heads.logits(&hidden, &real).worth().unsqueeze(-1);
+            let both = Tensor::cat(&[&hidden, &worth], -1); // [B, T, H + 1]
+            let end = hidden.select(1, t - 1).linear(&adapter.end.to_kind(Kind::Float), None::<Tensor>);
+            for (b, (r, window, counts, _)) in batch.iter().enumerate() {
+                let first = pad[b] + (counts.start - window.start) as i64;
+                tokens[*r].push(both.get(b as i64).narrow(0, first, counts.len() as i64));
+                ends[*r].push(end.get(b as i64).view([]));
+            }
+        }
+        let whole = |(tokens, ends): (Vec<Tensor>, Vec<Tensor>)| Encoded {
+            tokens: Tensor::cat(&tokens, 0),
+            end: Tensor::stack(&ends, 0).mean(Kind::Float),
+        };
+        Ok(tokens.into_iter().zip(ends).map(whole).collect())
+    }
+
+    /// What stays of a prefix when these units are drawn in this order.
+    fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
+        let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
+        extractive(prefix, fill(&drawn, &BTreeSet::new(), budget))
+    }
+
+    /// See [`crate::compressor::policy::Policy::sample`].
+    pub fn sample(
+        &self,
+        adapter: &ActiveAdapter,
+        requests: &[Request],
+        group: usize,
+        budget: usize,
+        how: &Sampling,
+        uniforms: impl Fn(usize, usize) -> Vec<f64>,
+    ) -> Result<Vec<Vec<Gist>>> {
+        let _guard = tch::no_grad_guard();
+        if requests.is_empty() || group == 0 {
+            return Ok(Vec::new());
+        }
+        let worths = self.worths(adapter, requests)?;
+        let width = worths.iter().map(|w| w.units.len()).max().unwrap_or(0) + 1;
+        let mut logits = vec![f32::NEG_INFINITY; requests.len() * group * width];
+        for (r, own) in worths.iter().enumerate() {
+            let values: Vec<f32> = to_vec(&own.logits)?.into_iter().map(|x| x as f32).collect();
+            for row in logits[r * group * width..(r + 1) * group * width].chunks_mut(width) {
+                row[..own.units.len()].copy_from_slice(&values[..own.units.len()]);
+                row[width - 1] = values[own.units.len()];
+            }
+        }
+        let draws: Vec<Vec<f64>> = (0..requests.len() * group).map(|r| uniforms(r / group, r % group)).collect();
+        let mut gists = vec![Gist::default(); requests.len() * group];
+        let mut covered = vec![BTreeSet::new(); gists.len()];
+        for t in 0..budget {
+            let step: Vec<f64> = draws.iter().map(|draws| draws.get(t).copied().unwrap_or(0.5)).collect();
+            let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
+            let (picked, logp, entropy) = sampling::sample(&rows, how, &step)?;
+            let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
+            let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
+            for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {
+                let (gist, pick) = (&mut gists[row], picked[row] as usize);
+                gist.behavior_logprobs.push(logp[row]);
+                gist.entropy.push(entropy[row]);
+                if pick == width - 1 {
+                    gist.ended = true;
+                    continue;
+                }
+                gist.picks.push(pick);
+                covered[row].extend(worths[row / group].units[pick].clone());
+                logits[row * width + pick] = f32::NEG_INFINITY;
+            }
+            if (0..gists.len()).all(|row| gists[row].ended || !open(&covered, row)) {
+                break;
+            }
+        }
+        for (row, gist) in gists.iter_mut().enumerate() {
+            let r = row / group;
+            gist.ids = self.keep(requests[r].prefix, &worths[r].units, &gist.picks, budget).ids;
+        }
+        let mut gists = gists.into_iter();
+        Ok(requests.iter().map(|_| gists.by_ref().take(group).collect()).collect())
+    }
+
+    /// The last units of a prefix, as many as cover the budget, the last first.
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+        let units = self.units(request.prefix)?;
+        let mut order: Vec<usize> = (0..units.len()).collect();
+        order.sort_by_key(|&unit| std::cmp::Reverse((units[unit].end, units[unit].start)));
+        let (mut picks, mut covered) = (Vec::new(), BTreeSet::new());
+        for unit in order {
+            if covered.len() >= budget || picks.len() == budget {
+                break;
+            }
+            covered.extend(units[unit].clone());
+            picks.push(unit);
+        }
+        let ids = self.keep(request.prefix, &units, &picks, budget).ids;
+        let ended = covered.len() < budget && picks.len() < budget;
+        Ok(Gist { ids, picks, ended, ..Gist::default() })
+    }
+
+    /// See [`crate::compressor::policy::Policy::surrogate`].
+    pub fn surrogate(
+        &self,
+        adapter: &ActiveAdapter,
+        reference: Option<&ActiveAdapter>,
+        requests: &[Request],
+        groups: &[&[Gist]],
+        grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
+    ) -> Result<Tensor> {
+        let now = self.worths(adapter, requests)?;
+        let frozen = reference.map(|reference| tch::no_grad(|| self.worths(reference, requests))).transpose()?;
+        let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
+        for (r, (worths, group)) in now.iter().zip(groups).enumerate() {
+            let (taken, targets) = actions(group, worths.units.len(), self.decoder.device());
+            let logp = (worths.logits.unsqueeze(0) + &taken).log_softmax(-1, Kind::Float); // [A, U + 1]
+            let safe = logp.clamp_min(-1e4);
+            let sum = |xs: Tensor| xs.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
+            logprobs.push(logp.gather(-1, &targets, false).squeeze_dim(-1));
+            entropies.push(-sum(logp.exp() * &safe));
+            if let Some(frozen) = &frozen {
+                let other = (frozen[r].logits.unsqueeze(0) + &taken).log_softmax(-1, Kind::Float).clamp_min(-1e4);
+                kls.push(sum(logp.exp() * (&safe - other)));
+            }
+        }
+        let all = |parts: &[Tensor]| Tensor::cat(parts, 0);
+        let (logprob, entropy) = (all(&logprobs), all(&entropies));
+        let kl = (!kls.is_empty()).then(|| all(&kls));
+        let stats = TokenStats {
+            logprob: logprob.detach(),
+            entropy: entropy.detach(),
+            kl_reference: kl.as_ref().map(Tensor::detach),
+        };
+        let grads = grads(stats)?;
+        let mut surrogate = (logprob * grads.logprob).sum(Kind::Float);
+        if let Some(grad) = grads.entropy {
+            surrogate = surrogate + (entropy * grad).sum(Kind::Float);
+        }
+        if let Some((kl, grad)) = kl.zip(grads.kl_reference) {
+            surrogate = surrogate + (kl * grad).sum(Kind::Float);
+        }
+        Ok(surrogate)
+    }
+
+    /// One result a request; greedy, the controller keeps what is worth more than the end.
+    pub fn compress(
+        &self,
+        adapter: &Adapter,
+        requests: &[Request],
+        budget: usize,
+        how: &Sampling,
+        seed: u64,
+    ) -> Result<Vec<Compressed>> {
+        let _guard = tch::no_grad_guard();
+        let active = self.decoder.activate(adapter, false);
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            if how.temperature > 0.0 {
+                let draws = |r: usize, _| uniforms(seed, u64::MAX, batch[r].key, 0, budget);
+                for (request, group) in batch.iter().zip(self.sample(&active, batch, 1, budget, how, draws)?) {
+                    let picks = group.first().map_or(&[][..], |gist| gist.picks.as_slice());
+                    all.push(self.keep(request.prefix, &self.units(request.prefix)?, picks, budget));
+                }
+                continue;
+            }
+            for (request, worths) in batch.iter().zip(self.worths(&active, batch)?) {
+                let mut scores = to_vec(&worths.logits)?;
+                let controller = Controller { threshold: scores.pop(), ..Controller::default() };
+                let scored = Scored { request, units: worths.units, pieces: Vec::new(), question: String::new() };
+                all.push(controller.keep(&scored, &scores, budget));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// For every action of a window's gists, −∞ at the units drawn before it, `[A, U + 1]`, and what is drawn, `[A, 1]`.
+fn actions(group: &[Gist], units: usize, device: tch::Device) -> (Tensor, Tensor) {
+    let (mut taken, mut targets) = (Vec::new(), Vec::new());
+    for gist in group {
+        for action in 0..gist.actions() {
+            let mut row = vec![0f32; units + 1];
+            gist.picks[..action].iter().for_each(|&pick| row[pick] = f32::NEG_INFINITY);
+            taken.extend(row);
+            targets.push(gist.picks.get(action).copied().unwrap_or(units) as i64);
+        }
+    }
+    let taken = Tensor::from_slice(&taken).view([-1, units as i64 + 1]).to_device(device);
+    (taken, Tensor::from_slice(&targets).unsqueeze(-1).to_device(device))
+}
+
+/// Means `[U, D]` of the rows `[P, D]` of each unit.
+fn unit_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
+    let sums = rows.to_kind(Kind::Double).cumsum(0, Kind::Double);
+    let sums = Tensor::cat(&[Tensor::zeros([1, rows.size()[1]], (Kind::Double, rows.device())), sums], 0);
+    let at = |places: Vec<i64>| sums.index_select(0, &Tensor::from_slice(&places).to_device(rows.device()));
+    let total = at(units.iter().map(|u| u.end as i64).collect()) - at(units.iter().map(|u| u.start as i64).collect());
+    let lengths: Vec<f64> = units.iter().map(|unit| unit.len() as f64).collect();
+    (total / Tensor::from_slice(&lengths).to_device(rows.device()).unsqueeze(-1)).to_kind(Kind::Float)
+}
+
+/// Windows of at most `room` tokens over `len`, a quarter of each shared with the next, and what counts of each: every
+/// token once, where it stands farther from an edge.
+fn windows(len: usize, room: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let room = room.max(1);
+    if len <= room {
+        return vec![(0..len, 0..len)];
+    }
+    let stride = room - room / 4;
+    let mut starts: Vec<usize> = (0..len - room).step_by(stride).collect();
+    starts.push(len - room);
+    let edge = |i: usize| match i {
+        0 => 0,
+        i if i == starts.len() => len,
+        i => (starts[i] + starts[i - 1] + room) / 2,
+    };
+    (0..starts.len()).map(|i| (starts[i]..starts[i] + room, edge(i)..edge(i + 1))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_count_every_token_once() {
+        for (len, room) in [(0, 5), (5, 5), (6, 5), (100, 7), (1000, 256), (9, 1)] {
+            let all = windows(len, room);
+            assert!(all.iter().all(|(window, counts)| window.len() <= room && window.start <= counts.start));
+            assert!(all.iter().all(|(window, counts)| counts.end <= window.end), "{len} {room} {all:?}");
+            assert_eq!(all.iter().flat_map(|(_, counts)| counts.clone()).collect::<Vec<_>>(), Vec::from_iter(0..len));
+        }
+    }
+
+    #[test]
+    fn means_are_of_each_unit() {
+        let rows = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 10.0, 20.0, 30.0]).view([3, 2]);
+        let means = unit_means(&rows, &[0..1, 0..3, 1..3]);
+        assert_eq!(to_vec(&means).unwrap_or_default(), [1.0, 2.0, 8.0, 14.0, 11.5, 20.0].map(f64::from));
+    }
+}

@@ -1,0 +1,93 @@
+//! The compressor that learns: it writes a gist, or keeps units of the prefix. Whoever trains or evaluates one need not know
+//! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
+
+use crate::compressor::budget::recent;
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::gist::{Gist, GistCompressor, GistPolicy};
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::config::parts::Sampling;
+use crate::error::Result;
+use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::vocab::{TokenGrads, TokenStats};
+use tch::Tensor;
+
+/// Network and actions of a compressor that learns.
+pub enum Policy<'a> {
+    /// Writes tokens.
+    Gist(GistPolicy<'a>),
+    /// Keeps units.
+    Extractive(ExtractivePolicy<'a>),
+}
+
+impl Policy<'_> {
+    /// `group` gists a request. `uniforms(request, sample)` gives the budget's draws.
+    pub fn sample(
+        &self,
+        adapter: &ActiveAdapter,
+        requests: &[Request],
+        group: usize,
+        budget: usize,
+        how: &Sampling,
+        uniforms: impl Fn(usize, usize) -> Vec<f64>,
+    ) -> Result<Vec<Vec<Gist>>> {
+        match self {
+            Policy::Gist(policy) => policy.sample(adapter, requests, group, budget, how, uniforms),
+            Policy::Extractive(policy) => policy.sample(adapter, requests, group, budget, how, uniforms),
+        }
+    }
+
+    /// The most recent tokens of a prefix as actions of this policy.
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+        match self {
+            Policy::Gist(_) => Ok(Gist::imitated(recent(request.prefix, budget).to_vec(), budget)),
+            Policy::Extractive(policy) => policy.recent(request, budget),
+        }
+    }
+
+    /// A scalar with gradient: `grads` is told log-probability, entropy and, with a reference, KL(policy ‖ reference) of
+    /// every action of `groups`, in order of window, gist, action, and answers with the gradient of a loss with respect to
+    /// them; the gradient of the scalar is then that of the loss. All groups have the same size.
+    pub fn surrogate(
+        &self,
+        adapter: &ActiveAdapter,
+        reference: Option<&ActiveAdapter>,
+        requests: &[Request],
+        groups: &[&[Gist]],
+        grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
+    ) -> Result<Tensor> {
+        match self {
+            Policy::Gist(policy) => policy.surrogate(adapter, reference, requests, groups, grads),
+            Policy::Extractive(policy) => policy.surrogate(adapter, reference, requests, groups, grads),
+        }
+    }
+}
+
+/// A trained compressor, greedy or sampled.
+pub struct Trained<'a> {
+    /// Name in tables.
+    pub name: String,
+    /// Network and actions.
+    pub policy: &'a Policy<'a>,
+    /// The compressor's weights.
+    pub adapter: &'a Adapter,
+    /// How actions are chosen.
+    pub sampling: Sampling,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Compressor for Trained<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        match self.policy {
+            Policy::Gist(policy) => {
+                let (adapter, sampling) = (self.adapter, self.sampling.clone());
+                GistCompressor { policy, adapter, sampling, seed: self.seed }.compress(requests, budget)
+            }
+            Policy::Extractive(policy) => policy.compress(self.adapter, requests, budget, &self.sampling, self.seed),
+        }
+    }
+}

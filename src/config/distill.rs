@@ -1,0 +1,89 @@
+//! Schema of `[distill]`: how an extractive compressor learns from labels before the policy gradient.
+
+use crate::config::parts::{Problem, at_least, not_negative};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Labels and loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Distill {
+    /// Training windows that are labelled; 0 = no distillation.
+    pub windows: usize,
+    /// What a unit's label is.
+    pub label: Label,
+    /// Folder of labels that `gist label` made of this experiment; absent = they are made by the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels_from: Option<PathBuf>,
+    /// What is lowered.
+    pub loss: DistillLoss,
+    /// Passes over the labelled windows.
+    pub epochs: usize,
+    /// Windows of a step.
+    pub batch: usize,
+}
+
+impl Default for Distill {
+    fn default() -> Self {
+        Self {
+            windows: 0,
+            label: Label::Alone,
+            labels_from: None,
+            loss: DistillLoss::Ranking { temperature: default_temperature() },
+            epochs: 4,
+            batch: 24,
+        }
+    }
+}
+
+/// What the teacher attributes to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Label {
+    /// How much the reader's KL falls when the unit is all that it gets, nats a token.
+    Alone,
+    /// How much the bare base's KL rises when the unit is taken out of the prefix, nats a token.
+    Without,
+}
+
+/// The loss of distillation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum DistillLoss {
+    /// Cross-entropy of the first draw from softmax(label / temperature), the end at label 0 (ListNet, Cao et al. 2007).
+    Ranking {
+        /// Nats a token that make a unit e times more worth drawing.
+        #[serde(default = "default_temperature")]
+        temperature: f64,
+    },
+    /// Keep or drop each unit (LLMLingua-2): binary cross-entropy against the best units that the budget holds.
+    Keep {
+        /// Weight of the units kept; absent = so many that kept and dropped weigh the same in each window.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        positive_weight: Option<f64>,
+    },
+}
+
+fn default_temperature() -> f64 {
+    0.05
+}
+
+impl Distill {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        at_least("epochs", self.epochs, 1)?;
+        at_least("batch", self.batch, 1)?;
+        match self.loss {
+            DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
+                Err(("loss.temperature".into(), format!("expected a finite number above 0, got {temperature}")))
+            }
+            DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("loss.positive_weight", weight),
+            _ => Ok(()),
+        }
+    }
+
+    /// Updates of the whole distillation.
+    pub fn updates(&self) -> usize {
+        self.epochs * self.windows.div_ceil(self.batch)
+    }
+}

@@ -1,0 +1,202 @@
+//! Distillation of an extractive compressor from labels ([`label`]): by ranking, or by keeping and dropping units as
+//! LLMLingua-2 does with tokens. Readers stay as they are.
+
+use crate::compressor::budget::ranking;
+use crate::compressor::extractive::Worths;
+use crate::compressor::policy::Policy;
+use crate::config::distill::DistillLoss;
+use crate::data::Window;
+use crate::error::{Error, Result};
+use crate::rng::{self, Stream};
+use crate::rollout::request;
+use crate::tensor::{floats, to_vec};
+use crate::train::label;
+use crate::train::progress::Progress;
+use crate::train::session::Session;
+use crate::train::trainee::Place;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use tch::{Kind, Reduction, Tensor};
+
+/// Draws of the order of windows.
+const DISTILL_STEP: u64 = 1 << 44;
+
+/// Runs whatever is left of the distillation that the experiment asks for.
+pub fn run(session: &mut Session) -> Result<()> {
+    let setup = session.setup;
+    let (config, distill) = (setup.config, &setup.config.distill);
+    let updates = distill.updates();
+    let Policy::Extractive(policy) = &session.policy else { return Ok(()) };
+    if session.state.update >= updates {
+        return Ok(());
+    }
+    let labels = match &distill.labels_from {
+        Some(folder) => label::read(folder)?,
+        None => {
+            let reader = config.warm_start.from.is_some().then_some(&session.generator.adapter);
+            label::make(setup, policy, reader, &session.run.root().join("labels"), || session.check_stop())?
+        }
+    };
+    let asked = labels.len();
+    let (mut labelled, dropped) = label::aligned(setup, policy, labels)?;
+    if dropped > 0 {
+        eprintln!("labels: {dropped} of {asked} windows do not fit this text and these units, and are left out");
+    }
+    labelled.truncate(distill.windows);
+    if labelled.is_empty() {
+        return Err(Error::invalid(format!(
+            "labels: expected some that fit this text and these units, got {asked} others"
+        )));
+    }
+    let per_epoch = labelled.len().div_ceil(distill.batch);
+    let progress = Progress::new("distill", updates, session.state.update);
+    while session.state.update < updates {
+        let update = session.state.update;
+        let clock = std::time::Instant::now();
+        let (epoch, batch) = (update / per_epoch, update % per_epoch);
+        let mut draw = rng::rng(config.seed, Stream::Data, DISTILL_STEP, epoch as u64, 0);
+        let order = rng::choose(&mut draw, labelled.len(), labelled.len());
+        let picked: Vec<usize> = order.into_iter().skip(batch * distill.batch).take(distill.batch).collect();
+        let windows: Vec<Window> = picked.iter().map(|&i| labelled[i].0.clone()).collect();
+        let labels: Vec<&[f64]> = picked.iter().map(|&i| labelled[i].1.as_slice()).collect();
+        let factor = config.train.schedule.factor(update, updates, config.optim.imitation.warmup_steps);
+        let place = Place { step: update, root: session.run.root(), batch: &windows };
+        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
+        let done = step(session, &windows, &labels, (factor, &place))?;
+        let mut row = vec![("distill/loss", done.loss), ("distill/captured", done.captured)];
+        let last = update + 1 == updates;
+        if (update + 1).is_multiple_of(config.train.eval_every) || last {
+            let validation = session.validate()?;
+            progress.note(&format!("update {}: {validation}", update + 1));
+            row.extend(validation.row());
+        }
+        session.log()?.metrics(update, &row)?;
+        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        progress.step(&format!("loss {:.3}  captured {:.2}", done.loss, done.captured));
+        session.advance(last)?;
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// What an update did.
+struct Step {
+    /// Mean loss of a window.
+    loss: f64,
+    /// Labels of the units that would be kept, as a share of the best that the budget holds.
+    captured: f64,
+}
+
+fn step(
+    session: &mut Session,
+    windows: &[Window],
+    labels: &[&[f64]],
+    (lr_factor, place): (f64, &Place<impl Serialize>),
+) -> Result<Step> {
+    let setup = session.setup;
+    let config = setup.config;
+    let Policy::Extractive(policy) = &session.policy else { return Ok(Step { loss: 0.0, captured: 0.0 }) };
+    let (mut loss, mut kept, mut best) = (0.0, 0.0, 0.0);
+    let (micro, count) = (config.train.micro_windows, windows.len() as f64);
+    for (windows, labels) in windows.chunks(micro).zip(labels.chunks(micro)) {
+        let active = session.compressor.active(&setup.decoder);
+        let requests: Vec<_> =
+            windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+        let mut losses = Vec::new();
+        for (own, labels) in policy.worths(&active, &requests)?.iter().zip(labels) {
+            losses.push(window_loss(own, labels, config.distill.loss, setup.budget)?);
+            let scores = to_vec(&own.logits.detach())?;
+            kept += gathered(&scores[..labels.len()], labels, &own.units, setup.budget);
+            best += gathered(labels, labels, &own.units, setup.budget);
+        }
+        let total = Tensor::stack(&losses, 0).sum(Kind::Float) / count;
+        total.f_backward()?;
+        loss += total.double_value(&[]);
+    }
+    if !loss.is_finite() {
+        return Err(place.non_finite(format!("distillation loss ({loss})")));
+    }
+    session.compressor.step(lr_factor, place)?;
+    Ok(Step { loss, captured: kept / best })
+}
+
+/// The loss of one window, a scalar.
+fn window_loss(own: &Worths, labels: &[f64], loss: DistillLoss, budget: usize) -> Result<Tensor> {
+    let device = own.logits.device();
+    let units = labels.len();
+    match loss {
+        DistillLoss::Ranking { temperature } => {
+            let raw: Vec<f64> = labels.iter().chain([&0.0]).map(|label| label / temperature).collect();
+            let target = floats(&raw, device).softmax(-1, Kind::Float);
+            Ok(-(target * own.logits.log_softmax(-1, Kind::Float)).sum(Kind::Float))
+        }
+        DistillLoss::Keep { positive_weight } => {
+            let kept = best(labels, &own.units, budget);
+            let target: Vec<f64> =
+                (0..units).map(|unit| if kept.contains(&unit) && labels[unit] > 0.0 { 1.0 } else { 0.0 }).collect();
+            let positive = target.iter().sum::<f64>();
+            let balanced = (units as f64 - positive) / positive.max(1.0);
+            let weight = floats(&[positive_weight.unwrap_or(balanced)], device);
+            let logits = own.logits.narrow(0, 0, units as i64) - own.logits.narrow(0, units as i64, 1);
+            let target = floats(&target, device);
+            Ok(logits.binary_cross_entropy_with_logits(&target, None::<Tensor>, Some(weight), Reduction::Mean))
+        }
+    }
+}
+
+/// The units with the highest scores, as many as cover the budget.
+fn best(scores: &[f64], units: &[Range<usize>], budget: usize) -> Vec<usize> {
+    let mut covered = BTreeSet::new();
+    let enough = |unit: &usize| {
+        let open = covered.len() < budget;
+        covered.extend(units[*unit].clone());
+        open
+    };
+    ranking(scores).into_iter().take_while(enough).collect()
+}
+
+/// The labels, as far as they are above 0, of the units with the highest scores.
+fn gathered(scores: &[f64], labels: &[f64], units: &[Range<usize>], budget: usize) -> f64 {
+    best(scores, units, budget).into_iter().map(|unit| labels[unit].max(0.0)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compressor::units::spans;
+
+    fn worths(logits: &[f64]) -> Worths {
+        let units = spans(2 * (logits.len() - 1), 2, 2);
+        Worths { units, logits: floats(logits, tch::Device::Cpu) }
+    }
+
+    fn value(logits: &[f64], labels: &[f64], loss: DistillLoss) -> f64 {
+        window_loss(&worths(logits), labels, loss, 2).map_or(f64::NAN, |loss| loss.double_value(&[]))
+    }
+
+    #[test]
+    fn ranking_is_lowest_at_labels_over_temperature_and_keep_at_the_best_units() {
+        let ranking = DistillLoss::Ranking { temperature: 0.1 };
+        let labels = [0.1, 0.3, -0.2];
+        let right = value(&[1.0, 3.0, -2.0, 0.0], &labels, ranking);
+        let p = [1.0f64, 3.0, -2.0, 0.0].map(f64::exp);
+        let entropy: f64 = -p.iter().map(|x| x / p.iter().sum::<f64>()).map(|q| q * q.ln()).sum::<f64>();
+        assert!((right - entropy).abs() < 1e-5);
+        assert!(value(&[3.0, 1.0, -2.0, 0.0], &labels, ranking) > right);
+        let keep = DistillLoss::Keep { positive_weight: None };
+        // One of three kept: it weighs as much as the two others.
+        let loss = |x: f64| (1.0 + (-x).exp()).ln();
+        let expected = (2.0 * loss(4.0) + loss(-1.0) + loss(1.0)) / 3.0;
+        assert!((value(&[2.0, 5.0, 0.0, 1.0], &labels, keep) - expected).abs() < 1e-5);
+    }
+
+    #[test]
+    fn what_a_choice_gathers_of_the_labels() {
+        let units = spans(8, 2, 2);
+        let labels = [0.1, 0.4, -0.3, 0.2];
+        assert!((gathered(&labels, &labels, &units, 4) - 0.6).abs() < 1e-12);
+        assert!((gathered(&[3.0, 0.0, 2.0, 1.0], &labels, &units, 4) - 0.1).abs() < 1e-12);
+        assert_eq!(best(&labels, &units, 3), [1, 3]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Labels for an extractive compressor: what the teacher attributes to each unit of training prefixes, measured by reading.
+//! Either alone (how much the KL falls when the unit is all that the reader gets) or by leaving it out (how much it rises
+//! for the bare base when the rest of the prefix stays), as leave-one-out attributions of a context are (Cohen-Wang et al.
+//! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little and several runs can share them.
+
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::config::distill::Label;
+use crate::data::Window;
+use crate::error::{Error, Result};
+use crate::model::lora::Adapter;
+use crate::rollout::reader_context;
+use crate::run_dir::{read_json, write_json_atomic};
+use crate::train::progress::Progress;
+use crate::train::setup::Setup;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Windows between two files.
+const LABELS_AT_ONCE: usize = 48;
+/// Marks the training windows that are labelled.
+const LABEL_STEP: u64 = 1 << 43;
+
+/// One training window with its labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labelled {
+    /// Index of its training document.
+    pub document: usize,
+    /// Where it begins there, in tokens.
+    pub start: usize,
+    /// Ids of its prefix.
+    pub prefix: Vec<u32>,
+    /// First token of each unit and the one after its last.
+    pub units: Vec<(usize, usize)>,
+    /// What each is worth, nats a token.
+    pub worth: Vec<f64>,
+}
+
+/// What lies beside the labels: with what they were made.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Manifest {
+    settings: serde_json::Value,
+}
+
+fn settings(setup: &Setup) -> serde_json::Value {
+    let c = setup.config;
+    serde_json::json!({
+        "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
+        "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
+        "distill.label": c.distill.label, "distill.windows": c.distill.windows,
+    })
+}
+
+/// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
+/// bare base when none is given), `check_stop` fails when the user asked to stop.
+pub fn make(
+    setup: &Setup,
+    policy: &ExtractivePolicy,
+    reader: Option<&Adapter>,
+    folder: &Path,
+    check_stop: impl Fn() -> Result<()>,
+) -> Result<Vec<Labelled>> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let manifest = folder.join("manifest.json");
+    let own = Manifest { settings: settings(setup) };
+    if manifest.exists() {
+        let found: Manifest = read_json(&manifest)?;
+        let differs = |key: &&String| found.settings.get(key.as_str()) != own.settings.get(key.as_str());
+        let keys: Vec<&String> = own.settings.as_object().into_iter().flat_map(|o| o.keys()).filter(differs).collect();
+        if !keys.is_empty() {
+            let message = format!("expected labels of the same experiment, got others that differ in {keys:?}");
+            return Err(Error::file(manifest, message));
+        }
+    }
+    write_json_atomic(&manifest, &own)?;
+    let windows = setup.training_windows(LABEL_STEP, setup.config.distill.windows);
+    let stretches = windows.chunks(LABELS_AT_ONCE);
+    let progress = Progress::new("label", stretches.len(), 0);
+    let mut all = Vec::with_capacity(windows.len());
+    for (i, stretch) in stretches.enumerate() {
+        check_stop()?;
+        let path = folder.join(format!("labels_{i:04}.json"));
+        if !path.exists() {
+            write_json_atomic(&path, &measure(setup, policy, reader, stretch, i)?)?;
+        }
+        all.extend(read_json::<Vec<Labelled>>(&path)?);
+        progress.step("");
+    }
+    progress.finish();
+    Ok(all)
+}
+
+/// The labels of a folder that `make` filled.
+pub fn read(folder: &Path) -> Result<Vec<Labelled>> {
+    read_json::<Manifest>(&folder.join("manifest.json"))?;
+    let mut all = Vec::new();
+    for i in 0.. {
+        let path = folder.join(format!("labels_{i:04}.json"));
+        if !path.exists() {
+            break;
+        }
+        all.extend(read_json::<Vec<Labelled>>(&path)?);
+    }
+    Ok(all)
+}
+
+fn measure(
+    setup: &Setup,
+    policy: &ExtractivePolicy,
+    reader: Option<&Adapter>,
+    windows: &[Window],
+    stretch: usize,
+) -> Result<Vec<Labelled>> {
+    let _guard = tch::no_grad_guard();
+    let decoder = &setup.decoder;
+    let label = setup.config.distill.label;
+    let taught = setup.taught(LABEL_STEP + stretch as u64, windows)?;
+    let active = reader.filter(|_| label == Label::Alone).map(|adapter| decoder.activate(adapter, false));
+    let v = decoder.config().vocab_size;
+    let (mut units, mut contexts) = (Vec::new(), Vec::new());
+    for (w, window) in windows.iter().enumerate() {
+        let own = policy.units(&window.prefix)?;
+        let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
+        read(&[]);
+        for unit in &own {
+            match label {
+                Label::Alone => read(&window.prefix[unit.clone()]),
+                Label::Without => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
+            }
+        }
+        units.push(own);
+    }
+    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+    let mut kls = taught.measure(decoder, active.as_ref(), &rows)?.into_iter().map(|reading| reading.kl);
+    let mut all = Vec::new();
+    for (window, units) in windows.iter().zip(units) {
+        let empty = kls.next().unwrap_or(f64::NAN);
+        let read = kls.by_ref().take(units.len());
+        let worth = match label {
+            Label::Alone => read.map(|kl| empty - kl).collect(),
+            Label::Without => read.collect(), // with the whole prefix it is 0
+        };
+        let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
+        all.push(Labelled {
+            document: window.document,
+            start: window.start,
+            prefix: window.prefix.clone(),
+            units,
+            worth,
+        });
+    }
+    Ok(all)
+}
+
+/// The windows of labels that fit the training text and the units of `policy`, with those labels, and how many do not fit.
+pub fn aligned(
+    setup: &Setup,
+    policy: &ExtractivePolicy,
+    labels: Vec<Labelled>,
+) -> Result<(Vec<(Window, Vec<f64>)>, usize)> {
+    let (total, shape) = (labels.len(), setup.shape);
+    let mut fitting = Vec::new();
+    for label in labels {
+        let end = label.start.saturating_add(shape.total());
+        let Some(text) = setup.train.get(label.document).and_then(|text| text.get(label.start..end)) else { continue };
+        let (prefix, rest) = text.split_at(shape.prefix);
+        let units: Vec<(usize, usize)> = policy.units(prefix)?.into_iter().map(|unit| (unit.start, unit.end)).collect();
+        let finite = label.worth.iter().all(|worth| worth.is_finite());
+        if prefix != label.prefix || units != label.units || units.len() != label.worth.len() || !finite {
+            continue;
+        }
+        let (local, future) = rest.split_at(shape.local);
+        let (document, start) = (label.document, label.start);
+        let (prefix, local, future) = (prefix.to_vec(), local.to_vec(), future.to_vec());
+        fitting.push((Window { document, start, prefix, local, future }, label.worth));
+    }
+    let dropped = total - fitting.len();
+    Ok((fitting, dropped))
+}
