@@ -8,6 +8,7 @@ mod configs;
 mod damage;
 mod encoders;
 mod evaluation;
+mod extractive;
 mod gates;
 mod parity;
 mod readers;

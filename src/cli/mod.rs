@@ -2,6 +2,7 @@
 
 mod bench;
 mod evaluate;
+mod label;
 mod pool;
 mod start;
 mod sweep;
@@ -75,6 +76,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Label the training windows of an extractive experiment: what each unit of a prefix is worth to the teacher.
+    Label {
+        /// The experiment's TOML file.
+        experiment: PathBuf,
+        /// Override a key (repeatable).
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Folder for the labels [default: runs/<name>/labels].
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
     /// Write a run's report.html and figures from its files.
     Report {
         /// The run's directory.
@@ -142,6 +154,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, adapt, search_windows } => evaluate::again(&run, &adapt, search_windows),
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
+        Command::Label { experiment, set, output } => label::run(&experiment, &set, output),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
         Command::Report { run } => {
             let page = gist::report::render(&run)?;

@@ -5,7 +5,7 @@ use crate::cli::{AdaptArgs, evaluate};
 use gist::config::train::TrainConfig;
 use gist::train::session::{Session, first_roles, warm_record};
 use gist::train::setup::Setup;
-use gist::train::{cotrain, warm_start};
+use gist::train::{cotrain, label, warm_start};
 use tch::Device;
 
 /// Reads everything that a run needs, so that what is wrong with it is said before anything is written.
@@ -14,6 +14,9 @@ pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
     if let Some(from) = &config.warm_start.from {
         first_roles(&setup)?;
         warm_record(from)?;
+    }
+    if let Some(folder) = &config.distill.labels_from {
+        label::read(folder)?;
     }
     Ok(setup)
 }

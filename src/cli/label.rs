@@ -1,0 +1,47 @@
+//! `label`: the labels of an extractive experiment, made once for several runs.
+
+use crate::cli::start;
+use gist::compressor::policy::Policy;
+use gist::config::train::TrainConfig;
+use gist::error::Error;
+use gist::model::lora::Adapter;
+use gist::train::label;
+use gist::train::session::policy;
+use gist::train::setup::Setup;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+/// Labels the training windows of `experiment` into `output` (`<runs>/<name>/labels` when none is given).
+pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = start::load::<TrainConfig>(experiment, set)?;
+    let asks = config.distill.windows > 0;
+    let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
+    anyhow::ensure!(asks, "{}: {none}", experiment.display());
+    let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    let device = start::prepare(&config.hardware)?;
+    let setup = Setup::load(&config, device)?;
+    let reader = match &config.warm_start.from {
+        Some(from) => Some(Adapter::load(&from.join("generator"), setup.decoder.config(), device)?),
+        None => None,
+    };
+    let stop = start::catch_interrupt()?;
+    let policy = policy(&setup);
+    let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };
+    let check_stop = || match stop.load(Ordering::SeqCst) {
+        true => Err(Error::Invalid("interrupted; the same command goes on".into())),
+        false => Ok(()),
+    };
+    let labels = label::make(&setup, extractive, reader.as_ref(), &output, check_stop)?;
+    let worth: Vec<f64> = labels.iter().flat_map(|label| label.worth.clone()).collect();
+    let helpful = worth.iter().filter(|worth| **worth > 0.0).count();
+    let best: Vec<f64> = labels.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
+    println!(
+        "{} windows, {} units: {} worth more than 0 nats a token; the best of a window {:.3} on the mean",
+        labels.len(),
+        worth.len(),
+        helpful,
+        gist::tensor::mean(&best)
+    );
+    println!("labels: {}", output.display());
+    Ok(())
+}

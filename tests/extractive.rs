@@ -1,0 +1,167 @@
+//! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
+
+use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
+use gist::eval::summary::Summary;
+use gist::run_dir::read_json;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const EXTRACTIVE: &[&str] = &[
+    "compressor.type=extractive",
+    "compressor.unit.type=span",
+    "compressor.unit.tokens=2",
+    "compressor.unit.stride=2",
+    "warm_start.rounds=0",
+    "distill.windows=8",
+    "distill.epochs=2",
+    "distill.batch=4",
+    "eval.search_windows=0",
+    "name=extractive",
+];
+
+fn flags<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    EXTRACTIVE.iter().chain(more).flat_map(|text| ["--set", *text]).collect()
+}
+
+fn rows_of(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_is_distilled_then_co_trained_and_goes_on_where_it_was_killed() {
+    let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    ok(&train(whole.path(), &flags(&[])));
+    let run = whole.path().join("extractive/seed=0");
+    let metrics = rows_of(&run);
+    assert_eq!(metrics.len(), 4 + 6);
+    assert!(metrics[..4].iter().all(|row| row["distill/loss"].is_number()));
+    assert!(metrics[4..].iter().all(|row| row["algo/mismatch_kl"].as_f64().unwrap().abs() < 1e-3));
+    let summary: Summary = read_json(&run.join("summary.json")).unwrap();
+    assert!(summary.eval.compressors["gist"].keep_ratio <= 4.0 / 32.0);
+
+    let other = killed.path().join("extractive/seed=0");
+    for updates in [0, 2, 7] {
+        let mut arguments = train(killed.path(), &[]);
+        arguments.extend(flags(&[]));
+        if updates > 0 {
+            arguments.push("--resume");
+        }
+        let mut child = command(&arguments);
+        let mut child = child.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while rows(&other.join("metrics.jsonl")) < updates || !other.join("labels/manifest.json").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(300), "never got there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let mut arguments = train(killed.path(), &["--resume"]);
+    arguments.extend(flags(&[]));
+    ok(&arguments);
+    assert_same_files(&results(&run), &results(&other), "killed and resumed");
+}
+
+#[test]
+fn every_unit_label_loss_and_estimator_runs() {
+    let cases: &[&[&str]] = &[
+        &["compressor.unit.type=token", "distill.label=without", "algo.estimator.type=rloo", "algo.recent_coef=1"],
+        &["compressor.unit.type=word", "distill.loss.type=keep", "algo.estimator.type=ppo"],
+        &["compressor.unit.type=sentence", "condition=none", "train.average_decay=0", "algo.estimator.type=grpo"],
+        &["train.compressor_learns=false", "distill.loss.type=ranking", "distill.loss.temperature=0.1"],
+    ];
+    for case in cases {
+        let runs = tempfile::tempdir().unwrap();
+        // A unit of another type has no length.
+        let other = case.iter().any(|flag| flag.starts_with("compressor.unit"));
+        let own = EXTRACTIVE.iter().filter(|flag| !(other && flag.starts_with("compressor.unit")));
+        let small = ["train.steps=2", "eval.windows=4", "eval.valid_windows=4"];
+        let all = own.chain(&small).chain(*case).flat_map(|flag| ["--set", *flag]).collect::<Vec<_>>();
+        ok(&train(runs.path(), &all));
+        let run = runs.path().join("extractive/seed=0");
+        for (key, value) in rows_of(&run).iter().flat_map(|row| row.as_object().unwrap()) {
+            assert!(value.is_number(), "{case:?}: {key} is {value}");
+        }
+    }
+}
+
+#[test]
+fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = folder.path().join("labels");
+    let at = labels.to_str().unwrap();
+    let mut arguments = vec!["label", "tiny.toml", "--output", at];
+    arguments.extend(flags(&[]));
+    assert_says(&ok(&arguments), &["8 windows, 128 units", "labels: "], "label");
+    let made = files(&labels);
+    ok(&arguments);
+    assert_same_files(&made, &files(&labels), "made again");
+
+    // The run that labels for itself makes the same labels, and learns the same from these.
+    let (own, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let none = ["train.steps=0", "eval.windows=4"];
+    ok(&train(own.path(), &flags(&none)));
+    let own = own.path().join("extractive/seed=0");
+    assert_same_files(&made, &files(&own.join("labels")), "labels of the run");
+    let from = format!("distill.labels_from={at}");
+    ok(&train(given.path(), &flags(&[&none[..], &[&from]].concat())));
+    let given = given.path().join("extractive/seed=0");
+    assert_eq!(fs::read(own.join("metrics.jsonl")).unwrap(), fs::read(given.join("metrics.jsonl")).unwrap());
+
+    let other = fails(&[&["label", "tiny.toml", "--output", at][..], &flags(&["seed=1"])].concat());
+    assert_says(&other, &["manifest.json: expected labels of the same experiment", "\"seed\""], "another seed");
+
+    let path = labels.join("labels_0000.json");
+    let mut rows: Vec<Value> = read_json(&path).unwrap();
+    rows[0]["prefix"][3] = 7.into();
+    rows[1]["document"] = 999.into();
+    rows[2]["worth"].as_array_mut().unwrap().pop();
+    fs::write(&path, serde_json::to_string(&rows).unwrap()).unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let output = command(&train(runs.path(), &flags(&[&none[..], &[&from]].concat())))
+        .current_dir(&world().root)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_says(&said, &["labels: 3 of 8 windows do not fit"], "labels that do not fit");
+}
+
+#[test]
+fn what_one_kind_of_compressor_has_the_other_refuses() {
+    let runs = tempfile::tempdir().unwrap();
+    let refused = |set: &[&str], words: &[&str]| {
+        let all: Vec<&str> = set.iter().flat_map(|text| ["--set", *text]).collect();
+        assert_says(&fails(&train(runs.path(), &all)), words, &format!("{set:?}"));
+        assert!(fs::read_dir(runs.path()).unwrap().next().is_none(), "{set:?}: left a run directory");
+    };
+    let extractive = |more: &'static str| [EXTRACTIVE, &[more]].concat();
+    refused(&["distill.windows=8"], &["`distill.windows`: expected 0", "got 8"]);
+    refused(&extractive("warm_start.rounds=1"), &["`warm_start.rounds`: expected 0", "got 1"]);
+    refused(&extractive("warm_start.copy_updates=3"), &["`warm_start.copy_updates`: expected 0", "got 3"]);
+    refused(&extractive("algo.token_credit=leave_one_out"), &["`algo.token_credit`: expected \"uniform\""]);
+    refused(
+        &extractive("warm_start.fresh_compressor=true"),
+        &["`warm_start.fresh_compressor`: expected warm_start.from"],
+    );
+    refused(&extractive("compressor.unit.tokens=0"), &["`compressor.unit.tokens`: expected at least 1, got 0"]);
+    refused(&extractive("compressor.unit.stride=0"), &["`compressor.unit.stride`: expected at least 1, got 0"]);
+    refused(&extractive("compressor.unit.words=1"), &["compressor.unit", "words"]);
+    let cold = [EXTRACTIVE, &["distill.loss.type=ranking", "distill.loss.temperature=0"]].concat();
+    refused(&cold, &["`distill.loss.temperature`: expected a finite number above 0, got 0"]);
+    refused(&extractive("distill.epochs=0"), &["`distill.epochs`: expected at least 1, got 0"]);
+    refused(&extractive("compressor.type=summary"), &["compressor", "summary"]);
+    let gist = format!("warm_start.from={}", finished().join("warm_start").display());
+    let all = [EXTRACTIVE, &[gist.as_str()]].concat();
+    refused(&all, &["compressor: expected the adapter of an extractive compressor, got that of a gist one"]);
+    let gone = extractive("distill.labels_from=gone");
+    let said: Vec<&str> = gone.iter().flat_map(|text| ["--set", *text]).collect();
+    let said = fails(&train(runs.path(), &said));
+    assert_says(&said, &["gone/manifest.json: No such file"], "labels");
+    let said = fails(&["label", "tiny.toml"]);
+    assert_says(&said, &["tiny.toml: distill.windows: expected a count above 0"], "label without distillation");
+}
