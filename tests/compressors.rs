@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
+use gist::compressor::chain::Chain;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::frequencies::DocumentFrequencies;
@@ -110,7 +111,9 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     for (policy, adapter) in [gist].iter().chain(&all) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");
-            check(&Trained { name, policy, adapter, sampling, seed: 3 });
+            let trained = Trained { name, policy, adapter, sampling, seed: 3 };
+            check(&trained);
+            check(&Chain::new(&scored(ScorerKind::Overlap, parts, tokenizer), &trained));
         }
     }
 }
@@ -327,4 +330,19 @@ fn the_leak_control_reads_another_document() {
 fn identity_is_the_prefix() {
     let prefix = tokens(1, 1, 30);
     assert_eq!(ids(&Identity, &prefix, &[], 3), prefix);
+}
+
+#[test]
+fn a_chain_keeps_places_of_the_prefix_and_the_second_sees_only_what_the_first_kept() {
+    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
+    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 2 };
+    let (recent, truncate) =
+        (scored(ScorerKind::Recent, parts, &tokenizer), scored(ScorerKind::Truncate, parts, &tokenizer));
+    let chain = Chain::new(&recent, &truncate);
+    assert_eq!(chain.name(), "recent+truncate");
+    let prefix = tokens(1, 1, 30);
+    let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
+    let made = chain.compress(&[request], 3).unwrap().remove(0);
+    assert_eq!(made.ids, prefix[18..21]);
+    assert_eq!(made.kept, Some(vec![18, 19, 20]));
 }

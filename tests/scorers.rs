@@ -5,7 +5,6 @@ use gist::compressor::budget::{Controller, calibrate};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
-
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::{ScorerKind, Unit};
 use regex::Regex;

@@ -4,12 +4,14 @@
 pub mod attended;
 pub mod baseline;
 pub mod budget;
+pub mod chain;
 pub mod controls;
 pub mod copying;
 pub mod draft;
 pub mod extractive;
 pub mod frequencies;
 pub mod gist;
+pub mod llmlingua;
 pub mod policy;
 pub mod scorer;
 pub mod scorers;
@@ -74,6 +76,7 @@ pub fn baselines<'a>(
     let scored = |kind| Box::new(Extractive::plain(kind, parts, tokenizer)) as Box<dyn Compressor + 'a>;
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind)));
+    all.push(Box::new(llmlingua::LlmLingua { decoder: parts.decoder, tokenizer }));
     all.push(Box::new(draft::Draft { decoder: parts.decoder, forbidden }));
     all.push(Box::new(baseline::Identity));
     all

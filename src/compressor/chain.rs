@@ -1,0 +1,45 @@
+//! Two compressors in a row: the first keeps a few budgets' worth of a prefix, the second makes of that what the budget
+//! holds; such as extraction, then a gist.
+
+use crate::compressor::controls::check_count;
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::error::Result;
+
+/// Budgets that the first may fill.
+const FIRST: usize = 4;
+
+/// `first`, then `second` on what it kept.
+pub struct Chain<'a> {
+    name: String,
+    first: &'a dyn Compressor,
+    second: &'a dyn Compressor,
+}
+
+impl<'a> Chain<'a> {
+    /// Named `first+second`.
+    pub fn new(first: &'a dyn Compressor, second: &'a dyn Compressor) -> Self {
+        Self { name: format!("{}+{}", first.name(), second.name()), first, second }
+    }
+}
+
+impl Compressor for Chain<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let firsts = self.first.compress(requests, budget.saturating_mul(FIRST))?;
+        check_count(self.first.name(), requests.len(), firsts.len())?;
+        let shorter: Vec<Request> =
+            requests.iter().zip(&firsts).map(|(request, first)| Request { prefix: &first.ids, ..*request }).collect();
+        let seconds = self.second.compress(&shorter, budget)?;
+        check_count(self.second.name(), requests.len(), seconds.len())?;
+        // Positions in the first's output become positions in the prefix, where both extract; scores are of another text.
+        let merged = seconds.into_iter().zip(firsts).map(|(second, first)| {
+            let places = |kept: Vec<usize>| Some(kept.into_iter().map(|at| first.kept.as_ref()?.get(at).copied()));
+            let kept = second.kept.and_then(|kept| places(kept)?.collect());
+            Compressed { ids: second.ids, kept, ..Compressed::default() }
+        });
+        Ok(merged.collect())
+    }
+}
