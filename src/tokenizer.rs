@@ -11,6 +11,9 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTok
 /// The one special token of a trained vocabulary: between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
+/// First byte of a token in its text, and the one after its last.
+pub type Bytes = (usize, usize);
+
 /// Text ↔ ids.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -23,6 +26,15 @@ impl Tokenizer {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
         Ok(Self::wrap(inner))
+    }
+
+    /// The same for a model that only reads: whatever the file says of truncation and padding is not done.
+    pub fn load_plain(path: &Path) -> Result<Self> {
+        let mut tokenizer = Self::load(path)?;
+        tokenizer.inner.with_padding(None);
+        let plain = tokenizer.inner.with_truncation(None).map(|_| ());
+        plain.map_err(|e| Error::file(path, e.to_string()))?;
+        Ok(tokenizer)
     }
 
     /// Trains a byte-level BPE with `vocab_size` entries, [`END_OF_TEXT`] first. The same texts give the same vocabulary.
@@ -95,6 +107,17 @@ impl Tokenizer {
         let encoding =
             self.inner.encode_fast(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids of one text with the bytes of it that each stands for, nothing added.
+    pub fn aligned(&self, text: &str) -> Result<(Vec<u32>, Vec<Bytes>)> {
+        let encoding = self.inner.encode(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+    }
+
+    /// The id of a token, when the vocabulary has it.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
     }
 
     /// Ids of many texts, in parallel.

@@ -1,11 +1,13 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
+use crate::support::tiny_bert;
 use clap::ValueEnum;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::extractive::ExtractivePolicy;
+use gist::compressor::foreign::Foreign;
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::{Policy, Trained};
@@ -17,13 +19,15 @@ use gist::config::parts::{LoraConfig, Sampling};
 use gist::data::Window;
 use gist::error::Result;
 use gist::model::config::ModelConfig;
+use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
+use gist::model::encoder::Encoder;
 use gist::model::lora::{Adapter, Extra};
 use gist::rng::{self, Stream};
 use gist::tokenizer::Tokenizer;
 use regex::Regex;
 use std::cell::Cell;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 pub const VOCABULARY: i64 = 300;
 
@@ -105,10 +109,15 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     }
     let gist = (Policy::Gist(GistPolicy::new(&decoder, &forbidden)), random_adapter(&decoder, 1));
     let (decoder, tokenizer) = (&decoder, &tokenizer);
-    let extractive = |unit| Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit });
+    let extractive = |unit| Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign: None });
     let heads = || random_adapter_with(decoder, Extra::Heads, 1);
     let all = UNITS.map(|unit| (extractive(unit), heads()));
-    for (policy, adapter) in [gist].iter().chain(&all) {
+    let folder = tiny_bert();
+    let (config, weights) = Encoder::read(folder.path()).unwrap();
+    let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
+    let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
+    let bert = (Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: UNITS[3], foreign }), adapter);
+    for (policy, adapter) in [gist, bert].iter().chain(&all) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");
             let trained = Trained { name, policy, adapter, sampling, seed: 3 };

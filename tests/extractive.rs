@@ -1,7 +1,9 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
 use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
+use crate::support::tiny_bert;
 use gist::eval::summary::Summary;
+use gist::model::encoder::Encoder;
 use gist::run_dir::read_json;
 use serde_json::Value;
 use std::fs;
@@ -87,6 +89,29 @@ fn every_unit_label_loss_and_estimator_runs() {
             assert!(value.is_number(), "{case:?}: {key} is {value}");
         }
     }
+}
+
+#[test]
+fn an_encoder_with_a_tokenizer_of_its_own_learns_and_is_saved_as_a_folder_of_its_kind() {
+    let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
+    let path = format!("compressor.encoder.path={}", bert.path().display());
+    let all = flags(&["train.steps=3", "eval.windows=4", "train.average_decay=0.5", &path]);
+    ok(&train(runs.path(), &all));
+    let run = runs.path().join("extractive/seed=0");
+    assert!(rows_of(&run).iter().flat_map(|row| row.as_object().unwrap()).all(|(_, value)| value.is_number()));
+    let before = fs::read(run.join("summary.json")).unwrap();
+    ok(&["eval", run.to_str().unwrap()]);
+    let summary = |bytes: &[u8]| serde_json::from_slice::<Summary>(bytes).unwrap().eval;
+    assert_eq!(summary(&before), summary(&fs::read(run.join("summary.json")).unwrap()));
+    // Its weights moved, those of the encoder less than the heads, and load as an encoder again.
+    let (config, was) = Encoder::read(bert.path()).unwrap();
+    let (same, is) = Encoder::read(&run.join("checkpoints/step_000007/compressor")).unwrap();
+    assert_eq!(config, same);
+    let moved = was.iter().map(|(name, was)| (was - &is[name]).abs().max().double_value(&[])).fold(0.0, f64::max);
+    assert!(moved > 1e-6 && moved < 1e-3, "{moved}");
+    fs::remove_file(bert.path().join("tokenizer.json")).unwrap();
+    let gone = tempfile::tempdir().unwrap();
+    assert_says(&fails(&train(gone.path(), &all)), &["tokenizer.json: No such file"], "no tokenizer");
 }
 
 #[test]

@@ -133,3 +133,38 @@ pub fn grad_of(loss: &Tensor, leaf: &Tensor) -> Tensor {
 pub fn floats(values: &[f64]) -> Tensor {
     gist::tensor::floats(values, Device::Cpu)
 }
+
+/// A tiny BERT in a folder: the fixture's weights, and a WordPiece of single letters that is told to cut what is long.
+pub fn tiny_bert() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
+    }
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(String::from);
+    let letters = ('a'..='z').chain('0'..='9').flat_map(|c| [c.to_string(), format!("##{c}")]);
+    let words: Vec<String> = special.iter().cloned().chain(letters).collect();
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        words.iter().enumerate().map(|(id, word)| (word.clone(), id.into())).collect();
+    let added: Vec<serde_json::Value> = (special.iter().enumerate())
+        .map(|(id, word)| {
+            serde_json::json!({"id": id, "content": word, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true})
+        })
+        .collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0},
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": null,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab},
+    });
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    folder
+}

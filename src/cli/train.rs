@@ -3,7 +3,7 @@
 use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
 use gist::config::train::TrainConfig;
-use gist::train::session::{Session, first_roles, warm_record};
+use gist::train::session::{Session, first_roles, policy, warm_record};
 use gist::train::setup::Setup;
 use gist::train::{cotrain, label, warm_start};
 use tch::Device;
@@ -11,8 +11,9 @@ use tch::Device;
 /// Reads everything that a run needs, so that what is wrong with it is said before anything is written.
 pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
     let setup = Setup::load(config, device)?;
+    first_roles(&setup)?;
+    policy(&setup)?;
     if let Some(from) = &config.warm_start.from {
-        first_roles(&setup)?;
         warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {

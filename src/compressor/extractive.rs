@@ -11,11 +11,12 @@
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
 //! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
 //! knowledge. What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
-//! pairs; no loss is taken there. A prefix too long for the base's positions is read in overlapping windows; its units are
+//! pairs; no loss is taken there. An encoder of the BERT family may read instead ([`crate::compressor::foreign`]). A prefix too long for the base's positions is read in overlapping windows; its units are
 //! ranked all together.
 
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
+use crate::compressor::foreign::{Foreign, Text};
 use crate::compressor::gist::{Gist, uniforms};
 use crate::compressor::scorer::Scored;
 use crate::compressor::{Compressed, Request};
@@ -46,6 +47,8 @@ pub struct ExtractivePolicy<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What is kept or dropped as a whole.
     pub unit: Unit,
+    /// What reads for an adapter that is an encoder of its own, in place of the base.
+    pub foreign: Option<Box<Foreign>>,
 }
 
 /// What the units of one prefix are worth.
@@ -57,11 +60,11 @@ pub struct Worths {
 }
 
 /// What the encoder makes of one prefix.
-struct Encoded {
+pub(super) struct Encoded {
     /// Hidden states and the worth of each token, `[P, H + 1]` f32.
-    tokens: Tensor,
+    pub tokens: Tensor,
     /// Worth of the end, a scalar.
-    end: Tensor,
+    pub end: Tensor,
 }
 
 impl ExtractivePolicy<'_> {
@@ -79,7 +82,10 @@ impl ExtractivePolicy<'_> {
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
         let groups = copy_head::values(self.decoder.config());
         let attended = attention(self.decoder, requests)?;
-        let encoded = self.encode(adapter, heads, requests)?;
+        let encoded = match &self.foreign {
+            None => self.encode(adapter, heads, requests)?,
+            Some(foreign) => foreign.encode(adapter, &self.texts(requests)?)?,
+        };
         let mut all = Vec::with_capacity(requests.len());
         for ((request, attended), encoded) in requests.iter().zip(&attended).zip(encoded) {
             let units = self.units(request.prefix)?;
@@ -89,12 +95,20 @@ impl ExtractivePolicy<'_> {
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
             let features = self.features(request.prefix.len(), &units, &values(&rows, groups, &units));
-            let means = unit_means(&encoded.tokens, &units); // [U, H + 1]
+            let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = means.select(1, width) + heads.places(&means.narrow(1, 0, width), &features);
             all.push(Worths { units, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
         }
         Ok(all)
+    }
+
+    fn texts(&self, requests: &[Request]) -> Result<Vec<Text>> {
+        let text = |r: &Request| {
+            let question = self.tokenizer.decode(r.question())?;
+            Ok(Text { pieces: self.tokenizer.pieces(r.prefix)?, question })
+        };
+        requests.iter().map(text).collect()
     }
 
     /// `[U, F]`: by the power of two of the distance of a unit's start from the end of the prefix; what the base attends to.
@@ -318,8 +332,8 @@ fn actions(group: &[Gist], units: usize, device: tch::Device) -> (Tensor, Tensor
     (taken, Tensor::from_slice(&targets).unsqueeze(-1).to_device(device))
 }
 
-/// Means `[U, D]` of the rows `[P, D]` of each unit.
-fn unit_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
+/// Means `[U, D]` of the rows `[P, D]` in each range.
+pub(super) fn range_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
     let sums = rows.to_kind(Kind::Double).cumsum(0, Kind::Double);
     let sums = Tensor::cat(&[Tensor::zeros([1, rows.size()[1]], (Kind::Double, rows.device())), sums], 0);
     let at = |places: Vec<i64>| sums.index_select(0, &Tensor::from_slice(&places).to_device(rows.device()));
@@ -330,7 +344,7 @@ fn unit_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
 
 /// Windows of at most `room` tokens over `len`, a quarter of each shared with the next, and what counts of each: every
 /// token once, where it stands farther from an edge.
-fn windows(len: usize, room: usize) -> Vec<(Range<usize>, Range<usize>)> {
+pub(super) fn windows(len: usize, room: usize) -> Vec<(Range<usize>, Range<usize>)> {
     let room = room.max(1);
     if len <= room {
         return vec![(0..len, 0..len)];
@@ -363,7 +377,7 @@ mod tests {
     #[test]
     fn means_are_of_each_unit() {
         let rows = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 10.0, 20.0, 30.0]).view([3, 2]);
-        let means = unit_means(&rows, &[0..1, 0..3, 1..3]);
+        let means = range_means(&rows, &[0..1, 0..3, 1..3]);
         assert_eq!(to_vec(&means).unwrap_or_default(), [1.0, 2.0, 8.0, 14.0, 11.5, 20.0].map(f64::from));
     }
 }

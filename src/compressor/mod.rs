@@ -9,6 +9,7 @@ pub mod controls;
 pub mod copying;
 pub mod draft;
 pub mod extractive;
+pub mod foreign;
 pub mod frequencies;
 pub mod gist;
 pub mod llmlingua;

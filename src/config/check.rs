@@ -61,13 +61,16 @@ impl TrainConfig {
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
-        let CompressorConfig::Extractive { unit } = self.compressor else {
+        let CompressorConfig::Extractive { unit, encoder } = &self.compressor else {
             return match self.distill.windows {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
             };
         };
         unit.check().map_err(under("compressor.unit"))?;
+        if let Some(encoder) = encoder {
+            not_negative("compressor.encoder.lr_factor", encoder.lr_factor)?;
+        }
         let gist_only = "of a compressor that writes (compressor.type is \"extractive\")";
         for (key, value) in [("copy_updates", self.warm_start.copy_updates), ("rounds", self.warm_start.rounds)] {
             if value > 0 {

@@ -3,19 +3,38 @@
 use crate::config::parts::{Problem, at_least};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// What the compressor that learns does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CompressorConfig {
     /// Writes a gist token by token.
     Gist {},
-    /// Keeps units of the prefix: the base with its causal mask off says what each is worth.
+    /// Keeps units of the prefix: the base with its causal mask off says what each is worth, or an encoder does.
     Extractive {
         /// What is kept or dropped as a whole.
         #[serde(default)]
         unit: Unit,
+        /// An encoder to start from in place of the base.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoder: Option<EncoderSection>,
     },
+}
+
+/// An encoder of the BERT family, all of which learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderSection {
+    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    pub path: PathBuf,
+    /// Share of the learning rate that its own weights get; the heads over it get all.
+    #[serde(default = "lr_factor")]
+    pub lr_factor: f64,
+}
+
+fn lr_factor() -> f64 {
+    0.05
 }
 
 impl Default for CompressorConfig {

@@ -71,8 +71,8 @@ const DISTILBERT: [&str; 8] = [
     "ffn.lin2",
     "output_layer_norm",
 ];
-/// What checkpoints hold beside the encoder: other heads, poolers, buffers.
-const OTHERS: [&str; 8] = [
+/// What checkpoints hold beside the encoder: other heads (those of a trained compressor too), poolers, buffers.
+const OTHERS: [&str; 9] = [
     "pooler.",
     "cls.",
     "classifier.",
@@ -81,6 +81,7 @@ const OTHERS: [&str; 8] = [
     "vocab_transform.",
     "vocab_layer_norm.",
     "vocab_projector.",
+    "gist.",
 ];
 
 impl EncoderConfig {

@@ -10,6 +10,7 @@ use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
+use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
 use crate::model::weights;
@@ -97,8 +98,10 @@ pub struct LoraPair {
 
 /// A named set of low-rank weights and control rows, held as one flat leaf.
 pub struct Adapter {
-    config: LoraConfig,
-    params: FlatParams,
+    pub(super) config: LoraConfig,
+    pub(super) params: FlatParams,
+    /// An encoder in place of low-rank weights (see [`crate::model::encoder_adapter`]).
+    pub(super) encoder: Option<EncoderConfig>,
 }
 
 /// Views of an adapter for one forward pass.
@@ -115,12 +118,14 @@ pub struct ActiveAdapter {
     pub copy: Option<Tensor>,
     /// Heads of an extractive compressor, f32, if it is one.
     pub heads: Option<Heads>,
+    /// The encoder of an extractive compressor that has its own.
+    pub encoder: Option<Encoder>,
 }
 
 const CONTROL: &str = "gist.control_tokens.weight";
-const END: &str = "gist.end_head.weight";
+pub(super) const END: &str = "gist.end_head.weight";
 const COPY: &str = "gist.copy_head.weight";
-const HEADS: &str = "gist.extractive.";
+pub(super) const HEADS: &str = "gist.extractive.";
 
 /// What the adapter of a compressor has beside low-rank weights and control rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +203,7 @@ impl Adapter {
                 }
             });
         }
-        Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)? })
+        Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)?, encoder: None })
     }
 
     /// The same with start-of-gist as the mean of these embeddings `[N, H]`.
@@ -229,12 +234,15 @@ impl Adapter {
 
     /// An independent copy (for a frozen, averaged or stale policy).
     pub fn duplicate(&self) -> Self {
-        Self { config: self.config.clone(), params: self.params.duplicate() }
+        Self { config: self.config.clone(), params: self.params.duplicate(), encoder: self.encoder.clone() }
     }
 
     /// The weights as one forward pass over a base of this `kind` needs them, cast once; dropout is on only when
     /// `training`.
     pub fn activate(&self, model: &ModelConfig, kind: Kind, training: bool) -> ActiveAdapter {
+        if let Some(encoder) = &self.encoder {
+            return self.activate_encoder(encoder, kind);
+        }
         let mut views = self.params.views_in(kind);
         let scaling = self.config.alpha / self.config.rank as f64;
         let layers = (0..model.num_hidden_layers)
@@ -256,11 +264,12 @@ impl Adapter {
             end: views.remove(END).unwrap_or_else(empty),
             copy: views.remove(COPY),
             heads: self.heads(),
+            encoder: None,
         }
     }
 
     /// Views of the heads in f32, whatever the base computes in.
-    fn heads(&self) -> Option<Heads> {
+    pub(super) fn heads(&self) -> Option<Heads> {
         if !self.is_extractive() {
             return None;
         }
@@ -276,6 +285,9 @@ impl Adapter {
     /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
     pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        if let Some(encoder) = &self.encoder {
+            return self.save_encoder(encoder, folder);
+        }
         weights::write(&folder.join("adapter_model.safetensors"), &self.params.named())?;
         let peft = PeftConfig {
             peft_type: "LORA".into(),
@@ -296,6 +308,9 @@ impl Adapter {
     /// Reads a PEFT folder; weights must fit `model`. One that peft made has no control rows: they become zeros, so its
     /// separator says nothing and its end-of-gist has a logit of 0 until they are trained.
     pub fn load(folder: &Path, model: &ModelConfig, device: Device) -> Result<Self> {
+        if folder.join("config.json").exists() {
+            return Self::load_encoder(folder, copy_head::features(model), device);
+        }
         let path = folder.join("adapter_config.json");
         let peft: PeftConfig = read_json(&path)?;
         peft.check().map_err(|message| Error::file(&path, message))?;
@@ -324,6 +339,6 @@ impl Adapter {
         }
         weights::check_exact(&path, &found, &expected)?;
         let named: Vec<_> = expected.iter().map(|(name, _)| (name.clone(), found[name].shallow_clone())).collect();
-        Ok(Self { config, params: FlatParams::pack(&named, device)? })
+        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: None })
     }
 }

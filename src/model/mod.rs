@@ -6,6 +6,7 @@ pub mod config;
 pub mod copy_head;
 pub mod decoder;
 pub mod encoder;
+mod encoder_adapter;
 pub mod heads;
 pub mod lora;
 pub mod params;

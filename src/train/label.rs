@@ -152,12 +152,11 @@ fn measure(
     Ok(all)
 }
 
+/// A window and what each unit of its prefix is worth.
+pub type Aligned = (Window, Vec<f64>);
+
 /// The windows of labels that fit the training text and the units of `policy`, with those labels, and how many do not fit.
-pub fn aligned(
-    setup: &Setup,
-    policy: &ExtractivePolicy,
-    labels: Vec<Labelled>,
-) -> Result<(Vec<(Window, Vec<f64>)>, usize)> {
+pub fn aligned(setup: &Setup, policy: &ExtractivePolicy, labels: Vec<Labelled>) -> Result<(Vec<Aligned>, usize)> {
     let (total, shape) = (labels.len(), setup.shape);
     let mut fitting = Vec::new();
     for label in labels {

@@ -30,6 +30,8 @@ pub struct Optimizer {
     decay: Tensor,
     matrices: Vec<(i64, Vec<i64>)>,
     adam_mask: Option<Tensor>,
+    /// Multiples of the learning rate, as flat as the parameters.
+    factors: Option<Tensor>,
     updates: i64,
 }
 
@@ -37,6 +39,11 @@ impl Optimizer {
     /// AdamW for every parameter; matrices decay, vectors do not.
     pub fn adamw(config: &OptimConfig, params: &FlatParams) -> Self {
         Self::new(config, params, None)
+    }
+
+    /// The same with a multiple of the learning rate for every parameter.
+    pub fn with_factors(self, factors: Option<Tensor>) -> Self {
+        Self { factors, ..self }
     }
 
     /// Muon with learning rate `muon_lr` for the matrices inside the blocks, AdamW for the rest. The iteration
@@ -69,6 +76,7 @@ impl Optimizer {
             decay,
             adam_mask: muon.is_some().then_some(mask),
             matrices,
+            factors: None,
             updates: 0,
         }
     }
@@ -110,6 +118,9 @@ impl Optimizer {
             }
         }
         let _ = update.g_add_(&(&leaf * &self.decay));
+        if let Some(factors) = &self.factors {
+            let _ = update.g_mul_(factors);
+        }
         let _ = leaf.g_sub_(&(update * lr));
         leaf.zero_grad();
         Ok(Ok(StepInfo { grad_norm, lr }))

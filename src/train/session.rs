@@ -3,6 +3,7 @@
 use crate::algo::{Baseline, Lambda};
 use crate::compressor::budget::recent;
 use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::{Policy, Trained};
 use crate::compressor::{Compressed, Compressor};
@@ -10,6 +11,7 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head;
+use crate::model::encoder::Encoder;
 use crate::model::lora::{Adapter, Extra};
 use crate::rng::{self, Stream};
 use crate::rollout::{Taught, compressed_context, request};
@@ -126,10 +128,15 @@ pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
 
 /// A compressor that knows nothing yet.
 pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
-    let model = &setup.config.model;
-    let extra = match setup.config.compressor {
-        CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, setup.decoder.config())),
-        CompressorConfig::Extractive { .. } => Extra::Heads,
+    let (model, decoder) = (&setup.config.model, &setup.decoder);
+    let extra = match &setup.config.compressor {
+        CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
+        CompressorConfig::Extractive { encoder: None, .. } => Extra::Heads,
+        CompressorConfig::Extractive { encoder: Some(section), .. } => {
+            let (config, weights) = Encoder::read(&section.path)?;
+            rng::seed_torch(setup.config.seed, Stream::Init, 0, 0);
+            return Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device());
+        }
     };
     let compressor = fresh(setup, 0, extra)?;
     match setup.tokenizer.encode(&model.start_like)?.as_slice() {
@@ -142,11 +149,14 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
 }
 
 /// Network and actions of the experiment's compressor.
-pub fn policy<'a>(setup: &'a Setup) -> Policy<'a> {
-    match setup.config.compressor {
-        CompressorConfig::Gist {} => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids())),
-        CompressorConfig::Extractive { unit } => {
-            Policy::Extractive(ExtractivePolicy { decoder: &setup.decoder, tokenizer: &setup.tokenizer, unit })
+pub fn policy<'a>(setup: &'a Setup) -> Result<Policy<'a>> {
+    let (decoder, tokenizer) = (&setup.decoder, &setup.tokenizer);
+    match &setup.config.compressor {
+        CompressorConfig::Gist {} => Ok(Policy::Gist(GistPolicy::new(decoder, &setup.forbidden_ids()))),
+        CompressorConfig::Extractive { unit, encoder } => {
+            let foreign =
+                encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
+            Ok(Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: *unit, foreign }))
         }
     }
 }
@@ -172,11 +182,15 @@ impl<'a> Session<'a> {
         };
         let optim = if supervised(state.update) { &config.optim.imitation } else { &config.optim.compressor };
         let [compressor, generator, empty_reader] = first_roles(setup)?;
+        let factor = match &config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), .. } => encoder.lr_factor,
+            _ => 1.0,
+        };
         let mut session = Self {
             setup,
             run,
-            policy: policy(setup),
-            compressor: Trainee::new(ROLES[0], compressor, optim),
+            policy: policy(setup)?,
+            compressor: Trainee::new(ROLES[0], compressor, optim).with_encoder_factor(factor, optim),
             generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
             averaged: None,

@@ -1,6 +1,7 @@
 //! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
 
 use crate::compressor::controls::donors;
+use crate::config::compressors::CompressorConfig;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
@@ -100,8 +101,14 @@ impl<'a> Setup<'a> {
         let mut all = vec![model.join("model.safetensors"), model.join("config.json"), model.join("tokenizer.json")];
         let files = [&config.data.train, &config.data.valid, &config.data.test];
         all.extend(files.into_iter().flatten().cloned());
+        if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
+            all.extend(["model.safetensors", "config.json", "tokenizer.json"].map(|file| encoder.path.join(file)));
+        }
+        if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
+            all.push(from.join("compressor/adapter_model.safetensors"));
+        }
         if let Some(from) = &config.warm_start.from {
-            for role in ["compressor", "generator", "empty_reader"] {
+            for role in ["generator", "empty_reader"] {
                 all.push(from.join(role).join("adapter_model.safetensors"));
             }
         }

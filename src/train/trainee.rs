@@ -18,18 +18,27 @@ pub struct Trainee {
     /// The weights.
     pub adapter: Adapter,
     optim: Optimizer,
+    encoder_factor: f64,
 }
 
 impl Trainee {
     /// A role that starts from `adapter` with a fresh optimiser.
     pub fn new(name: &'static str, adapter: Adapter, optim: &OptimConfig) -> Self {
         let optim = Optimizer::adamw(optim, adapter.params());
-        Self { name, adapter, optim }
+        Self { name, adapter, optim, encoder_factor: 1.0 }
+    }
+
+    /// The same, an encoder's own weights at this share of the learning rate.
+    pub fn with_encoder_factor(mut self, factor: f64, optim: &OptimConfig) -> Self {
+        self.encoder_factor = factor;
+        self.reset_optimizer(optim);
+        self
     }
 
     /// The same weights under a fresh optimiser.
     pub fn reset_optimizer(&mut self, optim: &OptimConfig) {
-        self.optim = Optimizer::adamw(optim, self.adapter.params());
+        let factors = self.adapter.lr_factors(self.encoder_factor);
+        self.optim = Optimizer::adamw(optim, self.adapter.params()).with_factors(factors);
     }
 
     /// Views for a training pass.

@@ -36,7 +36,7 @@ impl Setting {
     }
 
     fn policy(&self) -> ExtractivePolicy<'_> {
-        ExtractivePolicy { decoder: &self.decoder, tokenizer: &self.tokenizer, unit: UNIT }
+        ExtractivePolicy { decoder: &self.decoder, tokenizer: &self.tokenizer, unit: UNIT, foreign: None }
     }
 
     fn active(&self) -> ActiveAdapter {

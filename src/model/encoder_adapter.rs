@@ -1,0 +1,96 @@
+//! A compressor's weights that are a whole encoder of its own (BERT family) with the heads of an extractive compressor,
+//! all of it trained, in place of low-rank weights over the base. Saved as a Hugging Face folder: `config.json` and
+//! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
+//! pass over.
+
+use crate::config::parts::LoraConfig;
+use crate::error::Result;
+use crate::model::encoder::{Encoder, EncoderConfig};
+use crate::model::heads;
+use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS};
+use crate::model::params::FlatParams;
+use crate::model::weights;
+use crate::run_dir::{read_json, write_json_atomic};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Names and shapes of what such a compressor owns.
+fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
+    let own = heads::parameters(config.hidden_size, features).into_iter();
+    let mut all = config.parameters();
+    all.extend(own.map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
+    all.push((END.into(), vec![1, config.hidden_size]));
+    all
+}
+
+impl Adapter {
+    /// From an encoder's weights, with fresh heads that see `features` of each place; draws from libtorch's generator.
+    pub fn of_encoder(
+        config: &EncoderConfig,
+        weights: BTreeMap<String, Tensor>,
+        features: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let mut named = weights;
+        let own = heads::initial(config.hidden_size, features, Device::Cpu).into_iter();
+        named.extend(own.map(|(name, tensor)| (format!("{HEADS}{name}"), tensor)));
+        named.insert(END.into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, Device::Cpu)));
+        Self::pack_encoder(config, &named, features, device)
+    }
+
+    fn pack_encoder(
+        config: &EncoderConfig,
+        named: &BTreeMap<String, Tensor>,
+        features: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let all: Vec<(String, Tensor)> = specs(config, features)
+            .into_iter()
+            .filter_map(|(name, _)| Some((name.clone(), named.get(&name)?.shallow_clone())))
+            .collect();
+        let config = Some(config.clone());
+        Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
+    }
+
+    /// Views for a forward pass of the encoder in this `kind`; nothing of it is for the base.
+    pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> ActiveAdapter {
+        let mut views = self.params.views_in(kind);
+        let empty = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));
+        let end = views.remove(END).unwrap_or_else(empty);
+        let own = views.into_iter().filter(|(name, _)| !name.starts_with("gist."));
+        ActiveAdapter {
+            layers: Vec::new(),
+            dropout: 0.0,
+            control: empty(),
+            end,
+            copy: None,
+            heads: self.heads(),
+            encoder: Encoder::from_named(config, own.collect()).ok(),
+        }
+    }
+
+    pub(super) fn save_encoder(&self, config: &EncoderConfig, folder: &Path) -> Result<()> {
+        weights::write(&folder.join("model.safetensors"), &self.params.named())?;
+        write_json_atomic(&folder.join("config.json"), config)
+    }
+
+    pub(super) fn load_encoder(folder: &Path, features: i64, device: Device) -> Result<Self> {
+        let path = folder.join("config.json");
+        let config: EncoderConfig = read_json(&path)?;
+        config.check().map_err(|message| crate::error::Error::file(&path, message))?;
+        let named = weights::read_exact(&folder.join("model.safetensors"), &specs(&config, features))?;
+        Self::pack_encoder(&config, &named, features, device)
+    }
+
+    /// For an encoder, `factor` at its own weights and 1 at the heads, as flat as the parameters: what was pretrained moves
+    /// less. None for low-rank weights.
+    pub fn lr_factors(&self, factor: f64) -> Option<Tensor> {
+        self.encoder.as_ref()?;
+        let factors = self.params.leaf().detach().ones_like();
+        for (_, offset, shape) in self.params.layout().into_iter().filter(|(name, ..)| !name.starts_with("gist.")) {
+            let _ = factors.narrow(0, offset, shape.iter().product()).fill_(factor);
+        }
+        Some(factors)
+    }
+}
