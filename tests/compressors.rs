@@ -109,14 +109,16 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     }
     let gist = (Policy::Gist(GistPolicy::new(&decoder, &forbidden)), random_adapter(&decoder, 1));
     let (decoder, tokenizer) = (&decoder, &tokenizer);
-    let extractive = |unit| Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign: None });
+    let extractive =
+        |unit| Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None });
     let heads = || random_adapter_with(decoder, Extra::Heads, 1);
     let all = UNITS.map(|unit| (extractive(unit), heads()));
     let folder = tiny_bert();
     let (config, weights) = Encoder::read(folder.path()).unwrap();
     let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
     let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
-    let bert = (Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: UNITS[3], foreign }), adapter);
+    let bert =
+        (Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: UNITS[3], foreign, blocks: None }), adapter);
     for (policy, adapter) in [gist, bert].iter().chain(&all) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");

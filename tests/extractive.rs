@@ -69,6 +69,37 @@ fn a_run_is_distilled_then_co_trained_and_goes_on_where_it_was_killed() {
 }
 
 #[test]
+fn a_student_of_fewer_blocks_learns_from_a_trained_compressor() {
+    let (teacher, student) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let small = ["train.steps=0", "eval.windows=4"];
+    ok(&train(teacher.path(), &flags(&small)));
+    let folder = teacher.path().join("extractive/seed=0/checkpoints/step_000004/compressor");
+    let from = format!("distill.teacher={}", folder.display());
+    let learns = ["distill.label=teacher", "distill.loss.type=ranking", "distill.loss.temperature=1", &from];
+    let all = [&small[..], &learns, &["compressor.blocks=1"]].concat();
+    ok(&train(student.path(), &flags(&all)));
+    let label: Value = read_json::<Value>(&student.path().join("extractive/seed=0/labels/labels_0000.json")).unwrap();
+    assert!(label[0]["worth"].as_array().unwrap().len() == 16);
+    let gist = format!("distill.teacher={}", finished().join("warm_start/compressor").display());
+    let other = [&small[..], &learns[..3], &[&gist]].concat();
+    let runs = tempfile::tempdir().unwrap();
+    let said = fails(
+        &["label", "tiny.toml", "--output", runs.path().to_str().unwrap()]
+            .iter()
+            .copied()
+            .chain(flags(&other))
+            .collect::<Vec<_>>(),
+    );
+    assert_says(&said, &["expected an extractive compressor over the base"], "a gist compressor as teacher");
+    let deep = [EXTRACTIVE, &["compressor.blocks=3"]].concat();
+    let said = fails(&train(runs.path(), &deep.iter().flat_map(|text| ["--set", *text]).collect::<Vec<_>>()));
+    assert_says(&said, &["compressor.blocks: expected at most the base's 2, got 3"], "more blocks than there are");
+    let none = [EXTRACTIVE, &["distill.label=teacher"]].concat();
+    let said = fails(&train(runs.path(), &none.iter().flat_map(|text| ["--set", *text]).collect::<Vec<_>>()));
+    assert_says(&said, &["`distill.teacher`: expected a folder when label is \"teacher\"", "got none"], "no teacher");
+}
+
+#[test]
 fn every_unit_label_loss_and_estimator_runs() {
     let cases: &[&[&str]] = &[
         &["compressor.unit.type=token", "distill.label=without", "algo.estimator.type=rloo", "algo.recent_coef=1"],

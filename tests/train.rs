@@ -222,6 +222,7 @@ fn a_finished_run_has_every_figure() {
         ("gist_sampled", Role::Contestant),
         ("identity", Role::Reference),
         ("idf", Role::Contestant),
+        ("llmlingua", Role::Contestant),
         ("lookahead", Role::Search),
         ("oracle_greedy", Role::Hindsight),
         ("other_document", Role::LeakControl),

@@ -6,7 +6,7 @@ use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::model::lora::Adapter;
 use gist::train::label;
-use gist::train::session::policy;
+use gist::train::roles::policy;
 use gist::train::setup::Setup;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

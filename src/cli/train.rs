@@ -3,7 +3,8 @@
 use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
 use gist::config::train::TrainConfig;
-use gist::train::session::{Session, first_roles, policy, warm_record};
+use gist::train::roles::{first_roles, policy};
+use gist::train::session::{Session, warm_record};
 use gist::train::setup::Setup;
 use gist::train::{cotrain, label, warm_start};
 use tch::Device;

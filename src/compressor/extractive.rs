@@ -49,6 +49,8 @@ pub struct ExtractivePolicy<'a> {
     pub unit: Unit,
     /// What reads for an adapter that is an encoder of its own, in place of the base.
     pub foreign: Option<Box<Foreign>>,
+    /// Of the base's blocks, those that read; all when none is given.
+    pub blocks: Option<usize>,
 }
 
 /// What the units of one prefix are worth.
@@ -142,7 +144,7 @@ impl ExtractivePolicy<'_> {
             let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., ids)| ids.clone()).collect();
             let (ids, pad) = left_pad(&contexts, self.decoder.device())?;
             let t = ids.size()[1];
-            let hidden = self.decoder.encode(&ids, &pad, Some(adapter))?.to_kind(Kind::Float);
+            let hidden = self.decoder.encode(&ids, &pad, Some(adapter), self.blocks)?.to_kind(Kind::Float);
             let steps = Tensor::arange(t, (Kind::Int64, hidden.device()));
             let real = steps.ge_tensor(&Tensor::from_slice(&pad).to_device(hidden.device()).unsqueeze(1));
             let worth = heads.logits(&hidden, &real).worth().unsqueeze(-1);

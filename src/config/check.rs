@@ -61,13 +61,20 @@ impl TrainConfig {
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
-        let CompressorConfig::Extractive { unit, encoder } = &self.compressor else {
+        let CompressorConfig::Extractive { unit, encoder, blocks } = &self.compressor else {
             return match self.distill.windows {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
             };
         };
         unit.check().map_err(under("compressor.unit"))?;
+        at_least("compressor.blocks", blocks.unwrap_or(1), 1)?;
+        if encoder.is_some() && blocks.is_some() {
+            return fail(
+                "compressor.blocks",
+                "expected none beside compressor.encoder, which reads in the base's place",
+            );
+        }
         if let Some(encoder) = encoder {
             not_negative("compressor.encoder.lr_factor", encoder.lr_factor)?;
         }

@@ -19,6 +19,9 @@ pub enum CompressorConfig {
         /// An encoder to start from in place of the base.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         encoder: Option<EncoderSection>,
+        /// Of the base's blocks, the first so many that read: a smaller and faster student; absent = all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blocks: Option<usize>,
     },
 }
 

@@ -12,6 +12,9 @@ pub struct Distill {
     pub windows: usize,
     /// What a unit's label is.
     pub label: Label,
+    /// Folder of a trained extractive compressor over the same base that labels by its scores (`label = "teacher"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
     /// Folder of labels that `gist label` made of this experiment; absent = they are made by the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_from: Option<PathBuf>,
@@ -28,6 +31,7 @@ impl Default for Distill {
         Self {
             windows: 0,
             label: Label::Alone,
+            teacher: None,
             labels_from: None,
             loss: DistillLoss::Ranking { temperature: default_temperature() },
             epochs: 4,
@@ -44,6 +48,9 @@ pub enum Label {
     Alone,
     /// How much the bare base's KL rises when the unit is taken out of the prefix, nats a token.
     Without,
+    /// What another extractive compressor thinks that it is worth, less the end: knowledge distillation (Hinton et al. 2015,
+    /// arXiv 1503.02531), which a ranking temperature of 1 suits.
+    Teacher,
 }
 
 /// The loss of distillation.
@@ -73,6 +80,11 @@ impl Distill {
     pub fn check(&self) -> Result<(), Problem> {
         at_least("epochs", self.epochs, 1)?;
         at_least("batch", self.batch, 1)?;
+        if (self.label == Label::Teacher) != self.teacher.is_some() {
+            let got = if self.teacher.is_some() { "one" } else { "none" };
+            let expected = "expected a folder when label is \"teacher\", and none otherwise";
+            return Err(("teacher".into(), format!("{expected}, got {got}")));
+        }
         match self.loss {
             DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
                 Err(("loss.temperature".into(), format!("expected a finite number above 0, got {temperature}")))

@@ -47,6 +47,8 @@ pub struct BranchCache {
 struct Pass<'a> {
     /// Every token sees every other, not only those before it.
     both_ways: bool,
+    /// Only the first so many blocks.
+    blocks: Option<usize>,
     /// Keys and values are kept.
     keep: bool,
     /// From how many last tokens attention is watched, and where it goes, a tensor a block.
@@ -184,9 +186,16 @@ impl Decoder {
     }
 
     /// Hidden states `[N, T, H]` of left-padded rows in which every token sees every other: the base as an encoder, of use
-    /// once an adapter has learned to read that way (LLM2Vec, BehnamGhader et al. 2024, arXiv 2404.05961).
-    pub fn encode(&self, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
-        Ok(self.run(ids, pad, adapter, Pass { both_ways: true, ..Pass::default() })?.0)
+    /// once an adapter has learned to read that way (LLM2Vec, BehnamGhader et al. 2024, arXiv 2404.05961). With `blocks`,
+    /// of its blocks only the first so many.
+    pub fn encode(
+        &self,
+        ids: &Tensor,
+        pad: &[i64],
+        adapter: Option<&ActiveAdapter>,
+        blocks: Option<usize>,
+    ) -> Result<Tensor> {
+        Ok(self.run(ids, pad, adapter, Pass { both_ways: true, blocks, ..Pass::default() })?.0)
     }
 
     /// How much each head of the base attends to every token from the last `queries` of its row, `[N, layers * Hq, T]`
@@ -226,7 +235,7 @@ impl Decoder {
         }
         self.check_positions(t)?;
         let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
-        let Pass { both_ways, keep, mut watched } = pass;
+        let Pass { both_ways, blocks, keep, mut watched } = pass;
         let mask = if both_ways { attention::padded_mask } else { attention::padded_causal_mask };
         let mask = mask(pad, t, self.device());
         let steps = Tensor::arange(t, (Kind::Int64, self.device()));
@@ -240,7 +249,7 @@ impl Decoder {
         let (cos, sin) = (cos.unsqueeze(1), sin.unsqueeze(1));
         let mut xs = self.embed(ids, adapter)?; // [N, T, H]
         let mut kept = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.layers.iter().enumerate().take(blocks.unwrap_or(usize::MAX)) {
             let ys = self.norm(&xs, &layer.input_norm);
             let heads = |index: usize, h: i64| self.project(&ys, i, index, adapter).view([n, t, h, d]).transpose(1, 2);
             let q = attention::rotate(&heads(0, hq), &cos, &sin);

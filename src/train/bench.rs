@@ -9,7 +9,7 @@ use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::lora::Adapter;
 use crate::rollout::{reader_context, request};
-use crate::train::session::{fresh_compressor, fresh_reader, policy};
+use crate::train::roles::{fresh_compressor, fresh_reader, policy};
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::{PolicyBatch, policy_step, reader_step};

@@ -8,8 +8,9 @@ use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
-use crate::rollout::reader_context;
+use crate::rollout::{reader_context, request};
 use crate::run_dir::{read_json, write_json_atomic};
+use crate::tensor::to_vec;
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ fn settings(setup: &Setup) -> serde_json::Value {
     serde_json::json!({
         "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "distill.label": c.distill.label, "distill.windows": c.distill.windows,
+        "distill.label": c.distill.label, "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
     })
 }
 
@@ -81,7 +82,11 @@ pub fn make(
         check_stop()?;
         let path = folder.join(format!("labels_{i:04}.json"));
         if !path.exists() {
-            write_json_atomic(&path, &measure(setup, policy, reader, stretch, i)?)?;
+            let own = match &setup.config.distill.teacher {
+                Some(teacher) => by_teacher(setup, policy, teacher, stretch)?,
+                None => measure(setup, policy, reader, stretch, i)?,
+            };
+            write_json_atomic(&path, &own)?;
         }
         all.extend(read_json::<Vec<Labelled>>(&path)?);
         progress.step("");
@@ -113,9 +118,9 @@ fn measure(
 ) -> Result<Vec<Labelled>> {
     let _guard = tch::no_grad_guard();
     let decoder = &setup.decoder;
-    let label = setup.config.distill.label;
+    let alone = setup.config.distill.label == Label::Alone;
     let taught = setup.taught(LABEL_STEP + stretch as u64, windows)?;
-    let active = reader.filter(|_| label == Label::Alone).map(|adapter| decoder.activate(adapter, false));
+    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false));
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
     for (w, window) in windows.iter().enumerate() {
@@ -123,9 +128,9 @@ fn measure(
         let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
         read(&[]);
         for unit in &own {
-            match label {
-                Label::Alone => read(&window.prefix[unit.clone()]),
-                Label::Without => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
+            match alone {
+                true => read(&window.prefix[unit.clone()]),
+                false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }
         units.push(own);
@@ -136,11 +141,38 @@ fn measure(
     for (window, units) in windows.iter().zip(units) {
         let empty = kls.next().unwrap_or(f64::NAN);
         let read = kls.by_ref().take(units.len());
-        let worth = match label {
-            Label::Alone => read.map(|kl| empty - kl).collect(),
-            Label::Without => read.collect(), // with the whole prefix it is 0
+        let worth = match alone {
+            true => read.map(|kl| empty - kl).collect(),
+            false => read.collect(), // with the whole prefix it is 0
         };
         let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
+        all.push(Labelled {
+            document: window.document,
+            start: window.start,
+            prefix: window.prefix.clone(),
+            units,
+            worth,
+        });
+    }
+    Ok(all)
+}
+
+/// The scores of a trained compressor that reads with all of the base.
+fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
+    let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
+    let adapter = Adapter::load(folder, decoder.config(), decoder.device())?;
+    let active = decoder.activate(&adapter, false);
+    if active.heads.is_none() || active.encoder.is_some() {
+        return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
+    }
+    let teacher = ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None };
+    let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();
+    let mut all = Vec::new();
+    for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {
+        let mut worth = to_vec(&own.logits)?;
+        let end = worth.pop().unwrap_or(0.0);
+        worth.iter_mut().for_each(|worth| *worth -= end);
+        let units = own.units.into_iter().map(|unit| (unit.start, unit.end)).collect();
         all.push(Labelled {
             document: window.document,
             start: window.start,

@@ -12,6 +12,7 @@ pub mod mix;
 pub mod optim;
 pub mod pretrain;
 pub mod progress;
+pub mod roles;
 pub mod rollout_log;
 pub mod session;
 pub mod setup;

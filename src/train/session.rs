@@ -2,23 +2,17 @@
 
 use crate::algo::{Baseline, Lambda};
 use crate::compressor::budget::recent;
-use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::foreign::Foreign;
-use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::{Policy, Trained};
 use crate::compressor::{Compressed, Compressor};
 use crate::config::compressors::CompressorConfig;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::model::copy_head;
-use crate::model::encoder::Encoder;
-use crate::model::lora::{Adapter, Extra};
-use crate::rng::{self, Stream};
+use crate::model::lora::Adapter;
 use crate::rollout::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
-use crate::tensor::ids_2d;
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
+use crate::train::roles::{ROLES, first_roles, policy};
 use crate::train::setup::Setup;
 use crate::train::trainee::Trainee;
 use serde::{Deserialize, Serialize};
@@ -84,81 +78,6 @@ pub struct Session<'a> {
     stop: &'a AtomicBool,
     started: Instant,
     seconds_before: f64,
-}
-
-const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
-
-/// Loads the adapters of the three roles from a folder; the compressor's must be of the experiment's kind.
-pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
-    let load = |role: &str| Adapter::load(&folder.join(role), setup.decoder.config(), setup.decoder.device());
-    let compressor = load(ROLES[0])?;
-    let kind = |extractive: bool| if extractive { "an extractive" } else { "a gist" };
-    let expected = matches!(setup.config.compressor, CompressorConfig::Extractive { .. });
-    if compressor.is_extractive() != expected {
-        let (expected, got) = (kind(expected), kind(compressor.is_extractive()));
-        let message = format!("expected the adapter of {expected} compressor, got that of {got} one");
-        return Err(Error::file(folder.join(ROLES[0]), message));
-    }
-    Ok([compressor, load(ROLES[1])?, load(ROLES[2])?])
-}
-
-/// The roles that an experiment starts from: fresh ones, or those of `warm_start.from`.
-pub fn first_roles(setup: &Setup) -> Result<[Adapter; 3]> {
-    let warm = &setup.config.warm_start;
-    let load =
-        |from: &Path, role: &str| Adapter::load(&from.join(role), setup.decoder.config(), setup.decoder.device());
-    match &warm.from {
-        Some(from) if warm.fresh_compressor => {
-            Ok([fresh_compressor(setup)?, load(from, ROLES[1])?, load(from, ROLES[2])?])
-        }
-        Some(from) => load_roles(from, setup),
-        None => Ok([fresh_compressor(setup)?, fresh_reader(setup)?, fresh_reader(setup)?]),
-    }
-}
-
-fn fresh(setup: &Setup, role: u64, extra: Extra) -> Result<Adapter> {
-    rng::seed_torch(setup.config.seed, Stream::Init, 0, role);
-    Adapter::with_extra(setup.decoder.config(), &setup.config.model.lora, setup.decoder.embedding(), extra)
-}
-
-/// A reader that knows nothing yet.
-pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
-    fresh(setup, 1, Extra::Nothing)
-}
-
-/// A compressor that knows nothing yet.
-pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
-    let (model, decoder) = (&setup.config.model, &setup.decoder);
-    let extra = match &setup.config.compressor {
-        CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
-        CompressorConfig::Extractive { encoder: None, .. } => Extra::Heads,
-        CompressorConfig::Extractive { encoder: Some(section), .. } => {
-            let (config, weights) = Encoder::read(&section.path)?;
-            rng::seed_torch(setup.config.seed, Stream::Init, 0, 0);
-            return Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device());
-        }
-    };
-    let compressor = fresh(setup, 0, extra)?;
-    match setup.tokenizer.encode(&model.start_like)?.as_slice() {
-        [] => Ok(compressor),
-        like => {
-            let ids = ids_2d(&[like], setup.decoder.device())?.squeeze_dim(0);
-            compressor.starting_like(&setup.decoder.embedding().index_select(0, &ids))
-        }
-    }
-}
-
-/// Network and actions of the experiment's compressor.
-pub fn policy<'a>(setup: &'a Setup) -> Result<Policy<'a>> {
-    let (decoder, tokenizer) = (&setup.decoder, &setup.tokenizer);
-    match &setup.config.compressor {
-        CompressorConfig::Gist {} => Ok(Policy::Gist(GistPolicy::new(decoder, &setup.forbidden_ids()))),
-        CompressorConfig::Extractive { unit, encoder } => {
-            let foreign =
-                encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
-            Ok(Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: *unit, foreign }))
-        }
-    }
 }
 
 impl<'a> Session<'a> {

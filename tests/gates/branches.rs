@@ -156,13 +156,13 @@ fn the_future_is_read_where_it_is_predicted() {
 fn as_an_encoder_every_token_sees_every_other_and_no_padding() {
     let decoder = decoder(1);
     let (batch, pad) = left_pad(&prefixes(), Device::Cpu).unwrap();
-    let together = decoder.encode(&batch, &pad, None).unwrap();
+    let together = decoder.encode(&batch, &pad, None, None).unwrap();
     for (r, prefix) in prefixes().iter().enumerate() {
-        let alone = decoder.encode(&row(prefix), &[0], None).unwrap().squeeze_dim(0);
+        let alone = decoder.encode(&row(prefix), &[0], None, None).unwrap().squeeze_dim(0);
         assert_close(&together.get(r as i64).narrow(0, pad[r], prefix.len() as i64), &alone, 1e-5);
         let mut other = prefix.clone();
         *other.last_mut().unwrap() = (prefix[prefix.len() - 1] + 1) % VOCAB as u32;
-        let changed = decoder.encode(&row(&other), &[0], None).unwrap().squeeze_dim(0);
+        let changed = decoder.encode(&row(&other), &[0], None, None).unwrap().squeeze_dim(0);
         assert!(gap(&changed.get(0), &alone.get(0)) > 1e-3, "the first of {} tokens", prefix.len());
     }
 }

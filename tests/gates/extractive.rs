@@ -36,7 +36,7 @@ impl Setting {
     }
 
     fn policy(&self) -> ExtractivePolicy<'_> {
-        ExtractivePolicy { decoder: &self.decoder, tokenizer: &self.tokenizer, unit: UNIT, foreign: None }
+        ExtractivePolicy { decoder: &self.decoder, tokenizer: &self.tokenizer, unit: UNIT, foreign: None, blocks: None }
     }
 
     fn active(&self) -> ActiveAdapter {
@@ -56,7 +56,7 @@ impl Setting {
         let v = VOCAB as u32;
         let rest = if request.local.is_empty() { vec![] } else { [&[v + 2], request.local].concat() };
         let all = [request.prefix, &rest, &[v + 1]].concat();
-        let hidden = self.decoder.encode(&row(&all), &[0], Some(active)).unwrap();
+        let hidden = self.decoder.encode(&row(&all), &[0], Some(active), None).unwrap();
         let heads = active.heads.as_ref().unwrap();
         let logits = heads.logits(&hidden, &Tensor::ones([1, all.len() as i64], (Kind::Float, hidden.device())));
         let worth = (logits.keep.sigmoid() * (logits.span.sigmoid() * 0.5 + 0.5)).log().squeeze_dim(0);
