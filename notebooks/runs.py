@@ -351,12 +351,6 @@ def copied(gist, prefix, shortest=4, bins=10):
     }
 
 
-def place_shares(all_places):
-    """Mean over gists of the share by place; gists that copy nothing are left out."""
-    shares = [places / places.sum() for places in all_places if places.sum() > 0]
-    return np.mean(shares, axis=0) if shares else None
-
-
 def smooth(series, width):
     return series.rolling(width, center=True, min_periods=1).mean()
 
