@@ -270,40 +270,23 @@ def rates(runs):
     return pd.DataFrame(rows)
 
 
-def points(found, names=()):
-    """Rows (path, keep_ratio, kl, gap_closed, bounds) of every object inside a JSON value that has a keep_ratio and a KL or
-    a gap_closed, whatever it is nested in: `comparison.json` and the files of `gist pool` are both read by this."""
-    if isinstance(found, list):
-        return [row for item in found for row in points(item, names)]
-    if not isinstance(found, dict):
-        return []
-    rows = []
-    row = {"path": tuple(names)}
-    for key in ("keep_ratio", "kl", "gap_closed"):
-        value, bounds = found.get(key), found.get(f"{key}_ci95")
-        if isinstance(value, dict):
-            value, bounds = value.get("mean"), value.get("ci95")
-        if isinstance(value, (int, float)):
-            row[key] = value
-            if isinstance(bounds, list) and len(bounds) == 2:
-                row[f"{key}_low"], row[f"{key}_high"] = bounds
-    if "keep_ratio" in row and ("kl" in row or "gap_closed" in row):
-        own = [str(found[key]) for key in ("reader", "compressor", "name") if isinstance(found.get(key), str)]
-        row["path"] = tuple(dict.fromkeys([*names, *own]))
-        rows.append(row)
-    own = [str(found[key]) for key in ("reader", "compressor", "name") if isinstance(found.get(key), str)]
-    for key, value in found.items():
-        if isinstance(value, (dict, list)):
-            rows += points(value, [*names, *own, key])
-    return rows
-
-
 def comparisons(root=None):
-    """{file: points} of every `comparison.json` up to three folders deep; empty when there is none."""
+    """{file: (points, bound)} of every `comparison.json` of `gist compare`, up to three folders deep.
+
+    `points` has a row a compressor, budget and reader; `bound` the least KL by keep_ratio, where it is known. A file that
+    has no points, or none with these keys, is passed over.
+    """
     root = Path(root or ROOT)
-    files = sorted(path for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(f"{depth}comparison.json"))
-    frames = {path.relative_to(root).as_posix(): pd.DataFrame(points(read_json(path))) for path in files}
-    return {name: frame for name, frame in frames.items() if len(frame)}
+    found = {}
+    for path in sorted(path for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(f"{depth}comparison.json")):
+        content = read_json(path)
+        points = pd.DataFrame(content.get("points") or []) if isinstance(content, dict) else pd.DataFrame()
+        if {"compressor", "reader", "keep_ratio", "gap_closed"} <= set(points.columns):
+            bounds = points.get("gap_closed_ci95", pd.Series([[None, None]] * len(points)))
+            points["low"], points["high"] = (pd.to_numeric(bounds.str[i]) for i in (0, 1))
+            bound = pd.DataFrame(content.get("bound") or [], columns=["keep_ratio", "kl"])
+            found[path.relative_to(root).as_posix()] = points, bound.assign(gap_closed=1 - bound["kl"] / (content.get("context_value") or np.nan))
+    return found
 
 
 def copies(gist, prefix, shortest=4):
