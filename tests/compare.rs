@@ -27,10 +27,10 @@ fn read(output: &Path) -> Comparison {
     read_json(&output.join("comparison.json")).unwrap()
 }
 
-/// Without what differs from sitting to sitting.
-fn timeless(mut comparison: Comparison) -> Comparison {
+/// Without what differs from sitting to sitting; as JSON, in which what is undefined is equal.
+fn timeless(mut comparison: Comparison) -> serde_json::Value {
     comparison.compressors.iter_mut().for_each(|c| c.speed.clear());
-    comparison
+    serde_json::to_value(comparison).unwrap()
 }
 
 #[test]

@@ -21,9 +21,10 @@ use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
 use gist::config::parts::RecallSection;
 use gist::config::train::TrainConfig;
-use gist::data::{RecallConfig, Split};
+use gist::data::{RecallConfig, Split, Window};
 use gist::error::{Error, Result};
 use gist::eval::comparison::{ComparedRun, Comparison};
+use gist::eval::files::spread;
 use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::WindowLengths;
 use gist::model::lora::Adapter;
@@ -56,7 +57,7 @@ pub struct CompareArgs {
     /// Updates of every reader; absent = as many as the first run's generator had.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     updates: Option<u64>,
-    /// Held-out windows, the first of those that the first run was judged on; absent = all.
+    /// Held-out windows, spread evenly over those that the first run was judged on; absent = all.
     #[arg(long, value_name = "N")]
     windows: Option<usize>,
     /// Folder that receives the comparison; absent = runs/compare/<names of the experiments>.
@@ -96,7 +97,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     ask::room(&setup, &budgets)?;
-    let windows = ask::windows(args.windows, setup.test.len())?;
+    let count = ask::windows(args.windows, setup.test.len())?;
+    let windows: Vec<Window> = spread(setup.test.len(), count).into_iter().map(|w| setup.test[w].clone()).collect();
     let updates = match args.updates {
         Some(updates) => updates as usize,
         None => found[0].updates(&setup)?,
@@ -111,7 +113,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         decoder: &setup.decoder,
         tokenizer: &setup.tokenizer,
         documents: &setup.test_documents,
-        windows: &setup.test[..windows],
+        windows: &windows,
         condition: config.condition,
         budgets: &budgets,
         seed: 0,
@@ -132,7 +134,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         seed: config.seed,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
-        n_windows: windows,
+        n_windows: count,
         n_documents: curves.documents(),
         context_value: context.mean,
         context_value_ci95: context.ci95(),

@@ -10,7 +10,9 @@ use crate::report::format::{decimals, nats_ci, percent, percent_ci};
 use crate::report::table::reader_title;
 
 const SIZE: (u32, u32) = (1080, 600);
-const LEFT: f64 = 128.0;
+const LEFT: f64 = 148.0;
+/// Where the KL of a tick ends; the gap closed stands between it and the axis.
+const KL_END: f64 = LEFT - 88.0;
 const RIGHT: f64 = 858.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 536.0;
@@ -26,6 +28,8 @@ struct Scale {
     most: f64,
     low: f64,
     high: f64,
+    /// The context value, against which bars are drawn: what all share cancels.
+    context: f64,
 }
 
 impl Scale {
@@ -93,7 +97,7 @@ pub fn curves(comparison: &Comparison, reader: &str) -> Result<Option<Figure>> {
             xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" {
             (axes(comparison, &scale))
             (references(comparison, &scale))
-            @for (i, line) in lines.iter().enumerate() { (curve(i, line, &scale)) }
+            @for (i, line) in lines.iter().enumerate() { (curve((i, lines.len()), line, &scale)) }
             (names(&lines, &scale))
         }
     };
@@ -105,11 +109,12 @@ fn scale(comparison: &Comparison, lines: &[Line]) -> Scale {
     let bound = comparison.bound.iter().flatten();
     let shares = points().map(|p| p.keep_ratio).chain(bound.clone().map(|b| b[0]));
     let most = 1.04 * shares.filter(|x| x.is_finite()).fold(0.01, f64::max);
-    let values = points().flat_map(|p| [p.kl, p.kl_ci95[0], p.kl_ci95[1]]).chain(bound.map(|b| b[1]));
-    let values = values.chain([comparison.context_value]).filter(|y| y.is_finite());
+    // Intervals may be cut, points may not.
+    let values = points().map(|p| p.kl).chain(bound.map(|b| b[1])).chain([comparison.context_value]);
+    let values = values.filter(|y| y.is_finite());
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
-    let pad = (0.05 * (high - low)).max(1e-4);
-    Scale { most, low: (low - pad).max(0.0).min(low), high: high + pad }
+    let pad = (0.12 * (high - low)).max(1e-4);
+    Scale { most, low: (low - pad).max(0.0).min(low), high: high + pad, context: comparison.context_value }
 }
 
 /// `count` or so round values within the scale.
@@ -138,13 +143,13 @@ fn axes(comparison: &Comparison, scale: &Scale) -> Markup {
         html! { text x=(px(x)) y=(px(y)) text-anchor=(anchor) font-size=(size) fill=(hex(MUTED)) { (words) } }
     };
     html! {
-        (text(LEFT - 62.0, TOP - 16.0, "end", 13, "KL".into()))
+        (text(KL_END, TOP - 16.0, "end", 13, "KL, nats".into()))
         (text(LEFT - 8.0, TOP - 16.0, "end", 13, "gap closed".into()))
         @for y in rounds(scale, 7.0) {
             line x1=(LEFT) x2=(RIGHT) y1=(px(scale.y(y))) y2=(px(scale.y(y))) stroke=(hex(GRID)) {}
-            (text(LEFT - 62.0, scale.y(y) + 5.0, "end", 14, format!("{y:.digits$}")))
+            (text(KL_END, scale.y(y) + 5.0, "end", 14, format!("{y:.digits$}")))
             @let closed = 1.0 - y / comparison.context_value;
-            (text(LEFT - 8.0, scale.y(y) + 5.0, "end", 14, percent(closed).replace(".0 ", " ")))
+            (text(LEFT - 8.0, scale.y(y) + 5.0, "end", 14, whole_percent(closed)))
         }
         line x1=(LEFT) x2=(RIGHT) y1=(BOTTOM) y2=(BOTTOM) stroke=(hex(AXIS)) {}
         @for tick in ticks {
@@ -164,8 +169,8 @@ fn references(comparison: &Comparison, scale: &Scale) -> Markup {
     };
     html! {
         line x1=(LEFT) x2=(RIGHT) y1=(y) y2=(y) stroke=(hex(MUTED)) stroke-width="1.5" stroke-dasharray="2 5" {}
-        text x=(RIGHT + 18.0) y=(px(scale.y(comparison.context_value) + 5.0)) font-size="14" fill=(hex(MUTED)) {
-            "nothing kept: " (format!("{:.4}", comparison.context_value))
+        text x=(LEFT + 6.0) y=(px(scale.y(comparison.context_value) - 7.0)) font-size="14" fill=(hex(MUTED)) {
+            "nothing kept"
         }
         @if let Some(bound) = &comparison.bound {
             polyline class="bound" points=(path(bound)) fill="none" stroke=(hex(INK)) stroke-width="1.6" stroke-dasharray="7 5" {
@@ -175,7 +180,9 @@ fn references(comparison: &Comparison, scale: &Scale) -> Markup {
     }
 }
 
-fn curve(index: usize, line: &Line, scale: &Scale) -> Markup {
+fn curve((index, count): (usize, usize), line: &Line, scale: &Scale) -> Markup {
+    // Bars stand side by side, so that those of one budget do not hide each other.
+    let aside = 2.4 * (index as f64 - (count as f64 - 1.0) / 2.0);
     let at = |p: &Point| (scale.x(p.keep_ratio), scale.y(p.kl));
     let path = line.points.iter().map(|p| at(p)).map(|(x, y)| format!("{},{}", px(x), px(y)));
     let path = path.collect::<Vec<_>>().join(" ");
@@ -188,9 +195,10 @@ fn curve(index: usize, line: &Line, scale: &Scale) -> Markup {
                 @let said = words(point);
                 g.point tabindex="0" role="img" aria-label=(said) {
                     title { (said) }
-                    @if point.kl_ci95.iter().all(|bound| bound.is_finite()) {
-                        line x1=(px(x)) x2=(px(x)) y1=(px(scale.y(point.kl_ci95[0]))) y2=(px(scale.y(point.kl_ci95[1])))
-                            stroke=(line.color) stroke-width="1.4" stroke-opacity="0.55" {}
+                    @if point.gap_closed_ci95.iter().all(|bound| bound.is_finite()) {
+                        @let [low, high] = point.gap_closed_ci95.map(|gap| px(scale.y(scale.context * (1.0 - gap))));
+                        line x1=(px(x + aside)) x2=(px(x + aside)) y1=(low) y2=(high) stroke=(line.color) stroke-width="1.4"
+                            stroke-opacity="0.55" {}
                     }
                     path d=(marker(line.marker, x, y)) fill=(line.color) stroke=(line.color) stroke-width="1.5" {}
                     circle cx=(px(x)) cy=(px(y)) r="11" fill="transparent" {}
@@ -259,6 +267,10 @@ fn apart(wanted: &[f64], gap: f64, (low, high): (f64, f64)) -> Vec<f64> {
     places
 }
 
+fn whole_percent(share: f64) -> String {
+    if share.is_finite() { format!("{} %", (100.0 * share).round() as i64) } else { "–".into() }
+}
+
 /// A coordinate with one decimal.
 fn px(value: f64) -> String {
     format!("{value:.1}")
@@ -279,7 +291,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        let scale = Scale { most: 0.4, low: 0.211, high: 0.402 };
+        let scale = Scale { most: 0.4, low: 0.211, high: 0.402, context: 0.4 };
         let found: Vec<String> = rounds(&scale, 7.0).iter().map(|y| format!("{y:.2}")).collect();
         assert_eq!(found, ["0.25", "0.30", "0.35", "0.40"]);
         assert_eq!(scale.x(0.0), LEFT);

@@ -4,6 +4,7 @@
 use maud::{Markup, html};
 
 use crate::eval::comparison::{Compared, ComparedGist, Comparison};
+use crate::report::comparison::count;
 use crate::report::format::{nats, percent};
 use crate::report::gallery::{Mark, chips, marks};
 
@@ -16,7 +17,7 @@ pub fn gallery(comparison: &Comparison) -> Option<Markup> {
     (!shown.is_empty()).then(|| {
         html! {
             p.lead {
-                "At " (comparison.own_budget_tokens) " tokens. " mark.span { "Marked" } " in the source is what the chosen compressor \
+                "At " (count(comparison.own_budget_tokens)) ". " mark.span { "Marked" } " in the source is what the chosen compressor \
                  keeps, or, of a generated gist, the words that occur in it; choose another by its name. Shorter bars are better."
             }
             @for example in shown { (article(comparison, example)) }

@@ -98,6 +98,11 @@ fn number(value: f64, digits: usize) -> String {
     if value.is_finite() { format!("{value:.digits$}") } else { String::new() }
 }
 
+/// `1 token`, `24 tokens`.
+fn count(tokens: usize) -> String {
+    if tokens == 1 { "1 token".into() } else { format!("{tokens} tokens") }
+}
+
 /// The points of one reader at one budget, best first.
 fn ranked<'a>(comparison: &'a Comparison, reader: &str, tokens: usize) -> Vec<&'a Point> {
     let here = |p: &&Point| p.reader == reader && p.budget_tokens == tokens;
@@ -124,7 +129,7 @@ pub fn text(comparison: &Comparison) -> String {
     for reader in readers(comparison) {
         let mut table = Table::new();
         table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
-        let heads = comparison.budgets.iter().map(|b| format!("{} ({} tokens)", percent(b.requested), b.tokens));
+        let heads = comparison.budgets.iter().map(|b| format!("{} ({})", percent(b.requested), count(b.tokens)));
         table.set_header(["gap closed [95 %]".to_string()].into_iter().chain(heads));
         for contestant in &comparison.compressors {
             let at = |tokens: usize| {
@@ -144,7 +149,7 @@ pub fn text(comparison: &Comparison) -> String {
         }
         out += &format!("{}\n{table}\n", reader_title(reader));
         for winner in comparison.winners.iter().filter(|winner| winner.reader == reader) {
-            out += &format!("{} tokens: {}, {}\n", winner.budget_tokens, winner.compressor, verdict(winner));
+            out += &format!("{}: {}, {}\n", count(winner.budget_tokens), winner.compressor, verdict(winner));
         }
     }
     out

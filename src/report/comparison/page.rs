@@ -9,6 +9,7 @@ use crate::report::comparison::{gallery, ranked, readers, tables};
 use crate::report::figure::Figure;
 use crate::report::format::{nats, nats_ci, percent, percent_ci, points_ci, thousands};
 use crate::report::html::STYLE;
+use crate::report::table::reader_title;
 
 const OWN_STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -85,7 +86,7 @@ fn headline(comparison: &Comparison) -> String {
     });
     let Some((reader, winner, point)) = found else { return "Nothing was compared.".into() };
     let lead = format!(
-        "At {} of {} tokens, under the {reader} reader{}, {} closes most of the gap: {}",
+        "At {} of {} tokens, under the {reader} reader{}, {} closes the largest part of the gap, {}",
         own,
         comparison.windows.prefix,
         if reader == "shared" { "" } else { "s" },
@@ -119,7 +120,7 @@ fn tiles(comparison: &Comparison) -> Markup {
             (tile("Context value", nats(comparison.context_value), format!("nats per token that there are to gain; {context}")))
             @for reader in readers(comparison) {
                 @let (value, note) = wins(reader);
-                (tile(&format!("Budgets won by a trained one, {reader} reader"), value, note))
+                (tile(&format!("Budgets won by a trained compressor, {reader} reader"), value, note))
             }
         }
     }
@@ -129,13 +130,13 @@ fn curves(comparison: &Comparison, figures: &[Figure]) -> Markup {
     html! {
         p.lead {
             "Lower is better. Each point is one budget; the axis is what was kept, not what was asked for. Bars are 95 % \
-             intervals over documents. Point at a mark, or reach it with the Tab key, to read it; point at a name to \
+             intervals of the gap closed, over documents. Point at a mark, or reach it with the Tab key, to read it; point at a name to \
              bring its line out. Requested: "
             (comparison.budgets.iter().map(|b| percent(b.requested)).collect::<Vec<_>>().join(", ")) "."
             @if comparison.bound.is_some() { " Dashed: the least that any gist of that length leaves." }
         }
-        @for drawn in figures {
-            h3 { (drawn.title) }
+        @for (reader, drawn) in readers(comparison).into_iter().zip(figures) {
+            h3 { (reader_title(reader)) }
             figure.curves aria-label=(drawn.title) { (PreEscaped(&drawn.svg)) }
         }
     }

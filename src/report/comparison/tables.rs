@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::eval::comparison::{Comparison, Point, Slice};
-use crate::report::comparison::{number, ranked, readers, verdict};
+use crate::report::comparison::{count, number, ranked, readers, verdict};
 use crate::report::format::{nats, nats_ci, percent, percent_ci, thousands};
 use crate::report::table::reader_title;
 
@@ -14,12 +14,12 @@ pub fn winners(comparison: &Comparison) -> Markup {
             h3 { (reader_title(reader)) }
             div.scroll {
                 table.left {
-                    thead { tr { @for head in ["budget", "best", "kept", "gap closed [95 %]", "ahead of the second by", "no worse, as far as can be told"] { th { (head) } } } }
+                    thead { tr { @for head in ["budget", "best", "kept", "gap closed [95 %]", "ahead of the second by", "not separable from the best"] { th { (head) } } } }
                     tbody {
                         @for winner in comparison.winners.iter().filter(|w| w.reader == reader) {
                             @let own = ranked(comparison, reader, winner.budget_tokens).into_iter().next();
                             tr.gist[trained(comparison, &winner.compressor)] {
-                                td { (percent(winner.requested)) span.note { (winner.budget_tokens) " tokens" } }
+                                td { (percent(winner.requested)) span.note { (count(winner.budget_tokens)) } }
                                 td { (winner.compressor) }
                                 td { (percent(own.map_or(f64::NAN, |p| p.keep_ratio))) }
                                 td { (own.map_or(String::new(), |p| percent_ci(p.gap_closed, p.gap_closed_ci95))) }
@@ -67,7 +67,7 @@ pub fn points(comparison: &Comparison) -> Markup {
             label { "Budget " select data-filter="budget" {
                 option value="" { "all" }
                 @for budget in &comparison.budgets {
-                    option value=(budget.tokens) { (percent(budget.requested)) " (" (budget.tokens) " tokens)" }
+                    option value=(budget.tokens) { (percent(budget.requested)) " (" (count(budget.tokens)) ")" }
                 }
             } }
         }
@@ -119,7 +119,7 @@ pub fn slices(comparison: &Comparison) -> Option<Markup> {
         @for reader in &firsts {
             @for budget in &comparison.budgets {
                 details open[*reader == firsts[0] && budget.tokens == comparison.own_budget_tokens] {
-                    summary { (percent(budget.requested)) " of the prefix (" (budget.tokens) " tokens), " (reader) " reader" }
+                    summary { (percent(budget.requested)) " of the prefix (" (count(budget.tokens)) "), " (reader) " reader" }
                     div.scroll {
                         table.heat {
                             thead { tr { th { "windows" } th { "n" } th { "context value" } @for c in &comparison.compressors { th { (c.name) } } } }
@@ -168,7 +168,7 @@ pub fn speed(comparison: &Comparison) -> Markup {
                     tr {
                         th { "ms a window at" }
                         @for budget in &comparison.budgets { th { (percent(budget.requested)) " (" (budget.tokens) ")" } }
-                        th { "prefix tokens/s at " (comparison.own_budget_tokens) " tokens" }
+                        th { "prefix tokens/s at " (count(comparison.own_budget_tokens)) }
                     }
                 }
                 tbody {
