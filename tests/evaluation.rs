@@ -14,9 +14,11 @@ use gist::config::compressors::ScorerKind;
 use gist::config::parts::Sampling;
 use gist::data::{Document, Window, WindowShape, held_out_windows};
 use gist::error::Result;
+use gist::eval::comparison::{ADAPTED as OWN, Point, SHARED};
 use gist::eval::files::read_windows;
 use gist::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Job, Part, evaluate};
 use gist::eval::pooled::Series;
+use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::{Evaluation, Example};
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
@@ -272,4 +274,81 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let long = vec![vec![vec![1; 9]]; 6];
     assert!(ranked(&taught, decoder, None, 8, SEARCH, &long).is_err());
     assert!(ranked(&taught, decoder, None, 8, SEARCH, &long[1..]).is_err());
+}
+
+#[test]
+fn curves_agree_with_the_table_and_seeds_are_averaged() {
+    let world = world();
+    let (recent, random) = (world.scored(ScorerKind::Recent), world.scored(ScorerKind::Random));
+    let exam = Exam {
+        decoder: &world.decoder,
+        tokenizer: &world.tokenizer,
+        documents: &world.documents,
+        windows: &world.windows,
+        condition: Condition::Local,
+        budgets: &[(0.125, 4), (0.25, 8)],
+        seed: 7,
+        resamples: 200,
+    };
+    let mut curves = Curves::new(exam, &world.empty_reader).unwrap();
+    let (a, b): (Member, Member) = ((&recent, Some(&world.empty_reader)), (&random, Some(&world.empty_reader)));
+    let entrants: [(&str, &[u64], &[Member]); 4] =
+        [("recent", &[], &[a]), ("random", &[], &[b]), ("both", &[0, 1], &[a, b]), ("again", &[], &[a])];
+    for (name, seeds, members) in entrants {
+        let number = curves.enter(name, seeds.to_vec()).unwrap();
+        for budget in 0..2 {
+            curves.measure(number, budget, members, Some(&world.generator)).unwrap();
+        }
+    }
+    assert!(curves.enter("both", Vec::new()).unwrap_err().to_string().contains("`both` twice"));
+    let points = curves.points();
+    let point = |name: &str, reader: &str, tokens: usize| {
+        let here = |p: &&Point| (p.compressor.as_str(), p.reader.as_str(), p.budget_tokens) == (name, reader, tokens);
+        points.iter().find(here).unwrap()
+    };
+    let table = evaluate(world.job(8), &[(&recent, Part::Baseline), (&random, Part::Baseline)]).unwrap();
+    let entries = table.entries(GENERATOR);
+    for name in ["recent", "random"] {
+        let (point, entry) = (point(name, SHARED, 8), &entries[name]);
+        assert!((point.kl - entry.kl).abs() < 1e-9 && (point.gap_closed - entry.gap_closed).abs() < 1e-9);
+        assert!(
+            (point.nll - entry.nll).abs() < 1e-9 && (point.gap_closed_ci95[0] - entry.gap_closed_ci95[0]).abs() < 1e-9
+        );
+        assert_eq!((point.keep_ratio, point.requested), (entry.keep_ratio, 0.25));
+    }
+    let kl = |name: &str, reader: &str, tokens: usize| point(name, reader, tokens).kl;
+    assert!((kl("both", OWN, 4) - (kl("recent", OWN, 4) + kl("random", OWN, 4)) / 2.0).abs() < 1e-9);
+    assert_ne!(kl("recent", SHARED, 4), kl("recent", OWN, 4));
+    let winners = curves.winners();
+    assert_eq!(winners.len(), 4);
+    for winner in &winners {
+        let best = kl(&winner.compressor, &winner.reader, winner.budget_tokens);
+        assert!(
+            ["recent", "random", "both", "again"].iter().all(|n| kl(n, &winner.reader, winner.budget_tokens) >= best)
+        );
+        if winner.compressor == "recent" {
+            assert_eq!(
+                (winner.runner_up.as_deref(), winner.gap_closed_diff, winner.separable()),
+                (Some("again"), 0.0, false)
+            );
+            assert!(winner.not_separable.contains(&"again".to_string()));
+        }
+    }
+    let slices = curves.slices().unwrap();
+    let thirds: Vec<_> = slices
+        .iter()
+        .filter(|s| {
+            (s.by.as_str(), s.compressor.as_str(), s.reader.as_str(), s.budget_tokens)
+                == ("context value", "recent", SHARED, 8)
+        })
+        .collect();
+    assert_eq!(thirds.iter().map(|s| s.n_windows).collect::<Vec<_>>(), [3, 3, 4]);
+    let pooled = thirds.iter().map(|s| s.kl * s.n_windows as f64).sum::<f64>() / 10.0;
+    assert!((pooled - kl("recent", SHARED, 8)).abs() < 1e-9);
+    let examples = curves.examples(3, 8).unwrap();
+    assert_eq!((examples.len(), examples[0].gists.len(), examples[0].prefix_tokens.len()), (3, 4, 32));
+    assert_eq!(examples[0].gists[0].kept, Some((24..32).collect()));
+    let contestants = curves.contestants();
+    assert!(contestants.iter().all(|c| c.speed.len() == 2 && c.speed[0].ms_per_window > 0.0));
+    assert!(contestants[2].trained() && !contestants[0].trained());
 }

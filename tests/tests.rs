@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod compare;
 mod compressors;
 mod configs;
 mod damage;

@@ -54,7 +54,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
         seed: 0,
         resamples: config.eval.resamples,
     };
-    let policy = policy(setup)?;
+    let policy = policy(&setup.config.compressor, setup)?;
     let greedy = gist("gist", &policy, session.judged(), Sampling::greedy());
     let greedy = Memory::new(&greedy);
     let sampled = gist("gist_sampled", &policy, session.judged(), config.eval.sampling.clone());

@@ -25,7 +25,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
         None => None,
     };
     let stop = start::catch_interrupt()?;
-    let policy = policy(&setup)?;
+    let policy = policy(&config.compressor, &setup)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };
     let check_stop = || match stop.load(Ordering::SeqCst) {
         true => Err(Error::Invalid("interrupted; the same command goes on".into())),

@@ -1,6 +1,7 @@
 //! Subcommands; the only place with `anyhow`.
 
 mod bench;
+mod compare;
 mod evaluate;
 mod label;
 mod pool;
@@ -87,9 +88,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
-    /// Write a run's report.html and figures from its files.
+    /// Draw rate–distortion curves of finished runs and baselines on the same windows, read by the same readers.
+    Compare(compare::CompareArgs),
+    /// Write a run's report.html and figures from its files, or a comparison's page and figures.
     Report {
-        /// The run's directory.
+        /// The directory of a run or a comparison.
         run: PathBuf,
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
@@ -156,6 +159,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
         Command::Label { experiment, set, output } => label::run(&experiment, &set, output),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report { run } if run.join("comparison.json").is_file() => {
+            println!("comparison: {}", compare::redraw(&run)?.display());
+            Ok(())
+        }
         Command::Report { run } => {
             let page = gist::report::render(&run)?;
             if let Some(summary) = &gist::report::data::RunData::read(&run)?.summary {

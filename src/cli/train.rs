@@ -13,7 +13,7 @@ use tch::Device;
 pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
     let setup = Setup::load(config, device)?;
     first_roles(&setup)?;
-    policy(&setup)?;
+    policy(&config.compressor, &setup)?;
     if let Some(from) = &config.warm_start.from {
         warm_record(from)?;
     }

@@ -3,6 +3,7 @@
 mod corpus;
 mod dedup;
 mod recall;
+mod recall_bound;
 mod splits;
 mod windows;
 

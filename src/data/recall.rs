@@ -210,6 +210,12 @@ fn entity_split(ring: &[usize], first: usize, second: usize) -> Split {
     }
 }
 
+/// Whose entity the pair is.
+#[cfg(test)]
+pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
+    entity_split(&ring(words), first, second)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -61,7 +61,7 @@ pub fn read_windows(path: &Path) -> Result<Vec<WindowRow>> {
 }
 
 /// `count` indices spread evenly over `0..n`, ascending.
-pub(super) fn spread(n: usize, count: usize) -> Vec<usize> {
+pub fn spread(n: usize, count: usize) -> Vec<usize> {
     let count = count.min(n);
     (0..count).map(|i| i * n / count).collect()
 }

@@ -4,6 +4,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontDesc, FontFamily, FontStyle};
 
+use resvg::{tiny_skia, usvg};
+
 use crate::error::{Error, Result};
 
 /// Titles and values. The page maps these five to its own variables, so that figures follow a dark theme.
@@ -23,6 +25,13 @@ pub const SERIES: [RGBColor; 4] =
 pub const WARNING: RGBColor = RGBColor(0xc4, 0x57, 0x6b);
 
 const MARGIN: u32 = 18;
+/// Of PNG files: no font of the machine's is read.
+const TYPEFACE: &str = "DejaVu Sans";
+
+/// As attributes hold it, `#1F2933`.
+pub fn hex(color: RGBColor) -> String {
+    format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)
+}
 
 /// A canvas, whole or part.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -54,6 +63,28 @@ impl Figure {
             done.map_err(|e| Error::invalid(format!("figure `{name}`: {e}")))?;
         }
         Ok(Figure { name: name.into(), title: title.into(), svg, size })
+    }
+
+    /// A drawing made elsewhere; `svg` begins with its `<svg …>`.
+    pub fn from_svg(name: &str, title: &str, size: (u32, u32), svg: String) -> Figure {
+        Figure { name: name.into(), title: title.into(), svg, size }
+    }
+
+    /// [`Figure::standalone`] as a PNG file of `scale` times the size, in a typeface of our own.
+    pub fn png(&self, scale: f32) -> Result<Vec<u8>> {
+        let wrong = |message: String| Error::invalid(format!("figure `{}`: {message}", self.name));
+        let mut options = usvg::Options { font_family: TYPEFACE.into(), ..usvg::Options::default() };
+        let fonts = options.fontdb_mut();
+        fonts.load_font_data(dejavu::sans::regular().to_vec());
+        fonts.load_font_data(dejavu::sans::bold().to_vec());
+        fonts.set_sans_serif_family(TYPEFACE);
+        let tree = usvg::Tree::from_str(&self.standalone(), &options).map_err(|e| wrong(e.to_string()))?;
+        let pixels = |side: f32| (side * scale).ceil() as u32;
+        let (width, height) = (pixels(tree.size().width()), pixels(tree.size().height()));
+        let mut map =
+            tiny_skia::Pixmap::new(width, height).ok_or_else(|| wrong(format!("{width} x {height} pixels")))?;
+        resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut map.as_mut());
+        map.encode_png().map_err(|e| wrong(e.to_string()))
     }
 
     /// The drawing on white with a margin, for a file of its own.

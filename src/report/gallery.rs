@@ -13,7 +13,7 @@ const SPAN: usize = 3;
 
 /// How a token relates to the other text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
+pub(super) enum Mark {
     /// Not found there.
     New,
     /// Found there.
@@ -158,7 +158,7 @@ fn prefix_text(prefix: &[String], gist: &[String]) -> Markup {
     }
 }
 
-fn chips(tokens: &[String], prefix: &[String]) -> Markup {
+pub(super) fn chips(tokens: &[String], prefix: &[String]) -> Markup {
     let marks = marks(tokens, prefix);
     html! {
         p.chips {
@@ -195,7 +195,7 @@ fn pieces(token: &str) -> Vec<(bool, String)> {
 
 /// For every token, whether `other` has it, and whether within a common run of `SPAN` visible tokens. Outside of runs,
 /// white space and punctuation are too common to be worth a mark.
-fn marks(tokens: &[String], other: &[String]) -> Vec<Mark> {
+pub(super) fn marks(tokens: &[String], other: &[String]) -> Vec<Mark> {
     let blank = |token: &String| token.trim().is_empty();
     let word = |token: &String| token.chars().any(char::is_alphanumeric);
     let mut marks: Vec<Mark> = tokens.iter().map(|_| Mark::New).collect();

@@ -11,7 +11,8 @@ use crate::report::format::{duration, nats, percent, percent_ci, points_ci, thou
 use crate::report::table::{HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows};
 use crate::report::{bars, curves, gallery};
 
-const STYLE: &str = include_str!("style.css");
+/// Style of every page.
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub fn page(run: &RunData) -> Result<String> {

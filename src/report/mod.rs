@@ -1,6 +1,7 @@
 //! From a run directory to tables, figures and one HTML page. Reads files only; needs no device.
 
 pub mod bars;
+pub mod comparison;
 pub mod curves;
 pub mod data;
 pub mod figure;

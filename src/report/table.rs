@@ -100,6 +100,7 @@ pub fn reader_title(reader: &str) -> String {
         "generator" => "Read by the co-trained generator".into(),
         "base" => "Read by the frozen base, adapters off".into(),
         "adapted" => "Read by a reader of its own, adapted to each compressor's output".into(),
+        "shared" => "Read by one reader that all share, adapted to all their outputs".into(),
         other => format!("Read by {other}"),
     }
 }

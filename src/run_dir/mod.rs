@@ -198,6 +198,11 @@ impl RunDir {
         provenance::write(&self.provenance(), inputs, device)
     }
 
+    /// SHA-256 of every input file, as the run recorded it when it started.
+    pub fn recorded_inputs(&self) -> Result<BTreeMap<PathBuf, String>> {
+        provenance::inputs(&self.provenance())
+    }
+
     /// Replaces `status.json`.
     pub fn set_status(&self, status: &Status) -> Result<()> {
         write_json_atomic(&self.status(), status)

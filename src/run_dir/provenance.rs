@@ -1,5 +1,6 @@
 //! `provenance.json`: from what code, inputs and machine a run was made.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,6 +60,12 @@ pub(super) fn write(path: &Path, inputs: &[PathBuf], device: &str) -> Result<()>
         false => now,
     };
     write_json_atomic(path, &record)
+}
+
+/// The hash of every input that the record at `path` names.
+pub(super) fn inputs(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
+    let record: Provenance = read_json(path)?;
+    Ok(record.inputs.into_iter().map(|input| (input.path, input.sha256)).collect())
 }
 
 fn collect(inputs: &[PathBuf], device: &str) -> Result<Provenance> {
@@ -151,6 +158,7 @@ mod tests {
         assert_eq!(sha[1], (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
         assert_eq!((record.device.as_str(), record.resumed[0].device.as_str()), ("cpu", "cuda:0"));
         assert_eq!(record.resumed[0].inputs.len(), 1);
+        assert_eq!(super::inputs(&path).unwrap()[&data.join("deep/a.txt")], sha[0].1);
         assert!(record.threads.libtorch > 0 && !record.argv.is_empty());
         assert_eq!(record.versions.libtorch, "2.11.0");
         assert!(record.commit.is_none_or(|commit| commit.len() == 40));

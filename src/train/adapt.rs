@@ -1,8 +1,11 @@
-//! One reader per compressor, trained on that compressor's own output at mixed budgets, for as many updates as the
-//! co-trained generator had: the fair contest, in which no reader is more used to another's dialect.
+//! Readers trained on the output of compressors at mixed budgets, all on the same windows for as many updates: the fair
+//! contest, in which no reader is more used to another's dialect. A reader learns from one compressor, or from several in
+//! equal shares; from one that keeps nothing it learns what can be had without a gist.
 
-use crate::compressor::Compressor;
-use crate::error::Result;
+use crate::compressor::controls::check_count;
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::data::Window;
+use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
 use crate::rollout::{compressed_context, request};
@@ -11,18 +14,29 @@ use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::reader_step;
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Marks the training windows of adapted readers.
 const ADAPT_STEP: u64 = 1 << 41;
-/// Budgets are quarters of the cap.
+/// Budgets of a run's own readers are quarters of its cap.
 const QUARTERS: usize = 4;
 
-/// What lies beside a finished reader.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    updates: usize,
+/// What a reader is taught.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// Shown while it learns.
+    pub title: &'a str,
+    /// Whose output it reads, in equal shares.
+    pub compressors: &'a [&'a dyn Compressor],
+    /// Budgets in tokens, each as likely.
+    pub budgets: &'a [usize],
+    /// Gists of a window in an update.
+    pub gists: usize,
+    /// Updates.
+    pub updates: usize,
+    /// Asked before every update; an error ends the lesson.
+    pub check: &'a dyn Fn() -> Result<()>,
 }
 
 /// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
@@ -33,45 +47,89 @@ pub fn adapted_reader(
     updates: usize,
     folder: &Path,
 ) -> Result<Adapter> {
-    let folder = folder.join(compressor.name());
-    let record = folder.join("record.json");
-    if record.exists() && read_json::<Record>(&record)?.updates == updates {
-        return Adapter::load(&folder, setup.decoder.config(), setup.decoder.device());
+    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (setup.budget * quarter).div_ceil(QUARTERS)).collect();
+    let lesson = Lesson {
+        title: &format!("reader of {}", compressor.name()),
+        compressors: &[compressor],
+        budgets: &budgets,
+        gists: setup.config.generator.gists_per_window,
+        updates,
+        check: &|| Ok(()),
+    };
+    kept_reader(setup, run.root(), &lesson, &folder.join(compressor.name()), &json!({"updates": updates}))
+}
+
+/// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`
+/// receives the batch of an update that is not finite.
+pub fn kept_reader(setup: &Setup, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
+    if is_kept(folder, record)? {
+        return Adapter::load(folder, setup.decoder.config(), setup.decoder.device());
     }
-    let reader = adapt_reader(setup, run, compressor, updates)?;
-    reader.save(&folder, &setup.base_name())?;
-    write_json_atomic(&record, &Record { updates })?;
+    let reader = teach(setup, root, lesson)?;
+    // A record never lies beside a reader that it does not describe.
+    let path = folder.join("record.json");
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+    }
+    reader.save(folder, &setup.base_name())?;
+    write_json_atomic(&path, record)?;
     Ok(reader)
 }
 
-/// Trains a fresh reader on `compressor`'s output; the same windows and budgets for every compressor.
-fn adapt_reader(setup: &Setup, run: &RunDir, compressor: &dyn Compressor, updates: usize) -> Result<Adapter> {
+/// Whether `folder` keeps a reader made from what `record` says.
+pub fn is_kept(folder: &Path, record: &Value) -> Result<bool> {
+    let path = folder.join("record.json");
+    Ok(path.exists() && read_json::<Value>(&path)? == *record)
+}
+
+/// Trains a fresh reader; the same windows and budgets whatever the compressors.
+fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     let config = setup.config;
     let decoder = &setup.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);
     let fresh = Adapter::fresh(decoder.config(), &config.model.lora, decoder.embedding())?;
     let mut reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
-    let progress = Progress::new(&format!("reader of {}", compressor.name()), updates, 0);
+    let progress = Progress::new(lesson.title, lesson.updates, 0);
     let v = decoder.config().vocab_size;
-    for update in 0..updates {
-        let windows = setup.training_windows(ADAPT_STEP + update as u64, config.train.windows_per_step);
-        let taught = setup.taught(ADAPT_STEP + update as u64, &windows)?;
+    for update in 0..lesson.updates {
+        (lesson.check)()?;
+        let step = ADAPT_STEP + update as u64;
+        let windows = setup.training_windows(step, config.train.windows_per_step);
+        let taught = setup.taught(step, &windows)?;
         let mut contexts = Vec::new();
-        for pass in 0..config.generator.gists_per_window {
-            let mut draw = rng::rng(config.seed, Stream::Mix, ADAPT_STEP + update as u64, pass as u64, 0);
-            let budget = (setup.budget * (1 + rng::below(&mut draw, QUARTERS))).div_ceil(QUARTERS);
-            let key = |w: usize| (update * windows.len() + w) as u64;
-            let requests: Vec<_> =
-                windows.iter().enumerate().map(|(w, window)| request(window, config.condition, key(w))).collect();
-            let made = compressor.compress(&requests, budget)?;
+        for pass in 0..lesson.gists {
+            let made = outputs(setup, lesson, &windows, update, pass)?;
             contexts.extend(made.iter().enumerate().map(|(w, c)| (w, compressed_context(c, true, v))));
         }
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-        let factor = config.train.schedule.factor(update, updates, config.optim.generator.warmup_steps);
-        let place = Place { step: update, root: run.root(), batch: &windows };
+        let factor = config.train.schedule.factor(update, lesson.updates, config.optim.generator.warmup_steps);
+        let place = Place { step: update, root, batch: &windows };
         let (kl, _) = reader_step(decoder, &mut reader, &taught, &rows, (factor, &place))?;
         progress.step(&format!("KL {kl:.4}"));
     }
     progress.finish();
     Ok(reader.adapter)
+}
+
+/// One gist of every window, at one budget; the compressors take turns over the windows, from a place that is drawn.
+fn outputs(setup: &Setup, lesson: &Lesson, windows: &[Window], update: usize, pass: usize) -> Result<Vec<Compressed>> {
+    let (seed, step) = (setup.config.seed, ADAPT_STEP + update as u64);
+    let mut draw = rng::rng(seed, Stream::Mix, step, pass as u64, 0);
+    let budget = lesson.budgets[rng::below(&mut draw, lesson.budgets.len())];
+    let turns = lesson.compressors.len();
+    let first = rng::below(&mut rng::rng(seed, Stream::Mix, step, pass as u64, 1), turns);
+    let key = |w: usize| (update * windows.len() + w) as u64;
+    let mut made = vec![Compressed::default(); windows.len()];
+    for (turn, compressor) in lesson.compressors.iter().enumerate() {
+        let own: Vec<usize> = (0..windows.len()).filter(|w| (first + w) % turns == turn).collect();
+        let requests: Vec<Request> =
+            own.iter().map(|&w| request(&windows[w], setup.config.condition, key(w))).collect();
+        if requests.is_empty() {
+            continue;
+        }
+        let outputs = compressor.compress(&requests, budget)?;
+        check_count(compressor.name(), requests.len(), outputs.len())?;
+        own.into_iter().zip(outputs).for_each(|(w, output)| made[w] = output);
+    }
+    Ok(made)
 }

@@ -83,7 +83,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
     let mut generator = Trainee::new("generator", fresh_reader(setup)?, &config.optim.generator);
-    let policy = policy(setup)?;
+    let policy = policy(&setup.config.compressor, setup)?;
     let windows = setup.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();

@@ -77,10 +77,10 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     }
 }
 
-/// Network and actions of the experiment's compressor.
-pub fn policy<'a>(setup: &'a Setup) -> Result<Policy<'a>> {
+/// Network and actions of a compressor over this base.
+pub fn policy<'a>(compressor: &CompressorConfig, setup: &'a Setup) -> Result<Policy<'a>> {
     let (decoder, tokenizer) = (&setup.decoder, &setup.tokenizer);
-    match &setup.config.compressor {
+    match compressor {
         CompressorConfig::Gist {} => Ok(Policy::Gist(GistPolicy::new(decoder, &setup.forbidden_ids()))),
         CompressorConfig::Extractive { unit, encoder, blocks } => {
             let (unit, blocks) = (*unit, *blocks);

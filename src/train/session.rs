@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
         let mut session = Self {
             setup,
             run,
-            policy: policy(setup)?,
+            policy: policy(&setup.config.compressor, setup)?,
             compressor: Trainee::new(ROLES[0], compressor, optim).with_encoder_factor(factor, optim),
             generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),

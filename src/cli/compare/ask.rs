@@ -1,0 +1,167 @@
+//! What the command line asks for, checked: every message names the flag, what was expected and what was got.
+
+use gist::compressor::Compressor;
+use gist::config::choices::BudgetConfig;
+use gist::eval::comparison::{ADAPTED, Budget, SHARED};
+use gist::train::setup::Setup;
+use std::path::Path;
+
+/// Share of the prefix and tokens of each budget, ascending.
+pub type Budgets = [(f64, usize)];
+
+/// Whether the shared reader and the adapted ones are wanted.
+pub fn readers(names: &[String]) -> anyhow::Result<[bool; 2]> {
+    if let Some(bad) = names.iter().find(|name| ![SHARED, ADAPTED].contains(&name.as_str())) {
+        anyhow::bail!("--readers: expected names among {SHARED}, {ADAPTED}, got {bad:?}");
+    }
+    Ok([SHARED, ADAPTED].map(|wanted| names.iter().any(|name| name == wanted)))
+}
+
+/// The budgets as shares, ascending.
+pub fn shares(texts: &[String]) -> anyhow::Result<Vec<f64>> {
+    let mut shares = Vec::new();
+    for text in texts {
+        match text.trim().parse::<f64>() {
+            Ok(share) if share > 0.0 && share < 1.0 => shares.push(share),
+            _ => anyhow::bail!("--budgets: expected shares of the prefix between 0 and 1, got {text:?}"),
+        }
+    }
+    shares.sort_by(f64::total_cmp);
+    if let Some(pair) = shares.windows(2).find(|pair| pair[0] == pair[1]) {
+        anyhow::bail!("--budgets: expected each share once, got {} twice", pair[0]);
+    }
+    Ok(shares)
+}
+
+/// The shares with what they are in tokens; no two may be as many, none less than one.
+pub fn tokens(shares: &[f64], prefix: usize) -> anyhow::Result<Vec<(f64, usize)>> {
+    let mut budgets: Vec<(f64, usize)> = Vec::new();
+    for &share in shares {
+        let tokens = BudgetConfig { tokens: None, keep_ratio: Some(share) }.tokens(prefix);
+        if tokens == 0 {
+            anyhow::bail!("--budgets: expected at least 1 of the prefix's {prefix} tokens, got {share}, which is less");
+        }
+        if let Some((other, _)) = budgets.iter().find(|(_, known)| *known == tokens) {
+            anyhow::bail!(
+                "--budgets: expected different budgets, got {other} and {share}, both {tokens} of {prefix} tokens"
+            );
+        }
+        budgets.push((share, tokens));
+    }
+    Ok(budgets)
+}
+
+/// The budgets for `comparison.json`.
+pub fn described(budgets: &Budgets) -> Vec<Budget> {
+    budgets.iter().map(|&(requested, tokens)| Budget { requested, tokens }).collect()
+}
+
+/// Tokens of the budget that is nearest to `wanted`; the smaller of two.
+pub fn nearest(budgets: &Budgets, wanted: usize) -> usize {
+    budgets.iter().map(|(_, tokens)| *tokens).min_by_key(|tokens| tokens.abs_diff(wanted)).unwrap_or(wanted)
+}
+
+/// Fails when the base has no positions for the largest budget.
+pub fn room(setup: &Setup, budgets: &Budgets) -> anyhow::Result<()> {
+    let limit = setup.decoder.config().max_position_embeddings as usize;
+    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2);
+    match budgets.iter().find(|(_, tokens)| *tokens > most) {
+        Some((share, tokens)) => {
+            anyhow::bail!(
+                "--budgets: expected at most {most} tokens, for which the base has room, got {share}: {tokens}"
+            )
+        }
+        None => Ok(()),
+    }
+}
+
+/// How many of the held-out windows are compared.
+pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
+    match wanted {
+        None => Ok(most),
+        Some(wanted) if (1..=most).contains(&wanted) => Ok(wanted),
+        Some(wanted) => anyhow::bail!("--windows: expected 1 to {most}, got {wanted}"),
+    }
+}
+
+/// Fails when a folder holds something else than a comparison.
+pub fn output(root: &Path) -> anyhow::Result<()> {
+    let expected = "expected a new or empty folder, or an earlier comparison's";
+    if root.is_file() {
+        anyhow::bail!("--output: {}: {expected}, got a file", root.display());
+    }
+    let holds = |name: &str| root.join(name).exists();
+    let empty = std::fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
+    if !empty && !holds("comparison.json") && !holds("readers") {
+        anyhow::bail!("--output: {}: {expected}, got one with other files in it", root.display());
+    }
+    Ok(())
+}
+
+/// The baselines of these names, in this order.
+pub fn baselines<'a>(
+    names: &[String],
+    all: Vec<Box<dyn Compressor + 'a>>,
+) -> anyhow::Result<Vec<Box<dyn Compressor + 'a>>> {
+    let mut known: Vec<_> = all.into_iter().filter(|c| !["empty", "identity"].contains(&c.name())).collect();
+    let list = known.iter().map(|c| c.name().to_string()).collect::<Vec<_>>().join(", ");
+    let mut chosen: Vec<Box<dyn Compressor + 'a>> = Vec::new();
+    for name in names {
+        if chosen.iter().any(|c| c.name() == name) {
+            anyhow::bail!("--compressors: expected each name once, got {name:?} twice");
+        }
+        match known.iter().position(|c| c.name() == name) {
+            Some(at) => chosen.push(known.remove(at)),
+            None => anyhow::bail!("--compressors: expected names among {list}, got {name:?}"),
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn texts(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| word.to_string()).collect()
+    }
+
+    #[test]
+    fn budgets_are_sorted_different_and_possible() {
+        let shares_of = |words: &[&str]| shares(&texts(words));
+        assert_eq!(shares_of(&["0.4", " 0.02", "0.1"]).unwrap(), [0.02, 0.1, 0.4]);
+        for (words, said) in [
+            (&["0.1", "0.10"][..], "got 0.1 twice"),
+            (&["0"], "got \"0\""),
+            (&["1"], "got \"1\""),
+            (&["-0.1"], "got \"-0.1\""),
+            (&["NaN"], "got \"NaN\""),
+            (&["inf"], "got \"inf\""),
+            (&[""], "got \"\""),
+            (&["ten"], "got \"ten\""),
+        ] {
+            let message = shares_of(words).unwrap_err().to_string();
+            assert!(message.starts_with("--budgets: expected") && message.contains(said), "{message}");
+        }
+        assert_eq!(
+            tokens(&[0.02, 0.05, 0.095, 0.2, 0.4], 256).unwrap().iter().map(|b| b.1).collect::<Vec<_>>(),
+            [5, 12, 24, 51, 102]
+        );
+        assert!(
+            tokens(&[0.01], 32).unwrap_err().to_string().contains("at least 1 of the prefix's 32 tokens, got 0.01")
+        );
+        assert!(tokens(&[0.1, 0.11], 32).unwrap_err().to_string().contains("0.1 and 0.11, both 3 of 32"));
+        assert_eq!(nearest(&[(0.1, 3), (0.2, 5), (0.5, 16)], 4), 3);
+        assert_eq!(nearest(&[(0.1, 3), (0.2, 5), (0.5, 16)], 100), 16);
+    }
+
+    #[test]
+    fn readers_and_windows() {
+        assert_eq!(readers(&texts(&["adapted"])).unwrap(), [false, true]);
+        assert!(readers(&texts(&["both"])).unwrap_err().to_string().contains("shared, adapted, got \"both\""));
+        assert_eq!((windows(None, 9).unwrap(), windows(Some(3), 9).unwrap()), (9, 3));
+        assert!(windows(Some(10), 9).unwrap_err().to_string().contains("expected 1 to 9, got 10"));
+        assert!(windows(Some(0), 9).is_err());
+    }
+}

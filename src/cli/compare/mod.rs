@@ -1,0 +1,304 @@
+//! `compare`: rate–distortion curves of the compressors of finished runs and of baselines, on the same windows, each read
+//! by one reader that all share and by one of its own.
+//!
+//! ```text
+//! <output>/comparison.json            everything that was measured
+//! <output>/comparison.csv             a row a compressor, budget and reader
+//! <output>/comparison.html            a page that needs nothing else
+//! <output>/figures/*.{svg,png}        the curves
+//! <output>/readers/                   adapted readers, kept: the same command goes on from them
+//! ```
+//! Nothing is written before everything that is read has been found to fit together.
+
+mod ask;
+mod runs;
+
+use crate::cli::start;
+use ask::Budgets;
+use gist::compressor::baseline::Empty;
+use gist::compressor::frequencies::DocumentFrequencies;
+use gist::compressor::scorers::Parts;
+use gist::compressor::{Compressor, baselines};
+use gist::config::parts::RecallSection;
+use gist::config::train::TrainConfig;
+use gist::data::{RecallConfig, Split, Window};
+use gist::error::{Error, Result};
+use gist::eval::comparison::{ComparedRun, Comparison};
+use gist::eval::files::spread;
+use gist::eval::rate_distortion::{Curves, Exam, Member};
+use gist::eval::summary::WindowLengths;
+use gist::model::lora::Adapter;
+use gist::report::comparison;
+use gist::train::adapt::{Lesson, is_kept, kept_reader};
+use gist::train::progress::Progress;
+use gist::train::setup::Setup;
+use runs::Finished;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is compared.
+#[derive(clap::Args)]
+pub struct CompareArgs {
+    /// Directories of finished runs; several seeds of an experiment are one entrant.
+    #[arg(long, value_name = "RUN", required = true, num_args = 1..)]
+    runs: Vec<PathBuf>,
+    /// Baselines beside them.
+    #[arg(
+        long,
+        value_name = "NAME,..",
+        value_delimiter = ',',
+        default_value = "recent,attention,bm25,tf_idf,idf,self_information,truncate,random"
+    )]
+    compressors: Vec<String>,
+    /// Budgets, as shares of the prefix's tokens.
+    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', default_value = "0.02,0.05,0.095,0.2,0.4")]
+    budgets: Vec<String>,
+    /// Updates of every reader; absent = as many as the first run's generator had.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    updates: Option<u64>,
+    /// Held-out windows, spread evenly over those that the first run was judged on; absent = all.
+    #[arg(long, value_name = "N")]
+    windows: Option<usize>,
+    /// Folder that receives the comparison; absent = runs/compare/<names of the experiments>.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Which readers: one that all share, one adapted to each, or both.
+    #[arg(long, value_name = "WHICH,..", value_delimiter = ',', default_value = "shared,adapted")]
+    readers: Vec<String>,
+}
+
+/// One contestant: its compressors, one a seed.
+struct Entrant<'a> {
+    name: String,
+    seeds: Vec<u64>,
+    members: Vec<Box<dyn Compressor + 'a>>,
+    /// Says which weights they are; `baseline` for what has none.
+    made_of: Vec<String>,
+}
+
+impl Entrant<'_> {
+    /// What a member is called where seeds are told apart.
+    fn label(&self, member: usize) -> String {
+        self.seeds.get(member).map_or_else(|| self.name.clone(), |seed| format!("{}@seed={seed}", self.name))
+    }
+}
+
+/// Compares, and writes what came of it.
+pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
+    let readers = ask::readers(&args.readers)?;
+    let shares = ask::shares(&args.budgets)?;
+    let found = runs::find(&args.runs)?;
+    let mut config: TrainConfig = found[0].config.clone();
+    config.hardware.settle();
+    let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
+    let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
+    ask::output(&output)?;
+    let device = start::prepare(&config.hardware)?;
+    let setup = Setup::load(&config, device)?;
+    ask::room(&setup, &budgets)?;
+    let count = ask::windows(args.windows, setup.test.len())?;
+    let windows: Vec<Window> = spread(setup.test.len(), count).into_iter().map(|w| setup.test[w].clone()).collect();
+    let updates = match args.updates {
+        Some(updates) => updates as usize,
+        None => found[0].updates(&setup)?,
+    };
+    let frequencies = DocumentFrequencies::count(&setup.train);
+    let forbidden = setup.forbidden_ids();
+    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
+    let chosen = ask::baselines(&args.compressors, baselines(parts, &setup.tokenizer, &forbidden))?;
+    let entrants = enter(&setup, &found, chosen)?;
+    let stop = start::catch_interrupt()?;
+    let exam = Exam {
+        decoder: &setup.decoder,
+        tokenizer: &setup.tokenizer,
+        documents: &setup.test_documents,
+        windows: &windows,
+        condition: config.condition,
+        budgets: &budgets,
+        seed: 0,
+        resamples: config.eval.resamples,
+    };
+    let school = School { setup: &setup, output: &output, budgets: &budgets, updates, terms: found[0].terms()?, stop };
+    let curves = match school.curves(exam, &entrants, readers) {
+        Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
+        other => other?,
+    };
+    let own = ask::nearest(&budgets, setup.budget);
+    let context = curves.context_value();
+    let result = Comparison {
+        name: runs::joined(&found),
+        runs: found.iter().map(Finished::describe).collect::<Result<Vec<ComparedRun>>>()?,
+        terms: found[0].terms()?,
+        updates,
+        seed: config.seed,
+        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
+        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
+        n_windows: count,
+        n_documents: curves.documents(),
+        context_value: context.mean,
+        context_value_ci95: context.ci95(),
+        budgets: ask::described(&budgets),
+        own_budget_tokens: own,
+        compressors: curves.contestants(),
+        points: curves.points(),
+        winners: curves.winners(),
+        slices: curves.slices()?,
+        bound: bound(&setup, budgets.iter().map(|(share, _)| *share).fold(0.0, f64::max)),
+        examples: curves.examples(config.eval.examples, own)?,
+    };
+    let page = comparison::write(&output, &result)?;
+    println!("{}", comparison::text(&result));
+    println!("comparison: {}", page.display());
+    Ok(())
+}
+
+/// What no gist can go below, where the documents are generated and so their information is known.
+fn bound(setup: &Setup, most: f64) -> Option<Vec<[f64; 2]>> {
+    let data = &setup.config.data;
+    let section = data.recall.as_ref().filter(|_| data.test.is_none())?;
+    let RecallSection { words, prefix, facts, rounds, .. } = *section;
+    let recall = RecallConfig { words, prefix, facts, rounds };
+    let alphabet = setup.decoder.config().vocab_size as usize - setup.forbidden_ids().len();
+    (recall.shape() == setup.shape).then(|| recall.bound(Split::Test, alphabet, most))
+}
+
+/// The trained compressors, by experiment, then the baselines.
+fn enter<'a>(
+    setup: &'a Setup<'a>,
+    found: &[Finished],
+    baselines: Vec<Box<dyn Compressor + 'a>>,
+) -> anyhow::Result<Vec<Entrant<'a>>> {
+    let mut entrants: Vec<Entrant> = Vec::new();
+    for run in found {
+        let (compressor, made_of) = (run.compressor(setup)?, run.weights()?);
+        let name = &run.config.name;
+        let at = entrants.iter().position(|entrant| entrant.name == *name).unwrap_or_else(|| {
+            let empty = Entrant { name: name.clone(), seeds: Vec::new(), members: Vec::new(), made_of: Vec::new() };
+            entrants.push(empty);
+            entrants.len() - 1
+        });
+        entrants[at].seeds.push(run.config.seed);
+        entrants[at].members.push(compressor);
+        entrants[at].made_of.push(made_of);
+    }
+    for baseline in baselines {
+        let name = baseline.name().to_string();
+        if entrants.iter().any(|entrant| entrant.name == name) {
+            anyhow::bail!("--compressors: `{name}` is also the name of a run's experiment; leave one of them out");
+        }
+        let made_of = vec!["baseline".to_string()];
+        entrants.push(Entrant { name, seeds: Vec::new(), members: vec![baseline], made_of });
+    }
+    Ok(entrants)
+}
+
+/// Where readers are taught and kept.
+struct School<'a> {
+    setup: &'a Setup<'a>,
+    output: &'a Path,
+    budgets: &'a Budgets,
+    updates: usize,
+    terms: std::collections::BTreeMap<String, String>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> School<'a> {
+    fn check(&self) -> Result<()> {
+        match self.stop.load(Ordering::SeqCst) {
+            true => Err(Error::Interrupted { step: 0 }),
+            false => Ok(()),
+        }
+    }
+
+    /// The reader of these compressors, kept under `readers/<place>`; `of` names what they are.
+    fn reader(&self, title: &str, place: &str, of: Value, compressors: &[&dyn Compressor]) -> Result<Adapter> {
+        let config = self.setup.config;
+        let idle = compressors.len() == 1 && compressors[0].name() == "empty";
+        let tokens: Vec<usize> = self.budgets.iter().map(|(_, tokens)| *tokens).collect();
+        let lesson = Lesson {
+            title,
+            compressors,
+            budgets: &tokens,
+            gists: if idle { 1 } else { config.generator.gists_per_window },
+            updates: self.updates,
+            check: &|| self.check(),
+        };
+        let record = json!({
+            "updates": self.updates,
+            "budgets": if idle { Vec::new() } else { tokens.clone() },
+            "compressors": of,
+            "gists_per_window": lesson.gists,
+            "windows_per_step": config.train.windows_per_step,
+            "imagined_futures": config.train.imagined_futures,
+            "schedule": config.train.schedule,
+            "optim": config.optim.generator,
+            "lora": config.model.lora,
+            "seed": config.seed,
+            "dtype": config.hardware.dtype,
+            "terms": self.terms,
+        });
+        let folder = self.output.join("readers").join(place);
+        if is_kept(&folder, &record)? {
+            eprintln!("{title}: kept");
+        } else {
+            eprintln!("{title} …");
+        }
+        kept_reader(self.setup, self.output, &lesson, &folder, &record)
+    }
+
+    /// Teaches every reader, then measures everyone.
+    fn curves(&self, exam: Exam<'a>, entrants: &[Entrant], [shared, adapted]: [bool; 2]) -> Result<Curves<'a>> {
+        let all: Vec<(usize, usize)> =
+            (0..entrants.len()).flat_map(|e| (0..entrants[e].members.len()).map(move |m| (e, m))).collect();
+        let total = 1 + usize::from(shared) + if adapted { all.len() } else { 0 };
+        let title = |at: usize, what: &str| format!("reader {at} of {total}, {what}");
+        let empty = self.reader(&title(1, "of nothing"), "empty", json!({}), &[&Empty])?;
+        let mut curves = Curves::new(exam, &empty)?;
+        let shared = match shared {
+            false => None,
+            true => {
+                // Each entrant has an equal share, and each seed an equal part of it.
+                let most = entrants.iter().map(|entrant| entrant.members.len()).fold(1, lcm);
+                let turns: Vec<&dyn Compressor> = (0..most)
+                    .flat_map(|turn| entrants.iter().map(move |e| e.members[turn % e.members.len()].as_ref()))
+                    .collect();
+                let of: Map<String, Value> =
+                    (all.iter()).map(|&(e, m)| (entrants[e].label(m), entrants[e].made_of[m].clone().into())).collect();
+                Some(self.reader(&title(2, "shared by all"), "shared", of.into(), &turns)?)
+            }
+        };
+        let mut own: Vec<Vec<Adapter>> = entrants.iter().map(|_| Vec::new()).collect();
+        for (i, &(e, m)) in all.iter().enumerate().filter(|_| adapted) {
+            let label = entrants[e].label(m);
+            let at = total - all.len() + i + 1;
+            let of = json!({label.as_str(): entrants[e].made_of[m]});
+            let place = format!("of/{label}");
+            own[e].push(self.reader(&title(at, &label), &place, of, &[entrants[e].members[m].as_ref()])?);
+        }
+        let progress = Progress::new("measure", entrants.len() * exam.budgets.len(), 0);
+        for (entrant, own) in entrants.iter().zip(&own) {
+            let number = curves.enter(&entrant.name, entrant.seeds.clone())?;
+            let members: Vec<Member> =
+                entrant.members.iter().enumerate().map(|(m, c)| (c.as_ref(), own.get(m))).collect();
+            for budget in 0..exam.budgets.len() {
+                self.check()?;
+                curves.measure(number, budget, &members, shared.as_ref())?;
+                progress.step(&entrant.name);
+            }
+        }
+        progress.finish();
+        Ok(curves)
+    }
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    let gcd = (1..=a.min(b)).rev().find(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(1);
+    a / gcd * b
+}
+
+/// Draws the page and the figures of a finished comparison again.
+pub fn redraw(root: &Path) -> anyhow::Result<PathBuf> {
+    let result: Comparison = gist::run_dir::read_json(&root.join("comparison.json"))?;
+    Ok(comparison::write(root, &result)?)
+}

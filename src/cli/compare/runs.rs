@@ -1,0 +1,223 @@
+//! Finished runs that are to be compared: read, found to agree on what they are judged by, and their compressors.
+
+use anyhow::Context;
+use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::{Compressed, Compressor, Request};
+use gist::config::merge;
+use gist::config::parts::Sampling;
+use gist::config::train::TrainConfig;
+use gist::error::{Error, Result};
+use gist::eval::comparison::ComparedRun;
+use gist::model::lora::Adapter;
+use gist::run_dir::{RunDir, State, Status, read_json};
+use gist::train::checkpoint::{self, sha256_file};
+use gist::train::roles::policy;
+use gist::train::session::{Session, warm_record};
+use gist::train::setup::Setup;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A finished run.
+pub struct Finished {
+    run: RunDir,
+    /// Its experiment.
+    pub config: TrainConfig,
+    /// Its last step.
+    step: usize,
+    /// Adapter of the compressor that is judged.
+    adapter: PathBuf,
+}
+
+/// The names of the experiments, each once, in order.
+pub fn joined(found: &[Finished]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    found.iter().map(|run| run.config.name.as_str()).for_each(|name| {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    });
+    names.join("+")
+}
+
+/// Opens the runs; refuses one that is not finished, the same seed twice, seeds of an experiment that differ in more than
+/// the seed, and runs that are not judged by the same things, naming the keys that differ.
+pub fn find(roots: &[PathBuf]) -> anyhow::Result<Vec<Finished>> {
+    let found = roots.iter().map(|root| Finished::open(root)).collect::<anyhow::Result<Vec<_>>>()?;
+    for (i, run) in found.iter().enumerate() {
+        for other in found[..i].iter().filter(|other| other.config.name == run.config.name) {
+            let (here, there) = (run.run.root().display(), other.run.root().display());
+            if other.config.seed == run.config.seed {
+                anyhow::bail!(
+                    "--runs: expected each run once, got `{}` with seed {} twice: {there} and {here}",
+                    run.config.name,
+                    run.config.seed
+                );
+            }
+            let keys = merge::differences(&merge::to_toml(&other.config)?, &merge::to_toml(&run.config)?)?;
+            let keys: Vec<String> = keys
+                .into_iter()
+                .map(|(key, ..)| key)
+                .filter(|key| key != "seed" && !key.starts_with("hardware."))
+                .collect();
+            if !keys.is_empty() {
+                anyhow::bail!(
+                    "--runs: expected the runs of `{}` to differ in their seed only, got other values of `{}` in {there} and {here}",
+                    run.config.name,
+                    keys.join("`, `")
+                );
+            }
+        }
+    }
+    let first = found[0].terms()?;
+    for run in &found {
+        let differing = differing(&first, &run.recorded_terms()?);
+        if !differing.is_empty() {
+            let message =
+                format!("cannot be compared with {}: {}", found[0].run.root().display(), differing.join("; "));
+            return Err(Error::file(run.run.root(), message).into());
+        }
+    }
+    Ok(found)
+}
+
+/// A sentence for each key of which the two do not have the same value.
+fn differing(expected: &BTreeMap<String, String>, got: &BTreeMap<String, String>) -> Vec<String> {
+    let shown = |value: Option<&String>| value.map_or("nothing".to_string(), |v| v.chars().take(24).collect());
+    let mut keys: Vec<&String> = expected.keys().chain(got.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    (keys.into_iter().filter(|key| expected.get(*key) != got.get(*key)))
+        .map(|key| format!("`{key}`: expected {}, got {}", shown(expected.get(key)), shown(got.get(key))))
+        .collect()
+}
+
+impl Finished {
+    fn open(root: &Path) -> anyhow::Result<Self> {
+        let run = RunDir::at(root)?;
+        let config = crate::cli::start::load::<TrainConfig>(&run.config(), &[])?;
+        let status: Status = read_json(&run.status())?;
+        if status.state != State::Done {
+            let message = format!("expected a finished run, got one that is {:?}", status.state).to_lowercase();
+            return Err(Error::file(run.status(), message).into());
+        }
+        let (step, folder) = match checkpoint::latest(&run.checkpoints())? {
+            Some((step, folder)) => (step, folder),
+            None => (0, Session::warm_folder(&run)),
+        };
+        let averaged = folder.join("smoothed");
+        let adapter = if averaged.exists() { averaged } else { folder.join("compressor") };
+        Ok(Self { run, config, step, adapter })
+    }
+
+    /// The greedy compressor that the run was judged by.
+    pub fn compressor<'a>(&self, setup: &'a Setup<'a>) -> Result<Box<dyn Compressor + 'a>> {
+        let adapter = Adapter::load(&self.adapter, setup.decoder.config(), setup.decoder.device())?;
+        let policy = policy(&self.config.compressor, setup)?;
+        Ok(Box::new(Greedy { name: self.config.name.clone(), policy, adapter }))
+    }
+
+    /// SHA-256 of the weights of its compressor.
+    pub fn weights(&self) -> Result<String> {
+        // Low-rank weights over the base, or an encoder of its own.
+        let files = ["adapter_model.safetensors", "model.safetensors"].map(|file| self.adapter.join(file));
+        Ok(sha256_file(files.iter().find(|file| file.exists()).unwrap_or(&files[0]))?.1)
+    }
+
+    /// Updates that its generator had, the warm start included.
+    pub fn updates(&self, setup: &Setup) -> anyhow::Result<usize> {
+        let warm = warm_record(&Session::warm_folder(&self.run)).context("--updates: its default is the run's own")?;
+        let updates = warm.updates + self.step.saturating_sub(setup.supervised_updates());
+        anyhow::ensure!(
+            updates > 0,
+            "--updates: expected at least 1, got {updates} from {}",
+            self.run.root().display()
+        );
+        Ok(updates)
+    }
+
+    /// For `comparison.json`.
+    pub fn describe(&self) -> Result<ComparedRun> {
+        Ok(ComparedRun {
+            path: self.run.root().display().to_string(),
+            experiment: self.config.name.clone(),
+            seed: self.config.seed,
+            step: self.step,
+            weights: self.weights()?,
+        })
+    }
+
+    /// What it is judged by, with the hashes of the files as they are now.
+    pub fn terms(&self) -> Result<BTreeMap<String, String>> {
+        self.terms_with(|path| Ok(sha256_file(path)?.1))
+    }
+
+    /// The same, with the hashes that the run recorded.
+    fn recorded_terms(&self) -> Result<BTreeMap<String, String>> {
+        let inputs = self.run.recorded_inputs()?;
+        self.terms_with(|path| {
+            let absent =
+                || Error::file(self.run.provenance(), format!("expected the hash of {}, got none", path.display()));
+            inputs.get(path).cloned().ok_or_else(absent)
+        })
+    }
+
+    fn terms_with(&self, hash: impl Fn(&Path) -> Result<String>) -> Result<BTreeMap<String, String>> {
+        let (data, model) = (&self.config.data, &self.config.model.path);
+        let mut terms = BTreeMap::new();
+        let mut tell = |key: &str, value: String| _ = terms.insert(key.to_string(), value);
+        tell("condition", format!("{:?}", self.config.condition).to_lowercase());
+        tell("data.prefix_tokens", data.prefix_tokens.to_string());
+        tell("data.local_tokens", data.local_tokens.to_string());
+        tell("data.future_tokens", data.future_tokens.to_string());
+        tell("eval.windows", self.config.eval.windows.to_string());
+        tell("eval.windows_per_document", self.config.eval.windows_per_document.to_string());
+        for (key, file) in
+            [("base", "model.safetensors"), ("base.config", "config.json"), ("tokenizer", "tokenizer.json")]
+        {
+            tell(&format!("{key}.sha256"), hash(&model.join(file))?);
+        }
+        for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
+            if let Some(path) = path {
+                tell(&format!("data.{key}.sha256"), hash(path)?);
+            }
+        }
+        if let Some(recall) = &data.recall {
+            tell("data.recall", format!("{recall:?}"));
+        }
+        Ok(terms)
+    }
+}
+
+/// A trained policy that takes its most likely action.
+struct Greedy<'a> {
+    name: String,
+    policy: Policy<'a>,
+    adapter: Adapter,
+}
+
+impl Compressor for Greedy<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let (name, policy) = (self.name.clone(), &self.policy);
+        Trained { name, policy, adapter: &self.adapter, sampling: Sampling::greedy(), seed: 0 }
+            .compress(requests, budget)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differing_keys_are_named_with_both_values() {
+        let terms = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let expected = terms(&[("condition", "local"), ("data.test.sha256", "aa"), ("same", "1")]);
+        let got = terms(&[("condition", "none"), ("same", "1")]);
+        let words = ["`condition`: expected local, got none", "`data.test.sha256`: expected aa, got nothing"];
+        assert_eq!(differing(&expected, &got), words);
+        assert!(differing(&expected, &expected).is_empty());
+    }
+}
