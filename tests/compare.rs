@@ -92,6 +92,28 @@ fn curves_tables_and_figures_are_written_and_readers_kept() {
     assert_eq!(fs::read(output.join("comparison.html")).unwrap(), page);
 }
 
+#[test]
+fn chains_compete_too_and_a_runs_compressor_may_be_part_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let flags = ["--compressors", "recent,attention+tiny,recent+truncate", "--readers", "shared", "--budgets", "0.1"];
+    let other = another_seed(folder.path());
+    ok(&compare(&[finished(), &other], &output, &flags));
+    let found = read(&output);
+    let seeds = |name: &str| found.compressors.iter().find(|c| c.name == name).unwrap().seeds.clone();
+    assert_eq!((seeds("attention+tiny"), seeds("recent+truncate")), (vec![0, 1], vec![]));
+    let at = |name: &str| found.points.iter().find(|p| p.compressor == name).unwrap();
+    assert!(at("recent+truncate").keep_ratio <= 3.0 / 32.0 && at("recent+truncate").kl != at("recent").kl);
+    for (names, said) in [
+        ("recent+nobody", "expected a run's experiment or one of "),
+        ("recent+idf+random", "expected two names around one `+`"),
+        ("recent+idf,recent+idf", "recent+idf"),
+    ] {
+        let message = fails(&compare(&[finished()], &folder.path().join("no"), &["--compressors", names]));
+        assert_says(&message, &[said], names);
+    }
+}
+
 /// The finished run again, as if of another seed.
 fn another_seed(folder: &Path) -> PathBuf {
     let run = folder.join("seed=1");

@@ -124,7 +124,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
             let name = format!("{kind} trained");
             let trained = Trained { name, policy, adapter, sampling, seed: 3 };
             check(&trained);
-            check(&Chain::new(&scored(ScorerKind::Overlap, parts, tokenizer), &trained));
+            check(&Chain::new(Box::new(scored(ScorerKind::Overlap, parts, tokenizer)), Box::new(trained)));
         }
     }
 }
@@ -349,7 +349,7 @@ fn a_chain_keeps_places_of_the_prefix_and_the_second_sees_only_what_the_first_ke
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 2 };
     let (recent, truncate) =
         (scored(ScorerKind::Recent, parts, &tokenizer), scored(ScorerKind::Truncate, parts, &tokenizer));
-    let chain = Chain::new(&recent, &truncate);
+    let chain = Chain::new(Box::new(recent), Box::new(truncate));
     assert_eq!(chain.name(), "recent+truncate");
     let prefix = tokens(1, 1, 30);
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };

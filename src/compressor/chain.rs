@@ -11,13 +11,13 @@ const FIRST: usize = 4;
 /// `first`, then `second` on what it kept.
 pub struct Chain<'a> {
     name: String,
-    first: &'a dyn Compressor,
-    second: &'a dyn Compressor,
+    first: Box<dyn Compressor + 'a>,
+    second: Box<dyn Compressor + 'a>,
 }
 
 impl<'a> Chain<'a> {
     /// Named `first+second`.
-    pub fn new(first: &'a dyn Compressor, second: &'a dyn Compressor) -> Self {
+    pub fn new(first: Box<dyn Compressor + 'a>, second: Box<dyn Compressor + 'a>) -> Self {
         Self { name: format!("{}+{}", first.name(), second.name()), first, second }
     }
 }

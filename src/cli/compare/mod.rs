@@ -11,6 +11,7 @@
 //! Nothing is written before everything that is read has been found to fit together.
 
 mod ask;
+mod chains;
 mod runs;
 
 use crate::cli::start;
@@ -43,7 +44,7 @@ pub struct CompareArgs {
     /// Directories of finished runs; several seeds of an experiment are one entrant.
     #[arg(long, value_name = "RUN", required = true, num_args = 1..)]
     runs: Vec<PathBuf>,
-    /// Baselines beside them.
+    /// Baselines beside them, and chains of two, such as attention+gist: the second compresses what the first kept.
     #[arg(
         long,
         value_name = "NAME,..",
@@ -106,8 +107,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let chosen = ask::baselines(&args.compressors, baselines(parts, &setup.tokenizer, &forbidden))?;
-    let entrants = enter(&setup, &found, chosen)?;
+    let all = || baselines(parts, &setup.tokenizer, &forbidden);
+    let (chained, alone) = chains::split(&args.compressors, &found);
+    let mut entrants = enter(&setup, &found, ask::baselines(&alone, all())?)?;
+    for (i, name) in chained.iter().enumerate() {
+        anyhow::ensure!(!chained[..i].contains(name), "--compressors: expected each name once, got {name:?} twice");
+        entrants.push(chains::entrant(name, &setup, &found, all)?);
+    }
     let stop = start::catch_interrupt()?;
     let exam = Exam {
         decoder: &setup.decoder,
