@@ -1,7 +1,7 @@
 //! Rollouts, always without gradient: groups of sampled gists with behaviour log-probabilities, the teacher's hidden
 //! states once a window, and what a reader makes of any context against that teacher.
 
-use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::compressor::policy::Policy;
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
@@ -252,9 +252,10 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> R
     let _guard = tch::no_grad_guard();
     let requests: Vec<Request> =
         taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, site.first_example + i as u64)).collect();
-    let draws =
+    let uniforms =
         |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
-    let sampled = roles.policy.sample(roles.compressor, &requests, group_size, budget, &Sampling::default(), draws)?;
+    let draws = Draws { group: group_size, budget, how: &Sampling::default(), uniforms: &uniforms };
+    let sampled = roles.policy.sample(roles.compressor, &requests, draws)?;
     let recent = |r: &Request| with_recent.then(|| roles.policy.recent(r, budget)).transpose();
     let recent: Vec<Option<Gist>> = requests.iter().map(recent).collect::<Result<_>>()?;
     let v = roles.decoder.config().vocab_size;

@@ -101,6 +101,13 @@ pub fn request(prefix: &[u32]) -> Request<'_> {
     Request { prefix, local: &[], query: &[], key: 0 }
 }
 
+/// One request a prefix, of which the second also sees a local window.
+pub fn requests<'a>(prefixes: &'a [Vec<u32>], local: &'a [u32]) -> Vec<Request<'a>> {
+    let mut requests: Vec<Request> = prefixes.iter().map(|prefix| request(prefix)).collect();
+    requests[1].local = local;
+    requests
+}
+
 /// Largest absolute difference.
 pub fn gap(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());

@@ -17,7 +17,7 @@
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::foreign::{Foreign, Text};
-use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::compressor::scorer::Scored;
 use crate::compressor::{Compressed, Request};
 use crate::config::compressors::Unit;
@@ -170,16 +170,9 @@ impl ExtractivePolicy<'_> {
     }
 
     /// See [`crate::compressor::policy::Policy::sample`].
-    pub fn sample(
-        &self,
-        adapter: &ActiveAdapter,
-        requests: &[Request],
-        group: usize,
-        budget: usize,
-        how: &Sampling,
-        uniforms: impl Fn(usize, usize) -> Vec<f64>,
-    ) -> Result<Vec<Vec<Gist>>> {
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
         let _guard = tch::no_grad_guard();
+        let (group, budget) = (draws.group, draws.budget);
         if requests.is_empty() || group == 0 {
             return Ok(Vec::new());
         }
@@ -193,13 +186,13 @@ impl ExtractivePolicy<'_> {
                 row[width - 1] = values[own.units.len()];
             }
         }
-        let draws: Vec<Vec<f64>> = (0..requests.len() * group).map(|r| uniforms(r / group, r % group)).collect();
+        let numbers = draws.numbers(requests.len())?;
         let mut gists = vec![Gist::default(); requests.len() * group];
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
-            let step: Vec<f64> = draws.iter().map(|draws| draws.get(t).copied().unwrap_or(0.5)).collect();
+            let step: Vec<f64> = numbers.iter().map(|numbers| numbers[t]).collect();
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
-            let (picked, logp, entropy) = sampling::sample(&rows, how, &step)?;
+            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &step)?;
             let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
             let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
             for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {
@@ -293,16 +286,16 @@ impl ExtractivePolicy<'_> {
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        how: &Sampling,
-        seed: u64,
+        (how, seed): (&Sampling, u64),
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.decoder.activate(adapter, false);
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             if how.temperature > 0.0 {
-                let draws = |r: usize, _| uniforms(seed, u64::MAX, batch[r].key, 0, budget);
-                for (request, group) in batch.iter().zip(self.sample(&active, batch, 1, budget, how, draws)?) {
+                let uniforms = |r: usize, _| uniforms(seed, u64::MAX, batch[r].key, 0, budget);
+                let draws = Draws { group: 1, budget, how, uniforms: &uniforms };
+                for (request, group) in batch.iter().zip(self.sample(&active, batch, draws)?) {
                     let picks = group.first().map_or(&[][..], |gist| gist.picks.as_slice());
                     all.push(self.keep(request.prefix, &self.units(request.prefix)?, picks, budget));
                 }

@@ -53,6 +53,31 @@ impl Gist {
     }
 }
 
+/// How gists are drawn.
+#[derive(Clone, Copy)]
+pub struct Draws<'a> {
+    /// Gists a request.
+    pub group: usize,
+    /// Cap of each, in tokens.
+    pub budget: usize,
+    /// How an action is chosen.
+    pub how: &'a Sampling,
+    /// `uniforms(request, sample)`: as many numbers in [0, 1) as the budget.
+    pub uniforms: &'a dyn Fn(usize, usize) -> Vec<f64>,
+}
+
+impl Draws<'_> {
+    /// The numbers of every gist, request by request.
+    pub fn numbers(&self, requests: usize) -> Result<Vec<Vec<f64>>> {
+        let all: Vec<Vec<f64>> =
+            (0..requests * self.group).map(|row| (self.uniforms)(row / self.group, row % self.group)).collect();
+        match all.iter().find(|numbers| numbers.len() < self.budget) {
+            Some(bad) => Err(Error::shape("uniforms of a gist", self.budget, bad.len())),
+            None => Ok(all),
+        }
+    }
+}
+
 /// The policy's network and the actions it may take.
 pub struct GistPolicy<'a> {
     decoder: &'a Decoder,
@@ -119,18 +144,10 @@ impl<'a> GistPolicy<'a> {
         Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
     }
 
-    /// `group` gists a request, one prefill a request. `uniforms(request, sample)` gives the budget's draws.
-    pub fn sample(
-        &self,
-        adapter: &ActiveAdapter,
-        requests: &[Request],
-        group: usize,
-        budget: usize,
-        how: &Sampling,
-        uniforms: impl Fn(usize, usize) -> Vec<f64>,
-    ) -> Result<Vec<Vec<Gist>>> {
+    /// A group of gists a request, one prefill a request.
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
         let _guard = tch::no_grad_guard();
-        let (n, g) = (requests.len(), group);
+        let (n, g, budget) = (requests.len(), draws.group, draws.budget);
         if n == 0 || g == 0 {
             return Ok(Vec::new());
         }
@@ -138,10 +155,7 @@ impl<'a> GistPolicy<'a> {
         let (last, cache) = self.prefill(requests, adapter)?;
         let width = last.size()[2];
         let mut hidden = last.expand([n as i64, g as i64, width], false).reshape([-1, width]);
-        let draws: Vec<Vec<f64>> = (0..n * g).map(|r| uniforms(r / g, r % g)).collect();
-        if let Some(bad) = draws.iter().find(|d| d.len() < budget) {
-            return Err(Error::shape("uniforms of a gist", budget, bad.len()));
-        }
+        let numbers = draws.numbers(n)?;
         let mut gists = vec![Gist::default(); n * g];
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
@@ -149,10 +163,10 @@ impl<'a> GistPolicy<'a> {
             copiers.map(|each| each.into_iter().flat_map(|copier| std::iter::repeat_n(copier, g)).collect());
         let mut grown = BranchCache::default();
         for t in 0..budget {
-            let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
+            let step: Vec<f64> = numbers.iter().map(|numbers| numbers[t]).collect();
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
             let logits = self.head(adapter, matches.as_ref()).logits(&hidden);
-            let (picked, logp, entropy) = sampling::sample(&logits, how, &step)?;
+            let (picked, logp, entropy) = sampling::sample(&logits, draws.how, &step)?;
             let actions: Vec<i64> = Vec::try_from(&picked.to_device(tch::Device::Cpu))?;
             let (logp, entropy) = (to_vec(&logp)?, to_vec(&entropy)?);
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
@@ -253,25 +267,13 @@ pub fn uniforms(run_seed: u64, step: u64, example: u64, sample: u64, budget: usi
     (0..budget).map(|_| rng::uniform(&mut draw)).collect()
 }
 
-/// A policy with its weights, greedy or sampled.
-pub struct GistCompressor<'a> {
-    /// Network and allowed actions.
-    pub policy: &'a GistPolicy<'a>,
-    /// The compressor's weights.
-    pub adapter: &'a Adapter,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Seed of the draws.
-    pub seed: u64,
-}
-
 const REQUESTS_AT_ONCE: usize = 32;
 
-impl GistCompressor<'_> {
+impl GistPolicy<'_> {
     /// Parts of a prefix that fit the base's positions with what else it reads and writes, and the budget of each: one as
     /// a rule; of a longer prefix equal ones, each with its share.
     fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
-        let positions = self.policy.decoder.config().max_position_embeddings as usize;
+        let positions = self.decoder.config().max_position_embeddings as usize;
         let written = budget.min(positions / 2);
         let room = positions.saturating_sub(request.local.len() + request.query.len() + 3 + written).max(1);
         let parts = request.prefix.len().div_ceil(room).max(1);
@@ -281,9 +283,15 @@ impl GistCompressor<'_> {
     }
 
     /// One result a request.
-    pub fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+    pub fn compress(
+        &self,
+        adapter: &Adapter,
+        requests: &[Request],
+        budget: usize,
+        (how, seed): (&Sampling, u64),
+    ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.policy.decoder.activate(self.adapter, false);
+        let active = self.decoder.activate(adapter, false);
         let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];
         let parts: Vec<(usize, Request, usize)> = (requests.iter().enumerate())
             .flat_map(|(r, request)| self.parts(request, budget).into_iter().map(move |(part, share)| (r, part, share)))
@@ -291,8 +299,9 @@ impl GistCompressor<'_> {
         for batch in parts.chunks(REQUESTS_AT_ONCE) {
             let prefixes: Vec<Request> = batch.iter().map(|(_, part, _)| *part).collect();
             let longest = batch.iter().map(|(.., share)| *share).max().unwrap_or(0);
-            let draws = |r: usize, _| uniforms(self.seed, u64::MAX, prefixes[r].key, 0, longest);
-            let groups = self.policy.sample(&active, &prefixes, 1, longest, &self.sampling, draws)?;
+            let uniforms = |r: usize, _| uniforms(seed, u64::MAX, prefixes[r].key, 0, longest);
+            let draws = Draws { group: 1, budget: longest, how, uniforms: &uniforms };
+            let groups = self.sample(&active, &prefixes, draws)?;
             for ((r, _, share), group) in batch.iter().zip(groups) {
                 let ids = group.into_iter().next().map(|gist| gist.ids).unwrap_or_default();
                 all[*r].ids.extend(ids.into_iter().take(*share));

@@ -3,7 +3,7 @@
 
 use crate::compressor::budget::recent;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::gist::{Gist, GistCompressor, GistPolicy};
+use crate::compressor::gist::{Draws, Gist, GistPolicy};
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
@@ -20,19 +20,11 @@ pub enum Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// `group` gists a request. `uniforms(request, sample)` gives the budget's draws.
-    pub fn sample(
-        &self,
-        adapter: &ActiveAdapter,
-        requests: &[Request],
-        group: usize,
-        budget: usize,
-        how: &Sampling,
-        uniforms: impl Fn(usize, usize) -> Vec<f64>,
-    ) -> Result<Vec<Vec<Gist>>> {
+    /// A group of gists a request, with behaviour log-probabilities.
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
         match self {
-            Policy::Gist(policy) => policy.sample(adapter, requests, group, budget, how, uniforms),
-            Policy::Extractive(policy) => policy.sample(adapter, requests, group, budget, how, uniforms),
+            Policy::Gist(policy) => policy.sample(adapter, requests, draws),
+            Policy::Extractive(policy) => policy.sample(adapter, requests, draws),
         }
     }
 
@@ -82,12 +74,10 @@ impl Compressor for Trained<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let how = (&self.sampling, self.seed);
         match self.policy {
-            Policy::Gist(policy) => {
-                let (adapter, sampling) = (self.adapter, self.sampling.clone());
-                GistCompressor { policy, adapter, sampling, seed: self.seed }.compress(requests, budget)
-            }
-            Policy::Extractive(policy) => policy.compress(self.adapter, requests, budget, &self.sampling, self.seed),
+            Policy::Gist(policy) => policy.compress(self.adapter, requests, budget, how),
+            Policy::Extractive(policy) => policy.compress(self.adapter, requests, budget, how),
         }
     }
 }

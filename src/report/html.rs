@@ -12,7 +12,7 @@ use crate::report::table::{HEAD, TableRow, difference, facts, headline, other_re
 use crate::report::{bars, curves, gallery};
 
 /// Style of every page.
-pub(super) const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub fn page(run: &RunData) -> Result<String> {
@@ -28,34 +28,82 @@ pub fn page(run: &RunData) -> Result<String> {
     sections.extend(retention(run)?.map(|body| ("retention", "What the gist keeps", body)));
     sections.extend(gallery::gallery(&run.examples).map(|body| ("gallery", "Prefix and gist", body)));
     sections.push(("origin", "How it was made", origin(run)));
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (name) " · gist" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header.top {
-                    p.kicker { "gist · learned context compression" }
-                    h1 { (name) }
-                    (opening(run))
-                    nav { @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } } }
+    let header = html! { h1 { (name) } (opening(run)) };
+    let own = [("as text", "after decoding the gist and encoding it again, which is what is used downstream")];
+    let page = Frame { title: &name, head: html! {}, header, sections: &sections, terms: &own, end: html! {} };
+    Ok(page.draw())
+}
+
+/// Nothing is fetched, whatever a page holds.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+
+/// What every page has around its sections.
+pub(super) struct Frame<'a> {
+    /// In the browser's tab, before the project's name.
+    pub title: &'a str,
+    /// More of the head, before the style.
+    pub head: Markup,
+    /// Heading and opening.
+    pub header: Markup,
+    /// Anchor, title and body of each.
+    pub sections: &'a [(&'a str, &'a str, Markup)],
+    /// Terms of the page's own, after those of all pages.
+    pub terms: &'a [(&'a str, &'a str)],
+    /// What follows the footer.
+    pub end: Markup,
+}
+
+impl Frame<'_> {
+    /// The page as text.
+    pub fn draw(&self) -> String {
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta http-equiv="Content-Security-Policy" content=(POLICY);
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " · gist" }
+                    style { (PreEscaped(STYLE)) }
+                    (self.head)
                 }
-                main {
-                    @for (id, title, body) in &sections {
-                        section id=(id) { h2 { (title) } (body) }
+                body {
+                    header.top {
+                        p.kicker { "gist · learned context compression" }
+                        (self.header)
+                        nav { @for (id, title, _) in self.sections { a href=(format!("#{id}")) { (title) } } }
                     }
+                    main {
+                        @for (id, title, body) in self.sections {
+                            section id=(id) { h2 { (title) } (body) }
+                        }
+                    }
+                    footer { (self.glossary()) }
+                    (self.end)
                 }
-                footer { (glossary()) }
+            }
+        };
+        page.into_string()
+    }
+
+    fn glossary(&self) -> Markup {
+        html! {
+            dl.flat {
+                @for (term, meaning) in TERMS.iter().chain(self.terms) { dt { (term) } dd { (meaning) } }
             }
         }
-    };
-    Ok(page.into_string())
+    }
 }
+
+/// Terms of every page.
+const TERMS: [(&str, &str); 5] = [
+    ("keep_ratio", "kept tokens over tokens of the prefix, in the reading model's own tokenizer"),
+    ("KL", "mean over future tokens of KL(teacher ‖ reader), nats per token; the teacher reads the whole prefix"),
+    ("context_value", "KL of a reader adapted to the empty gist: what there is to gain"),
+    ("gap_closed", "1 − KL / context_value; 1: nothing lost, 0: the gist is useless, below 0: harmful"),
+    ("[95 %]", "percentile bootstrap that resamples documents, numerator and denominator together"),
+];
 
 fn opening(run: &RunData) -> Markup {
     let Some(s) = &run.summary else {
@@ -240,19 +288,6 @@ fn flatten(key: &str, value: &Value) -> Vec<(String, String)> {
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), String::from)
-}
-
-fn glossary() -> Markup {
-    html! {
-        dl.flat {
-            dt { "keep_ratio" } dd { "kept tokens over tokens of the prefix, in the reading model's own tokenizer" }
-            dt { "KL" } dd { "mean over future tokens of KL(teacher ‖ reader), nats per token; the teacher reads the whole prefix" }
-            dt { "context_value" } dd { "KL of a generator adapted to the empty gist: what there is to gain" }
-            dt { "gap_closed" } dd { "1 − KL / context_value; 1: nothing lost, 0: the gist is useless, below 0: harmful" }
-            dt { "[95 %]" } dd { "percentile bootstrap that resamples documents, numerator and denominator together" }
-            dt { "as text" } dd { "after decoding the gist and encoding it again, which is what is used downstream" }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
 use crate::compressor::Request;
-use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
@@ -89,8 +89,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let sample = |adapter: &Adapter, group: usize| -> Result<Vec<Vec<Gist>>> {
         let active = decoder.activate(adapter, false);
-        let draws = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, k);
-        policy.sample(&active, &requests, group, k, &Sampling::default(), draws)
+        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, k);
+        let draws = Draws { group, budget: k, how: &Sampling::default(), uniforms: &uniforms };
+        policy.sample(&active, &requests, draws)
     };
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {

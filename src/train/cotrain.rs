@@ -2,7 +2,7 @@
 //! (forward KL to the teacher). One step, top to bottom, is `step`.
 
 use crate::algo;
-use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::choices::{AlgoConfig, Reader, TokenCredit};
 use crate::config::parts::Sampling;
 use crate::data::Window;
@@ -304,8 +304,9 @@ fn stale_gists(session: &Session, windows: &[Window], plan: &[Vec<Source>], rl_s
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
-    let draws = |r: usize, _| uniforms(config.seed, rl_step as u64, asked[r] as u64, sample, setup.budget);
-    let sampled = session.policy.sample(&active, &requests, 1, setup.budget, &Sampling::default(), draws)?;
+    let uniforms = |r: usize, _| uniforms(config.seed, rl_step as u64, asked[r] as u64, sample, setup.budget);
+    let draws = Draws { group: 1, budget: setup.budget, how: &Sampling::default(), uniforms: &uniforms };
+    let sampled = session.policy.sample(&active, &requests, draws)?;
     for (w, gist) in asked.iter().zip(sampled.into_iter().flatten()) {
         gists[*w] = gist.ids;
     }

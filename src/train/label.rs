@@ -14,6 +14,7 @@ use crate::tensor::to_vec;
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
 
 /// Windows between two files.
@@ -35,6 +36,13 @@ pub struct Labelled {
     pub units: Vec<(usize, usize)>,
     /// What each is worth, nats a token.
     pub worth: Vec<f64>,
+}
+
+impl Labelled {
+    fn new(window: &Window, units: Vec<Range<usize>>, worth: Vec<f64>) -> Self {
+        let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
+        Self { document: window.document, start: window.start, prefix: window.prefix.clone(), units, worth }
+    }
 }
 
 /// What lies beside the labels: with what they were made.
@@ -145,20 +153,14 @@ fn measure(
             true => read.map(|kl| empty - kl).collect(),
             false => read.collect(), // with the whole prefix it is 0
         };
-        let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
-        all.push(Labelled {
-            document: window.document,
-            start: window.start,
-            prefix: window.prefix.clone(),
-            units,
-            worth,
-        });
+        all.push(Labelled::new(window, units, worth));
     }
     Ok(all)
 }
 
 /// The scores of a trained compressor that reads with all of the base.
 fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
+    let _guard = tch::no_grad_guard();
     let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
     let adapter = Adapter::load(folder, decoder.config(), decoder.device())?;
     let active = decoder.activate(&adapter, false);
@@ -172,14 +174,7 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
         let mut worth = to_vec(&own.logits)?;
         let end = worth.pop().unwrap_or(0.0);
         worth.iter_mut().for_each(|worth| *worth -= end);
-        let units = own.units.into_iter().map(|unit| (unit.start, unit.end)).collect();
-        all.push(Labelled {
-            document: window.document,
-            start: window.start,
-            prefix: window.prefix.clone(),
-            units,
-            worth,
-        });
+        all.push(Labelled::new(window, own.units, worth));
     }
     Ok(all)
 }

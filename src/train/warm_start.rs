@@ -5,7 +5,7 @@
 //! useful spans does.
 
 use crate::compressor::budget::recent;
-use crate::compressor::gist::{Gist, uniforms};
+use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::parts::Sampling;
 use crate::config::train::WarmStart;
 use crate::data::Window;
@@ -175,10 +175,11 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         let requests: Vec<_> =
             windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
         for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
-            let draws =
+            let uniforms =
                 |r: usize, s: usize| uniforms(setup.config.seed, step, (first + r) as u64, s as u64, setup.budget);
-            let groups =
-                session.policy.sample(&active, batch, warm.samples, setup.budget, &Sampling::default(), draws)?;
+            let how = &Sampling::default();
+            let draws = Draws { group: warm.samples, budget: setup.budget, how, uniforms: &uniforms };
+            let groups = session.policy.sample(&active, batch, draws)?;
             for (i, group) in groups.into_iter().enumerate() {
                 extra[first + i] = group.into_iter().map(|gist| gist.ids).collect();
             }

@@ -4,7 +4,7 @@ use crate::support::*;
 use gist::compressor::Request;
 use gist::compressor::attended::attention;
 use gist::compressor::extractive::ExtractivePolicy;
-use gist::compressor::gist::{Gist, uniforms};
+use gist::compressor::gist::{Draws, Gist, uniforms};
 use gist::config::compressors::Unit;
 use gist::config::parts::Sampling;
 use gist::model::copy_head::{DISTANCES, values};
@@ -43,11 +43,8 @@ impl Setting {
         self.decoder.activate(&self.adapter, false)
     }
 
-    /// The second request also sees a local window.
     fn requests(&self) -> Vec<Request<'_>> {
-        let mut requests: Vec<Request> = self.prefixes.iter().map(|prefix| request(prefix)).collect();
-        requests[1].local = &self.local;
-        requests
+        requests(&self.prefixes, &self.local)
     }
 
     /// Units of a request with their worth and that of the end, one plain pass over it alone.
@@ -160,8 +157,9 @@ fn log_probs_of_draws_without_replacement_and_their_gradients_are_the_plain_ones
 fn what_is_sampled_is_drawn_with_the_training_log_probs_and_greedy_takes_the_best() {
     let setting = Setting::new();
     let (requests, active, policy) = (setting.requests(), setting.active(), setting.policy());
-    let draws = |r: usize, s: usize| uniforms(5, 0, r as u64, s as u64, BUDGET);
-    let sampled = policy.sample(&active, &requests, 40, BUDGET, &Sampling::default(), draws).unwrap();
+    let uniforms = |r: usize, s: usize| uniforms(5, 0, r as u64, s as u64, BUDGET);
+    let draws = Draws { group: 40, budget: BUDGET, how: &Sampling::default(), uniforms: &uniforms };
+    let sampled = policy.sample(&active, &requests, draws).unwrap();
     let (mut capped, mut ended) = (0, 0);
     for (request, group) in requests.iter().zip(&sampled) {
         let (units, worths) = setting.plain(&active, request);
@@ -183,7 +181,7 @@ fn what_is_sampled_is_drawn_with_the_training_log_probs_and_greedy_takes_the_bes
     }
     assert!(capped > 10 && ended > 10, "{capped} capped, {ended} ended");
 
-    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, &Sampling::greedy(), 0).unwrap();
+    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, (&Sampling::greedy(), 0)).unwrap();
     for (request, made) in requests.iter().zip(&greedy) {
         let (units, worths) = setting.plain(&active, request);
         let worths: Vec<f64> = (0..=units.len()).map(|i| worths.double_value(&[i as i64])).collect();
@@ -204,4 +202,20 @@ fn the_last_units_as_actions_are_the_most_recent_tokens() {
         assert_eq!(gist.ids, prefix[prefix.len().saturating_sub(BUDGET)..]);
         assert_eq!(gist.ended, prefix.len() < BUDGET);
     }
+}
+
+#[test]
+fn empty_batches_and_budgets_are_defined() {
+    let setting = Setting::new();
+    let (policy, active, requests) = (setting.policy(), setting.active(), setting.requests());
+    let none = |_: usize, _: usize| Vec::<f64>::new();
+    let how = Sampling::default();
+    let draws = |group: usize, budget: usize| Draws { group, budget, how: &how, uniforms: &none };
+    assert!(policy.sample(&active, &[], draws(2, 3)).unwrap().is_empty());
+    let nothing = policy.sample(&active, &requests, draws(2, 0)).unwrap();
+    assert!(nothing.iter().flatten().all(|g| g.actions() == 0 && g.ids.is_empty()));
+    assert!(policy.sample(&active, &requests, draws(1, 2)).is_err(), "too few draws");
+    let gist = adapter(&setting.decoder, 4);
+    let other = policy.worths(&setting.decoder.activate(&gist, false), &requests).err().unwrap().to_string();
+    assert!(other.contains("expected an adapter with the heads of an extractive compressor"), "{other}");
 }

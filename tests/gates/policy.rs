@@ -3,7 +3,7 @@
 use crate::support::*;
 use gist::compressor::Request;
 use gist::compressor::attended::{attended, attention};
-use gist::compressor::gist::{Gist, GistPolicy, uniforms};
+use gist::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
 use gist::config::parts::Sampling;
 use gist::model::copy_head::{LENGTHS, TAKEN};
 use gist::model::decoder::Decoder;
@@ -55,16 +55,14 @@ impl Setting {
         self.decoder.activate(&self.adapter, false)
     }
 
-    /// The second request also sees a local window.
     fn requests(&self) -> Vec<Request<'_>> {
-        let mut requests: Vec<Request> = self.prefixes.iter().map(|prefix| request(prefix)).collect();
-        requests[1].local = &self.local;
-        requests
+        requests(&self.prefixes, &self.local)
     }
 
     fn sample(&self, requests: &[Request], group: usize, how: &Sampling) -> Vec<Vec<Gist>> {
-        let draws = |r: usize, s: usize| uniforms(5, 0, requests[r].prefix.len() as u64, s as u64, BUDGET);
-        self.policy().sample(&self.active(), requests, group, BUDGET, how, draws).unwrap()
+        let uniforms = |r: usize, s: usize| uniforms(5, 0, requests[r].prefix.len() as u64, s as u64, BUDGET);
+        let draws = Draws { group, budget: BUDGET, how, uniforms: &uniforms };
+        self.policy().sample(&self.active(), requests, draws).unwrap()
     }
 
     /// Logits `[actions, V + 1]` of one gist's actions: one plain forward pass over prompt and gist, nothing shared.
@@ -271,10 +269,11 @@ fn empty_batches_and_budgets_are_defined() {
     let (policy, active, requests) = (setting.policy(), setting.active(), setting.requests());
     let none = |_: usize, _: usize| Vec::<f64>::new();
     let how = Sampling::default();
-    assert!(policy.sample(&active, &[], 2, 3, &how, none).unwrap().is_empty());
-    let nothing = policy.sample(&active, &requests, 2, 0, &how, none).unwrap();
+    let draws = |group: usize, budget: usize| Draws { group, budget, how: &how, uniforms: &none };
+    assert!(policy.sample(&active, &[], draws(2, 3)).unwrap().is_empty());
+    let nothing = policy.sample(&active, &requests, draws(2, 0)).unwrap();
     assert!(nothing.iter().flatten().all(|g| g.actions() == 0));
-    assert!(policy.sample(&active, &requests, 1, 2, &how, none).is_err(), "too few draws");
+    assert!(policy.sample(&active, &requests, draws(1, 2)).is_err(), "too few draws");
     let groups: Vec<&[Gist]> = nothing.iter().map(Vec::as_slice).collect();
     assert!(policy.action_states(&active, &requests, &groups).is_err());
     assert!(policy.action_states(&active, &requests[..2], &groups).is_err());

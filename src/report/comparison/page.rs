@@ -1,19 +1,23 @@
 //! `comparison.html`: one self-contained page. Style, script and drawings are inline and its policy forbids any request;
 //! `maud` escapes all text. Without the script everything is still there, only not to be chosen or sorted.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use crate::error::Result;
 use crate::eval::comparison::Comparison;
 use crate::report::comparison::{gallery, ranked, readers, tables};
 use crate::report::figure::Figure;
 use crate::report::format::{nats, nats_ci, percent, percent_ci, points_ci, thousands};
-use crate::report::html::STYLE;
+use crate::report::html::Frame;
 use crate::report::table::reader_title;
 
 const OWN_STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+const TERMS: [(&str, &str); 3] = [
+    ("shared reader", "one reader, adapted to the outputs of all compared compressors in equal shares, at all budgets"),
+    ("adapted reader", "a reader for each compressor, adapted to its own output at all budgets, for as many updates"),
+    ("not separable", "the paired 95 % interval of the difference includes 0"),
+];
 
 /// The whole page.
 pub fn page(comparison: &Comparison, figures: &[Figure]) -> Result<String> {
@@ -26,43 +30,26 @@ pub fn page(comparison: &Comparison, figures: &[Figure]) -> Result<String> {
     sections.push(("speed", "Speed", tables::speed(comparison)));
     sections.extend(gallery::gallery(comparison).map(|body| ("gallery", "What is kept", body)));
     sections.push(("origin", "How it was made", origin(comparison)));
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (comparison.name) " compared · gist" }
-                style { (PreEscaped(STYLE)) (PreEscaped(OWN_STYLE)) }
-            }
-            body {
-                header.top {
-                    p.kicker { "gist · learned context compression" }
-                    h1 { (title(comparison)) }
-                    p.headline { (headline(comparison)) }
-                    (tiles(comparison))
-                    p.muted {
-                        (thousands(comparison.n_windows)) " held-out windows of " (thousands(comparison.n_documents))
-                        " documents: prefix " (comparison.windows.prefix) ", local " (comparison.windows.local)
-                        ", future " (comparison.windows.future) " tokens · every reader had "
-                        (thousands(comparison.updates)) " updates at all of these budgets · " (comparison.device)
-                    }
-                    nav { @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } } }
-                }
-                main {
-                    @for (id, title, body) in &sections {
-                        section id=(id) { h2 { (title) } (body) }
-                    }
-                }
-                footer { (glossary()) }
-                div #tip role="status" hidden {}
-                script { (PreEscaped(SCRIPT)) }
-            }
+    let header = html! {
+        h1 { (title(comparison)) }
+        p.headline { (headline(comparison)) }
+        (tiles(comparison))
+        p.muted {
+            (thousands(comparison.n_windows)) " held-out windows of " (thousands(comparison.n_documents))
+            " documents: prefix " (comparison.windows.prefix) ", local " (comparison.windows.local)
+            ", future " (comparison.windows.future) " tokens · every reader had "
+            (thousands(comparison.updates)) " updates at all of these budgets · " (comparison.device)
         }
     };
-    Ok(page.into_string())
+    let frame = Frame {
+        title: &format!("{} compared", comparison.name),
+        head: html! { style { (PreEscaped(OWN_STYLE)) } },
+        header,
+        sections: &sections,
+        terms: &TERMS,
+        end: html! { div #tip role="status" hidden {} script { (PreEscaped(SCRIPT)) } },
+    };
+    Ok(frame.draw())
 }
 
 fn title(comparison: &Comparison) -> String {
@@ -150,21 +137,6 @@ fn origin(comparison: &Comparison) -> Markup {
                 dd { (run.path) ", step " (run.step) ", weights " (run.weights) }
             }
             @for (key, value) in &comparison.terms { dt { (key) } dd { (value) } }
-        }
-    }
-}
-
-fn glossary() -> Markup {
-    html! {
-        dl.flat {
-            dt { "keep_ratio" } dd { "kept tokens over tokens of the prefix, in the reading model's own tokenizer" }
-            dt { "KL" } dd { "mean over future tokens of KL(teacher ‖ reader), nats per token; the teacher reads the whole prefix" }
-            dt { "context_value" } dd { "KL of a reader adapted to the empty gist: what there is to gain" }
-            dt { "gap_closed" } dd { "1 − KL / context_value; 1: nothing lost, 0: the gist is useless, below 0: harmful" }
-            dt { "shared reader" } dd { "one reader, adapted to the outputs of all compared compressors in equal shares, at all budgets" }
-            dt { "adapted reader" } dd { "a reader for each compressor, adapted to its own output at all budgets, for as many updates" }
-            dt { "[95 %]" } dd { "percentile bootstrap that resamples documents, numerator and denominator together" }
-            dt { "not separable" } dd { "the paired 95 % interval of the difference includes 0" }
         }
     }
 }
