@@ -66,6 +66,20 @@ fn arms_and_seeds_run_once_and_are_judged() {
     let changed = fails(&sweep(&file, runs.path(), &["--set", "train.steps=2"]));
     assert_says(&changed, &["--overwrite", "`train.steps` was 6, is now 2"], "changed");
     assert_same_files(&before, &files(&root), "a refused sweep");
+
+    // Another sweep with the same baseline runs its own arm only.
+    let text = "baseline = \"default\"\n[[arm]]\nname = \"default\"\n[[arm]]\nname = \"fewer-opponents\"\n\
+                [arm.set.eval]\nbaselines = \"recent\"\n";
+    let other = self::file("sweep-other", text);
+    let said = ok(&sweep(&other, runs.path(), &[]));
+    assert_says(&said, &["default: the same as", "sweep-all/co-trained__seed=0", "1 of them finished before"], "other");
+    let root = runs.path().join("sweep-other");
+    assert!(!root.join("default").exists() && csv(&root.join("results.csv"))[1][3] == "done");
+    let summary: serde_json::Value = read_json(&root.join("fewer-opponents/summary.json")).unwrap();
+    let compressors = summary["eval"]["compressors"].as_object().unwrap();
+    assert!(compressors.contains_key("recent") && compressors.contains_key("gist"));
+    assert!(!compressors.contains_key("idf") && !compressors.contains_key("draft"));
+    assert_same_files(&before, &files(&runs.path().join("sweep-all")), "a sweep whose run stood in");
 }
 
 #[test]

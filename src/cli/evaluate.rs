@@ -7,6 +7,7 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
+use gist::config::choices::Baselines;
 use gist::config::parts::Sampling;
 use gist::config::train::TrainConfig;
 use gist::eval::intrinsic::{Evaluated, Job, Part};
@@ -63,7 +64,10 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let honest = baselines(parts, &setup.tokenizer, &forbidden);
+    let mut honest = baselines(parts, &setup.tokenizer, &forbidden);
+    if config.eval.baselines == Baselines::Recent {
+        honest.retain(|compressor| ["empty", "recent", "identity"].contains(&compressor.name()));
+    }
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
         .collect();

@@ -8,7 +8,8 @@
 //! runs/<sweep>/verdict.{json,md}    a row an arm
 //! ```
 //! A finished run with the same configuration is kept, one that was cut is resumed, one that fails is named at the end
-//! while the others go on.
+//! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
+//! that one stands in: sweeps that share their baseline run it once.
 
 use crate::cli::start::{self, Experiment};
 use anyhow::Context;
@@ -59,6 +60,8 @@ pub struct Member {
     label: String,
     seed: u64,
     toml: String,
+    /// Its run directory.
+    folder: PathBuf,
 }
 
 /// What the file asks for.
@@ -74,14 +77,22 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Runs whatever is left of a sweep, and judges its arms.
 pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
-    let plan = plan(&args.experiment, &args.set)?;
+    let mut plan = plan(&args.experiment, &args.set)?;
     if args.dry_run {
         return show(&plan);
     }
     let root = args.runs.join(&plan.name);
+    for member in &mut plan.members {
+        let own = root.join(&member.name);
+        let twin = if RunDir::at(&own).is_err() { twin(&args.runs, &member.toml) } else { None };
+        if let Some(twin) = &twin {
+            println!("{}: the same as {}", member.name, twin.display());
+        }
+        member.folder = twin.unwrap_or(own);
+    }
     let mut todo = Vec::new();
     for member in &plan.members {
-        if let Some(start) = state(&root, member, args.overwrite)? {
+        if let Some(start) = state(member, args.overwrite)? {
             todo.push((member, start));
         }
     }
@@ -122,7 +133,8 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
         let label =
             run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
         let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
-        members.push(Member { name: run, label, seed: config.seed, toml: merge::to_toml(&config)? });
+        let (folder, toml) = (PathBuf::from(&run), merge::to_toml(&config)?);
+        members.push(Member { name: run, label, seed: config.seed, toml, folder });
     }
     Ok(Plan { name, compressor: compressor.to_string(), spec, members })
 }
@@ -143,17 +155,36 @@ fn config(root: &Path, member: &Member) -> PathBuf {
     root.join("configs").join(format!("{}.toml", member.name))
 }
 
+/// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name.
+fn twin(runs: &Path, toml: &str) -> Option<PathBuf> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        found.sort();
+        found
+    };
+    let is_twin = |path: &PathBuf| RunDir::at(path).is_ok_and(|run| is_done(&run) && is_same(&run, toml));
+    folders(runs).iter().flat_map(|experiment| folders(experiment)).find(is_twin)
+}
+
+fn is_same(run: &RunDir, toml: &str) -> bool {
+    let known = std::fs::read_to_string(run.config()).unwrap_or_default();
+    merge::differences(&known, toml).is_ok_and(|found| found.iter().all(|(key, ..)| key == "name"))
+}
+
 /// How a run is to be started; nothing when it is finished.
-fn state(root: &Path, member: &Member, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
-    let folder = root.join(&member.name);
-    let Ok(run) = RunDir::at(&folder) else { return Ok(Some("--resume")) };
-    if let Err(changed) = RunDir::check(&folder, &member.toml, Start::Resume) {
+fn state(member: &Member, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
+    let Ok(run) = RunDir::at(&member.folder) else { return Ok(Some("--resume")) };
+    if is_done(&run) && is_same(&run, &member.toml) {
+        return Ok(None);
+    }
+    if let Err(changed) = RunDir::check(&member.folder, &member.toml, Start::Resume) {
         return match overwrite {
             true => Ok(Some("--overwrite")),
             false => Err(changed).context("--overwrite replaces runs that have changed"),
         };
     }
-    Ok((!is_done(&run)).then_some("--resume"))
+    Ok(Some("--resume"))
 }
 
 fn is_done(run: &RunDir) -> bool {
@@ -161,8 +192,8 @@ fn is_done(run: &RunDir) -> bool {
 }
 
 /// The finished run of a member; what it says of itself when it is not finished.
-fn finished(root: &Path, member: &Member) -> Result<RunDir, String> {
-    let run = RunDir::at(&root.join(&member.name)).map_err(|_| "never started".to_string())?;
+fn finished(member: &Member) -> Result<RunDir, String> {
+    let run = RunDir::at(&member.folder).map_err(|_| "never started".to_string())?;
     if is_done(&run) {
         return Ok(run);
     }
@@ -216,7 +247,7 @@ fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
         .arg("train")
         .arg(config(root, member))
         .arg("--at")
-        .arg(root.join(&member.name))
+        .arg(&member.folder)
         .arg(start)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -258,7 +289,7 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let mut unfinished = Vec::new();
     for member in &plan.members {
         let mut row = vec![member.name.clone(), member.label.clone(), member.seed.to_string()];
-        match finished(root, member) {
+        match finished(member) {
             Err(said) => {
                 unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
                 row.push(said.split(' ').next().unwrap_or_default().to_string());
@@ -294,7 +325,7 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
             arms.push(Arm { label: member.label.clone(), baseline, runs: Vec::new() });
             arms.len() - 1
         });
-        if let Ok(run) = finished(root, member) {
+        if let Ok(run) = finished(member) {
             let summary: Summary = read_json(&run.summary())?;
             arms[at].runs.push((member.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }

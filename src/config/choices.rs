@@ -17,6 +17,25 @@ pub enum Condition {
     Query,
 }
 
+/// Opponents of an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baselines {
+    /// All of them.
+    #[default]
+    All,
+    /// The most recent tokens alone, between the empty gist and the whole prefix: for sweeps, whose arms are compared
+    /// with each other.
+    Recent,
+}
+
+impl Baselines {
+    /// Whether none is left out.
+    pub fn is_all(&self) -> bool {
+        *self == Baselines::All
+    }
+}
+
 /// The hard cap on a gist: exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

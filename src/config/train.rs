@@ -1,6 +1,8 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
-use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::choices::{
+    AlgoConfig, Baselines, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit,
+};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
 use crate::config::hardware::Hardware;
@@ -331,6 +333,9 @@ pub struct EvalConfig {
     pub resamples: usize,
     /// Examples written for the gallery.
     pub examples: usize,
+    /// Baselines evaluated beside what was trained.
+    #[serde(skip_serializing_if = "Baselines::is_all")]
+    pub baselines: Baselines,
     /// Sampling of the `gist_sampled` row.
     pub sampling: Sampling,
 }
@@ -345,6 +350,7 @@ impl Default for EvalConfig {
             imagined_futures: 8,
             resamples: 2000,
             examples: 16,
+            baselines: Baselines::All,
             sampling: Sampling::default(),
         }
     }

@@ -56,7 +56,7 @@ fn settings(setup: &Setup) -> serde_json::Value {
     serde_json::json!({
         "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "distill.label": c.distill.label, "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
+        "budget": setup.budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
     })
 }
 
@@ -137,7 +137,8 @@ fn measure(
         read(&[]);
         for unit in &own {
             match alone {
-                true => read(&window.prefix[unit.clone()]),
+                // Of a unit that passes the budget the controller keeps the head.
+                true => read(&window.prefix[unit.start..unit.end.min(unit.start + setup.budget)]),
                 false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }
