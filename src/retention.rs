@@ -216,6 +216,32 @@ fn non_latin_share(text: &str) -> Option<f64> {
     (letters > 0).then(|| other as f64 / letters as f64)
 }
 
+/// What of the labelled tokens of a text is among those that were kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Recovered {
+    /// Share of the labelled tokens that were kept.
+    pub recall: f64,
+    /// Share of the kept tokens that are labelled; 0 when nothing was kept.
+    pub precision: f64,
+    /// Whether all of them were kept.
+    pub whole: bool,
+    /// Kept tokens over those of the text.
+    pub keep_ratio: f64,
+}
+
+/// The figures for the tokens `kept` (positions) of a text whose labelled ones are `wanted`.
+pub fn recovered(kept: &[usize], wanted: &[bool]) -> Recovered {
+    let labelled = wanted.iter().filter(|wanted| **wanted).count();
+    let hits = kept.iter().filter(|&&at| wanted.get(at).copied().unwrap_or(false)).count();
+    let share = |count: usize, of: usize| if of == 0 { 0.0 } else { count as f64 / of as f64 };
+    Recovered {
+        recall: share(hits, labelled),
+        precision: share(hits, kept.len()),
+        whole: hits == labelled,
+        keep_ratio: share(kept.len(), wanted.len()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

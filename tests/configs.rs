@@ -1,6 +1,7 @@
 //! Every TOML file in the tree, and what a TOML file may not say.
 
 use crate::common::{assert_says, command, message};
+use gist::config::labelled::LabelledConfig;
 use gist::config::merge::{load_tree, to_toml};
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
@@ -20,7 +21,12 @@ fn resolved(path: &Path) -> Result<String, String> {
     let tree = load_tree(path, &[]).map_err(|e| e.to_string())?;
     let invalid = |(key, message): (String, String)| tree.invalid(&key, message).to_string();
     let under_hardware = |(key, message): (String, String)| invalid((format!("hardware.{key}"), message));
-    if tree.get_str("kind") == Some("pretrain") {
+    if tree.get_str("kind") == Some("distill") {
+        let config: LabelledConfig = tree.resolve().map_err(|e| e.to_string())?;
+        config.check().map_err(invalid)?;
+        config.hardware.check().map_err(under_hardware)?;
+        Ok(to_toml(&config).unwrap())
+    } else if tree.get_str("kind") == Some("pretrain") {
         let config: PretrainConfig = tree.resolve().map_err(|e| e.to_string())?;
         config.check().map_err(invalid)?;
         config.hardware.check().map_err(under_hardware)?;
@@ -63,7 +69,8 @@ fn a_dry_run_prints_the_whole_configuration_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for path in tomls("experiments") {
         let direct = resolved(&path).unwrap();
-        let kind = if direct.starts_with("kind = \"pretrain\"") { "pretrain" } else { "train" };
+        let kind = ["pretrain", "distill"].into_iter().find(|kind| direct.starts_with(&format!("kind = {kind:?}")));
+        let kind = kind.unwrap_or("train");
         let dry = command(&[kind, path.to_str().unwrap(), "--dry-run"]).current_dir(folder.path()).output().unwrap();
         assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{}", path.display());
@@ -157,7 +164,10 @@ fn every_bad_file_is_said_to_be() {
             write("latin.toml", b"kind = \"tr\xe9in\""),
             "latin.toml: expected UTF-8 text, got an invalid byte at offset 10",
         ),
-        (write("kind.toml", b"name = \"x\""), "kind.toml: `kind`: expected \"pretrain\" or \"train\", got nothing"),
+        (
+            write("kind.toml", b"name = \"x\""),
+            "kind.toml: `kind`: expected \"pretrain\", \"distill\" or \"train\", got nothing",
+        ),
         (write("missing.toml", b"kind = \"train\"\nname = \"x\""), "missing.toml: `model`: missing; it has no default"),
         (write("above.toml", b"base = \"gone.toml\""), "above.toml: `base`: cannot read "),
         (write("base.toml", b"kind = \"train\"\n[data]\nprefix = 3"), "base.toml: `data.prefix`: unknown key `prefix`"),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod distill;
 mod evaluate;
 mod label;
 mod pool;
@@ -11,8 +12,10 @@ mod train;
 
 use clap::{Args, Parser, Subcommand};
 use gist::compressor::Compressor;
+use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
+use gist::train::labelled::Examples;
 use gist::train::pretrain;
 use gist::train::setup::Setup;
 use std::path::PathBuf;
@@ -88,6 +91,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
+    /// Distil an extractive encoder from texts of which somebody said what to keep, and compare it with retrieval.
+    Distill(RunArgs),
     /// Draw rate–distortion curves of finished runs and baselines on the same windows, read by the same readers.
     Compare(compare::CompareArgs),
     /// Write a run's report.html and figures from its files, or a comparison's page and figures.
@@ -176,6 +181,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
             let setup = train::load(&plan.config, plan.device)?;
             plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, &adapt))
+        }
+        Command::Distill(args) => {
+            let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
+            let examples = Examples::load(&plan.config, plan.device)?;
+            plan.open()?.guard(&Examples::inputs(&plan.config), |s| distill::run(&examples, s))
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Pretrain(args) => {

@@ -4,6 +4,7 @@
 use crate::cli::RunArgs;
 use gist::config::bases;
 use gist::config::hardware::Hardware;
+use gist::config::labelled::LabelledConfig;
 use gist::config::merge::{self, Tree};
 use gist::config::parts::Problem;
 use gist::config::pretrain::PretrainConfig;
@@ -59,6 +60,22 @@ impl Experiment for TrainConfig {
     }
     fn check(&self) -> Result<(), Problem> {
         TrainConfig::check(self)
+    }
+}
+
+impl Experiment for LabelledConfig {
+    const KIND: &'static str = "distill";
+    fn name(&self) -> String {
+        format!("{}/seed={}", self.name, self.seed)
+    }
+    fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+    fn hardware_mut(&mut self) -> &mut Hardware {
+        &mut self.hardware
+    }
+    fn check(&self) -> Result<(), Problem> {
+        LabelledConfig::check(self)
     }
 }
 
@@ -228,10 +245,11 @@ fn check(path: &Path) -> anyhow::Result<String> {
     let is_base = tree.get("name").is_none();
     let kind = match (tree.get_str("kind"), is_base) {
         (Some("pretrain"), false) => resolve::<PretrainConfig>(&tree).map(|_| "pretrain")?,
+        (Some("distill"), false) => resolve::<LabelledConfig>(&tree).map(|_| "distill")?,
         (Some("train"), false) => resolve::<TrainConfig>(&tree).map(|_| "train")?,
         (Some("pretrain"), true) => bases::check_pretrain(tree).map(|()| "base of pretrain")?,
         (Some("train"), true) => bases::check_train(tree).map(|()| "base of train")?,
-        _ => Err(wrong_kind(&tree, "\"pretrain\" or \"train\""))?,
+        _ => Err(wrong_kind(&tree, "\"pretrain\", \"distill\" or \"train\""))?,
     };
     Ok(kind.to_string())
 }

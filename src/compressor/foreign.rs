@@ -45,6 +45,27 @@ impl Foreign {
         Ok(Self { tokenizer, begin, separator })
     }
 
+    /// The mean hidden state of each text, cut to what the encoder holds, at length 1: `[N, H]` f32.
+    pub fn embed(&self, encoder: &Encoder, texts: &[String]) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let room = encoder.config().max_position_embeddings as usize - 2;
+        let mut rows = Vec::with_capacity(texts.len());
+        for text in texts {
+            let ids = self.tokenizer.encode(text)?;
+            rows.push([&[self.begin], &ids[..ids.len().min(room)], &[self.separator]].concat());
+        }
+        let mut means = Vec::new();
+        for batch in rows.chunks(ROWS_AT_ONCE) {
+            let (ids, lengths, _) = right_pad(batch.iter().map(|row| (row, 1)), encoder);
+            let hidden = encoder.forward(&ids, &lengths, None)?.to_kind(Kind::Float);
+            for (b, length) in lengths.iter().enumerate() {
+                let mean = hidden.get(b as i64).narrow(0, 0, *length).mean_dim([0i64].as_slice(), false, Kind::Float);
+                means.push(&mean / mean.norm().clamp_min(1e-12));
+            }
+        }
+        Ok(Tensor::stack(&means, 0))
+    }
+
     /// Hidden states and worth of the tokens of the reading model, and the worth of the end, for every text.
     pub(super) fn encode(&self, active: &ActiveAdapter, texts: &[Text]) -> Result<Vec<Encoded>> {
         let none = || Error::invalid("expected an adapter that is an encoder with heads, got another");

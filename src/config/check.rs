@@ -61,22 +61,12 @@ impl TrainConfig {
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
-        let CompressorConfig::Extractive { unit, encoder, blocks } = &self.compressor else {
+        self.compressor.check().map_err(under("compressor"))?;
+        if matches!(self.compressor, CompressorConfig::Gist {}) {
             return match self.distill.windows {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
             };
-        };
-        unit.check().map_err(under("compressor.unit"))?;
-        at_least("compressor.blocks", blocks.unwrap_or(1), 1)?;
-        if encoder.is_some() && blocks.is_some() {
-            return fail(
-                "compressor.blocks",
-                "expected none beside compressor.encoder, which reads in the base's place",
-            );
-        }
-        if let Some(encoder) = encoder {
-            not_negative("compressor.encoder.lr_factor", encoder.lr_factor)?;
         }
         let gist_only = "of a compressor that writes (compressor.type is \"extractive\")";
         for (key, value) in [("copy_updates", self.warm_start.copy_updates), ("rounds", self.warm_start.rounds)] {

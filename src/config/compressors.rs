@@ -1,6 +1,6 @@
 //! Compressors as flags and experiments name them: the one that learns, the scorers, the units that are kept or dropped.
 
-use crate::config::parts::{Problem, at_least};
+use crate::config::parts::{Problem, at_least, not_negative, under};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -38,6 +38,21 @@ pub struct EncoderSection {
 
 fn lr_factor() -> f64 {
     0.05
+}
+
+impl CompressorConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        let CompressorConfig::Extractive { unit, encoder, blocks } = self else { return Ok(()) };
+        unit.check().map_err(under("unit"))?;
+        at_least("blocks", blocks.unwrap_or(1), 1)?;
+        let Some(encoder) = encoder else { return Ok(()) };
+        if blocks.is_some() {
+            let message = "expected none beside compressor.encoder, which reads in the base's place";
+            return Err(("blocks".into(), message.into()));
+        }
+        not_negative("encoder.lr_factor", encoder.lr_factor)
+    }
 }
 
 impl Default for CompressorConfig {

@@ -1,6 +1,6 @@
 //! Schema of `[distill]`: how an extractive compressor learns from labels before the policy gradient.
 
-use crate::config::parts::{Problem, at_least, not_negative};
+use crate::config::parts::{Problem, at_least, not_negative, under};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -85,17 +85,24 @@ impl Distill {
             let expected = "expected a folder when label is \"teacher\", and none otherwise";
             return Err(("teacher".into(), format!("{expected}, got {got}")));
         }
-        match self.loss {
-            DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
-                Err(("loss.temperature".into(), format!("expected a finite number above 0, got {temperature}")))
-            }
-            DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("loss.positive_weight", weight),
-            _ => Ok(()),
-        }
+        self.loss.check().map_err(under("loss"))
     }
 
     /// Updates of the whole distillation.
     pub fn updates(&self) -> usize {
         self.epochs * self.windows.div_ceil(self.batch)
+    }
+}
+
+impl DistillLoss {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        match *self {
+            DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
+                Err(("temperature".into(), format!("expected a finite number above 0, got {temperature}")))
+            }
+            DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("positive_weight", weight),
+            _ => Ok(()),
+        }
     }
 }

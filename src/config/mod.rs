@@ -9,6 +9,7 @@ pub mod distill;
 mod explain;
 pub mod hardware;
 mod keys;
+pub mod labelled;
 pub mod merge;
 pub mod parts;
 pub mod pretrain;

@@ -99,13 +99,27 @@ fn kind(path: &Path) -> Option<(Layout, Packing)> {
     }
 }
 
-fn read_file(path: &Path, root: &Path) -> Result<Vec<Document>> {
-    let Some((layout, packing)) = kind(path) else { return Ok(Vec::new()) };
-    let text = String::from_utf8(unpack(path, packing)?).map_err(|e| {
+/// The lines of a `.jsonl` file that are not blank, with their numbers from 1.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
+    let Some((Layout::Rows, packing)) = kind(path) else {
+        return Err(Error::file(path, "expected a .jsonl file (optionally .zst or .gz), got another extension"));
+    };
+    let text = read_text(path, packing)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !blank(line));
+    Ok(lines.map(|(i, line)| (i + 1, line.to_string())).collect())
+}
+
+fn read_text(path: &Path, packing: Packing) -> Result<String> {
+    String::from_utf8(unpack(path, packing)?).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();
         let line = 1 + e.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count();
         at_line(path, line, format!("expected UTF-8, got byte 0x{:02x}", e.as_bytes()[valid]))
-    })?;
+    })
+}
+
+fn read_file(path: &Path, root: &Path) -> Result<Vec<Document>> {
+    let Some((layout, packing)) = kind(path) else { return Ok(Vec::new()) };
+    let text = read_text(path, packing)?;
     let inside = path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty());
     let name = inside.map_or_else(
         || path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -145,7 +159,7 @@ fn blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn at_line(path: &Path, line: usize, message: String) -> Error {
+pub(super) fn at_line(path: &Path, line: usize, message: String) -> Error {
     Error::file(format!("{}:{line}", path.display()), message)
 }
 

@@ -1,7 +1,9 @@
 //! Text and token ids, never tensors: documents from files, near-duplicates, windows, generated documents.
 
+mod align;
 mod corpus;
 mod dedup;
+mod labelled;
 mod recall;
 mod recall_bound;
 mod splits;
@@ -9,6 +11,7 @@ mod windows;
 
 pub use corpus::{Document, read_documents};
 pub use dedup::near_duplicates;
+pub use labelled::{Labelled, LabelledText, read_labelled};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};
 pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_collage, with_repeated_span};

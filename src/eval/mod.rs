@@ -6,6 +6,7 @@ pub mod intrinsic;
 pub mod oracle;
 pub mod pooled;
 pub mod rate_distortion;
+pub mod recovery;
 pub mod slices;
 pub mod stats;
 pub mod summary;

@@ -1,8 +1,9 @@
 //! Distillation of an extractive compressor from labels ([`label`]): by ranking, or by keeping and dropping units as
 //! LLMLingua-2 does with tokens. Readers stay as they are.
 
+use crate::compressor::Request;
 use crate::compressor::budget::ranking;
-use crate::compressor::extractive::Worths;
+use crate::compressor::extractive::{ExtractivePolicy, Worths};
 use crate::compressor::policy::Policy;
 use crate::config::distill::DistillLoss;
 use crate::data::Window;
@@ -13,7 +14,7 @@ use crate::tensor::{floats, to_vec};
 use crate::train::label;
 use crate::train::progress::Progress;
 use crate::train::session::Session;
-use crate::train::trainee::Place;
+use crate::train::trainee::{Place, Trainee};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -52,27 +53,34 @@ pub fn run(session: &mut Session) -> Result<()> {
     let per_epoch = labelled.len().div_ceil(distill.batch);
     let progress = Progress::new("distill", updates, session.state.update);
     while session.state.update < updates {
-        let update = session.state.update;
+        let number = session.state.update;
         let clock = std::time::Instant::now();
-        let (epoch, batch) = (update / per_epoch, update % per_epoch);
+        let (epoch, batch) = (number / per_epoch, number % per_epoch);
         let mut draw = rng::rng(config.seed, Stream::Data, DISTILL_STEP, epoch as u64, 0);
         let order = rng::choose(&mut draw, labelled.len(), labelled.len());
         let picked: Vec<usize> = order.into_iter().skip(batch * distill.batch).take(distill.batch).collect();
         let windows: Vec<Window> = picked.iter().map(|&i| labelled[i].0.clone()).collect();
-        let labels: Vec<&[f64]> = picked.iter().map(|&i| labelled[i].1.as_slice()).collect();
-        let factor = config.train.schedule.factor(update, updates, config.optim.imitation.warmup_steps);
-        let place = Place { step: update, root: session.run.root(), batch: &windows };
-        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
-        let done = step(session, &windows, &labels, (factor, &place))?;
+        let lessons: Vec<Lesson> = (windows.iter().zip(&picked).enumerate())
+            .map(|(w, (window, &i))| {
+                let request = request(window, config.condition, w as u64);
+                Lesson { request, worth: &labelled[i].1, budget: setup.budget }
+            })
+            .collect();
+        let factor = config.train.schedule.factor(number, updates, config.optim.imitation.warmup_steps);
+        let place = Place { step: number, root: session.run.root(), batch: &windows };
+        rng::seed_torch(config.seed, Stream::Dropout, number as u64, 0);
+        let Policy::Extractive(policy) = &session.policy else { return Ok(()) };
+        let how = (distill.loss, config.train.micro_windows);
+        let done = update(policy, &mut session.compressor, &lessons, how, (factor, &place))?;
         let mut row = vec![("distill/loss", done.loss), ("distill/captured", done.captured)];
-        let last = update + 1 == updates;
-        if (update + 1).is_multiple_of(config.train.eval_every) || last {
+        let last = number + 1 == updates;
+        if (number + 1).is_multiple_of(config.train.eval_every) || last {
             let validation = session.validate()?;
-            progress.note(&format!("update {}: {validation}", update + 1));
+            progress.note(&format!("update {}: {validation}", number + 1));
             row.extend(validation.row());
         }
-        session.log()?.metrics(update, &row)?;
-        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+        session.log()?.metrics(number, &row)?;
+        session.log()?.timings(number, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
         progress.step(&format!("loss {:.3}  captured {:.2}", done.loss, done.captured));
         session.advance(last)?;
     }
@@ -81,44 +89,48 @@ pub fn run(session: &mut Session) -> Result<()> {
 }
 
 /// What an update did.
-struct Step {
-    /// Mean loss of a window.
-    loss: f64,
+pub(super) struct Step {
+    /// Mean loss of a prefix.
+    pub loss: f64,
     /// Labels of the units that would be kept, as a share of the best that the budget holds.
-    captured: f64,
+    pub captured: f64,
 }
 
-fn step(
-    session: &mut Session,
-    windows: &[Window],
-    labels: &[&[f64]],
+/// A prefix with what each of its units is worth, and what may be kept of it.
+pub(super) struct Lesson<'a> {
+    pub request: Request<'a>,
+    pub worth: &'a [f64],
+    pub budget: usize,
+}
+
+/// One update of an extractive compressor, `micro` prefixes at a time.
+pub(super) fn update(
+    policy: &ExtractivePolicy,
+    compressor: &mut Trainee,
+    lessons: &[Lesson],
+    (loss, micro): (DistillLoss, usize),
     (lr_factor, place): (f64, &Place<impl Serialize>),
 ) -> Result<Step> {
-    let setup = session.setup;
-    let config = setup.config;
-    let Policy::Extractive(policy) = &session.policy else { return Ok(Step { loss: 0.0, captured: 0.0 }) };
-    let (mut loss, mut kept, mut best) = (0.0, 0.0, 0.0);
-    let (micro, count) = (config.train.micro_windows, windows.len() as f64);
-    for (windows, labels) in windows.chunks(micro).zip(labels.chunks(micro)) {
-        let active = session.compressor.active(&setup.decoder);
-        let requests: Vec<_> =
-            windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let (mut sum, mut kept, mut best) = (0.0, 0.0, 0.0);
+    for lessons_now in lessons.chunks(micro) {
+        let active = compressor.active(policy.decoder);
+        let requests: Vec<Request> = lessons_now.iter().map(|lesson| lesson.request).collect();
         let mut losses = Vec::new();
-        for (own, labels) in policy.worths(&active, &requests)?.iter().zip(labels) {
-            losses.push(window_loss(own, labels, config.distill.loss, setup.budget)?);
+        for (own, Lesson { worth, budget, .. }) in policy.worths(&active, &requests)?.iter().zip(lessons_now) {
+            losses.push(window_loss(own, worth, loss, *budget)?);
             let scores = to_vec(&own.logits.detach())?;
-            kept += gathered(&scores[..labels.len()], labels, &own.units, setup.budget);
-            best += gathered(labels, labels, &own.units, setup.budget);
+            kept += gathered(&scores[..worth.len()], worth, &own.units, *budget);
+            best += gathered(worth, worth, &own.units, *budget);
         }
-        let total = Tensor::stack(&losses, 0).sum(Kind::Float) / count;
+        let total = Tensor::stack(&losses, 0).sum(Kind::Float) / lessons.len() as f64;
         total.f_backward()?;
-        loss += total.double_value(&[]);
+        sum += total.double_value(&[]);
     }
-    if !loss.is_finite() {
-        return Err(place.non_finite(format!("distillation loss ({loss})")));
+    if !sum.is_finite() {
+        return Err(place.non_finite(format!("distillation loss ({sum})")));
     }
-    session.compressor.step(lr_factor, place)?;
-    Ok(Step { loss, captured: kept / best })
+    compressor.step(lr_factor, place)?;
+    Ok(Step { loss: sum, captured: kept / best })
 }
 
 /// The loss of one window, a scalar.

@@ -8,6 +8,7 @@ pub mod cotrain;
 pub mod distill;
 pub mod fresh;
 pub mod label;
+pub mod labelled;
 pub mod mix;
 pub mod optim;
 pub mod pretrain;

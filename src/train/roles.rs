@@ -4,13 +4,16 @@ use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
-use crate::config::compressors::CompressorConfig;
+use crate::config::compressors::{CompressorConfig, EncoderSection};
+use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
 use crate::model::copy_head;
+use crate::model::decoder::Decoder;
 use crate::model::encoder::Encoder;
 use crate::model::lora::{Adapter, Extra};
 use crate::rng::{self, Stream};
 use crate::tensor::ids_2d;
+use crate::tokenizer::Tokenizer;
 use crate::train::setup::Setup;
 use std::path::Path;
 
@@ -62,9 +65,7 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
         CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
         CompressorConfig::Extractive { encoder: None, .. } => Extra::Heads,
         CompressorConfig::Extractive { encoder: Some(section), .. } => {
-            let (config, weights) = Encoder::read(&section.path)?;
-            rng::seed_torch(setup.config.seed, Stream::Init, 0, 0);
-            return Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device());
+            return fresh_encoder(section, decoder, setup.config.seed);
         }
     };
     let compressor = fresh(setup, 0, extra)?;
@@ -77,22 +78,39 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     }
 }
 
+/// An extractive compressor that knows nothing yet but what its encoder brings, beside the base that reads.
+pub fn fresh_encoder(section: &EncoderSection, decoder: &Decoder, seed: u64) -> Result<Adapter> {
+    let (config, weights) = Encoder::read(&section.path)?;
+    rng::seed_torch(seed, Stream::Init, 0, 0);
+    Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device())
+}
+
+/// The same where the base itself is the encoder, under a fresh adapter.
+pub fn fresh_heads(lora: &LoraConfig, decoder: &Decoder, seed: u64) -> Result<Adapter> {
+    rng::seed_torch(seed, Stream::Init, 0, 0);
+    Adapter::with_extra(decoder.config(), lora, decoder.embedding(), Extra::Heads)
+}
+
+/// Network and actions of an extractive compressor beside the base that reads; nothing for one that writes.
+pub fn extractive_policy<'a>(
+    compressor: &CompressorConfig,
+    decoder: &'a Decoder,
+    tokenizer: &'a Tokenizer,
+) -> Result<Option<ExtractivePolicy<'a>>> {
+    let CompressorConfig::Extractive { unit, encoder, blocks } = compressor else { return Ok(None) };
+    let (unit, blocks) = (*unit, *blocks);
+    let most = decoder.config().num_hidden_layers as usize;
+    if let Some(more) = blocks.filter(|&blocks| blocks > most) {
+        return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
+    }
+    let foreign = encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
+    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks }))
+}
+
 /// Network and actions of a compressor over this base.
 pub fn policy<'a>(compressor: &CompressorConfig, setup: &'a Setup) -> Result<Policy<'a>> {
-    let (decoder, tokenizer) = (&setup.decoder, &setup.tokenizer);
-    match compressor {
-        CompressorConfig::Gist {} => Ok(Policy::Gist(GistPolicy::new(decoder, &setup.forbidden_ids()))),
-        CompressorConfig::Extractive { unit, encoder, blocks } => {
-            let (unit, blocks) = (*unit, *blocks);
-            let most = decoder.config().num_hidden_layers as usize;
-            if let Some(more) = blocks.filter(|&blocks| blocks > most) {
-                return Err(Error::invalid(format!(
-                    "compressor.blocks: expected at most the base's {most}, got {more}"
-                )));
-            }
-            let foreign =
-                encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
-            Ok(Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks }))
-        }
-    }
+    Ok(match extractive_policy(compressor, &setup.decoder, &setup.tokenizer)? {
+        Some(policy) => Policy::Extractive(policy),
+        None => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids())),
+    })
 }

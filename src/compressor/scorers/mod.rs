@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod bm25;
+pub mod embedding;
 pub mod idf;
 pub mod overlap;
 pub mod position;

@@ -1,0 +1,46 @@
+//! Dense retrieval: cosine of the sentence embeddings of a unit and of the question (Reimers & Gurevych 2019, arXiv
+//! 1908.10084), by a sentence encoder as it comes. It needs the encoder's folder, so it has no line in `ScorerKind`.
+
+use crate::compressor::foreign::Foreign;
+use crate::compressor::scorer::{Scored, Scorer};
+use crate::config::compressors::Unit;
+use crate::error::Result;
+use crate::model::encoder::Encoder;
+use crate::tensor::to_vec;
+use std::path::Path;
+use tch::Device;
+
+/// A sentence encoder with its tokenizer.
+pub struct Embedding {
+    foreign: Foreign,
+    encoder: Encoder,
+}
+
+impl Embedding {
+    /// Reads the encoder's folder.
+    pub fn load(folder: &Path, device: Device) -> Result<Self> {
+        let (config, weights) = Encoder::read(folder)?;
+        let weights = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
+        let foreign = Foreign::load(&folder.join("tokenizer.json"))?;
+        Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)? })
+    }
+}
+
+impl Scorer for Embedding {
+    fn unit(&self) -> Unit {
+        Unit::Sentence {}
+    }
+    fn reads_text(&self) -> bool {
+        true
+    }
+    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
+        let one = |prefix: &Scored| {
+            let mut texts: Vec<String> = prefix.units.iter().map(|u| prefix.pieces[u.clone()].concat()).collect();
+            texts.push(prefix.question.clone());
+            let all = self.foreign.embed(&self.encoder, &texts)?; // [U + 1, H]
+            let units = texts.len() as i64 - 1;
+            to_vec(&all.narrow(0, 0, units).matmul(&all.get(units)))
+        };
+        prefixes.iter().map(one).collect()
+    }
+}

@@ -1,0 +1,124 @@
+//! Schema of an experiment that distils an extractive encoder from texts of which somebody said what to keep
+//! (`kind = "distill"`): supporting facts, what a larger model's shortened version kept, anybody's spans.
+
+use crate::config::choices::BudgetConfig;
+use crate::config::compressors::CompressorConfig;
+use crate::config::distill::DistillLoss;
+use crate::config::hardware::Hardware;
+use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, under};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledConfig {
+    /// Always `distill`.
+    pub kind: String,
+    /// Run directory: `runs/<name>/seed=<seed>`.
+    pub name: String,
+    /// Every random number derives from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// The reading model, whose tokens are counted.
+    pub model: Reading,
+    /// Labelled texts.
+    pub data: LabelledData,
+    /// What learns; `type = "extractive"`.
+    pub compressor: CompressorConfig,
+    /// What is kept of a text.
+    pub budget: BudgetConfig,
+    /// What is lowered.
+    pub loss: DistillLoss,
+    /// Its optimiser.
+    pub optim: OptimConfig,
+    /// Length and rhythm.
+    #[serde(default)]
+    pub train: LabelledLoop,
+    /// Bootstrap resamples of the final figures.
+    #[serde(default = "default_resamples")]
+    pub resamples: usize,
+    /// Where it runs.
+    #[serde(default)]
+    pub hardware: Hardware,
+}
+
+/// The base that reads what is kept; what it attends to is among the features of a unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    pub path: PathBuf,
+    /// Adapter of a compressor that is the base itself.
+    #[serde(default)]
+    pub lora: LoraConfig,
+}
+
+/// Files of labelled texts (`.jsonl`, optionally `.zst` or `.gz`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledData {
+    /// To learn from.
+    pub train: PathBuf,
+    /// To look at while learning.
+    pub valid: PathBuf,
+    /// For the final figures; never used before.
+    pub test: PathBuf,
+}
+
+/// Length and rhythm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelledLoop {
+    /// Passes over the training texts.
+    pub epochs: usize,
+    /// Texts of an update.
+    pub batch: usize,
+    /// Texts of one forward pass; gradients accumulate over an update.
+    pub micro: usize,
+    /// Schedule of the learning rate.
+    pub schedule: Schedule,
+    /// Updates between validations.
+    pub eval_every: usize,
+    /// Updates between checkpoints.
+    pub checkpoint_every: usize,
+}
+
+impl Default for LabelledLoop {
+    fn default() -> Self {
+        let schedule = Schedule::Wsd { decay_frac: 0.33, floor: 0.0 };
+        Self { epochs: 3, batch: 8, micro: 4, schedule, eval_every: 25, checkpoint_every: 25 }
+    }
+}
+
+fn default_resamples() -> usize {
+    2000
+}
+
+/// A text long enough for any sensible share of it to be a token.
+const LONG_TEXT: usize = 1_000_000;
+
+impl LabelledConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.kind != "distill" {
+            return Err(("kind".into(), format!("expected \"distill\", got {:?}", self.kind)));
+        }
+        check_name(&self.name)?;
+        let CompressorConfig::Extractive { .. } = self.compressor else {
+            return Err(("compressor.type".into(), "expected \"extractive\", got \"gist\"".into()));
+        };
+        self.compressor.check().map_err(under("compressor"))?;
+        self.budget.check(LONG_TEXT).map_err(under("budget"))?;
+        self.loss.check().map_err(under("loss"))?;
+        self.optim.check().map_err(under("optim"))?;
+        self.model.lora.check().map_err(under("model.lora"))?;
+        self.train.schedule.check().map_err(under("train.schedule"))?;
+        at_least("train.epochs", self.train.epochs, 1)?;
+        at_least("train.batch", self.train.batch, 1)?;
+        at_least("train.micro", self.train.micro, 1)?;
+        at_least("train.eval_every", self.train.eval_every, 1)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        at_least("resamples", self.resamples, 100)
+    }
+}

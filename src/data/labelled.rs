@@ -1,0 +1,222 @@
+//! Texts of which somebody said what to keep: rows of a `.jsonl` file (plain, `.zst` or `.gz`), in one of three forms.
+//!
+//! ```text
+//! {"text": …, "query"?: …, "keep": [[first, end], …]}          characters
+//! {"text": …, "query"?: …, "compressed": …}                    words that a shorter version kept (see `align`)
+//! {"context": [[title, [sentence, …]], …], "question": …, "supporting_facts": [[title, sentence], …]}     HotpotQA
+//! ```
+//! What does not fit is counted by reason and left out; a row that is none of the three is an error.
+
+use crate::data::align::{Alignment, align, dropped};
+use crate::data::corpus::{at_line, read_lines};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// A text, what it is wanted for, and what of it is worth keeping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledText {
+    /// Name of the row.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// The question that it is to answer; empty when there is none.
+    pub query: String,
+    /// Bytes to keep, ascending.
+    pub keep: Vec<Range<usize>>,
+}
+
+/// The rows that can be used, and how many cannot, by reason.
+#[derive(Debug, Default)]
+pub struct Labelled {
+    /// Usable rows, in order.
+    pub texts: Vec<LabelledText>,
+    /// Others.
+    pub left_out: BTreeMap<String, usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Row {
+    Spans {
+        id: Option<String>,
+        text: String,
+        query: Option<String>,
+        keep: Vec<(usize, usize)>,
+    },
+    Pair {
+        id: Option<String>,
+        text: String,
+        query: Option<String>,
+        compressed: String,
+    },
+    Hotpot {
+        id: Option<String>,
+        context: Vec<(String, Vec<String>)>,
+        question: String,
+        supporting_facts: Vec<(String, usize)>,
+    },
+}
+
+/// Reads a file of labelled texts.
+pub fn read_labelled(path: &Path) -> Result<Labelled> {
+    let mut found = Labelled::default();
+    let mut pairs: Vec<(usize, Alignment)> = Vec::new();
+    for (line, text) in read_lines(path)? {
+        let row: Row = serde_json::from_str(&text).map_err(|_| {
+            let forms = "`text` and `keep`, `text` and `compressed`, or `context`, `question` and `supporting_facts`";
+            at_line(path, line, format!("expected a JSON object with {forms}, got another"))
+        })?;
+        let name = |id: Option<String>| id.unwrap_or_else(|| format!("row {line}"));
+        let made = match row {
+            Row::Spans { id, text, query, keep } => {
+                spans(&text, &keep).map(|keep| (name(id), text, query.unwrap_or_default(), keep))
+            }
+            Row::Pair { id, text, query, compressed } => {
+                let aligned = align(&text, &compressed);
+                let keep = aligned.keep.clone();
+                pairs.push((found.texts.len(), aligned));
+                Ok((name(id), text, query.unwrap_or_default(), keep))
+            }
+            Row::Hotpot { id, context, question, supporting_facts } => {
+                evidence(&context, &supporting_facts).map(|(text, keep)| (name(id), text, question, keep))
+            }
+        };
+        match made {
+            Ok((id, text, query, keep)) => found.texts.push(LabelledText { id, text, query, keep }),
+            Err(reason) => *found.left_out.entry(reason.to_string()).or_default() += 1,
+        }
+    }
+    let alignments: Vec<Alignment> = pairs.iter().map(|(_, aligned)| aligned.clone()).collect();
+    let worst: BTreeMap<usize, &str> =
+        pairs.iter().zip(dropped(&alignments)).filter_map(|((at, _), why)| Some((*at, why?))).collect();
+    let mut texts = Vec::new();
+    for (at, text) in found.texts.into_iter().enumerate() {
+        match (worst.get(&at), text.keep.is_empty()) {
+            (Some(measure), _) => *found.left_out.entry(format!("{measure} among the highest tenth")).or_default() += 1,
+            (None, true) => *found.left_out.entry("nothing to keep".into()).or_default() += 1,
+            (None, false) => texts.push(text),
+        }
+    }
+    found.texts = texts;
+    if found.texts.is_empty() {
+        let got = found.left_out.iter().map(|(why, n)| format!("{n} with {why}")).collect::<Vec<_>>().join(", ");
+        let got = if got.is_empty() { "none".into() } else { got };
+        return Err(Error::file(path, format!("expected rows with labels, got {got}")));
+    }
+    Ok(found)
+}
+
+/// Ranges of characters as ranges of bytes, ascending.
+fn spans(text: &str, keep: &[(usize, usize)]) -> std::result::Result<Vec<Range<usize>>, &'static str> {
+    let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+    let mut ranges = Vec::new();
+    for &(first, end) in keep {
+        match (starts.get(first), starts.get(end)) {
+            (Some(&first), Some(&end)) if first < end => ranges.push(first..end),
+            _ => return Err("a range that is not in the text"),
+        }
+    }
+    ranges.sort_by_key(|range| (range.start, range.end));
+    Ok(ranges)
+}
+
+/// Paragraphs as one text, each after its title, and the bytes of the sentences that support the answer.
+type Evidence = (String, Vec<Range<usize>>);
+
+fn evidence(
+    context: &[(String, Vec<String>)],
+    facts: &[(String, usize)],
+) -> std::result::Result<Evidence, &'static str> {
+    let (mut text, mut places) = (String::new(), BTreeMap::new());
+    for (title, sentences) in context {
+        text += &format!("# {title}\n");
+        for (i, sentence) in sentences.iter().enumerate() {
+            let lead = sentence.len() - sentence.trim_start().len();
+            // A sentence on a line of its own, so that whoever cuts the text finds the same.
+            places.insert((title.as_str(), i), text.len()..text.len() + sentence.len() - lead);
+            text += sentence.trim_start();
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+    let mut keep = Vec::new();
+    for (title, sentence) in facts {
+        match places.get(&(title.as_str(), *sentence)) {
+            Some(range) if !range.is_empty() => keep.push(range.clone()),
+            _ => return Err("a supporting fact that names no sentence"),
+        }
+    }
+    keep.sort_by_key(|range| range.start);
+    keep.dedup();
+    Ok((text, keep))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(rows: &str) -> Result<Labelled> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        std::fs::write(&path, rows).unwrap();
+        read_labelled(&path)
+    }
+
+    fn kept(text: &LabelledText) -> Vec<&str> {
+        text.keep.iter().map(|range| &text.text[range.clone()]).collect()
+    }
+
+    #[test]
+    fn three_forms_of_rows() {
+        let hotpot = "{\"id\":\"h\",\"question\":\"Who?\",\"context\":[[\"A\",[\"One.\",\" Two é.\"]],[\"B\",[\"Three.\"]]],\
+                      \"supporting_facts\":[[\"B\",0],[\"A\",1]]}";
+        let rows = format!(
+            "{{\"id\":\"s\",\"text\":\"é bc de\",\"query\":\"q\",\"keep\":[[5,7],[0,1]]}}\n\n{hotpot}\n\
+             {{\"text\":\"one two three\",\"compressed\":\"One three\"}}\n"
+        );
+        let found = read(&rows).unwrap();
+        assert!(found.left_out.is_empty());
+        let [spans, hotpot, pair] = &found.texts[..] else { panic!("{found:?}") };
+        assert_eq!((spans.id.as_str(), spans.query.as_str(), kept(spans)), ("s", "q", vec!["é", "de"]));
+        assert_eq!((hotpot.query.as_str(), kept(hotpot)), ("Who?", vec!["Two é.", "Three."]));
+        assert_eq!(hotpot.text, "# A\nOne.\nTwo é.\n\n# B\nThree.\n\n");
+        assert_eq!((pair.id.as_str(), kept(pair)), ("row 4", vec!["one", "three"]));
+    }
+
+    #[test]
+    fn labels_that_do_not_fit_are_counted_and_left_out() {
+        let rows = "{\"text\":\"abc\",\"keep\":[[1,9]]}\n{\"text\":\"abc\",\"keep\":[[2,2]]}\n\
+                    {\"text\":\"abc\",\"keep\":[]}\n{\"text\":\"abc\",\"keep\":[[0,2]]}\n\
+                    {\"context\":[[\"A\",[\"One.\"]]],\"question\":\"?\",\"supporting_facts\":[[\"A\",1]]}";
+        let found = read(rows).unwrap();
+        assert_eq!(found.texts.len(), 1);
+        let expected = [
+            ("a range that is not in the text", 2),
+            ("a supporting fact that names no sentence", 1),
+            ("nothing to keep", 1),
+        ];
+        assert_eq!(found.left_out, expected.map(|(why, n)| (why.to_string(), n)).into());
+    }
+
+    #[test]
+    fn pairs_that_a_model_rewrote_are_left_out() {
+        let mut rows = "{\"text\":\"one two three\",\"compressed\":\"two\"}\n".repeat(10);
+        rows += "{\"text\":\"one two three\",\"compressed\":\"two four five\"}";
+        let found = read(&rows).unwrap();
+        assert_eq!(found.texts.len(), 10);
+        assert_eq!(found.left_out, [("variation rate among the highest tenth".to_string(), 1)].into());
+    }
+
+    #[test]
+    fn bad_files_name_the_line() {
+        let error = read("{\"text\":\"a\",\"keep\":[[0,1]]}\n{\"text\":\"a\"}").unwrap_err().to_string();
+        assert!(error.contains("rows.jsonl:2: expected a JSON object with `text` and `keep`"), "{error}");
+        let error = read("{\"text\":\"a\",\"keep\":[]}").unwrap_err().to_string();
+        assert!(error.contains("expected rows with labels, got 1 with nothing to keep"), "{error}");
+        assert!(read("\n").unwrap_err().to_string().contains("expected rows with labels, got none"));
+    }
+}

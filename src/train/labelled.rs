@@ -1,0 +1,278 @@
+//! Distillation of an extractive encoder from texts of which somebody said what to keep ([`crate::data::LabelledText`]): no
+//! teacher, no reader, no windows. The query stands before or behind the text, as the encoder has it; no loss is taken
+//! there.
+
+use crate::compressor::budget::Controller;
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::scorer::Scored;
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::config::compressors::CompressorConfig;
+use crate::config::labelled::LabelledConfig;
+use crate::data::{self, LabelledText};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::model::lora::Adapter;
+use crate::retention::{Recovered, recovered};
+use crate::rng::{self, Stream};
+use crate::run_dir::{Log, RunDir};
+use crate::tensor::{mean, to_vec};
+use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::{self, Groups};
+use crate::train::distill::{Lesson, update};
+use crate::train::progress::Progress;
+use crate::train::roles::{ROLES, extractive_policy, fresh_encoder, fresh_heads};
+use crate::train::trainee::{Place, Trainee};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tch::Device;
+
+/// Of a unit's tokens at least this share must be labelled for it to be worth anything.
+const HALF: f64 = 0.5;
+/// Texts scored at once.
+const TEXTS_AT_ONCE: usize = 16;
+
+/// A labelled text in tokens of the reading model.
+pub struct Example {
+    /// Name of the row.
+    pub id: String,
+    /// The text.
+    pub prefix: Vec<u32>,
+    /// What it is wanted for.
+    pub query: Vec<u32>,
+    /// Which tokens are labelled.
+    pub wanted: Vec<bool>,
+    /// Tokens that may be kept.
+    pub budget: usize,
+    /// What each unit is worth: the share of its tokens that is labelled, 0 below a half.
+    worth: Vec<f64>,
+}
+
+impl Example {
+    /// What a compressor is asked.
+    pub fn request(&self, key: u64) -> Request<'_> {
+        Request { prefix: &self.prefix, local: &[], query: &self.query, key }
+    }
+}
+
+/// The base, its tokenizer and the examples of an experiment.
+pub struct Examples<'a> {
+    /// The experiment.
+    pub config: &'a LabelledConfig,
+    /// The base that reads.
+    pub decoder: Decoder,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// To learn from.
+    pub train: Vec<Example>,
+    /// To look at while learning.
+    pub valid: Vec<Example>,
+    /// For the final figures.
+    pub test: Vec<Example>,
+}
+
+/// Where a resumed run continues.
+#[derive(Serialize, Deserialize)]
+struct State {
+    update: usize,
+    seconds: f64,
+}
+
+impl<'a> Examples<'a> {
+    /// Reads everything, and says on stderr which labels do not fit.
+    pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
+        let folder = &config.model.path;
+        let decoder = Decoder::load(folder, device, config.hardware.kind())?;
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
+        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let mut examples =
+            Examples { config, decoder, tokenizer, train: Vec::new(), valid: Vec::new(), test: Vec::new() };
+        let d = &config.data;
+        let read = |path: &Path| examples.read(path);
+        let (train, valid, test) = (read(&d.train)?, read(&d.valid)?, read(&d.test)?);
+        (examples.train, examples.valid, examples.test) = (train, valid, test);
+        examples.fresh()?;
+        Ok(examples)
+    }
+
+    /// Files that a run depends on, for its provenance.
+    pub fn inputs(config: &LabelledConfig) -> Vec<PathBuf> {
+        let files = ["model.safetensors", "config.json", "tokenizer.json"];
+        let mut all = files.map(|file| config.model.path.join(file)).to_vec();
+        all.extend([&config.data.train, &config.data.valid, &config.data.test].map(PathBuf::clone));
+        if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
+            all.extend(files.map(|file| encoder.path.join(file)));
+        }
+        all
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<Example>> {
+        let found = data::read_labelled(path)?;
+        let policy = self.policy()?;
+        let examples: Vec<Option<Example>> =
+            found.texts.iter().map(|text| self.example(text, &policy)).collect::<Result<_>>()?;
+        let mut left_out = found.left_out;
+        let total = found.texts.len() + left_out.values().sum::<usize>();
+        let unfit = examples.iter().filter(|example| example.is_none()).count();
+        if unfit > 0 {
+            left_out.insert("no unit that is labelled by half, or no budget".into(), unfit);
+        }
+        for (why, count) in &left_out {
+            eprintln!("{}: {count} of {total} texts left out: {why}", path.display());
+        }
+        let examples: Vec<Example> = examples.into_iter().flatten().collect();
+        match examples.is_empty() {
+            true => Err(Error::file(path, "expected texts whose labels fit the units, got none")),
+            false => Ok(examples),
+        }
+    }
+
+    fn example(&self, text: &LabelledText, policy: &ExtractivePolicy) -> Result<Option<Example>> {
+        let (prefix, bytes) = self.tokenizer.aligned(&text.text)?;
+        let query = self.tokenizer.encode(&text.query)?;
+        let touches =
+            |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
+        let wanted: Vec<bool> = bytes.iter().map(touches).collect();
+        let budget = self.config.budget.tokens(prefix.len()).min(prefix.len());
+        let worth: Vec<f64> = (policy.units(&prefix)?.iter())
+            .map(|unit| wanted[unit.clone()].iter().filter(|wanted| **wanted).count() as f64 / unit.len() as f64)
+            .map(|share| if share >= HALF { share } else { 0.0 })
+            .collect();
+        let fits = budget > 0 && worth.iter().any(|worth| *worth > 0.0);
+        Ok(fits.then(|| Example { id: text.id.clone(), prefix, query, wanted, budget, worth }))
+    }
+
+    /// Network and actions of the compressor.
+    pub fn policy(&self) -> Result<ExtractivePolicy<'_>> {
+        let none = || Error::invalid("compressor.type: expected \"extractive\", got another");
+        extractive_policy(&self.config.compressor, &self.decoder, &self.tokenizer)?.ok_or_else(none)
+    }
+
+    fn fresh(&self) -> Result<Trainee> {
+        let (config, decoder) = (self.config, &self.decoder);
+        match &config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), .. } => {
+                let adapter = fresh_encoder(encoder, decoder, config.seed)?;
+                Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
+            }
+            _ => {
+                let adapter = fresh_heads(&config.model.lora, decoder, config.seed)?;
+                Ok(Trainee::new(ROLES[0], adapter, &config.optim))
+            }
+        }
+    }
+
+    /// Trains, from the run's last checkpoint if there is one, and leaves the compressor in `<run>/compressor`.
+    pub fn run(&self, run: &RunDir, stop: &AtomicBool) -> Result<Adapter> {
+        let (config, policy, mut compressor) = (self.config, self.policy()?, self.fresh()?);
+        let (per_epoch, count) = (self.train.len().div_ceil(config.train.batch), self.train.len());
+        let updates = config.train.epochs * per_epoch;
+        let mut state = State { update: 0, seconds: 0.0 };
+        if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
+            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
+            state = checkpoint::state(&folder)?;
+            compressor.restore(&folder, self.decoder.config())?;
+        }
+        let mut log = Log::open(run, state.update)?;
+        let (started, before) = (Instant::now(), state.seconds);
+        let progress = Progress::new("distill", updates, state.update);
+        while state.update < updates {
+            let (number, clock) = (state.update, Instant::now());
+            let (epoch, batch) = (number / per_epoch, number % per_epoch);
+            let order = rng::choose(&mut rng::rng(config.seed, Stream::Data, epoch as u64, 0, 0), count, count);
+            let picked: Vec<usize> =
+                order.into_iter().skip(batch * config.train.batch).take(config.train.batch).collect();
+            let lesson = |&i: &usize| {
+                let example = &self.train[i];
+                Lesson { request: example.request(i as u64), worth: &example.worth, budget: example.budget }
+            };
+            let lessons: Vec<Lesson> = picked.iter().map(lesson).collect();
+            let names: Vec<&str> = picked.iter().map(|&i| self.train[i].id.as_str()).collect();
+            let factor = config.train.schedule.factor(number, updates, config.optim.warmup_steps);
+            let place = Place { step: number, root: run.root(), batch: &names };
+            rng::seed_torch(config.seed, Stream::Dropout, number as u64, 0);
+            let done = update(&policy, &mut compressor, &lessons, (config.loss, config.train.micro), (factor, &place))?;
+            let mut row = vec![("distill/loss", done.loss), ("distill/captured", done.captured)];
+            let last = number + 1 == updates;
+            if (number + 1).is_multiple_of(config.train.eval_every) || last {
+                let found = self.validate(&policy, &compressor.adapter)?;
+                let of = |value: fn(&Recovered) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
+                let (recall, whole) = (of(|found| found.recall), of(|found| f64::from(found.whole)));
+                progress.note(&format!("update {}: validation recall {recall:.3}, whole {whole:.3}", number + 1));
+                row.extend([("eval/recall", recall), ("eval/whole", whole)]);
+            }
+            log.metrics(number, &row)?;
+            log.timings(number, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
+            progress.step(&format!("loss {:.3}  captured {:.2}", done.loss, done.captured));
+            state = State { update: number + 1, seconds: before + started.elapsed().as_secs_f64() };
+            let asked = stop.load(Ordering::SeqCst);
+            if last || asked || state.update.is_multiple_of(config.train.checkpoint_every) {
+                self.save(run, &compressor, &state)?;
+            }
+            if asked && !last {
+                return Err(Error::Interrupted { step: state.update });
+            }
+        }
+        progress.finish();
+        compressor.save_adapter(run.root(), &self.base_name())?;
+        Ok(compressor.adapter)
+    }
+
+    fn base_name(&self) -> String {
+        self.config.model.path.display().to_string()
+    }
+
+    fn save(&self, run: &RunDir, compressor: &Trainee, state: &State) -> Result<()> {
+        let mut groups = Groups::new();
+        compressor.groups(&mut groups);
+        checkpoint::save(&run.checkpoint(state.update), state.update, &groups, state, |folder| {
+            compressor.save_adapter(folder, &self.base_name())
+        })?;
+        checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
+    }
+
+    fn validate(&self, policy: &ExtractivePolicy, adapter: &Adapter) -> Result<Vec<Recovered>> {
+        let ranker = Ranker { policy, adapter };
+        let mut all = Vec::new();
+        for (i, example) in self.valid.iter().enumerate() {
+            let made = ranker.compress(&[example.request(i as u64)], example.budget)?;
+            all.extend(made.iter().map(|c| recovered(c.kept.as_deref().unwrap_or(&[]), &example.wanted)));
+        }
+        Ok(all)
+    }
+}
+
+/// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
+pub struct Ranker<'a> {
+    /// The network.
+    pub policy: &'a ExtractivePolicy<'a>,
+    /// Its weights.
+    pub adapter: &'a Adapter,
+}
+
+impl Ranker<'_> {
+    /// Its name in tables.
+    pub const NAME: &'static str = "distilled";
+}
+
+impl Compressor for Ranker<'_> {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let _guard = tch::no_grad_guard();
+        let active = self.policy.decoder.activate(self.adapter, false);
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(TEXTS_AT_ONCE) {
+            for (request, worths) in batch.iter().zip(self.policy.worths(&active, batch)?) {
+                let mut scores = to_vec(&worths.logits)?;
+                scores.pop();
+                let scored = Scored { request, units: worths.units, pieces: Vec::new(), question: String::new() };
+                all.push(Controller::default().keep(&scored, &scores, budget));
+            }
+        }
+        Ok(all)
+    }
+}

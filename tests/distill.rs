@@ -1,0 +1,159 @@
+//! `distill` with the real program: an encoder learns what labelled texts keep, is killed and resumed, and says what is
+//! wrong with its files.
+
+use crate::common::{assert_says, command, fails, ok, rows, world};
+use crate::support::tiny_bert;
+use gist::run_dir::read_json;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const DISTILL: &str = r#"
+kind = "distill"
+name = "marked"
+
+[model]
+path = "base"
+
+[model.lora]
+rank = 4
+alpha = 8.0
+dropout = 0.1
+
+[data]
+train = "marked-train.jsonl"
+valid = "marked-valid.jsonl"
+test = "marked-test.jsonl"
+
+[compressor]
+type = "extractive"
+
+[compressor.unit]
+type = "sentence"
+
+[budget]
+keep_ratio = 0.3
+
+[loss]
+type = "keep"
+
+[optim]
+lr = 2e-2
+
+[train]
+epochs = 6
+batch = 4
+micro = 2
+eval_every = 8
+checkpoint_every = 3
+
+[hardware]
+threads = 1
+"#;
+
+/// Eight lines a text, two of which begin with a mark and are to be kept.
+fn texts(split: usize, count: usize) -> String {
+    let one = |i: usize| {
+        let (mut text, mut keep) = (String::new(), Vec::new());
+        for line in 0..8 {
+            let marked = line % 4 == (i + line / 4 * split) % 4;
+            let start = text.chars().count();
+            text += if marked { "## " } else { "is " };
+            text += &format!("the {} of {}.\n", (i * 7 + line * 3 + split) % 10, (i + line) % 10);
+            if marked {
+                keep.push([start, text.chars().count() - 1]);
+            }
+        }
+        json!({"id": format!("{split}-{i}"), "text": text, "query": "which?", "keep": keep}).to_string() + "\n"
+    };
+    (0..count).map(one).collect()
+}
+
+fn write_world() {
+    let root = &world().root;
+    for (split, name, count) in [(1, "train", 24), (2, "valid", 6), (3, "test", 12)] {
+        fs::write(root.join(format!("marked-{name}.jsonl")), texts(split, count)).unwrap();
+    }
+    fs::write(root.join("marked.toml"), DISTILL).unwrap();
+}
+
+fn distill<'a>(runs: &'a Path, flags: &[&'a str]) -> Vec<&'a str> {
+    [&["distill", "marked.toml", "--runs", runs.to_str().unwrap()], flags].concat()
+}
+
+#[test]
+fn an_encoder_learns_what_labelled_texts_keep_and_goes_on_where_it_was_killed() {
+    write_world();
+    let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let said = ok(&distill(whole.path(), &[]));
+    assert_says(&said, &["distilled", "bm25", "12 texts", "24 to learn from"], "distill");
+    let run = whole.path().join("marked/seed=0");
+    let outcome: Value = read_json(&run.join("evidence.json")).unwrap();
+    let figure = |name: &str, key: &str| outcome["compressors"][name][key]["mean"].as_f64().unwrap();
+    assert!(figure("distilled", "recall") > 0.9, "{said}");
+    assert!(figure("random", "recall") < 0.6, "{said}");
+    assert!(figure("random", "behind") > 0.3, "{said}");
+    for (name, found) in outcome["compressors"].as_object().unwrap() {
+        assert!(found["keep_ratio"].as_f64().unwrap() <= 0.3, "{name}");
+    }
+    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 10 * 12);
+    assert!(run.join("compressor/adapter_model.safetensors").exists());
+
+    let other = killed.path().join("marked/seed=0");
+    for updates in [1, 20] {
+        let arguments = distill(killed.path(), if updates > 1 { &["--resume"] } else { &[] });
+        let mut child = command(&arguments);
+        let mut child = child.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while rows(&other.join("metrics.jsonl")) < updates {
+            assert!(begun.elapsed() < Duration::from_secs(300), "never got there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    ok(&distill(killed.path(), &["--resume"]));
+    for name in ["metrics.jsonl", "evidence.csv", "evidence.json", "compressor/adapter_model.safetensors"] {
+        assert_eq!(fs::read(run.join(name)).unwrap(), fs::read(other.join(name)).unwrap(), "{name} of a resumed run");
+    }
+}
+
+#[test]
+fn an_encoder_of_its_own_is_compared_with_its_embeddings_too() {
+    write_world();
+    let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
+    let path = format!("compressor.encoder.path={}", bert.path().display());
+    let said = ok(&distill(runs.path(), &["--set", &path, "--set", "train.epochs=1"]));
+    assert_says(&said, &["embedding", "tf_idf"], "with an encoder");
+}
+
+#[test]
+fn bad_files_and_settings_are_named_before_anything_is_written() {
+    write_world();
+    let runs = tempfile::tempdir().unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["data.test=absent.jsonl"], &["absent.jsonl"]),
+        (&["data.test=train.jsonl"], &["train.jsonl:1", "expected a JSON object with `text` and `keep`"]),
+        (&["data.test=tiny.toml"], &["tiny.toml", "expected a .jsonl file"]),
+        (&["compressor.type=gist"], &["`compressor.type`", "expected \"extractive\", got \"gist\""]),
+        (&["budget.keep_ratio=1.5"], &["`budget.keep_ratio`"]),
+        (&["loss.type=ranking", "loss.temperature=0"], &["`loss.temperature`", "above 0"]),
+        (&["train.epochs=0"], &["`train.epochs`", "at least 1"]),
+        (&["compressor.blocks=9"], &["compressor.blocks", "at most the base's 2"]),
+        (&["kind=train"], &["`kind`"]),
+    ];
+    for (set, words) in cases {
+        let flags: Vec<&str> = set.iter().flat_map(|text| ["--set", *text]).collect();
+        assert_says(&fails(&distill(runs.path(), &flags)), words, &set.join(" "));
+        assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{set:?}");
+    }
+    let unfit = texts(1, 2) + "{\"text\":\"is the 3 of 4.\\n\",\"keep\":[[3,5]]}\n";
+    fs::write(world().root.join("marked-unfit.jsonl"), unfit).unwrap();
+    let arguments = distill(runs.path(), &["--set", "data.valid=marked-unfit.jsonl", "--set", "train.epochs=1"]);
+    let output = command(&arguments).current_dir(&world().root).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_says(&said, &["marked-unfit.jsonl: 1 of 3 texts left out: no unit that is labelled by half"], "unfit");
+}
