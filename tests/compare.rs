@@ -93,6 +93,30 @@ fn curves_tables_and_figures_are_written_and_readers_kept() {
 }
 
 #[test]
+fn what_must_be_kept_is_kept_inside_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let flags = ["--compressors", "recent,idf", "--readers", "shared", "--budgets", "0.25", "--must-keep", "[0-9]"];
+    ok(&compare(&[finished()], &output, &[&flags[..], &["--drop-consecutive"]].concat()));
+    let found = read(&output);
+    assert_eq!(found.terms["must_keep"], "[0-9]");
+    assert_eq!(found.terms["drop_consecutive"], "true");
+    let mut seen = 0;
+    for example in &found.examples {
+        let kept = example.gists.iter().find(|gist| gist.compressor == "recent").unwrap().kept.as_ref().unwrap();
+        let has_digit = |at: &usize| example.prefix_tokens[*at].contains(|c: char| c.is_ascii_digit());
+        let wanted: Vec<usize> = (0..example.prefix_tokens.len()).filter(has_digit).collect();
+        assert!(wanted.len() > 8 || wanted.iter().all(|at| kept.contains(at)), "{wanted:?} in {kept:?}");
+        seen += wanted.len();
+    }
+    assert!(seen > 0);
+    assert!(found.points.iter().all(|p| p.keep_ratio <= 0.25 + 1e-9));
+    let refused = gist(&compare(&[finished()], &folder.path().join("no"), &["--must-keep", "("]));
+    assert_says(&String::from_utf8_lossy(&refused.stderr), &["--must-keep <REGEX>", "unclosed group"], "no pattern");
+    assert!(!refused.status.success());
+}
+
+#[test]
 fn chains_compete_too_and_a_runs_compressor_may_be_part_of_one() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");

@@ -95,7 +95,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let (decoder, frequencies, tokenizer) = (tiny_decoder(), frequencies(), tokenizer());
     let forbidden: Vec<u32> = [0].into_iter().chain(290..300).collect();
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
-    for compressor in baselines(parts, &tokenizer, &forbidden) {
+    for compressor in baselines(parts, &tokenizer, &forbidden, &Controller::default()) {
         check(compressor.as_ref());
     }
     let strict =
@@ -109,17 +109,20 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     }
     let gist = (Policy::Gist(GistPolicy::new(&decoder, &forbidden)), random_adapter(&decoder, 1));
     let (decoder, tokenizer) = (&decoder, &tokenizer);
-    let extractive =
-        |unit| Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None });
+    let extractive = |unit, foreign, controller: &Controller| -> Policy<'_> {
+        let controller = controller.clone();
+        Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks: None, controller })
+    };
     let heads = || random_adapter_with(decoder, Extra::Heads, 1);
-    let all = UNITS.map(|unit| (extractive(unit), heads()));
+    let plain = Controller::default();
+    let all = UNITS.map(|unit| (extractive(unit, None, &plain), heads()));
+    let minding = (extractive(UNITS[1], None, &strict), heads());
     let folder = tiny_bert();
     let (config, weights) = Encoder::read(folder.path()).unwrap();
     let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
     let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
-    let bert =
-        (Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit: UNITS[3], foreign, blocks: None }), adapter);
-    for (policy, adapter) in [gist, bert].iter().chain(&all) {
+    let bert = (extractive(UNITS[3], foreign, &plain), adapter);
+    for (policy, adapter) in [gist, bert, minding].iter().chain(&all) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");
             let trained = Trained { name, policy, adapter, sampling, seed: 3 };
@@ -247,6 +250,18 @@ fn a_million_tokens_under_one_budget() {
         let made = scored(kind, parts, &tokenizer).compress(&[request], 100).unwrap().remove(0);
         assert_eq!(made.ids.len(), 100, "{kind:?}");
     }
+    // Read in thousands of windows, ranked all together.
+    let unit = Unit::Span { tokens: 20, stride: 20 };
+    let (decoder, tokenizer, controller) = (&decoder, &tokenizer, Controller::default());
+    let policy = ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, controller };
+    let (policy, adapter) = (Policy::Extractive(policy), random_adapter_with(decoder, Extra::Heads, 1));
+    let trained =
+        Trained { name: "trained".into(), policy: &policy, adapter: &adapter, sampling: Sampling::greedy(), seed: 3 };
+    let request = Request { prefix: &long, local: &local, query: &[], key: 0 };
+    let made = trained.compress(&[request], 100).unwrap().remove(0);
+    let kept = made.kept.unwrap();
+    assert!(kept.len() <= 100 && kept.windows(2).all(|pair| pair[0] < pair[1]));
+    assert!(kept.is_empty() || kept[kept.len() - 1] - kept[0] > 200_000, "from one stretch: {kept:?}");
 }
 
 pub fn ids(compressor: &dyn Compressor, prefix: &[u32], local: &[u32], budget: usize) -> Vec<u32> {

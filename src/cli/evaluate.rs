@@ -2,6 +2,7 @@
 
 use crate::cli::{AdaptArgs, start};
 use anyhow::Context;
+use gist::compressor::budget::Controller;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::policy::{Policy, Trained};
@@ -64,7 +65,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let mut honest = baselines(parts, &setup.tokenizer, &forbidden);
+    let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());
     if config.eval.baselines == Baselines::Recent {
         honest.retain(|compressor| ["empty", "recent", "identity"].contains(&compressor.name()));
     }

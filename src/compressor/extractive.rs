@@ -51,6 +51,8 @@ pub struct ExtractivePolicy<'a> {
     pub foreign: Option<Box<Foreign>>,
     /// Of the base's blocks, those that read; all when none is given.
     pub blocks: Option<usize>,
+    /// What else decides when it is greedy; its threshold is the worth of the end.
+    pub controller: Controller,
 }
 
 /// What the units of one prefix are worth.
@@ -303,8 +305,12 @@ impl ExtractivePolicy<'_> {
             }
             for (request, worths) in batch.iter().zip(self.worths(&active, batch)?) {
                 let mut scores = to_vec(&worths.logits)?;
-                let controller = Controller { threshold: scores.pop(), ..Controller::default() };
-                let scored = Scored { request, units: worths.units, pieces: Vec::new(), question: String::new() };
+                let controller = Controller { threshold: scores.pop(), ..self.controller.clone() };
+                let pieces = match controller.reads_text() {
+                    true => self.tokenizer.pieces(request.prefix)?,
+                    false => Vec::new(),
+                };
+                let scored = Scored { request, units: worths.units, pieces, question: String::new() };
                 all.push(controller.keep(&scored, &scores, budget));
             }
         }

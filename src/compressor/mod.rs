@@ -18,6 +18,7 @@ pub mod scorer;
 pub mod scorers;
 pub mod units;
 
+use crate::compressor::budget::Controller;
 use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::Parts;
 use crate::config::compressors::ScorerKind;
@@ -67,14 +68,17 @@ pub trait Compressor {
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 }
 
-/// The baselines of every table, in table order, none of which writes an id in `forbidden`; `identity` is the exempt upper
-/// end point.
+/// The baselines of every table, in table order, those that score under `controller`, none of which writes an id in
+/// `forbidden`; `identity` is the exempt upper end point.
 pub fn baselines<'a>(
     parts: Parts<'a>,
     tokenizer: &'a Tokenizer,
     forbidden: &'a [u32],
+    controller: &Controller,
 ) -> Vec<Box<dyn Compressor + 'a>> {
-    let scored = |kind| Box::new(Extractive::plain(kind, parts, tokenizer)) as Box<dyn Compressor + 'a>;
+    let scored = |kind| -> Box<dyn Compressor + 'a> {
+        Box::new(Extractive { controller: controller.clone(), ..Extractive::plain(kind, parts, tokenizer) })
+    };
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind)));
     all.push(Box::new(llmlingua::LlmLingua { decoder: parts.decoder, tokenizer }));

@@ -3,6 +3,7 @@
 //! for the bare base when the rest of the prefix stays), as leave-one-out attributions of a context are (Cohen-Wang et al.
 //! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little and several runs can share them.
 
+use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::config::distill::Label;
 use crate::data::Window;
@@ -168,7 +169,8 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
     if active.heads.is_none() || active.encoder.is_some() {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
     }
-    let teacher = ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None };
+    let teacher =
+        ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, controller: Controller::default() };
     let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();
     let mut all = Vec::new();
     for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {

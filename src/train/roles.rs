@@ -1,5 +1,6 @@
 //! The three roles as adapters, fresh or from a folder, and the policy that goes with the experiment's compressor.
 
+use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
@@ -104,7 +105,8 @@ pub fn extractive_policy<'a>(
         return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
     }
     let foreign = encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
-    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks }))
+    let controller = Controller::default();
+    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks, controller }))
 }
 
 /// Network and actions of a compressor over this base.

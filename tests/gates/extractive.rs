@@ -3,6 +3,7 @@
 use crate::support::*;
 use gist::compressor::Request;
 use gist::compressor::attended::attention;
+use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::gist::{Draws, Gist, uniforms};
 use gist::config::compressors::Unit;
@@ -36,7 +37,8 @@ impl Setting {
     }
 
     fn policy(&self) -> ExtractivePolicy<'_> {
-        ExtractivePolicy { decoder: &self.decoder, tokenizer: &self.tokenizer, unit: UNIT, foreign: None, blocks: None }
+        let (decoder, tokenizer, controller) = (&self.decoder, &self.tokenizer, Controller::default());
+        ExtractivePolicy { decoder, tokenizer, unit: UNIT, foreign: None, blocks: None, controller }
     }
 
     fn active(&self) -> ActiveAdapter {

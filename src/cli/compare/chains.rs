@@ -4,6 +4,7 @@ use crate::cli::compare::Entrant;
 use crate::cli::compare::runs::Finished;
 use anyhow::bail;
 use gist::compressor::Compressor;
+use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
 use gist::train::setup::Setup;
 
@@ -19,6 +20,7 @@ pub fn entrant<'a>(
     name: &str,
     setup: &'a Setup<'a>,
     found: &[Finished],
+    controller: &Controller,
     baselines: impl Fn() -> Vec<Box<dyn Compressor + 'a>>,
 ) -> anyhow::Result<Entrant<'a>> {
     let parts: Vec<&str> = name.split('+').collect();
@@ -42,7 +44,7 @@ pub fn entrant<'a>(
         let mut part = |part: &str, runs: &[&Finished]| -> anyhow::Result<Box<dyn Compressor + 'a>> {
             if let Some(run) = runs.get(member) {
                 weights.push(run.weights()?);
-                return Ok(run.compressor(setup)?);
+                return Ok(run.compressor(setup, controller)?);
             }
             weights.push("baseline".to_string());
             let all = baselines();

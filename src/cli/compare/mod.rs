@@ -17,6 +17,7 @@ mod runs;
 use crate::cli::start;
 use ask::Budgets;
 use gist::compressor::baseline::Empty;
+use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
@@ -33,6 +34,7 @@ use gist::report::comparison;
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
 use gist::train::progress::Progress;
 use gist::train::setup::Setup;
+use regex::Regex;
 use runs::Finished;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -67,6 +69,13 @@ pub struct CompareArgs {
     /// Which readers: one that all share, one adapted to each, or both.
     #[arg(long, value_name = "WHICH,..", value_delimiter = ',', default_value = "shared,adapted")]
     readers: Vec<String>,
+    /// Keep what matches before anything else, inside the budget (all that score units: baselines and trained extractive
+    /// compressors); such as '[0-9]+'.
+    #[arg(long, value_name = "REGEX")]
+    must_keep: Option<Regex>,
+    /// Of equal tokens that come to stand side by side keep the first only (the same compressors).
+    #[arg(long)]
+    drop_consecutive: bool,
 }
 
 /// One contestant: its compressors, one a seed.
@@ -107,12 +116,21 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let all = || baselines(parts, &setup.tokenizer, &forbidden);
+    let controller =
+        Controller { must_keep: args.must_keep.clone(), drop_consecutive: args.drop_consecutive, threshold: None };
+    let all = || baselines(parts, &setup.tokenizer, &forbidden, &controller);
     let (chained, alone) = chains::split(&args.compressors, &found);
-    let mut entrants = enter(&setup, &found, ask::baselines(&alone, all())?)?;
+    let mut entrants = enter(&setup, &found, &controller, ask::baselines(&alone, all())?)?;
     for (i, name) in chained.iter().enumerate() {
         anyhow::ensure!(!chained[..i].contains(name), "--compressors: expected each name once, got {name:?} twice");
-        entrants.push(chains::entrant(name, &setup, &found, all)?);
+        entrants.push(chains::entrant(name, &setup, &found, &controller, all)?);
+    }
+    let mut terms = found[0].terms()?;
+    if let Some(pattern) = &args.must_keep {
+        terms.insert("must_keep".into(), pattern.to_string());
+    }
+    if args.drop_consecutive {
+        terms.insert("drop_consecutive".into(), "true".into());
     }
     let stop = start::catch_interrupt()?;
     let exam = Exam {
@@ -125,7 +143,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         seed: 0,
         resamples: config.eval.resamples,
     };
-    let school = School { setup: &setup, output: &output, budgets: &budgets, updates, terms: found[0].terms()?, stop };
+    let school = School { setup: &setup, output: &output, budgets: &budgets, updates, terms: terms.clone(), stop };
     let curves = match school.curves(exam, &entrants, readers) {
         Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
         other => other?,
@@ -135,7 +153,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let result = Comparison {
         name: runs::joined(&found),
         runs: found.iter().map(Finished::describe).collect::<Result<Vec<ComparedRun>>>()?,
-        terms: found[0].terms()?,
+        terms,
         updates,
         seed: config.seed,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
@@ -173,11 +191,12 @@ fn bound(setup: &Setup, most: f64) -> Option<Vec<[f64; 2]>> {
 fn enter<'a>(
     setup: &'a Setup<'a>,
     found: &[Finished],
+    controller: &Controller,
     baselines: Vec<Box<dyn Compressor + 'a>>,
 ) -> anyhow::Result<Vec<Entrant<'a>>> {
     let mut entrants: Vec<Entrant> = Vec::new();
     for run in found {
-        let (compressor, made_of) = (run.compressor(setup)?, run.weights()?);
+        let (compressor, made_of) = (run.compressor(setup, controller)?, run.weights()?);
         let name = &run.config.name;
         let at = entrants.iter().position(|entrant| entrant.name == *name).unwrap_or_else(|| {
             let empty = Entrant { name: name.clone(), seeds: Vec::new(), members: Vec::new(), made_of: Vec::new() };

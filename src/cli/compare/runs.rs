@@ -1,6 +1,7 @@
 //! Finished runs that are to be compared: read, found to agree on what they are judged by, and their compressors.
 
 use anyhow::Context;
+use gist::compressor::budget::Controller;
 use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::{Compressed, Compressor, Request};
 use gist::config::merge;
@@ -109,10 +110,13 @@ impl Finished {
         Ok(Self { run, config, step, adapter })
     }
 
-    /// The greedy compressor that the run was judged by.
-    pub fn compressor<'a>(&self, setup: &'a Setup<'a>) -> Result<Box<dyn Compressor + 'a>> {
+    /// The greedy compressor that the run was judged by; one that extracts, under `controller`.
+    pub fn compressor<'a>(&self, setup: &'a Setup<'a>, controller: &Controller) -> Result<Box<dyn Compressor + 'a>> {
         let adapter = Adapter::load(&self.adapter, setup.decoder.config(), setup.decoder.device())?;
-        let policy = policy(&self.config.compressor, setup)?;
+        let mut policy = policy(&self.config.compressor, setup)?;
+        if let Policy::Extractive(extractive) = &mut policy {
+            extractive.controller = controller.clone();
+        }
         Ok(Box::new(Greedy { name: self.config.name.clone(), policy, adapter }))
     }
 
