@@ -7,6 +7,7 @@ mod compare;
 mod compressors;
 mod configs;
 mod damage;
+mod decoders;
 mod distill;
 mod encoders;
 mod evaluation;

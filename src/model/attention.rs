@@ -1,4 +1,4 @@
-//! Rotary positions, causal attention over left-padded rows, and attention of branches that share one prefix.
+//! Causal attention over left-padded rows, and attention of branches that share one prefix.
 //!
 //! ```text
 //! forward (left-padded row)          branches (G gists of one prefix)
@@ -9,46 +9,10 @@
 //!    b      0 0 1 1 0
 //!    c      0 0 1 1 1
 //! ```
-//! A padding query attends to itself, so that no softmax row is empty.
+//! A padding query attends to itself, so that no softmax row is empty. Under a sliding window (Mistral) a query sees a key
+//! only from less than so many tokens away.
 
 use tch::{Device, Kind, Tensor};
-
-/// Tables of cosines and sines, `[max_positions, D]`, in the rotate-half layout of Hugging Face's Llama.
-pub struct Rope {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rope {
-    /// Tables for `positions` positions and heads of width `d`.
-    pub fn new(positions: i64, d: i64, theta: f64, kind: Kind, device: Device) -> Self {
-        let options = (Kind::Float, device);
-        let inverse = (Tensor::arange_start_step(0, d, 2, options) * (-(theta.ln()) / d as f64)).exp();
-        let angles = Tensor::arange(positions, options).outer(&inverse);
-        let angles = Tensor::cat(&[&angles, &angles], -1);
-        Self { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
-    }
-
-    /// Number of positions in the tables.
-    pub fn positions(&self) -> i64 {
-        self.cos.size()[0]
-    }
-
-    /// Cosine and sine at `positions` of any shape: `[.., D]`.
-    pub fn at(&self, positions: &Tensor) -> (Tensor, Tensor) {
-        let mut shape = positions.size();
-        shape.push(self.cos.size()[1]);
-        let flat = positions.reshape([-1]);
-        (self.cos.index_select(0, &flat).view(shape.as_slice()), self.sin.index_select(0, &flat).view(shape.as_slice()))
-    }
-}
-
-/// Rotates `xs` `[.., D]` by angles that broadcast against it.
-pub fn rotate(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-    let halves = xs.chunk(2, -1);
-    let turned = Tensor::cat(&[&-&halves[1], &halves[0]], -1);
-    xs * cos + turned * sin
-}
 
 /// Which keys a query of a left-padded row may see: `[N, 1, T, T]`, true = may. `None` when no row has padding.
 pub fn padded_causal_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
@@ -72,6 +36,26 @@ pub fn padded_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
     let key_is_real = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).ge_tensor(&pad.unsqueeze(1)); // [N, T]
     let itself = Tensor::eye(t, (Kind::Int64, device)).to_kind(Kind::Bool);
     Some(key_is_real.unsqueeze(1).logical_or(&itself).unsqueeze(1))
+}
+
+/// What of `mask` (or of plain causal attention) is less than `window` tokens away, `[N or 1, 1, T, T]`; `mask` itself where
+/// all is.
+pub fn near(mask: Option<&Tensor>, t: i64, window: i64, causal: bool, device: Device) -> Option<Tensor> {
+    if window >= t {
+        return mask.map(Tensor::shallow_clone);
+    }
+    let ones = Tensor::ones([t, t], (Kind::Bool, device));
+    let band = ones.triu(1 - window).logical_and(&ones.tril(if causal { 0 } else { window - 1 })).view([1, 1, t, t]);
+    Some(mask.map_or_else(|| band.shallow_clone(), |mask| mask.logical_and(&band)))
+}
+
+/// Additive mask `[1, 1, repeats * T, P]` of T branch tokens, `past` of them behind the prefix, over a prefix whose last
+/// tokens stand at the end of its P places: −∞ at `window` tokens away and farther.
+pub fn far_prefix(t: i64, p: i64, past: i64, window: i64, repeats: i64, device: Device) -> Tensor {
+    let options = (Kind::Int64, device);
+    let away = Tensor::arange(t, options).unsqueeze(1) + past + p - Tensor::arange(p, options).unsqueeze(0);
+    let bias = Tensor::zeros([t, p], (Kind::Float, device)).masked_fill(&away.ge(window), f64::NEG_INFINITY);
+    bias.unsqueeze(0).expand([repeats, t, p], false).reshape([1, 1, repeats * t, p])
 }
 
 /// Attention of a row to itself, where `mask` allows it, or, without one, to what comes before if it is `causal` and to all
@@ -107,13 +91,14 @@ pub struct PrefixKeys<'a> {
     pub k: &'a Tensor,
     /// Values.
     pub v: &'a Tensor,
-    /// Additive mask over the prefix `[N, 1, 1, P]` when rows are padded.
+    /// Additive mask over the prefix `[N, 1, 1 or rep*G*T, P]` when rows are padded or the window ends within it.
     pub bias: Option<&'a Tensor>,
 }
 
 /// Attention of G branches that share a prefix: q `[N, G, T, Hq, D]`; own keys and values `[N, G, Hkv, S, D]`, of which
-/// the last T belong to the queries → `[N, G, T, Hq * D]`.
-pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor) -> Tensor {
+/// the last T belong to the queries, and of which those `window` tokens away and farther are not seen →
+/// `[N, G, T, Hq * D]`.
+pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor, window: Option<i64>) -> Tensor {
     let [n, g, t, hq, d] = <[i64; 5]>::try_from(q.size()).unwrap_or_default();
     let (hkv, s) = (own_k.size()[2], own_k.size()[3]);
     let (rep, p) = (hq / hkv, prefix.k.size()[2]);
@@ -129,6 +114,10 @@ pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor)
     if t > 1 {
         let future = Tensor::ones([t, s], (Kind::Bool, q.device())).triu(s - t + 1);
         own = own.masked_fill(&future, f64::NEG_INFINITY);
+    }
+    if let Some(window) = window.filter(|&window| window < s) {
+        let far = Tensor::ones([t, s], (Kind::Bool, q.device())).tril(s - t - window);
+        own = own.masked_fill(&far, f64::NEG_INFINITY);
     }
     let own = own.permute([0, 2, 3, 1, 4, 5]).reshape([n, hkv, rep * g * t, s]);
     let weights = Tensor::cat(&[shared, own], -1).softmax(-1, Kind::Float).to_kind(q.kind());

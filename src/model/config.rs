@@ -1,16 +1,21 @@
-//! `config.json` of a Llama-family checkpoint, under Hugging Face key names.
+//! `config.json` of a decoder: Llama and its relatives (SmolLM, SmolLM2), Mistral, Qwen2 and 2.5, Qwen3, under Hugging
+//! Face key names. They are one network; what differs is in the configuration.
 
 use crate::error::{Error, Result};
+use crate::model::rope::Scaling;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Architecture of a decoder; field names are those of Hugging Face's `LlamaConfig`.
+/// The architectures that load.
+pub const MODEL_TYPES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/// Architecture of a decoder; field names are those of Hugging Face's configurations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Class that transformers instantiates.
     #[serde(default = "llama_architectures")]
     pub architectures: Vec<String>,
-    /// Only `llama` is supported here.
+    /// One of [`MODEL_TYPES`].
     #[serde(default = "llama")]
     pub model_type: String,
     /// Rows of the embedding.
@@ -35,7 +40,7 @@ pub struct ModelConfig {
     /// Base of the rotary frequencies.
     #[serde(default = "default_theta")]
     pub rope_theta: f64,
-    /// Older spelling of a scaled RoPE; only absent or `default` is supported.
+    /// Older spelling of a scaled RoPE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<serde_json::Value>,
     /// Spelling of transformers 5: holds `rope_theta` and `rope_type`.
@@ -46,27 +51,49 @@ pub struct ModelConfig {
     /// Whether the output head is the embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Biases in attention; not supported.
+    /// Biases in attention; Qwen2 has those of queries, keys and values whatever this says.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Biases in the MLP; not supported.
+    /// Biases in the MLP.
     #[serde(default)]
     pub mlp_bias: bool,
+    /// Tokens that a token sees, itself included, in blocks that have a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<i64>,
+    /// Qwen: whether there is a window at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_sliding_window: Option<bool>,
+    /// Qwen: blocks before the first that has a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_window_layers: Option<i64>,
+    /// Spelling of transformers 5: `full_attention` or `sliding_attention` for each block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<String>>,
     /// Activation; only `silu`.
     #[serde(default = "silu")]
     pub hidden_act: String,
     /// Beginning-of-text id.
     #[serde(default)]
     pub bos_token_id: Option<i64>,
-    /// End-of-text id.
+    /// End-of-text id, or several.
     #[serde(default)]
-    pub eos_token_id: Option<i64>,
+    pub eos_token_id: Option<Ids>,
     /// Standard deviation of fresh weights.
     #[serde(default = "default_init")]
     pub initializer_range: f64,
     /// Kind of the stored weights.
-    #[serde(default = "float32")]
+    #[serde(default = "float32", alias = "dtype")]
     pub torch_dtype: String,
+}
+
+/// One id, or a list of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ids {
+    /// One.
+    One(i64),
+    /// Several.
+    Many(Vec<i64>),
 }
 
 fn llama_architectures() -> Vec<String> {
@@ -138,22 +165,65 @@ impl ModelConfig {
         if self.head_width() % 2 != 0 || self.head_width() == 0 {
             return Err(format!("`head_dim`: expected an even number, got {}", self.head_width()));
         }
-        if self.model_type != "llama" {
-            return Err(format!("`model_type`: expected \"llama\", got {:?}", self.model_type));
+        if !MODEL_TYPES.contains(&self.model_type.as_str()) {
+            return Err(format!("`model_type`: expected one of {MODEL_TYPES:?}, got {:?}", self.model_type));
         }
         if self.hidden_act != "silu" {
             return Err(format!("`hidden_act`: expected \"silu\", got {:?}", self.hidden_act));
         }
-        if self.attention_bias || self.mlp_bias {
-            return Err("`attention_bias` / `mlp_bias`: expected false, got true".into());
+        if let Some(window) = self.sliding_window.filter(|&window| window < 1) {
+            return Err(format!("`sliding_window`: expected at least 1, got {window}"));
         }
-        for (key, value) in [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)] {
-            let kind = value.as_ref().and_then(|v| v.get("rope_type").or(v.get("type"))).and_then(|v| v.as_str());
-            if kind.is_some_and(|k| k != "default") {
-                return Err(format!("`{key}`: expected rope_type \"default\", got {:?}", kind.unwrap_or("")));
+        if let Some(kinds) = &self.layer_types {
+            let known = ["full_attention", "sliding_attention"];
+            if let Some(other) = kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+                return Err(format!("`layer_types`: expected {known:?}, got {other:?}"));
+            }
+            if kinds.len() as i64 != self.num_hidden_layers {
+                let (expected, got) = (self.num_hidden_layers, kinds.len());
+                return Err(format!("`layer_types`: expected one for each of {expected} blocks, got {got}"));
             }
         }
-        Ok(())
+        self.rope_scaling().map(drop)
+    }
+
+    /// How its rotary frequencies are scaled.
+    pub fn rope_scaling(&self) -> std::result::Result<Scaling, String> {
+        for (key, value) in [("rope_parameters", &self.rope_parameters), ("rope_scaling", &self.rope_scaling)] {
+            match Scaling::from_json(value.as_ref()).map_err(|message| format!("`{key}`: {message}"))? {
+                Scaling::None => continue,
+                scaling => return Ok(scaling),
+            }
+        }
+        Ok(Scaling::None)
+    }
+
+    /// Tokens that a token sees in block `layer`; all where there is no window.
+    pub fn window(&self, layer: i64) -> Option<i64> {
+        let window = self.sliding_window?;
+        if let Some(kinds) = &self.layer_types {
+            return kinds.get(layer as usize).is_some_and(|kind| kind == "sliding_attention").then_some(window);
+        }
+        let has = match self.model_type.as_str() {
+            "mistral" => true,
+            "qwen2" | "qwen3" => self.use_sliding_window == Some(true) && layer >= self.max_window_layers.unwrap_or(0),
+            _ => false,
+        };
+        has.then_some(window)
+    }
+
+    /// Whether projection `index` of [`crate::config::parts::PROJECTIONS`] has a bias.
+    pub fn has_bias(&self, index: usize) -> bool {
+        match index {
+            0..3 => self.attention_bias || self.model_type == "qwen2",
+            3 => self.attention_bias && self.model_type != "qwen2",
+            _ => self.mlp_bias,
+        }
+    }
+
+    /// Whether queries and keys are normed, each head on its own.
+    pub fn has_head_norms(&self) -> bool {
+        self.model_type == "qwen3"
     }
 
     /// Every weight under its Hugging Face name, in storage order.
@@ -165,7 +235,7 @@ impl ModelConfig {
             let p = format!("model.layers.{i}");
             all.push((format!("{p}.input_layernorm.weight"), vec![h]));
             all.push((format!("{p}.post_attention_layernorm.weight"), vec![h]));
-            for (name, shape) in [
+            let projections = [
                 ("self_attn.q_proj", [q, h]),
                 ("self_attn.k_proj", [kv, h]),
                 ("self_attn.v_proj", [kv, h]),
@@ -173,8 +243,16 @@ impl ModelConfig {
                 ("mlp.gate_proj", [f, h]),
                 ("mlp.up_proj", [f, h]),
                 ("mlp.down_proj", [h, f]),
-            ] {
+            ];
+            for (index, (name, shape)) in projections.into_iter().enumerate() {
                 all.push((format!("{p}.{name}.weight"), shape.to_vec()));
+                if self.has_bias(index) {
+                    all.push((format!("{p}.{name}.bias"), vec![shape[0]]));
+                }
+            }
+            if self.has_head_norms() {
+                all.push((format!("{p}.self_attn.q_norm.weight"), vec![d]));
+                all.push((format!("{p}.self_attn.k_norm.weight"), vec![d]));
             }
         }
         all.push(("model.norm.weight".into(), vec![h]));

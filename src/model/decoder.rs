@@ -1,11 +1,14 @@
-//! The Llama-family decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU. One frozen set of weights serves every
+//! The Llama-family decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU; biases, normed heads and a sliding window where
+//! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every
 //! role; the adapter is an argument of each forward pass. Outputs are hidden states after the last norm: logits are made
 //! in chunks by [`crate::model::vocab`].
 
+use crate::config::parts::PROJECTIONS;
 use crate::error::{Error, Result};
-use crate::model::attention::{self, PrefixKeys, Rope};
+use crate::model::attention::{self, PrefixKeys};
 use crate::model::config::ModelConfig;
 use crate::model::lora::{ActiveAdapter, Adapter, LoraPair};
+use crate::model::rope::{Rope, rotate};
 use crate::model::weights;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +17,12 @@ use tch::{Device, Kind, Tensor};
 struct Layer {
     input_norm: Tensor,
     post_norm: Tensor,
-    /// In the order of [`crate::config::parts::PROJECTIONS`].
-    projections: Vec<Tensor>,
+    /// Weight, and bias if it has one, in the order of [`PROJECTIONS`].
+    projections: Vec<(Tensor, Option<Tensor>)>,
+    /// Of queries and of keys, where heads are normed.
+    head_norms: [Option<Tensor>; 2],
+    /// Tokens that a token sees; all where there is no window.
+    window: Option<i64>,
 }
 
 /// A decoder with its weights.
@@ -56,11 +63,11 @@ struct Pass<'a> {
 }
 
 impl Decoder {
-    /// Loads `config.json` and `model.safetensors` from a Hugging Face folder; weights must match exactly.
+    /// Loads `config.json` and the weights (one file, or shards with their index) from a Hugging Face folder; they must match
+    /// exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        let named = weights::read_exact(&folder.join("model.safetensors"), &config.parameters())?;
-        let named = named.into_iter().map(|(n, t)| (n, t.to_device(device).to_kind(kind))).collect();
+        let named = weights::read_model(folder, &config.parameters(), kind, device)?;
         Self::from_named(&config, named)
     }
 
@@ -73,24 +80,37 @@ impl Decoder {
             crate::tensor::check_shape(&name, &tensor, shape)?;
             Ok(tensor)
         };
-        let mut specs = config.parameters().into_iter();
-        let mut next = || specs.next().map_or(Err(Error::invalid("parameter list ended early")), |(n, s)| take(n, &s));
-        let embed = next()?;
-        let mut layers = Vec::new();
-        for _ in 0..config.num_hidden_layers {
-            let (input_norm, post_norm) = (next()?, next()?);
-            let projections = (0..7).map(|_| next()).collect::<Result<Vec<_>>>()?;
-            layers.push(Layer { input_norm, post_norm, projections });
+        let mut weights = BTreeMap::new();
+        for (name, shape) in config.parameters() {
+            weights.insert(name.clone(), take(name, &shape)?);
         }
-        let norm = next()?;
-        let head = if config.tie_word_embeddings { None } else { Some(next()?) };
-        let rope = Rope::new(
-            config.max_position_embeddings,
-            config.head_width(),
-            config.rope_theta,
-            embed.kind(),
-            embed.device(),
-        );
+        let mut next = |name: String| {
+            let none = || Error::invalid(format!("{name}: expected a weight of this architecture, got none"));
+            weights.remove(&name).ok_or_else(none)
+        };
+        let embed = next("model.embed_tokens.weight".into())?;
+        let mut layers = Vec::new();
+        for i in 0..config.num_hidden_layers {
+            let mut part = |name: &str| next(format!("model.layers.{i}.{name}"));
+            let mut projections = Vec::new();
+            for (index, name) in PROJECTIONS.iter().enumerate() {
+                let module = if index < 4 { "self_attn" } else { "mlp" };
+                let weight = part(&format!("{module}.{name}.weight"))?;
+                let bias = config.has_bias(index).then(|| part(&format!("{module}.{name}.bias"))).transpose()?;
+                projections.push((weight, bias));
+            }
+            let head_norms = match config.has_head_norms() {
+                true => [Some(part("self_attn.q_norm.weight")?), Some(part("self_attn.k_norm.weight")?)],
+                false => [None, None],
+            };
+            let (input_norm, post_norm) = (part("input_layernorm.weight")?, part("post_attention_layernorm.weight")?);
+            layers.push(Layer { input_norm, post_norm, projections, head_norms, window: config.window(i) });
+        }
+        let norm = next("model.norm.weight".into())?;
+        let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?) };
+        let rotation = (config.rope_theta, config.rope_scaling().map_err(Error::Invalid)?);
+        let rope =
+            Rope::new(config.max_position_embeddings, config.head_width(), rotation, embed.kind(), embed.device());
         Ok(Self { config: config.clone(), embed, layers, norm, head, rope })
     }
 
@@ -157,13 +177,22 @@ impl Decoder {
     }
 
     fn project(&self, xs: &Tensor, layer: usize, index: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
-        let ys = xs.linear(&self.layers[layer].projections[index], None::<Tensor>);
+        let (weight, bias) = &self.layers[layer].projections[index];
+        let ys = xs.linear(weight, bias.as_ref());
         match adapter.and_then(|a| a.layers[layer][index].as_ref().map(|pair| (a, pair))) {
             Some((active, LoraPair { a, b })) => {
                 let input = if active.dropout > 0.0 { xs.dropout(active.dropout, true) } else { xs.shallow_clone() };
                 ys + input.linear(a, None::<Tensor>).linear(b, None::<Tensor>)
             }
             None => ys,
+        }
+    }
+
+    /// Queries or keys `[.., heads, D]`, normed where the architecture norms them.
+    fn heads(&self, xs: Tensor, layer: usize, index: usize) -> Tensor {
+        match self.layers[layer].head_norms.get(index) {
+            Some(Some(weight)) => self.norm(&xs, weight),
+            _ => xs,
         }
     }
 
@@ -251,15 +280,18 @@ impl Decoder {
         let mut kept = Vec::new();
         for (i, layer) in self.layers.iter().enumerate().take(blocks.unwrap_or(usize::MAX)) {
             let ys = self.norm(&xs, &layer.input_norm);
-            let heads = |index: usize, h: i64| self.project(&ys, i, index, adapter).view([n, t, h, d]).transpose(1, 2);
-            let q = attention::rotate(&heads(0, hq), &cos, &sin);
-            let k = attention::rotate(&heads(1, hkv), &cos, &sin);
+            let heads = |index: usize, h: i64| {
+                self.heads(self.project(&ys, i, index, adapter).view([n, t, h, d]), i, index).transpose(1, 2)
+            };
+            let q = rotate(&heads(0, hq), &cos, &sin);
+            let k = rotate(&heads(1, hkv), &cos, &sin);
             let v = heads(2, hkv);
+            let near = layer.window.map(|w| attention::near(mask.as_ref(), t, w, !both_ways, self.device()));
+            let mask = near.as_ref().map_or(mask.as_ref(), Option::as_ref);
             if let Some((queries, weights)) = &mut watched {
-                weights.push(attention::last_weights(&q, &k, mask.as_ref(), pad, *queries));
+                weights.push(attention::last_weights(&q, &k, mask, pad, *queries));
             }
-            let mixed =
-                attention::within(&q, &k, &v, mask.as_ref(), !both_ways).transpose(1, 2).reshape([n, t, hq * d]);
+            let mixed = attention::within(&q, &k, &v, mask, !both_ways).transpose(1, 2).reshape([n, t, hq * d]);
             xs = xs + self.project(&mixed, i, 3, adapter);
             xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
             if keep {
@@ -292,9 +324,10 @@ impl Decoder {
         let mut xs = self.embed(ids, adapter)?; // [N, G, T, H]
         for (i, layer) in self.layers.iter().enumerate() {
             let ys = self.norm(&xs, &layer.input_norm);
-            let heads = |index: usize, h: i64| self.project(&ys, i, index, adapter).view([n, g, t, h, d]);
-            let q = attention::rotate(&heads(0, hq), &cos, &sin);
-            let mut k = attention::rotate(&heads(1, hkv), &cos, &sin).transpose(2, 3);
+            let heads =
+                |index: usize, h: i64| self.heads(self.project(&ys, i, index, adapter).view([n, g, t, h, d]), i, index);
+            let q = rotate(&heads(0, hq), &cos, &sin);
+            let mut k = rotate(&heads(1, hkv), &cos, &sin).transpose(2, 3);
             let mut v = heads(2, hkv).transpose(2, 3);
             if let Some(cache) = grown.as_deref_mut() {
                 if let Some((old_k, old_v)) = cache.layers.get(i) {
@@ -306,8 +339,13 @@ impl Decoder {
                 }
             }
             let (prefix_k, prefix_v) = &prefix.layers[i];
-            let shared = PrefixKeys { k: prefix_k, v: prefix_v, bias: prefix.bias.as_ref() };
-            let mixed = attention::branches(&q, &shared, &k, &v);
+            let p = prefix_k.size()[2];
+            let far = layer.window.filter(|&w| past + p + t > w).map(|w| {
+                let far = attention::far_prefix(t, p, past, w, g * hq / hkv, self.device());
+                prefix.bias.as_ref().map_or_else(|| far.shallow_clone(), |bias| bias + &far)
+            });
+            let shared = PrefixKeys { k: prefix_k, v: prefix_v, bias: far.as_ref().or(prefix.bias.as_ref()) };
+            let mixed = attention::branches(&q, &shared, &k, &v, layer.window);
             xs = xs + self.project(&mixed, i, 3, adapter);
             xs = &xs + self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
         }

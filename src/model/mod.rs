@@ -11,6 +11,7 @@ pub mod heads;
 pub mod lora;
 pub mod params;
 pub mod read;
+pub mod rope;
 pub mod sampling;
 pub mod vocab;
 pub mod weights;

@@ -2,11 +2,12 @@
 //! `format: pt` metadata that transformers and PEFT look for.
 
 use crate::error::{Error, Result};
-use crate::run_dir::write_atomic;
+use crate::run_dir::{read_json, write_atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::BTreeMap;
-use std::path::Path;
-use tch::{Kind, Tensor};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
@@ -33,8 +34,13 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
 }
 
 /// Every tensor of a safetensors file, copied out of the map, in its stored kind.
-#[allow(unsafe_code)]
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    read_as(path, |tensor| Ok(tensor.copy()))
+}
+
+/// The same, each tensor as `copy` makes it of what lies in the map; nothing of the map may be kept.
+#[allow(unsafe_code)]
+fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTreeMap<String, Tensor>> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the map is read here and dropped before returning; weight files are written once, by rename.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
@@ -49,8 +55,73 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         if bytes != view.data().len() {
             return Err(Error::file(path, format!("`{name}`: expected {bytes} bytes, got {}", view.data().len())));
         }
-        all.insert(name, Tensor::f_from_data_size(view.data(), &size, kind)?);
+        if bytes == 0 {
+            all.insert(name, Tensor::zeros(size.as_slice(), (kind, Device::Cpu)));
+            continue;
+        }
+        let strides: Vec<i64> = (0..size.len()).map(|d| size[d + 1..].iter().product()).collect();
+        // SAFETY: the bytes are as many as shape and kind say, and outlive the tensor, which only `copy` sees. Safetensors
+        // may begin a tensor anywhere; this processor reads from any address.
+        let stored = unsafe { Tensor::from_blob(view.data().as_ptr(), &size, &strides, kind, Device::Cpu) };
+        all.insert(name, copy(&stored)?);
     }
+    Ok(all)
+}
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Index of a checkpoint in several files.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files that hold the weights of a Hugging Face folder: one, or an index and its shards. Names only; the index is
+/// read, and one that cannot be is named alone.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+    if single.exists() || !index.exists() {
+        return vec![single];
+    }
+    let shards = read_json::<Index>(&index).map(|index| index.weight_map.into_values().collect::<BTreeSet<_>>());
+    std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
+}
+
+/// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
+/// copy, out of the mapped file. Every name in `expected` must be there with its shape, and nothing else; of what other
+/// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over.
+pub fn read_model(
+    folder: &Path,
+    expected: &[(String, Vec<i64>)],
+    kind: Kind,
+    device: Device,
+) -> Result<BTreeMap<String, Tensor>> {
+    let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
+    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+    let (path, mut all) = if single.exists() || !index.exists() {
+        (single.clone(), read_as(&single, copy)?)
+    } else {
+        let Index { weight_map } = read_json(&index)?;
+        let mut all = BTreeMap::new();
+        for shard in weight_map.values().collect::<BTreeSet<_>>() {
+            let path = folder.join(shard);
+            if Path::new(shard).components().count() != 1 {
+                return Err(Error::file(&index, format!("expected names of files beside it, got {shard:?}")));
+            }
+            for (name, tensor) in read_as(&path, copy)? {
+                if weight_map.get(&name) != Some(shard) {
+                    let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
+                    return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));
+                }
+                all.insert(name, tensor);
+            }
+        }
+        (index, all)
+    };
+    let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);
+    all.retain(|name, _| is_expected(name) || !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight"));
+    check_exact(&path, &all, expected)?;
     Ok(all)
 }
 
@@ -69,7 +140,7 @@ pub fn check_exact(path: &Path, all: &BTreeMap<String, Tensor>, expected: &[(Str
             return Err(Error::file(path, format!("`{name}`: expected shape {shape:?}, got {:?}", tensor.size())));
         }
     }
-    let known: std::collections::BTreeSet<_> = expected.iter().map(|(n, _)| n).collect();
+    let known: BTreeSet<_> = expected.iter().map(|(n, _)| n).collect();
     if let Some(extra) = all.keys().find(|n| !known.contains(n)) {
         return Err(Error::file(path, format!("`{extra}` is not a weight of this model")));
     }

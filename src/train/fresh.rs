@@ -1,7 +1,7 @@
 //! A base before its first step: architecture from the experiment, weights from the run's seed.
 
 use crate::config::pretrain::PretrainConfig;
-use crate::model::config::ModelConfig;
+use crate::model::config::{Ids, ModelConfig};
 use crate::tokenizer::Tokenizer;
 use tch::{Device, Kind, Tensor};
 
@@ -27,9 +27,13 @@ pub fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConf
         tie_word_embeddings: a.tie_word_embeddings,
         attention_bias: false,
         mlp_bias: false,
+        sliding_window: None,
+        use_sliding_window: None,
+        max_window_layers: None,
+        layer_types: None,
         hidden_act: "silu".into(),
         bos_token_id: end,
-        eos_token_id: end,
+        eos_token_id: end.map(Ids::One),
         initializer_range: 0.02,
         torch_dtype: "float32".into(),
     }

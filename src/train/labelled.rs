@@ -12,6 +12,7 @@ use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
+use crate::model::weights;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
@@ -99,7 +100,8 @@ impl<'a> Examples<'a> {
     /// Files that a run depends on, for its provenance.
     pub fn inputs(config: &LabelledConfig) -> Vec<PathBuf> {
         let files = ["model.safetensors", "config.json", "tokenizer.json"];
-        let mut all = files.map(|file| config.model.path.join(file)).to_vec();
+        let mut all = files[1..].iter().map(|file| config.model.path.join(file)).collect::<Vec<_>>();
+        all.extend(weights::files(&config.model.path));
         all.extend([&config.data.train, &config.data.valid, &config.data.test].map(PathBuf::clone));
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
             all.extend(files.map(|file| encoder.path.join(file)));

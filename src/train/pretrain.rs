@@ -88,7 +88,7 @@ impl Text {
 
     /// The files that it is read from.
     pub fn files(config: &PretrainConfig) -> Vec<PathBuf> {
-        let weights = config.init.as_ref().map(|folder| folder.join("model.safetensors"));
+        let weights = config.init.iter().flat_map(|folder| weights::files(folder));
         let given = Self::given_tokenizer(config).into_iter().chain(weights);
         config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect()
     }
@@ -121,7 +121,7 @@ pub fn run(
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let mut params = FlatParams::pack(&initial(&model, device), device)?;
     if let Some(folder) = &config.init {
-        params.load(&weights::read_exact(&folder.join("model.safetensors"), &model.parameters())?)?;
+        params.load(&weights::read_model(folder, &model.parameters(), Kind::Float, device)?)?;
     }
     let kind = config.hardware.kind();
     let optim = match &config.muon {

@@ -6,6 +6,7 @@ use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
+use crate::model::weights;
 use crate::rollout::{Imagined, Taught};
 use crate::tokenizer::Tokenizer;
 use std::path::PathBuf;
@@ -98,7 +99,8 @@ impl<'a> Setup<'a> {
     /// Files that a run depends on, for its provenance.
     pub fn inputs(config: &TrainConfig) -> Vec<std::path::PathBuf> {
         let model = &config.model.path;
-        let mut all = vec![model.join("model.safetensors"), model.join("config.json"), model.join("tokenizer.json")];
+        let mut all = weights::files(model);
+        all.extend([model.join("config.json"), model.join("tokenizer.json")]);
         let files = [&config.data.train, &config.data.valid, &config.data.test];
         all.extend(files.into_iter().flatten().cloned());
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {

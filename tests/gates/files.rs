@@ -154,9 +154,9 @@ fn a_config_that_is_not_supported_is_refused_by_key() {
     let path = folder.path().join("config.json");
     let good: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     for (key, value) in [
-        ("model_type", serde_json::json!("mistral")),
+        ("model_type", serde_json::json!("gpt2")),
         ("hidden_act", serde_json::json!("gelu")),
-        ("attention_bias", serde_json::json!(true)),
+        ("sliding_window", serde_json::json!(0)),
         ("num_key_value_heads", serde_json::json!(3)),
         ("hidden_size", serde_json::json!(0)),
         ("rope_scaling", serde_json::json!({"rope_type": "yarn", "factor": 2.0})),
@@ -170,6 +170,11 @@ fn a_config_that_is_not_supported_is_refused_by_key() {
             assert_says(&message(load(folder.path())), &[key]);
         }
     }
+    // Biases would have to lie in the file.
+    let mut biased = good.clone();
+    biased["attention_bias"] = true.into();
+    std::fs::write(&path, biased.to_string()).unwrap();
+    assert_says(&message(load(folder.path())), &["model.safetensors", "q_proj.bias` is missing"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use gist::config::train::TrainConfig;
 use gist::error::{Error, Result};
 use gist::eval::comparison::ComparedRun;
 use gist::model::lora::Adapter;
+use gist::model::weights;
 use gist::run_dir::{RunDir, State, Status, read_json};
 use gist::train::checkpoint::{self, sha256_file};
 use gist::train::roles::policy;
@@ -175,9 +176,14 @@ impl Finished {
         tell("data.future_tokens", data.future_tokens.to_string());
         tell("eval.windows", self.config.eval.windows.to_string());
         tell("eval.windows_per_document", self.config.eval.windows_per_document.to_string());
-        for (key, file) in
-            [("base", "model.safetensors"), ("base.config", "config.json"), ("tokenizer", "tokenizer.json")]
-        {
+        let weights = weights::files(model);
+        for file in &weights {
+            // One file is the base; of several each has its name.
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let key = if weights.len() == 1 { "base.sha256".into() } else { format!("base.{name}.sha256") };
+            tell(&key, hash(file)?);
+        }
+        for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
             tell(&format!("{key}.sha256"), hash(&model.join(file))?);
         }
         for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
