@@ -13,6 +13,7 @@ mod encoders;
 mod evaluation;
 mod extractive;
 mod gates;
+mod hub;
 mod parity;
 mod readers;
 mod recall;

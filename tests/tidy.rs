@@ -10,7 +10,7 @@ use regex::Regex;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["rng", "tensor"],
+    &["hub", "rng", "tensor"],
     &["config", "run_dir"],
     &["data"],
     &["tokenizer", "retention"],

@@ -12,6 +12,7 @@ use std::path::Path;
 pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
     let mut config = start::load::<TrainConfig>(experiment, set)?;
     config.hardware.settle();
+    start::bring(&config, false)?;
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     std::fs::create_dir_all(runs)?;

@@ -70,7 +70,7 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     let mut all: Vec<Box<dyn Compressor>> = vec![Box::new(Ranker { policy: &policy, adapter })];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind.name(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
-        all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.path, examples.decoder.device())?)));
+        all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.folder()?, examples.decoder.device())?)));
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     let mut rows = BTreeMap::new();

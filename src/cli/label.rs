@@ -18,6 +18,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    start::bring(&config, false)?;
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     let reader = match &config.warm_start.from {

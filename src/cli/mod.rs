@@ -102,6 +102,17 @@ enum Command {
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
     Sweep(sweep::SweepArgs),
+    /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
+    Fetch {
+        /// The repository: owner/name.
+        model: PathBuf,
+        /// Branch, tag or commit.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Look in the cache only.
+        #[arg(long)]
+        offline: bool,
+    },
     /// Train a base model and its tokenizer from text.
     Pretrain(RunArgs),
 }
@@ -154,6 +165,9 @@ pub struct RunArgs {
     /// Print the resolved configuration and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Ask the network for nothing: models of the Hub must be in the cache (HF_HUB_OFFLINE=1 says the same).
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// Runs the chosen subcommand.
@@ -180,12 +194,16 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train { args, adapt } => {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
             let setup = train::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config), |s| train::run(&setup, s, &adapt))
+            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| train::run(&setup, s, &adapt))
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Examples::inputs(&plan.config), |s| distill::run(&examples, s))
+            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| distill::run(&examples, s))
+        }
+        Command::Fetch { model, revision, offline } => {
+            println!("{}", gist::hub::fetch(&model, revision.as_deref(), offline)?.display());
+            Ok(())
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Pretrain(args) => {

@@ -3,6 +3,7 @@
 
 use crate::cli::RunArgs;
 use gist::config::bases;
+use gist::config::compressors::CompressorConfig;
 use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
 use gist::config::merge::{self, Tree};
@@ -11,6 +12,7 @@ use gist::config::pretrain::PretrainConfig;
 use gist::config::sweep;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
+use gist::hub;
 use gist::run_dir::{RunDir, Start, State, Status};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn hardware_mut(&mut self) -> &mut Hardware;
     /// What is impossible in it.
     fn check(&self) -> Result<(), Problem>;
+    /// Models that it reads, with their revisions.
+    fn models(&self) -> Vec<(&Path, Option<&str>)>;
 }
 
 impl Experiment for PretrainConfig {
@@ -44,6 +48,9 @@ impl Experiment for PretrainConfig {
     }
     fn check(&self) -> Result<(), Problem> {
         PretrainConfig::check(self)
+    }
+    fn models(&self) -> Vec<(&Path, Option<&str>)> {
+        Vec::new()
     }
 }
 
@@ -61,6 +68,10 @@ impl Experiment for TrainConfig {
     fn check(&self) -> Result<(), Problem> {
         TrainConfig::check(self)
     }
+    fn models(&self) -> Vec<(&Path, Option<&str>)> {
+        let base = (self.model.path.as_path(), self.model.revision.as_deref());
+        encoder(&self.compressor).into_iter().chain([base]).collect()
+    }
 }
 
 impl Experiment for LabelledConfig {
@@ -77,6 +88,27 @@ impl Experiment for LabelledConfig {
     fn check(&self) -> Result<(), Problem> {
         LabelledConfig::check(self)
     }
+    fn models(&self) -> Vec<(&Path, Option<&str>)> {
+        let base = (self.model.path.as_path(), self.model.revision.as_deref());
+        encoder(&self.compressor).into_iter().chain([base]).collect()
+    }
+}
+
+fn encoder(compressor: &CompressorConfig) -> Option<(&Path, Option<&str>)> {
+    match compressor {
+        CompressorConfig::Extractive { encoder: Some(encoder), .. } => {
+            Some((encoder.path.as_path(), encoder.revision.as_deref()))
+        }
+        _ => None,
+    }
+}
+
+/// Brings the models that an experiment names by repository, unless they are there.
+pub fn bring<T: Experiment>(config: &T, offline: bool) -> anyhow::Result<()> {
+    for (path, revision) in config.models() {
+        hub::fetch(path, revision, offline)?;
+    }
+    Ok(())
 }
 
 /// A run that may start: nothing is written yet.
@@ -142,6 +174,7 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
     };
     let root = args.at.clone().unwrap_or_else(|| args.runs.join(config.name()));
     RunDir::check(&root, &toml, start)?;
+    bring(&config, args.offline)?;
     let device = prepare(config.hardware())?;
     Ok(Some(Plan { config, device, root, toml, start }))
 }

@@ -1,6 +1,8 @@
 //! Compressors as flags and experiments name them: the one that learns, the scorers, the units that are kept or dropped.
 
 use crate::config::parts::{Problem, at_least, not_negative, under};
+use crate::error;
+use crate::hub;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -29,11 +31,21 @@ pub enum CompressorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderSection {
-    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`, or a repository of the Hugging Face Hub.
     pub path: PathBuf,
+    /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Share of the learning rate that its own weights get; the heads over it get all.
     #[serde(default = "lr_factor")]
     pub lr_factor: f64,
+}
+
+impl EncoderSection {
+    /// Where its files are.
+    pub fn folder(&self) -> error::Result<PathBuf> {
+        hub::folder(&self.path, self.revision.as_deref())
+    }
 }
 
 fn lr_factor() -> f64 {

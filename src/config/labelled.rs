@@ -6,6 +6,8 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::distill::DistillLoss;
 use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, under};
+use crate::error;
+use crate::hub;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -47,11 +49,21 @@ pub struct LabelledConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
-    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    /// Folder with `config.json`, `tokenizer.json` and safetensors, or a repository of the Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
+    /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Adapter of a compressor that is the base itself.
     #[serde(default)]
     pub lora: LoraConfig,
+}
+
+impl Reading {
+    /// Where its files are.
+    pub fn folder(&self) -> error::Result<PathBuf> {
+        hub::folder(&self.path, self.revision.as_deref())
+    }
 }
 
 /// Files of labelled texts (`.jsonl`, optionally `.zst` or `.gz`).

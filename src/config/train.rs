@@ -7,6 +7,8 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
 use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
+use crate::error::Result;
+use crate::hub;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -67,8 +69,11 @@ pub struct TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// Folder with `config.json`, `model.safetensors`, `tokenizer.json`.
+    /// Folder with `config.json`, `tokenizer.json` and safetensors, or a repository of the Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
+    /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Adapter of each role.
     #[serde(default)]
     pub lora: LoraConfig,
@@ -80,6 +85,13 @@ pub struct ModelSection {
     /// al. 2021, arXiv 2104.08691); empty = near the mean embedding. Adapters of `warm_start.from` bring their own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub start_like: String,
+}
+
+impl ModelSection {
+    /// Where its files are.
+    pub fn folder(&self) -> Result<PathBuf> {
+        hub::folder(&self.path, self.revision.as_deref())
+    }
 }
 
 /// Documents of the three splits and the shape of a window.

@@ -12,7 +12,6 @@ use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::model::weights;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
@@ -22,6 +21,7 @@ use crate::train::checkpoint::{self, Groups};
 use crate::train::distill::{Lesson, update};
 use crate::train::progress::Progress;
 use crate::train::roles::{ROLES, extractive_policy, fresh_encoder, fresh_heads};
+use crate::train::setup::model_files;
 use crate::train::trainee::{Place, Trainee};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ struct State {
 impl<'a> Examples<'a> {
     /// Reads everything, and says on stderr which labels do not fit.
     pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
-        let folder = &config.model.path;
+        let folder = &config.model.folder()?;
         let decoder = Decoder::load(folder, device, config.hardware.kind())?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
@@ -98,15 +98,13 @@ impl<'a> Examples<'a> {
     }
 
     /// Files that a run depends on, for its provenance.
-    pub fn inputs(config: &LabelledConfig) -> Vec<PathBuf> {
-        let files = ["model.safetensors", "config.json", "tokenizer.json"];
-        let mut all = files[1..].iter().map(|file| config.model.path.join(file)).collect::<Vec<_>>();
-        all.extend(weights::files(&config.model.path));
+    pub fn inputs(config: &LabelledConfig) -> Result<Vec<PathBuf>> {
+        let mut all = model_files(&config.model.folder()?);
         all.extend([&config.data.train, &config.data.valid, &config.data.test].map(PathBuf::clone));
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
-            all.extend(files.map(|file| encoder.path.join(file)));
+            all.extend(model_files(&encoder.folder()?));
         }
-        all
+        Ok(all)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<Example>> {

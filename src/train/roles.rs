@@ -81,7 +81,7 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
 
 /// An extractive compressor that knows nothing yet but what its encoder brings, beside the base that reads.
 pub fn fresh_encoder(section: &EncoderSection, decoder: &Decoder, seed: u64) -> Result<Adapter> {
-    let (config, weights) = Encoder::read(&section.path)?;
+    let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
     Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device())
 }
@@ -104,7 +104,8 @@ pub fn extractive_policy<'a>(
     if let Some(more) = blocks.filter(|&blocks| blocks > most) {
         return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
     }
-    let foreign = encoder.as_ref().map(|e| Foreign::load(&e.path.join("tokenizer.json")).map(Box::new)).transpose()?;
+    let load = |e: &EncoderSection| Foreign::load(&e.folder()?.join("tokenizer.json")).map(Box::new);
+    let foreign = encoder.as_ref().map(load).transpose()?;
     let controller = Controller::default();
     Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks, controller }))
 }

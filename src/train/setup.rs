@@ -9,7 +9,7 @@ use crate::model::decoder::Decoder;
 use crate::model::weights;
 use crate::rollout::{Imagined, Taught};
 use crate::tokenizer::Tokenizer;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Base, tokenizer, text and windows of one experiment.
@@ -38,7 +38,7 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Loads everything; each mismatch is an error that names its file.
     pub fn load(config: &'a TrainConfig, device: Device) -> Result<Self> {
-        let folder = &config.model.path;
+        let folder = &config.model.folder()?;
         let decoder = Decoder::load(folder, device, config.hardware.kind())?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
@@ -97,14 +97,12 @@ impl<'a> Setup<'a> {
     }
 
     /// Files that a run depends on, for its provenance.
-    pub fn inputs(config: &TrainConfig) -> Vec<std::path::PathBuf> {
-        let model = &config.model.path;
-        let mut all = weights::files(model);
-        all.extend([model.join("config.json"), model.join("tokenizer.json")]);
+    pub fn inputs(config: &TrainConfig) -> Result<Vec<PathBuf>> {
+        let mut all = model_files(&config.model.folder()?);
         let files = [&config.data.train, &config.data.valid, &config.data.test];
         all.extend(files.into_iter().flatten().cloned());
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
-            all.extend(["model.safetensors", "config.json", "tokenizer.json"].map(|file| encoder.path.join(file)));
+            all.extend(model_files(&encoder.folder()?));
         }
         if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
             all.push(from.join("compressor/adapter_model.safetensors"));
@@ -114,8 +112,15 @@ impl<'a> Setup<'a> {
                 all.push(from.join(role).join("adapter_model.safetensors"));
             }
         }
-        all
+        Ok(all)
     }
+}
+
+/// Weights, configuration and tokenizer of a model's folder.
+pub fn model_files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = weights::files(folder);
+    all.extend(["config.json", "tokenizer.json"].map(|file| folder.join(file)));
+    all
 }
 
 fn encode(

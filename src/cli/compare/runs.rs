@@ -167,7 +167,7 @@ impl Finished {
     }
 
     fn terms_with(&self, hash: impl Fn(&Path) -> Result<String>) -> Result<BTreeMap<String, String>> {
-        let (data, model) = (&self.config.data, &self.config.model.path);
+        let (data, model) = (&self.config.data, &self.config.model.folder()?);
         let mut terms = BTreeMap::new();
         let mut tell = |key: &str, value: String| _ = terms.insert(key.to_string(), value);
         tell("condition", format!("{:?}", self.config.condition).to_lowercase());
