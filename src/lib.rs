@@ -15,6 +15,8 @@ pub mod data;
 pub mod retention;
 pub mod tokenizer;
 
+pub mod chat;
+
 pub mod model;
 
 pub mod compressor;

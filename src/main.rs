@@ -3,13 +3,23 @@
 mod cli;
 
 use clap::Parser;
+use std::process::ExitCode;
 
-fn main() -> std::process::ExitCode {
+fn main() -> ExitCode {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        match cli::memory::advice(text) {
+            Some(advice) => eprintln!("error: {advice}"),
+            None => usual(info),
+        }
+    }));
     match cli::run(cli::Cli::parse()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
+            let text = format!("{error:#}");
+            eprintln!("error: {}", cli::memory::advice(&text).unwrap_or(text));
+            ExitCode::FAILURE
         }
     }
 }

@@ -109,6 +109,14 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The same of a text in which special tokens are meant.
+    pub fn encode_control(&self, text: &str) -> Result<Vec<u32>> {
+        let mut inner = self.inner.clone();
+        inner.set_encode_special_tokens(false);
+        let encoding = inner.encode_fast(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// Ids of one text with the bytes of it that each stands for, nothing added.
     pub fn aligned(&self, text: &str) -> Result<(Vec<u32>, Vec<Bytes>)> {
         let encoding = self.inner.encode(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;

@@ -154,7 +154,9 @@ fn models() {
                 edit_json(&dir.join("base/config.json"), |config| config["model_type"] = "gpt2".into());
             },
             &[BASE],
-            &["base/config.json: `model_type`: expected one of [\"llama\", \"mistral\", \"qwen2\", \"qwen3\"], got \"gpt2\""],
+            &[
+                "base/config.json: `model_type`: expected one of [\"llama\", \"mistral\", \"qwen2\", \"qwen3\"], got \"gpt2\"",
+            ],
         ),
         (
             "window longer than the model",

@@ -119,7 +119,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[model.lora]\ntarget_modules = [\"query\"]", "model.lora.target_modules", "got \"query\""),
     ("[train.schedule]\ntype = \"wsd\"\ndecay_frac = 2.0", "train.schedule.decay_frac", "in [0, 1], got 2"),
     ("[eval.sampling]\ntop_p = 0.0", "eval.sampling.top_p", "in (0, 1], got 0"),
-    ("[hardware]\ndevice = \"tpu\"", "hardware.device", "expected \"cpu\" or \"cuda\", got \"tpu\""),
+    (
+        "[hardware]\ndevice = \"tpu\"",
+        "hardware.device",
+        "expected \"cpu\", \"cuda\", \"cuda:N\" or \"auto\", got \"tpu\"",
+    ),
     ("[hardware]\nthreads = 0", "hardware.threads", "expected at least 1, got 0"),
     ("name = \"../elsewhere\"", "name", "letters, digits"),
     // Keys that contradict each other.

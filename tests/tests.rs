@@ -11,6 +11,7 @@ mod decoders;
 mod distill;
 mod encoders;
 mod evaluation;
+mod export;
 mod extractive;
 mod gates;
 mod hub;

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "run_dir"],
     &["data"],
     &["tokenizer", "retention"],
+    &["chat"],
     &["model"],
     &["compressor"],
     &["rollout"],

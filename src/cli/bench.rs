@@ -11,7 +11,7 @@ use std::path::Path;
 /// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
 pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
     let mut config = start::load::<TrainConfig>(experiment, set)?;
-    config.hardware.settle();
+    start::settle(&mut config.hardware);
     start::bring(&config, false)?;
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;

@@ -15,7 +15,7 @@ use gist::eval::intrinsic::{Evaluated, Job, Part};
 use gist::eval::summary::{Summary, WindowLengths};
 use gist::model::lora::Adapter;
 use gist::report;
-use gist::run_dir::{RunDir, write_json_atomic};
+use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapted_reader;
 use gist::train::progress::Progress;
@@ -37,11 +37,14 @@ pub fn again(root: &Path, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::R
     let setup = Setup::load(&config, device)?;
     let stop = AtomicBool::new(false);
     let session = Session::open(&setup, &run, &stop)?;
-    finish(&session, adapt)
+    // What the run took stays what it took.
+    let before = read_json::<Summary>(&run.summary()).ok();
+    finish(&session, adapt, before.map(|summary| (summary.seconds, summary.peak_rss_mib)))
 }
 
-/// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`.
-pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
+/// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`; `took` are the seconds and the
+/// peak memory of a run that is evaluated again.
+pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) -> anyhow::Result<()> {
     let setup = session.setup;
     let config = setup.config;
     let job = Job {
@@ -106,13 +109,14 @@ pub fn finish(session: &Session, adapt: &AdaptArgs) -> anyhow::Result<()> {
     }
     let evaluation = table.evaluation(kl_start, gist::tensor::mean(&warm_kl), Some(&warm_kl))?;
     table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
+    let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
     let summary = Summary {
         experiment: config.name.clone(),
         run: format!("seed={}", config.seed),
         seed: config.seed,
         steps: session.state.update,
-        seconds: session.seconds(),
-        peak_rss_mib: peak_rss_mib(),
+        seconds,
+        peak_rss_mib,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         budget_tokens: setup.budget,
         windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },

@@ -4,7 +4,9 @@ mod bench;
 mod compare;
 mod distill;
 mod evaluate;
+mod export;
 mod label;
+pub mod memory;
 mod pool;
 mod start;
 mod sweep;
@@ -102,6 +104,9 @@ enum Command {
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
     Sweep(sweep::SweepArgs),
+    /// Write what a run trained into a folder that other tools read: an adapter for PEFT, the base with it merged in, or an
+    /// encoder.
+    Export(export::ExportArgs),
     /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
     Fetch {
         /// The repository: owner/name.
@@ -201,6 +206,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let examples = Examples::load(&plan.config, plan.device)?;
             plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| distill::run(&examples, s))
         }
+        Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
             println!("{}", gist::hub::fetch(&model, revision.as_deref(), offline)?.display());
             Ok(())

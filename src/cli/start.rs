@@ -16,6 +16,7 @@ use gist::hub;
 use gist::run_dir::{RunDir, Start, State, Status};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
 
@@ -165,7 +166,7 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
         print!("{}", merge::to_toml(&config)?);
         return Ok(None);
     }
-    config.hardware_mut().settle();
+    settle(config.hardware_mut());
     let toml = merge::to_toml(&config)?;
     let start = match (args.resume, args.overwrite) {
         (true, _) => Start::Resume,
@@ -189,18 +190,39 @@ impl<T: Experiment> Plan<T> {
     }
 }
 
+/// Replaces what the machine decides by what it decides.
+pub fn settle(hardware: &mut Hardware) {
+    hardware.settle(hardware.device == "auto" && has_gpu());
+}
+
 /// Pins threads, keeps freed memory, and picks the device.
 pub fn prepare(hardware: &Hardware) -> anyhow::Result<Device> {
     keep_freed_memory();
     tch::set_num_threads(hardware.threads);
     tch::set_num_interop_threads(1);
-    if hardware.device == "cuda" {
-        if !tch::Cuda::is_available() {
-            anyhow::bail!("hardware.device: expected a CUDA device, got none (./setup --cuda brings the libraries)");
+    match hardware.device() {
+        Some(Device::Cuda(number)) => {
+            let count = if has_gpu() { tch::Cuda::device_count() } else { 0 };
+            if number as i64 >= count {
+                let help = "./setup --cuda brings the libraries, the system's driver the device";
+                anyhow::bail!("hardware.device: expected {:?}, got {count} CUDA devices ({help})", hardware.device);
+            }
+            Ok(Device::Cuda(number))
         }
-        return Ok(Device::Cuda(0));
+        device => Ok(device.unwrap_or(Device::Cpu)),
     }
-    Ok(Device::Cpu)
+}
+
+/// Whether libtorch sees a GPU. The program is linked without CUDA, so that it starts anywhere: where the library is, opening
+/// it registers the device.
+#[allow(unsafe_code)]
+pub fn has_gpu() -> bool {
+    static SEEN: OnceLock<bool> = OnceLock::new();
+    *SEEN.get_or_init(|| {
+        // SAFETY: opens a library by name and keeps it; its initialisers are libtorch's own.
+        unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        tch::Cuda::is_available()
+    })
 }
 
 /// Lets the allocator keep what libtorch frees: handing every large tensor back to the system and faulting its pages in

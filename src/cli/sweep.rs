@@ -129,7 +129,7 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
     let mut members = Vec::new();
     for (run, tree) in sweep::expand(path, set)? {
         let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {run}"))?;
-        config.hardware_mut().settle();
+        start::settle(config.hardware_mut());
         let label =
             run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
         let label = if label.is_empty() { "all".to_string() } else { label.to_string() };

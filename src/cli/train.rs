@@ -29,6 +29,6 @@ pub fn run(setup: &Setup, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<us
     session.log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
-    evaluate::finish(&session, adapt)?;
+    evaluate::finish(&session, adapt, None)?;
     Ok(session.state.update)
 }

@@ -6,9 +6,11 @@
 //! local:  prefix <separator> local <start> g1 g2 … <end>
 //! query:  prefix <separator> query <start> g1 g2 … <end>
 //! ```
+//! With an instruction ([`crate::chat`]) its first part stands before all that and its second before `<start>`.
 //! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action. An adapter with a copy head also
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
+use crate::chat::Frame;
 use crate::compressor::attended::{Attended, attended};
 use crate::compressor::copying::{self, Copier};
 use crate::compressor::{Compressed, Request};
@@ -82,6 +84,7 @@ impl Draws<'_> {
 pub struct GistPolicy<'a> {
     decoder: &'a Decoder,
     bias: Tensor,
+    frame: Frame,
 }
 
 /// The hidden states of all actions of some groups, flattened in order of window, gist, action.
@@ -97,7 +100,13 @@ pub struct ActionStates {
 impl<'a> GistPolicy<'a> {
     /// A policy over every id but `forbidden` (special tokens, and rows beyond the tokenizer).
     pub fn new(decoder: &'a Decoder, forbidden: &[u32]) -> Self {
-        Self { decoder, bias: vocab::barred(decoder.config().vocab_size + 1, forbidden, decoder.device()) }
+        let bias = vocab::barred(decoder.config().vocab_size + 1, forbidden, decoder.device());
+        Self { decoder, bias, frame: Frame::default() }
+    }
+
+    /// The same with an instruction around what it reads.
+    pub fn framed(self, frame: Frame) -> Self {
+        Self { frame, ..self }
     }
 
     /// Head over ordinary tokens and the end, for actions with these `matches`.
@@ -126,13 +135,14 @@ impl<'a> GistPolicy<'a> {
     /// What the compressor reads before it writes.
     pub fn prompt(&self, request: &Request) -> Vec<u32> {
         let v = self.decoder.config().vocab_size;
-        let mut prompt = request.prefix.to_vec();
+        let mut prompt = [&self.frame.before, request.prefix].concat();
         for extra in [request.local, request.query] {
             if !extra.is_empty() {
                 prompt.push(control::separator(v));
                 prompt.extend(extra);
             }
         }
+        prompt.extend(&self.frame.after);
         prompt.push(control::start(v));
         prompt
     }
@@ -275,7 +285,8 @@ impl GistPolicy<'_> {
     fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
         let positions = self.decoder.config().max_position_embeddings as usize;
         let written = budget.min(positions / 2);
-        let room = positions.saturating_sub(request.local.len() + request.query.len() + 3 + written).max(1);
+        let around = request.local.len() + request.query.len() + self.frame.len();
+        let room = positions.saturating_sub(around + 3 + written).max(1);
         let parts = request.prefix.len().div_ceil(room).max(1);
         let cut = |part: usize| part * request.prefix.len() / parts;
         let share = |part: usize| ((part + 1) * budget / parts - part * budget / parts).min(written);

@@ -62,7 +62,7 @@ impl TrainConfig {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
         self.compressor.check().map_err(under("compressor"))?;
-        if matches!(self.compressor, CompressorConfig::Gist {}) {
+        if matches!(self.compressor, CompressorConfig::Gist { .. }) {
             return match self.distill.windows {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),

@@ -12,7 +12,12 @@ use std::path::PathBuf;
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CompressorConfig {
     /// Writes a gist token by token.
-    Gist {},
+    Gist {
+        /// What an instruct model is told, with `{prefix}` once where the text stands; the message of a user where the model
+        /// has a chat template. Absent = the bare text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instruction: Option<String>,
+    },
     /// Keeps units of the prefix: the base with its causal mask off says what each is worth, or an encoder does.
     Extractive {
         /// What is kept or dropped as a whole.
@@ -55,7 +60,15 @@ fn lr_factor() -> f64 {
 impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
-        let CompressorConfig::Extractive { unit, encoder, blocks } = self else { return Ok(()) };
+        let (unit, encoder, blocks) = match self {
+            CompressorConfig::Extractive { unit, encoder, blocks } => (unit, encoder, blocks),
+            CompressorConfig::Gist { instruction } => {
+                return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
+                    1 => Ok(()),
+                    n => Err(("instruction".into(), format!("expected `{{prefix}}` once, got it {n} times"))),
+                };
+            }
+        };
         unit.check().map_err(under("unit"))?;
         at_least("blocks", blocks.unwrap_or(1), 1)?;
         let Some(encoder) = encoder else { return Ok(()) };
@@ -69,7 +82,7 @@ impl CompressorConfig {
 
 impl Default for CompressorConfig {
     fn default() -> Self {
-        CompressorConfig::Gist {}
+        CompressorConfig::Gist { instruction: None }
     }
 }
 

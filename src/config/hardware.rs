@@ -2,13 +2,13 @@
 
 use crate::config::parts::Problem;
 use serde::{Deserialize, Serialize};
-use tch::Kind;
+use tch::{Device, Kind};
 
 /// Device, threads and kind of number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hardware {
-    /// `cpu` or `cuda`.
+    /// `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one. A run records what `auto` came to.
     pub device: String,
     /// CPU threads; results depend on it, so it is part of the run's configuration.
     pub threads: i32,
@@ -20,8 +20,9 @@ pub struct Hardware {
 impl Hardware {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
-        if !["cpu", "cuda"].contains(&self.device.as_str()) {
-            return Err(("device".into(), format!("expected \"cpu\" or \"cuda\", got {:?}", self.device)));
+        if self.device != "auto" && self.device().is_none() {
+            let message = format!("expected \"cpu\", \"cuda\", \"cuda:N\" or \"auto\", got {:?}", self.device);
+            return Err(("device".into(), message));
         }
         if !["float32", "bfloat16", "auto"].contains(&self.dtype.as_str()) {
             let message = format!("expected \"float32\", \"bfloat16\" or \"auto\", got {:?}", self.dtype);
@@ -33,10 +34,24 @@ impl Hardware {
         Ok(())
     }
 
-    /// Replaces `auto` by what this machine is best at: bfloat16 on a GPU or a CPU with AVX512-BF16, else float32.
-    pub fn settle(&mut self) {
+    /// Replaces `auto` by what this machine is best at: a GPU if it `has_gpu`; bfloat16 there or on a CPU with AVX512-BF16,
+    /// else float32.
+    pub fn settle(&mut self, has_gpu: bool) {
+        if self.device == "auto" {
+            self.device = if has_gpu { "cuda" } else { "cpu" }.into();
+        }
         if self.dtype == "auto" {
-            self.dtype = if self.device == "cuda" || multiplies_bfloat16() { "bfloat16" } else { "float32" }.into();
+            let gpu = self.device().is_some_and(Device::is_cuda);
+            self.dtype = if gpu || multiplies_bfloat16() { "bfloat16" } else { "float32" }.into();
+        }
+    }
+
+    /// The device that `device` names; none for `auto` and for what names none.
+    pub fn device(&self) -> Option<Device> {
+        match self.device.as_str() {
+            "cpu" => Some(Device::Cpu),
+            "cuda" => Some(Device::Cuda(0)),
+            other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Device::Cuda),
         }
     }
 

@@ -122,9 +122,9 @@ pub struct ActiveAdapter {
     pub encoder: Option<Encoder>,
 }
 
-const CONTROL: &str = "gist.control_tokens.weight";
+pub(super) const CONTROL: &str = "gist.control_tokens.weight";
 pub(super) const END: &str = "gist.end_head.weight";
-const COPY: &str = "gist.copy_head.weight";
+pub(super) const COPY: &str = "gist.copy_head.weight";
 pub(super) const HEADS: &str = "gist.extractive.";
 
 /// What the adapter of a compressor has beside low-rank weights and control rows.

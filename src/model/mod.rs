@@ -9,6 +9,7 @@ pub mod encoder;
 mod encoder_adapter;
 pub mod heads;
 pub mod lora;
+pub mod merge;
 pub mod params;
 pub mod read;
 pub mod rope;

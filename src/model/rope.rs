@@ -85,9 +85,8 @@ impl Scaling {
         }
     }
 
-    /// The D/2 frequencies of heads of width `d`, and the factor on cosines and sines.
-    fn frequencies(self, d: i64, theta: f64) -> (Vec<f64>, f64) {
-        let plain: Vec<f64> = (0..d / 2).map(|i| theta.powf(-2.0 * i as f64 / d as f64)).collect();
+    /// The `plain` frequencies of heads of width `d`, D/2 of them, scaled, and the factor on cosines and sines.
+    fn frequencies(self, plain: Vec<f64>, d: i64, theta: f64) -> (Vec<f64>, f64) {
         match self {
             Scaling::None => (plain, 1.0),
             Scaling::Linear { factor } => (plain.into_iter().map(|f| f / factor).collect(), 1.0),
@@ -124,9 +123,12 @@ pub struct Rope {
 impl Rope {
     /// Tables for `positions` positions and heads of width `d`.
     pub fn new(positions: i64, d: i64, (theta, scaling): (f64, Scaling), kind: Kind, device: Device) -> Self {
-        let (frequencies, factor) = scaling.frequencies(d, theta);
-        let frequencies: Vec<f32> = frequencies.into_iter().map(|f| f as f32).collect();
         let options = (Kind::Float, device);
+        // In float32, as everybody computes them: what a bfloat16 table rounds to depends on it.
+        let plain = (Tensor::arange_start_step(0, d, 2, (Kind::Float, Device::Cpu)) * (-(theta.ln()) / d as f64)).exp();
+        let plain: Vec<f64> = Vec::<f32>::try_from(&plain).unwrap_or_default().into_iter().map(f64::from).collect();
+        let (frequencies, factor) = scaling.frequencies(plain, d, theta);
+        let frequencies: Vec<f32> = frequencies.into_iter().map(|f| f as f32).collect();
         let angles = Tensor::arange(positions, options).outer(&Tensor::from_slice(&frequencies).to_device(device));
         let angles = Tensor::cat(&[&angles, &angles], -1);
         Self { cos: (angles.cos() * factor).to_kind(kind), sin: (angles.sin() * factor).to_kind(kind) }
@@ -176,13 +178,15 @@ mod tests {
         let llama3 = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
         let yarn =
             Scaling::Yarn { factor: 8.0, fast: 32.0, slow: 1.0, original: 8192.0, truncate: true, attention: 1.2 };
-        let (plain, one) = Scaling::None.frequencies(128, 500_000.0);
+        let plain: Vec<f64> = (0..64).map(|i| 500_000f64.powf(-i as f64 / 64.0)).collect();
+        let (same, one) = Scaling::None.frequencies(plain.clone(), 128, 500_000.0);
+        assert_eq!(same, plain);
         for scaling in [llama3, yarn] {
-            let (scaled, _) = scaling.frequencies(128, 500_000.0);
+            let (scaled, _) = scaling.frequencies(plain.clone(), 128, 500_000.0);
             assert_eq!(scaled[0], plain[0]);
             assert!((scaled[63] * 8.0 - plain[63]).abs() < 1e-15);
             assert!(scaled.iter().zip(&plain).all(|(s, p)| *s <= *p && *s * 8.0 >= p * (1.0 - 1e-12)));
         }
-        assert_eq!((one, yarn.frequencies(128, 500_000.0).1), (1.0, 1.2));
+        assert_eq!((one, yarn.frequencies(plain, 128, 500_000.0).1), (1.0, 1.2));
     }
 }

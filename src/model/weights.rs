@@ -71,6 +71,17 @@ fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTre
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// The kind of one tensor of a file, if it is there; nothing but the head of the file is looked at.
+#[allow(unsafe_code)]
+fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    // SAFETY: as in `read_as`.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+    let parsed =
+        SafeTensors::deserialize(&map).map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}")))?;
+    Ok(parsed.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
+}
+
 /// Index of a checkpoint in several files.
 #[derive(Deserialize)]
 struct Index {
@@ -86,6 +97,16 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     }
     let shards = read_json::<Index>(&index).map(|index| index.weight_map.into_values().collect::<BTreeSet<_>>());
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
+}
+
+/// The kind in which a Hugging Face folder keeps its embedding.
+pub fn stored_kind(folder: &Path) -> Result<Kind> {
+    for path in files(folder).iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")) {
+        if let Some(kind) = kind_in(path, "model.embed_tokens.weight")? {
+            return Ok(kind);
+        }
+    }
+    Err(Error::file(folder, "expected a tensor `model.embed_tokens.weight`, got none"))
 }
 
 /// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one

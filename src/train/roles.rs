@@ -63,7 +63,7 @@ pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
 pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     let (model, decoder) = (&setup.config.model, &setup.decoder);
     let extra = match &setup.config.compressor {
-        CompressorConfig::Gist {} => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
+        CompressorConfig::Gist { .. } => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
         CompressorConfig::Extractive { encoder: None, .. } => Extra::Heads,
         CompressorConfig::Extractive { encoder: Some(section), .. } => {
             return fresh_encoder(section, decoder, setup.config.seed);
@@ -114,6 +114,6 @@ pub fn extractive_policy<'a>(
 pub fn policy<'a>(compressor: &CompressorConfig, setup: &'a Setup) -> Result<Policy<'a>> {
     Ok(match extractive_policy(compressor, &setup.decoder, &setup.tokenizer)? {
         Some(policy) => Policy::Extractive(policy),
-        None => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids())),
+        None => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids()).framed(setup.frame.clone())),
     })
 }

@@ -1,5 +1,6 @@
 //! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
 
+use crate::chat::Frame;
 use crate::compressor::controls::donors;
 use crate::config::compressors::CompressorConfig;
 use crate::config::train::{DataSection, TrainConfig};
@@ -24,6 +25,8 @@ pub struct Setup<'a> {
     pub shape: WindowShape,
     /// Cap of a gist.
     pub budget: usize,
+    /// What an instruct model is told around a prefix.
+    pub frame: Frame,
     /// Training documents as ids.
     pub train: Vec<Vec<u32>>,
     eligible: Eligible,
@@ -45,8 +48,12 @@ impl<'a> Setup<'a> {
         let d = &config.data;
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         let budget = config.budget_tokens();
-        // The longest row: prefix, local as condition, two control tokens, gist.
-        let longest = (shape.total() + 1).max(shape.prefix + shape.local + 2 + budget) as i64;
+        let frame = match &config.compressor {
+            CompressorConfig::Gist { instruction: Some(text) } => Frame::new(folder, &tokenizer, text)?,
+            _ => Frame::default(),
+        };
+        // The longest row: prefix, local as condition, what stands around them, two control tokens, gist.
+        let longest = (shape.total() + 1).max(frame.len() + shape.prefix + shape.local + 2 + budget) as i64;
         let limit = decoder.config().max_position_embeddings;
         if longest > limit {
             let path = folder.join("config.json");
@@ -64,7 +71,7 @@ impl<'a> Setup<'a> {
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
         let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
         donors(&test, 0).map_err(at(&d.test))?;
-        Ok(Self { config, decoder, tokenizer, shape, budget, train, eligible, valid, test, test_documents })
+        Ok(Self { config, decoder, tokenizer, shape, budget, frame, train, eligible, valid, test, test_documents })
     }
 
     /// The windows of a training step; `step` is any number that names it.

@@ -100,7 +100,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let shares = ask::shares(&args.budgets)?;
     let found = runs::find(&args.runs)?;
     let mut config: TrainConfig = found[0].config.clone();
-    config.hardware.settle();
+    start::settle(&mut config.hardware);
     let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
     ask::output(&output)?;
