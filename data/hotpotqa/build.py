@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 
-SPLITS = [("test", 130), ("valid", 40), ("train", 300)]
+SPLITS = [("test", 120), ("valid", 30), ("train", 200)]
 
 rows = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
 rows.sort(key=lambda row: row["id"])
