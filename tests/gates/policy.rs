@@ -1,6 +1,7 @@
 //! The gist policy: log-probabilities under a shared prefix, and sampling, against plain forward passes.
 
 use crate::support::*;
+use gist::chat::Frame;
 use gist::compressor::Request;
 use gist::compressor::attended::{attended, attention};
 use gist::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
@@ -122,6 +123,17 @@ impl Setting {
 
 fn gist(ids: &[u32], ended: bool) -> Gist {
     Gist { ids: ids.to_vec(), ended, ..Gist::default() }
+}
+
+#[test]
+fn an_instruction_stands_before_the_prefix_and_before_the_start_of_the_gist() {
+    let setting = Setting::new();
+    let request = setting.requests().remove(0);
+    let plain = setting.policy().prompt(&request);
+    let frame = Frame { before: vec![1, 2], after: vec![3] };
+    let framed = setting.policy().framed(frame).prompt(&request);
+    let (start, rest) = plain.split_last().unwrap();
+    assert_eq!(framed, [&[1, 2], rest, &[3, *start]].concat());
 }
 
 #[test]
