@@ -6,13 +6,16 @@
 use crate::error::{Error, Result};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+/// Index of a model in several files.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// A model in one.
+pub const SINGLE: &str = "model.safetensors";
 /// What every model must have beside its weights.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// What is taken along where it is.
@@ -88,12 +91,19 @@ fn cached(cache: &Cache, repo: &Repo) -> std::result::Result<PathBuf, String> {
     config.parent().map(Path::to_path_buf).ok_or_else(|| NEEDED[0].to_string())
 }
 
-fn shards(index: &Path) -> Result<BTreeSet<String>> {
+/// From the index of a model in several files: which file holds each tensor.
+pub fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
     let text = std::fs::read_to_string(index).map_err(|e| Error::io(index, e))?;
-    let parsed: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::file(index, e.to_string()))?;
-    let map = parsed.get("weight_map").and_then(|map| map.as_object());
-    let map = map.ok_or_else(|| Error::file(index, "expected an object `weight_map`, got none"))?;
-    Ok(map.values().filter_map(|shard| shard.as_str().map(String::from)).collect())
+    let parsed: Index = serde_json::from_str(&text).map_err(|e| Error::file(index, e.to_string()))?;
+    Ok(parsed.weight_map)
+}
+
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    Ok(weight_map(index)?.into_values().collect())
 }
 
 struct Download {

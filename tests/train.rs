@@ -377,26 +377,3 @@ fn runs_lie_where_their_seed_says_and_are_pooled() {
     let refused = fails(&["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), run.to_str().unwrap()]);
     assert_says(&refused, &["--against: expected 1 runs"], "pool");
 }
-
-#[test]
-fn an_instruction_stands_around_what_the_compressor_reads() {
-    let runs = tempfile::tempdir().unwrap();
-    let short = ["--set", "train.steps=1", "--set", "warm_start.windows=4", "--set", "eval.search_windows=0"];
-    let gist = ["--set", "compressor.type=gist", "--set"];
-    let told = ["compressor.instruction=Keep the facts: {prefix} Short:", "--set", "name=told"];
-    ok(&train(runs.path(), &[&short[..], &gist, &told].concat()));
-    ok(&train(runs.path(), &short));
-    let first = |name: &str| fs::read_to_string(runs.path().join(name).join("seed=0/metrics.jsonl")).unwrap();
-    assert_ne!(first("told"), first("tiny"), "it changes what is read");
-    for (text, words) in [
-        ("no place", "`compressor.instruction`: expected `{prefix}` once, got it 0 times"),
-        ("{prefix}{prefix}", "got it 2 times"),
-    ] {
-        let set = format!("compressor.instruction={text}");
-        let said = fails(&train(runs.path(), &[&gist[..], &[&set, "--overwrite"]].concat()));
-        assert_says(&said, &[words], text);
-    }
-    let long = format!("compressor.instruction={} {{prefix}}", "word ".repeat(60));
-    let said = fails(&train(runs.path(), &[&gist[..], &[&long, "--overwrite"]].concat()));
-    assert_says(&said, &["max_position_embeddings: expected at least"], "an instruction too long for the base");
-}

@@ -36,20 +36,27 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn models(&self) -> Vec<(&Path, Option<&str>)>;
 }
 
+/// What every experiment answers alike.
+macro_rules! common {
+    ($config:ty) => {
+        fn hardware(&self) -> &Hardware {
+            &self.hardware
+        }
+        fn hardware_mut(&mut self) -> &mut Hardware {
+            &mut self.hardware
+        }
+        fn check(&self) -> Result<(), Problem> {
+            <$config>::check(self)
+        }
+    };
+}
+
 impl Experiment for PretrainConfig {
     const KIND: &'static str = "pretrain";
     fn name(&self) -> String {
         self.name.clone()
     }
-    fn hardware(&self) -> &Hardware {
-        &self.hardware
-    }
-    fn hardware_mut(&mut self) -> &mut Hardware {
-        &mut self.hardware
-    }
-    fn check(&self) -> Result<(), Problem> {
-        PretrainConfig::check(self)
-    }
+    common!(PretrainConfig);
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
         Vec::new()
     }
@@ -60,18 +67,9 @@ impl Experiment for TrainConfig {
     fn name(&self) -> String {
         format!("{}/seed={}", self.name, self.seed)
     }
-    fn hardware(&self) -> &Hardware {
-        &self.hardware
-    }
-    fn hardware_mut(&mut self) -> &mut Hardware {
-        &mut self.hardware
-    }
-    fn check(&self) -> Result<(), Problem> {
-        TrainConfig::check(self)
-    }
+    common!(TrainConfig);
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        let base = (self.model.path.as_path(), self.model.revision.as_deref());
-        encoder(&self.compressor).into_iter().chain([base]).collect()
+        models((&self.model.path, &self.model.revision), &self.compressor)
     }
 }
 
@@ -80,28 +78,22 @@ impl Experiment for LabelledConfig {
     fn name(&self) -> String {
         format!("{}/seed={}", self.name, self.seed)
     }
-    fn hardware(&self) -> &Hardware {
-        &self.hardware
-    }
-    fn hardware_mut(&mut self) -> &mut Hardware {
-        &mut self.hardware
-    }
-    fn check(&self) -> Result<(), Problem> {
-        LabelledConfig::check(self)
-    }
+    common!(LabelledConfig);
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        let base = (self.model.path.as_path(), self.model.revision.as_deref());
-        encoder(&self.compressor).into_iter().chain([base]).collect()
+        models((&self.model.path, &self.model.revision), &self.compressor)
     }
 }
 
-fn encoder(compressor: &CompressorConfig) -> Option<(&Path, Option<&str>)> {
-    match compressor {
-        CompressorConfig::Extractive { encoder: Some(encoder), .. } => {
-            Some((encoder.path.as_path(), encoder.revision.as_deref()))
-        }
-        _ => None,
+/// A base, and the encoder of a compressor that has one.
+fn models<'a>(
+    (path, revision): (&'a Path, &'a Option<String>),
+    compressor: &'a CompressorConfig,
+) -> Vec<(&'a Path, Option<&'a str>)> {
+    let mut all = vec![(path, revision.as_deref())];
+    if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = compressor {
+        all.push((&encoder.path, encoder.revision.as_deref()));
     }
+    all
 }
 
 /// Brings the models that an experiment names by repository, unless they are there.

@@ -2,9 +2,9 @@
 //! `format: pt` metadata that transformers and PEFT look for.
 
 use crate::error::{Error, Result};
-use crate::run_dir::{read_json, write_atomic};
+use crate::hub::{self, INDEX, SINGLE};
+use crate::run_dir::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -33,6 +33,18 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
     }
 }
 
+/// The bytes of a weight file.
+#[allow(unsafe_code)]
+fn map(path: &Path) -> Result<memmap2::Mmap> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    // SAFETY: whoever maps reads and lets go; weight files are written once, by rename.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+}
+
+fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(map).map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}")))
+}
+
 /// Every tensor of a safetensors file, copied out of the map, in its stored kind.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     read_as(path, |tensor| Ok(tensor.copy()))
@@ -41,11 +53,8 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// The same, each tensor as `copy` makes it of what lies in the map; nothing of the map may be kept.
 #[allow(unsafe_code)]
 fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTreeMap<String, Tensor>> {
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    // SAFETY: the map is read here and dropped before returning; weight files are written once, by rename.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    let parsed =
-        SafeTensors::deserialize(&map).map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}")))?;
+    let map = map(path)?;
+    let parsed = parse(path, &map)?;
     let mut all = BTreeMap::new();
     for (name, view) in parsed.tensors() {
         let kind = kind_of(view.dtype())
@@ -68,24 +77,10 @@ fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTre
     Ok(all)
 }
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-
 /// The kind of one tensor of a file, if it is there; nothing but the head of the file is looked at.
-#[allow(unsafe_code)]
 fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    // SAFETY: as in `read_as`.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    let parsed =
-        SafeTensors::deserialize(&map).map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}")))?;
-    Ok(parsed.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
-}
-
-/// Index of a checkpoint in several files.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+    let map = map(path)?;
+    Ok(parse(path, &map)?.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
 }
 
 /// The files that hold the weights of a Hugging Face folder: one, or an index and its shards. Names only; the index is
@@ -95,7 +90,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     if single.exists() || !index.exists() {
         return vec![single];
     }
-    let shards = read_json::<Index>(&index).map(|index| index.weight_map.into_values().collect::<BTreeSet<_>>());
+    let shards = hub::weight_map(&index).map(|map| map.into_values().collect::<BTreeSet<_>>());
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
 }
 
@@ -123,7 +118,7 @@ pub fn read_model(
     let (path, mut all) = if single.exists() || !index.exists() {
         (single.clone(), read_as(&single, copy)?)
     } else {
-        let Index { weight_map } = read_json(&index)?;
+        let weight_map = hub::weight_map(&index)?;
         let mut all = BTreeMap::new();
         for shard in weight_map.values().collect::<BTreeSet<_>>() {
             let path = folder.join(shard);

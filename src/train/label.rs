@@ -57,7 +57,8 @@ fn settings(setup: &Setup) -> serde_json::Value {
     serde_json::json!({
         "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "budget": setup.budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
+        "budget": setup.budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher,
+        "distill.windows": c.distill.windows,
     })
 }
 

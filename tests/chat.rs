@@ -1,0 +1,27 @@
+//! Instructions to a compressor that writes, with the real program.
+
+use crate::common::{assert_says, fails, ok, train};
+use std::fs;
+
+#[test]
+fn an_instruction_stands_around_what_the_compressor_reads() {
+    let runs = tempfile::tempdir().unwrap();
+    let short = ["--set", "train.steps=1", "--set", "warm_start.windows=4", "--set", "eval.search_windows=0"];
+    let gist = ["--set", "compressor.type=gist", "--set"];
+    let told = ["compressor.instruction=Keep the facts: {prefix} Short:", "--set", "name=told"];
+    ok(&train(runs.path(), &[&short[..], &gist, &told].concat()));
+    ok(&train(runs.path(), &short));
+    let first = |name: &str| fs::read_to_string(runs.path().join(name).join("seed=0/metrics.jsonl")).unwrap();
+    assert_ne!(first("told"), first("tiny"), "it changes what is read");
+    for (text, words) in [
+        ("no place", "`compressor.instruction`: expected `{prefix}` once, got it 0 times"),
+        ("{prefix}{prefix}", "got it 2 times"),
+    ] {
+        let set = format!("compressor.instruction={text}");
+        let said = fails(&train(runs.path(), &[&gist[..], &[&set, "--overwrite"]].concat()));
+        assert_says(&said, &[words], text);
+    }
+    let long = format!("compressor.instruction={} {{prefix}}", "word ".repeat(60));
+    let said = fails(&train(runs.path(), &[&gist[..], &[&long, "--overwrite"]].concat()));
+    assert_says(&said, &["max_position_embeddings: expected at least"], "an instruction too long for the base");
+}
