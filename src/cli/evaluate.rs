@@ -69,7 +69,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
     let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());
-    if config.eval.baselines == Baselines::Recent {
+    let whole = config.eval.baselines == Baselines::All;
+    if !whole {
         honest.retain(|compressor| ["empty", "recent", "identity"].contains(&compressor.name()));
     }
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
@@ -79,8 +80,11 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
 
     let mut table = Evaluated::new(job)?;
     let mut all: Vec<(&dyn Compressor, Part)> = honest.iter().map(|c| (c.as_ref(), Part::Baseline)).collect();
-    all.extend([(&greedy as &dyn Compressor, Part::Gist), (&sampled, Part::Gist)]);
-    all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
+    all.push((&greedy, Part::Gist));
+    if whole {
+        all.push((&sampled, Part::Gist));
+        all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
+    }
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, part) in all {
         session.check_stop()?;
@@ -95,7 +99,10 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
         table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)
     };
-    let kl_start = gist::tensor::mean(&greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?);
+    let kl_start = match whole {
+        true => gist::tensor::mean(&greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?),
+        false => f64::NAN, // the same for every arm, and dear
+    };
     let warm_folder = Session::warm_folder(session.run);
     let [warm_compressor, warm_generator, _] = load_roles(&warm_folder, setup)?;
     let warm_kl = greedy_kl(&warm_compressor, &warm_generator)?;
