@@ -5,7 +5,16 @@ mod cli;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Lets a closed pipe end the program, as that of any other tool (`gist sweep FILE --dry-run | head`): Rust would have
+/// printing panic.
+#[allow(unsafe_code)]
+fn end_with_the_pipe() {
+    // SAFETY: sets a signal's default action before any thread starts.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn main() -> ExitCode {
+    end_with_the_pipe();
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let text = info.payload_as_str().unwrap_or_default();
