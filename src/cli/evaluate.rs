@@ -71,7 +71,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());
     let whole = config.eval.baselines == Baselines::All;
     if !whole {
-        honest.retain(|compressor| ["empty", "recent", "identity"].contains(&compressor.name()));
+        honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
     }
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
@@ -99,13 +99,15 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
         table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)
     };
-    let kl_start = match whole {
-        true => gist::tensor::mean(&greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?),
-        false => f64::NAN, // the same for every arm, and dear
-    };
     let warm_folder = Session::warm_folder(session.run);
-    let [warm_compressor, warm_generator, _] = load_roles(&warm_folder, setup)?;
-    let warm_kl = greedy_kl(&warm_compressor, &warm_generator)?;
+    let (kl_start, warm_kl) = match whole {
+        true => {
+            let [compressor, generator, _] = load_roles(&warm_folder, setup)?;
+            let start = greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?;
+            (gist::tensor::mean(&start), Some(greedy_kl(&compressor, &generator)?))
+        }
+        false => (f64::NAN, None),
+    };
 
     let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
     let readers = session.run.eval(session.state.update).join("readers");
@@ -114,7 +116,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
         let reader = adapted_reader(setup, session.run, compressor, updates, &readers)?;
         table.adapt(compressor.name(), &reader)?;
     }
-    let evaluation = table.evaluation(kl_start, gist::tensor::mean(&warm_kl), Some(&warm_kl))?;
+    let kl_warm_start = warm_kl.as_ref().map_or(f64::NAN, |kl| gist::tensor::mean(kl));
+    let evaluation = table.evaluation(kl_start, kl_warm_start, warm_kl.as_deref())?;
     table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
     let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
     let summary = Summary {

@@ -265,7 +265,7 @@ fn interrupt(child: &Child) {
     }
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 13] = [
     "run",
     "arm",
     "seed",
@@ -278,7 +278,6 @@ const COLUMNS: [&str; 14] = [
     "gap_closed",
     "gap_closed_low",
     "gap_closed_high",
-    "kl_warm_start",
     "context_value",
 ];
 
@@ -304,7 +303,7 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
                 let [low, high] = entry.gap_closed_ci95;
                 row.extend(["done".into(), summary.steps.to_string(), format!("{:.0}", summary.seconds)]);
                 let figures = [entry.keep_ratio, entry.kl, entry.nll, entry.gap_closed, low, high];
-                row.extend(figures.iter().chain([&eval.kl_warm_start, &eval.context_value]).map(|x| format!("{x:.5}")));
+                row.extend(figures.iter().chain([&eval.context_value]).map(|x| format!("{x:.5}")));
             }
         }
         csv.write_record(&row)?;

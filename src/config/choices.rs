@@ -24,8 +24,8 @@ pub enum Baselines {
     /// All of them.
     #[default]
     All,
-    /// The most recent tokens alone, between the empty gist and the whole prefix; no sampled gist, leak controls or
-    /// untrained roles either: for sweeps, whose arms are compared with each other.
+    /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run
+    /// either: for sweeps, whose arms are compared with each other.
     Recent,
 }
 
