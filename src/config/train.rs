@@ -194,6 +194,11 @@ pub struct TrainLoop {
     /// Windows of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_windows: usize,
+    /// Whether an update keeps only the input of each block of the base and computes the rest again in backward (activation
+    /// checkpointing, Chen et al. 2016, arXiv 1604.06174): less memory for about one more forward pass, the same gradients.
+    /// An encoder beside the base keeps its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checkpoint_activations: bool,
     /// Futures that the teacher samples beside the true one, on which training measures what a gist is worth and readers
     /// learn: one future alone says little about which gist is good on average. Evaluation knows only the true one.
     #[serde(default)]

@@ -42,7 +42,8 @@ impl<'a> Setup<'a> {
     /// Loads everything; each mismatch is an error that names its file.
     pub fn load(config: &'a TrainConfig, device: Device) -> Result<Self> {
         let folder = &config.model.folder()?;
-        let decoder = Decoder::load(folder, device, config.hardware.kind())?;
+        let decoder = Decoder::load(folder, device, config.hardware.kind())?
+            .checkpointed(config.train.checkpoint_activations);
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
         let d = &config.data;

@@ -94,7 +94,7 @@ pub fn policy_step<T: Serialize>(
             }
             Ok(out.grads)
         })?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
     }
     if !done.loss.is_finite() {
         return Err(place.non_finite(format!("policy loss ({})", done.loss)));
@@ -138,7 +138,7 @@ pub fn imitation_step<T: Serialize>(
             loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
             Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })
         })?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
     }
     if !loss.is_finite() {
         return Err(place.non_finite(format!("imitation loss ({loss})")));
@@ -169,7 +169,7 @@ pub fn reader_step<T: Serialize>(
         let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
         let (value, surrogate) =
             vocab::kl_surrogate(Other { hidden: &teacher, head }, Other { hidden: &read, head }, &weights)?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
         loss += value;
     }
     if !loss.is_finite() {

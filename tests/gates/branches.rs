@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use gist::config::parts::LoraConfig;
-use gist::model::decoder::{BranchCache, Decoder};
+use gist::model::decoder::Decoder;
+use gist::model::passes::BranchCache;
 use gist::model::lora::ActiveAdapter;
 use gist::model::read::{control, future_hidden, left_pad};
 use std::collections::BTreeMap;
