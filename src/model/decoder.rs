@@ -43,6 +43,22 @@ impl Decoder {
         Self::from_named(&config, named)
     }
 
+    /// Weights that say nothing, for speed and memory: matrices drawn as a fresh model's are, from libtorch's generator (seed
+    /// it first), norms 1, biases 0.
+    pub fn random(config: &ModelConfig, device: Device, kind: Kind) -> Result<Self> {
+        config.check().map_err(Error::Invalid)?;
+        let draw = |(name, shape): (String, Vec<i64>)| {
+            let mut weight = Tensor::empty(shape.as_slice(), (kind, device));
+            let filled = match (shape.len(), name.ends_with("bias")) {
+                (1, true) => weight.zero_(),
+                (1, false) => weight.fill_(1.0),
+                _ => weight.normal_(0.0, config.initializer_range),
+            };
+            (name, filled)
+        };
+        Self::from_named(config, config.parameters().into_iter().map(draw).collect())
+    }
+
     /// Builds from tensors under Hugging Face names; shapes must already be right.
     pub fn from_named(config: &ModelConfig, mut named: BTreeMap<String, Tensor>) -> Result<Self> {
         config.check().map_err(Error::Invalid)?;

@@ -147,7 +147,8 @@ fn pair_names(layer: i64, projection: &str) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
+/// Names and shapes of what an adapter over `model` trains.
+pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;
+use crate::tensor::widened;
 use tch::{Device, Kind, Tensor};
 
 /// How hidden states become logits.
@@ -28,9 +29,9 @@ impl<'a> Head<'a> {
 
     /// Logits in f32: `[N, V]`, or `[N, V + 1]` with an end row.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let mut logits = hidden.linear(self.weight, None::<Tensor>).to_kind(Kind::Float);
+        let mut logits = widened(&hidden.linear(self.weight, None::<Tensor>));
         if let Some(end) = self.end {
-            let last = hidden.linear(end, None::<Tensor>).to_kind(Kind::Float);
+            let last = widened(&hidden.linear(end, None::<Tensor>));
             logits = Tensor::cat(&[logits, last], -1);
         }
         if let Some(bias) = self.bias {

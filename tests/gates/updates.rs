@@ -9,7 +9,7 @@ use gist::config::train::AlgoSection;
 use gist::data::Window;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
-use gist::model::lora::{Adapter, Extra};
+use gist::model::lora::Extra;
 use gist::rng::{self, Stream};
 use gist::rollout::{Imagined, Taught};
 use gist::train::trainee::{Place, Trainee};
@@ -98,13 +98,8 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
     let section = AlgoSection { entropy_coef: 0.1, reference_kl_coef: 0.2, ..AlgoSection::default() };
     let reference = copying_adapter(&decoder, 2, 9);
-    let batch = PolicyBatch {
-        requests: &requests,
-        groups: &own,
-        advantages: &advantages,
-        micro: how.micro,
-        divisor: 7.0,
-    };
+    let batch =
+        PolicyBatch { requests: &requests, groups: &own, advantages: &advantages, micro: how.micro, divisor: 7.0 };
     let (windows, mut first, mut second) = (windows(), trainee(&decoder, how, extra), trainee(&decoder, how, extra));
     let at = (1.0, &place(&windows));
     let _guard = torch_generator();
@@ -127,7 +122,7 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
         let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
         let _guard = torch_generator();
         rng::seed_torch(1, Stream::Dropout, 0, 0);
-        reader_step(&decoder, &mut reader, &taught.unwrap(), &rows, (1.0, &place(&windows))).unwrap();
+        reader_step(&decoder, &mut reader, &taught.unwrap(), (&rows, how.micro), (1.0, &place(&windows))).unwrap();
         gradient(&reader)
     })
 }
@@ -156,8 +151,10 @@ fn checkpointed_gradients_are_the_plain_ones() {
 #[test]
 fn micro_batches_add_up_to_the_batch() {
     let whole = compressor_gradients(PLAIN);
+    let read = reader_gradients(PLAIN);
     for micro in [1, 2] {
         assert_same(&compressor_gradients(How { micro, ..PLAIN }), &whole, 1e-5);
+        assert_same(&reader_gradients(How { micro, ..PLAIN }), &read, 1e-5);
     }
     assert_eq!(whole[0].kind(), Kind::Float);
 }
