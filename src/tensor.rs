@@ -1,4 +1,4 @@
-//! Small tensor helpers: checked conversion from ids, shape checks with expected and got, finite checks.
+//! Small tensor helpers: checked conversion from ids, shape checks with expected and got, and the border of float16.
 
 use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -26,6 +26,33 @@ pub fn ids_2d(rows: &[&[u32]], device: Device) -> Result<Tensor> {
 pub fn floats(values: &[f64], device: Device) -> Tensor {
     let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
     Tensor::from_slice(&values).to_device(device)
+}
+
+/// What gradients inside float16 are multiplied by, so that small ones are not lost (loss scaling, Micikevicius et al. 2018,
+/// arXiv 1710.03740): a tenth of a thousandth, as they often are, would round to few bits. They must stay below 16.
+const LOSS_SCALE: f64 = 4096.0;
+
+/// `xs` itself, with its gradient times `factor`.
+fn with_gradient_times(xs: &Tensor, factor: f64) -> Tensor {
+    let fixed = xs.detach();
+    (xs - &fixed) * factor + fixed
+}
+
+/// In float32, where losses are computed: out of float16, whose gradients are scaled from here on.
+pub fn widened(xs: &Tensor) -> Tensor {
+    let wide = xs.to_kind(Kind::Float);
+    match xs.kind() == Kind::Half && xs.requires_grad() {
+        true => with_gradient_times(&wide, LOSS_SCALE),
+        false => wide,
+    }
+}
+
+/// Parameters, which are float32, in the kind that they are used in: what comes back from float16 is scaled no more.
+pub fn narrowed(parameters: &Tensor, kind: Kind) -> Tensor {
+    match kind == Kind::Half && parameters.requires_grad() {
+        true => with_gradient_times(parameters, 1.0 / LOSS_SCALE).to_kind(kind),
+        false => parameters.to_kind(kind),
+    }
 }
 
 /// The values of a tensor of any shape, flattened, as f64.

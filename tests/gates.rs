@@ -9,4 +9,5 @@ mod heads;
 mod policy;
 mod pretraining;
 mod sampling;
+mod updates;
 mod vocabulary;

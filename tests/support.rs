@@ -83,10 +83,14 @@ pub fn copying_adapter(decoder: &Decoder, longest: usize, seed: u64) -> Adapter 
 
 /// The same with whatever a compressor needs.
 pub fn adapter_with(decoder: &Decoder, extra: Extra, seed: u64) -> Adapter {
-    let lora = LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() };
+    drawn_adapter(decoder, &LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() }, extra, seed)
+}
+
+/// The same of this rank and dropout.
+pub fn drawn_adapter(decoder: &Decoder, lora: &LoraConfig, extra: Extra, seed: u64) -> Adapter {
     let mut adapter = {
         let _guard = torch_generator();
-        Adapter::with_extra(decoder.config(), &lora, decoder.embedding(), extra).unwrap()
+        Adapter::with_extra(decoder.config(), lora, decoder.embedding(), extra).unwrap()
     };
     let specs = adapter.params().specs().to_vec();
     let drawn = specs.into_iter().enumerate().map(|(i, (name, shape))| {

@@ -3,18 +3,32 @@
 use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::train::TrainConfig;
+use gist::model::config::ModelConfig;
+use gist::model::decoder::Decoder;
+use gist::rng::{self, Stream};
 use gist::run_dir::write_json_atomic;
 use gist::train::bench;
 use gist::train::setup::Setup;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
-pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> anyhow::Result<()> {
+pub fn run(
+    experiment: &Path,
+    set: &[String],
+    random_weights: Option<&PathBuf>,
+    (runs, repeats): (&Path, usize),
+) -> anyhow::Result<()> {
     let mut config = start::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
     start::bring(&config, false)?;
     let device = start::prepare(&config.hardware)?;
-    let setup = Setup::load(&config, device)?;
+    let setup = match random_weights {
+        Some(path) => {
+            rng::seed_torch(config.seed, Stream::Init, 0, 0);
+            Setup::over(&config, Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?)?
+        }
+        None => Setup::load(&config, device)?,
+    };
     std::fs::create_dir_all(runs)?;
     let figures = bench::run(&setup, runs, repeats)?;
     let mut table = Table::new();
@@ -37,7 +51,10 @@ pub fn run(experiment: &Path, set: &[String], runs: &Path, repeats: usize) -> an
     for (group, seconds) in &figures.rollout_seconds_by_group {
         println!("rollouts with G = {group}: {seconds:.3} s");
     }
-    println!("peak memory {:.0} MiB", super::evaluate::peak_rss_mib());
+    println!("peak memory {:.0} MiB, {:.0} of it when loaded", figures.peak_rss_mib, figures.loaded_rss_mib);
+    if let Some(used) = figures.device_memory_mib {
+        println!("memory of the device {used:.0} MiB");
+    }
     let path = runs.join("bench.json");
     write_json_atomic(&path, &figures)?;
     println!("figures: {}", path.display());

@@ -1,6 +1,6 @@
 //! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
 
-use crate::cli::{AdaptArgs, start};
+use crate::cli::{AdaptArgs, DeviceArg, start};
 use anyhow::Context;
 use gist::compressor::budget::Controller;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
@@ -18,6 +18,7 @@ use gist::report;
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapted_reader;
+use gist::train::memory::peak_rss_mib;
 use gist::train::progress::Progress;
 use gist::train::roles::{fresh_compressor, fresh_reader, load_roles, policy};
 use gist::train::session::{Session, warm_record};
@@ -25,10 +26,11 @@ use gist::train::setup::Setup;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// `eval <run>`: evaluates the last checkpoint of a run again.
-pub fn again(root: &Path, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
+/// `eval <run>`: evaluates the last checkpoint of a run again, on `device` or on the run's own.
+pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
     let run = RunDir::at(root)?;
     let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
+    device.put(&mut config.hardware)?;
     if let Some(windows) = oracle {
         config.eval.search_windows = windows;
     }
@@ -140,11 +142,4 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
 
 fn gist<'a>(name: &str, policy: &'a Policy<'a>, adapter: &'a Adapter, sampling: Sampling) -> Trained<'a> {
     Trained { name: name.into(), policy, adapter, sampling, seed: 0 }
-}
-
-/// Largest resident memory of this process so far.
-pub fn peak_rss_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
 }

@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 
 /// Labels the training windows of `experiment` into `output` (`<runs>/<name>/labels` when none is given).
 pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow::Result<()> {
-    let config = start::load::<TrainConfig>(experiment, set)?;
+    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    start::settle(&mut config.hardware);
     let asks = config.distill.windows > 0;
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());

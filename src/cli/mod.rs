@@ -7,6 +7,7 @@ mod evaluate;
 mod export;
 mod label;
 pub mod memory;
+mod plan;
 mod pool;
 mod start;
 mod sweep;
@@ -14,6 +15,7 @@ mod train;
 
 use clap::{Args, Parser, Subcommand};
 use gist::compressor::Compressor;
+use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
@@ -50,6 +52,8 @@ enum Command {
         /// The run's directory.
         run: PathBuf,
         #[command(flatten)]
+        device: DeviceArg,
+        #[command(flatten)]
         adapt: AdaptArgs,
         /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
         #[arg(long, value_name = "N")]
@@ -63,12 +67,33 @@ enum Command {
         /// Override a key (repeatable).
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
+        #[command(flatten)]
+        device: DeviceArg,
+        /// A base of this architecture with random weights, in place of the experiment's.
+        #[arg(long, value_name = "CONFIG.json")]
+        random_weights: Option<PathBuf>,
         /// Folder that receives bench.json.
         #[arg(long, default_value = "runs")]
         runs: PathBuf,
         /// Measurements per figure.
         #[arg(long, default_value_t = 5)]
         repeats: usize,
+    },
+    /// Say what an experiment will need, memory and seconds of a step, before anything of it is loaded.
+    Plan {
+        /// The experiment's TOML file.
+        experiment: PathBuf,
+        /// Override a key (repeatable).
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        #[command(flatten)]
+        device: DeviceArg,
+        /// The architecture of another base, in place of the experiment's.
+        #[arg(long, value_name = "CONFIG.json")]
+        random_weights: Option<PathBuf>,
+        /// Write the figures here too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Pool several seeds of an experiment, from the files of their evaluations.
     Pool {
@@ -89,6 +114,8 @@ enum Command {
         /// Override a key (repeatable).
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
+        #[command(flatten)]
+        device: DeviceArg,
         /// Folder for the labels [default: runs/<name>/labels].
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
@@ -120,6 +147,32 @@ enum Command {
     },
     /// Train a base model and its tokenizer from text.
     Pretrain(RunArgs),
+}
+
+/// Where to compute.
+#[derive(Args)]
+pub struct DeviceArg {
+    /// cpu, cuda, cuda:N or auto, in place of the configuration's: what --set hardware.device=DEVICE says.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+impl DeviceArg {
+    /// Overrides of keys, with the device behind `set`.
+    pub fn after(&self, set: &[String]) -> Vec<String> {
+        let own = self.device.iter().map(|device| format!("hardware.device={device}"));
+        set.iter().cloned().chain(own).collect()
+    }
+
+    /// Puts it in the place of what a finished run recorded, which stays the same run.
+    pub fn put(&self, hardware: &mut Hardware) -> anyhow::Result<()> {
+        if let Some(device) = &self.device {
+            hardware.device.clone_from(device);
+            hardware.check().map_err(|(_, message)| anyhow::anyhow!("--device: {message}"))?;
+        }
+        start::settle(hardware);
+        Ok(())
+    }
 }
 
 /// The fair contest: a reader for each compressor.
@@ -155,6 +208,8 @@ pub struct RunArgs {
     /// Override a key: --set train.steps=100 (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub device: DeviceArg,
     /// Folder that holds run directories.
     #[arg(long, default_value = "runs")]
     pub runs: PathBuf,
@@ -179,9 +234,14 @@ pub struct RunArgs {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
-        Command::Eval { run, adapt, search_windows } => evaluate::again(&run, &adapt, search_windows),
-        Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
-        Command::Label { experiment, set, output } => label::run(&experiment, &set, output),
+        Command::Eval { run, device, adapt, search_windows } => evaluate::again(&run, &device, &adapt, search_windows),
+        Command::Bench { experiment, set, device, random_weights, runs, repeats } => {
+            bench::run(&experiment, &device.after(&set), random_weights.as_ref(), (&runs, repeats))
+        }
+        Command::Plan { experiment, set, device, random_weights, json } => {
+            plan::run(&experiment, &device.after(&set), random_weights.as_ref(), json.as_deref())
+        }
+        Command::Label { experiment, set, device, output } => label::run(&experiment, &device.after(&set), output),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
         Command::Compare(args) => compare::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {

@@ -153,7 +153,7 @@ fn wrong_kind(tree: &Tree, expected: &str) -> Error {
 /// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
 /// configuration.
 pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
-    let mut config = load::<T>(&args.experiment, &args.set)?;
+    let mut config = load::<T>(&args.experiment, &args.device.after(&args.set))?;
     if args.dry_run {
         print!("{}", merge::to_toml(&config)?);
         return Ok(None);

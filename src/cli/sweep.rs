@@ -11,6 +11,7 @@
 //! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
 //! that one stands in: sweeps that share their baseline run it once.
 
+use crate::cli::DeviceArg;
 use crate::cli::start::{self, Experiment};
 use anyhow::Context;
 use clap::Args;
@@ -39,6 +40,8 @@ pub struct SweepArgs {
     /// Override a key of every run: --set train.steps=100 (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Folder that holds run directories; the sweep's own is in it.
     #[arg(long, default_value = "runs")]
     runs: PathBuf,
@@ -77,7 +80,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Runs whatever is left of a sweep, and judges its arms.
 pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
-    let mut plan = plan(&args.experiment, &args.set)?;
+    let mut plan = plan(&args.experiment, &args.device.after(&args.set))?;
     if args.dry_run {
         return show(&plan);
     }

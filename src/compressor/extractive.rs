@@ -30,7 +30,7 @@ use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
 use crate::model::vocab::{TokenGrads, TokenStats};
-use crate::tensor::to_vec;
+use crate::tensor::{to_vec, widened};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -146,12 +146,12 @@ impl ExtractivePolicy<'_> {
             let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., ids)| ids.clone()).collect();
             let (ids, pad) = left_pad(&contexts, self.decoder.device())?;
             let t = ids.size()[1];
-            let hidden = self.decoder.encode(&ids, &pad, Some(adapter), self.blocks)?.to_kind(Kind::Float);
+            let hidden = widened(&self.decoder.encode(&ids, &pad, Some(adapter), self.blocks)?);
             let steps = Tensor::arange(t, (Kind::Int64, hidden.device()));
             let real = steps.ge_tensor(&Tensor::from_slice(&pad).to_device(hidden.device()).unsqueeze(1));
             let worth = heads.logits(&hidden, &real).worth().unsqueeze(-1);
             let both = Tensor::cat(&[&hidden, &worth], -1); // [B, T, H + 1]
-            let end = hidden.select(1, t - 1).linear(&adapter.end.to_kind(Kind::Float), None::<Tensor>);
+            let end = hidden.select(1, t - 1).linear(&widened(&adapter.end), None::<Tensor>);
             for (b, (r, window, counts, _)) in batch.iter().enumerate() {
                 let first = pad[b] + (counts.start - window.start) as i64;
                 tokens[*r].push(both.get(b as i64).narrow(0, first, counts.len() as i64));

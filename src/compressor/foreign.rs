@@ -11,6 +11,7 @@ use crate::compressor::extractive::{Encoded, range_means, windows};
 use crate::error::{Error, Result};
 use crate::model::encoder::Encoder;
 use crate::model::lora::ActiveAdapter;
+use crate::tensor::widened;
 use crate::tokenizer::{Bytes, Tokenizer};
 use std::ops::Range;
 use std::path::Path;
@@ -95,12 +96,12 @@ impl Foreign {
         let mut ends: Vec<Vec<Tensor>> = texts.iter().map(|_| Vec::new()).collect();
         for batch in rows.chunks(ROWS_AT_ONCE) {
             let (ids, lengths, segments) = right_pad(batch.iter().map(|(.., head, row)| (row, *head)), encoder);
-            let hidden = encoder.forward(&ids, &lengths, Some(&segments))?.to_kind(Kind::Float);
+            let hidden = widened(&encoder.forward(&ids, &lengths, Some(&segments))?);
             let steps = Tensor::arange(ids.size()[1], (Kind::Int64, hidden.device()));
             let real = steps.lt_tensor(&Tensor::from_slice(&lengths).to_device(hidden.device()).unsqueeze(1));
             let worth = heads.logits(&hidden, &real).worth().unsqueeze(-1);
             let both = Tensor::cat(&[&hidden, &worth], -1);
-            let end = hidden.select(1, 0).linear(&active.end.to_kind(Kind::Float), None::<Tensor>);
+            let end = hidden.select(1, 0).linear(&widened(&active.end), None::<Tensor>);
             for (b, (t, counts, ..)) in batch.iter().enumerate() {
                 // A text without a single token of the encoder has what it makes of the beginning.
                 let place = if counts.is_empty() { 0..1 } else { counts.clone() };

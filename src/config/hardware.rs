@@ -12,8 +12,9 @@ pub struct Hardware {
     pub device: String,
     /// CPU threads; results depend on it, so it is part of the run's configuration.
     pub threads: i32,
-    /// Kind of the frozen weights and activations: `float32`, `bfloat16`, or `auto`: bfloat16 where the machine multiplies
-    /// it faster. What learns is always kept in float32. A run records what `auto` came to.
+    /// Kind of the frozen weights and activations: `float32`, `bfloat16`, `float16` (for GPUs without bfloat16; a CPU takes
+    /// a hundred times as long, and activations must stay below 65,504), or `auto`: bfloat16 where the machine multiplies it
+    /// faster, never float16. What learns, and every loss, is always kept in float32. A run records what `auto` came to.
     pub dtype: String,
 }
 
@@ -24,8 +25,8 @@ impl Hardware {
             let message = format!("expected \"cpu\", \"cuda\", \"cuda:N\" or \"auto\", got {:?}", self.device);
             return Err(("device".into(), message));
         }
-        if !["float32", "bfloat16", "auto"].contains(&self.dtype.as_str()) {
-            let message = format!("expected \"float32\", \"bfloat16\" or \"auto\", got {:?}", self.dtype);
+        if !["float32", "bfloat16", "float16", "auto"].contains(&self.dtype.as_str()) {
+            let message = format!("expected \"float32\", \"bfloat16\", \"float16\" or \"auto\", got {:?}", self.dtype);
             return Err(("dtype".into(), message));
         }
         if self.threads < 1 {
@@ -57,7 +58,11 @@ impl Hardware {
 
     /// The kind that `dtype` names.
     pub fn kind(&self) -> Kind {
-        if self.dtype == "bfloat16" { Kind::BFloat16 } else { Kind::Float }
+        match self.dtype.as_str() {
+            "bfloat16" => Kind::BFloat16,
+            "float16" => Kind::Half,
+            _ => Kind::Float,
+        }
     }
 }
 

@@ -191,9 +191,14 @@ pub struct TrainLoop {
     pub steps: usize,
     /// Windows of a step.
     pub windows_per_step: usize,
-    /// Windows of one forward pass; gradients accumulate over a step.
+    /// Windows of one pass of an update (of a reader as many gists as they have); gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_windows: usize,
+    /// Whether an update keeps only the input of each block of the base and computes the rest again in backward (activation
+    /// checkpointing, Chen et al. 2016, arXiv 1604.06174): less memory for about one more forward pass, the same gradients.
+    /// An encoder beside the base keeps its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checkpoint_activations: bool,
     /// Futures that the teacher samples beside the true one, on which training measures what a gist is worth and readers
     /// learn: one future alone says little about which gist is good on average. Evaluation knows only the true one.
     #[serde(default)]
@@ -368,6 +373,8 @@ impl Default for EvalConfig {
     }
 }
 
+const MOST_READER_ROWS: usize = 48;
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -391,6 +398,11 @@ fn default_rollout_every() -> usize {
 }
 
 impl TrainConfig {
+    /// Rows of one pass of a reader's update.
+    pub fn reader_rows(&self) -> usize {
+        (self.train.micro_windows * self.generator.gists_per_window).clamp(1, MOST_READER_ROWS)
+    }
+
     /// The budget as a number of tokens.
     pub fn budget_tokens(&self) -> usize {
         self.budget.tokens(self.data.prefix_tokens)

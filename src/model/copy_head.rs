@@ -1,6 +1,7 @@
 //! The copy head: what tokens that stand in a prefix are paid on top of their logits, by where they would be copied from.
 
 use crate::model::config::ModelConfig;
+use crate::tensor::widened;
 use tch::{Device, Kind, Tensor};
 
 /// Output rows for copying: a token that may be copied gets `hidden · rows[class]` on top of its logit for
@@ -80,7 +81,7 @@ impl CopyHead<'_> {
     pub fn pay(&self, hidden: &Tensor, logits: &Tensor) -> Tensor {
         let (n, v) = (logits.size()[0], logits.size()[1]);
         let [actions, tokens, classes, values] = self.matches.of(self.first, n);
-        let paid = hidden.linear(self.rows, None::<Tensor>).to_kind(Kind::Float); // [N, classes + values]
+        let paid = widened(&hidden.linear(self.rows, None::<Tensor>)); // [N, classes + values]
         let (width, weights) = (paid.size()[1], values.size()[1]);
         let for_values = paid.narrow(1, width - weights, weights).index_select(0, &actions) * values;
         let paid = paid.reshape([-1]).index_select(0, &(&actions * width + classes));

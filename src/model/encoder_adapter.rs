@@ -61,12 +61,13 @@ impl Adapter {
         let own = views.into_iter().filter(|(name, _)| !name.starts_with("gist."));
         ActiveAdapter {
             layers: Vec::new(),
-            dropout: 0.0,
+            dropout: None,
             control: empty(),
             end,
             copy: None,
             heads: self.heads(),
             encoder: Encoder::from_named(config, own.collect()).ok(),
+            tape: None,
         }
     }
 

@@ -8,6 +8,7 @@
 
 use crate::config::parts::{LoraConfig, PROJECTIONS};
 use crate::error::{Error, Result};
+use crate::model::checkpointing::{Dropout, Tape};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
@@ -108,8 +109,8 @@ pub struct Adapter {
 pub struct ActiveAdapter {
     /// Per layer, per projection of [`PROJECTIONS`].
     pub layers: Vec<Vec<Option<LoraPair>>>,
-    /// Dropout probability; 0 outside training.
-    pub dropout: f64,
+    /// Outside training none.
+    pub dropout: Option<Dropout>,
     /// Input rows of the control tokens `[3, H]`.
     pub control: Tensor,
     /// Output row of end-of-gist `[1, H]`.
@@ -120,6 +121,8 @@ pub struct ActiveAdapter {
     pub heads: Option<Heads>,
     /// The encoder of an extractive compressor that has its own.
     pub encoder: Option<Encoder>,
+    /// Under activation checkpointing, what the passes leave for backward.
+    pub tape: Option<Tape>,
 }
 
 pub(super) const CONTROL: &str = "gist.control_tokens.weight";
@@ -144,7 +147,8 @@ fn pair_names(layer: i64, projection: &str) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
+/// Names and shapes of what an adapter over `model` trains.
+pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {
@@ -237,13 +241,17 @@ impl Adapter {
         Self { config: self.config.clone(), params: self.params.duplicate(), encoder: self.encoder.clone() }
     }
 
-    /// The weights as one forward pass over a base of this `kind` needs them, cast once; dropout is on only when
-    /// `training`.
-    pub fn activate(&self, model: &ModelConfig, kind: Kind, training: bool) -> ActiveAdapter {
+    /// The weights as forward passes over a base of this `kind` need them, cast once; dropout is on only when `training`.
+    pub fn activate(&self, model: &ModelConfig, kind: Kind, (training, checkpointing): (bool, bool)) -> ActiveAdapter {
         if let Some(encoder) = &self.encoder {
             return self.activate_encoder(encoder, kind);
         }
         let mut views = self.params.views_in(kind);
+        let tape = checkpointing.then(Tape::default);
+        let own = |view: Tensor| match &tape {
+            Some(tape) => tape.leaf(view),
+            None => view,
+        };
         let scaling = self.config.alpha / self.config.rank as f64;
         let layers = (0..model.num_hidden_layers)
             .map(|layer| {
@@ -251,7 +259,7 @@ impl Adapter {
                     .iter()
                     .map(|projection| {
                         let (a, b) = pair_names(layer, projection);
-                        Some(LoraPair { a: views.remove(&a)?, b: views.remove(&b)? * scaling })
+                        Some(LoraPair { a: own(views.remove(&a)?), b: own(views.remove(&b)? * scaling) })
                     })
                     .collect()
             })
@@ -259,12 +267,13 @@ impl Adapter {
         let empty = || Tensor::zeros([0, model.hidden_size], (kind, self.params.leaf().device()));
         ActiveAdapter {
             layers,
-            dropout: if training { self.config.dropout } else { 0.0 },
-            control: views.remove(CONTROL).unwrap_or_else(empty),
-            end: views.remove(END).unwrap_or_else(empty),
-            copy: views.remove(COPY),
+            dropout: (training && self.config.dropout > 0.0).then(|| Dropout::drawn(self.config.dropout)),
+            control: own(views.remove(CONTROL).unwrap_or_else(empty)),
+            end: own(views.remove(END).unwrap_or_else(empty)),
+            copy: views.remove(COPY).map(own),
             heads: self.heads(),
             encoder: None,
+            tape,
         }
     }
 

@@ -2,6 +2,7 @@
 //! in Hugging Face and PEFT layout. Never sees strings.
 
 pub mod attention;
+pub mod checkpointing;
 pub mod config;
 pub mod copy_head;
 pub mod decoder;
@@ -11,6 +12,7 @@ pub mod heads;
 pub mod lora;
 pub mod merge;
 pub mod params;
+pub mod passes;
 pub mod read;
 pub mod rope;
 pub mod sampling;

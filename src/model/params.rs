@@ -2,6 +2,7 @@
 //! state is a few tensors to save.
 
 use crate::error::{Error, Result};
+use crate::tensor::narrowed;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -49,7 +50,7 @@ impl FlatParams {
 
     /// The same, of the leaf cast to `kind`.
     pub fn views_in(&self, kind: Kind) -> BTreeMap<String, Tensor> {
-        let parts = self.leaf.to_kind(kind).split_with_sizes(self.sizes(), 0);
+        let parts = narrowed(&self.leaf, kind).split_with_sizes(self.sizes(), 0);
         self.specs.iter().zip(parts).map(|((name, shape), part)| (name.clone(), part.view(shape.as_slice()))).collect()
     }
 

@@ -1,10 +1,11 @@
 //! Everything over the vocabulary, in chunks of tokens: log-probabilities, entropies, KL divergences, cross-entropy.
-//! No `[N, V]` tensor of all tokens ever exists; for training, each chunk's logits are computed again and its backward
+//! No `[N, V]` tensor of all tokens ever exists, however large the vocabulary: a chunk is bounded in bytes; for training, each chunk's logits are computed again and its backward
 //! run at once into detached leaves, and a surrogate scalar carries the collected gradients into the graph:
 //! Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes no seed gradient.)
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;
+use crate::tensor::widened;
 use tch::{Device, Kind, Tensor};
 
 /// How hidden states become logits.
@@ -28,9 +29,9 @@ impl<'a> Head<'a> {
 
     /// Logits in f32: `[N, V]`, or `[N, V + 1]` with an end row.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let mut logits = hidden.linear(self.weight, None::<Tensor>).to_kind(Kind::Float);
+        let mut logits = widened(&hidden.linear(self.weight, None::<Tensor>));
         if let Some(end) = self.end {
-            let last = hidden.linear(end, None::<Tensor>).to_kind(Kind::Float);
+            let last = widened(&hidden.linear(end, None::<Tensor>));
             logits = Tensor::cat(&[logits, last], -1);
         }
         if let Some(bias) = self.bias {
@@ -63,8 +64,15 @@ pub fn barred(actions: i64, forbidden: &[u32], device: Device) -> Tensor {
     Tensor::from_slice(&bias).to_device(device)
 }
 
-/// Tokens of a chunk.
+/// Most tokens of a chunk.
 pub const CHUNK: i64 = 1024;
+/// Most bytes of the f32 logits of a chunk, of which a loss needs about ten copies.
+const CHUNK_BYTES: i64 = 64 << 20;
+
+/// Tokens of a chunk over a vocabulary of `v`.
+pub fn chunk_tokens(v: i64) -> i64 {
+    (CHUNK_BYTES / (4 * v)).clamp(1, CHUNK)
+}
 
 /// Per-token figures of a policy, each `[N]` f32 without gradient.
 pub struct TokenStats {
@@ -95,9 +103,10 @@ pub struct Other<'a> {
     pub head: Head<'a>,
 }
 
-/// Start and length of each chunk; one empty chunk for no tokens.
-fn chunks(n: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..n.max(1)).step_by(CHUNK as usize).map(move |start| (start, CHUNK.min(n - start)))
+/// Start and length of each chunk of `n` tokens; one empty chunk for none.
+fn chunks(n: i64, head: &Head) -> impl Iterator<Item = (i64, i64)> {
+    let size = chunk_tokens(head.weight.size()[0]);
+    (0..n.max(1)).step_by(size as usize).map(move |start| (start, size.min(n - start)))
 }
 
 fn check_rows(what: &str, xs: &Tensor, n: i64) -> Result<()> {
@@ -126,7 +135,7 @@ pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Opt
     let n = hidden.size()[0];
     check_rows("targets", targets, n)?;
     let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
-    for (start, len) in chunks(n) {
+    for (start, len) in chunks(n, &head) {
         let logp = head.at(start).logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
         logprobs.push(gather(&logp, &targets.narrow(0, start, len)));
         entropies.push(entropy(&logp));
@@ -189,8 +198,9 @@ pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Dis
     let g = rows / t;
     let hidden = reader.hidden.view([g, t, h]);
     let (mut kl, mut logprob, mut agree) = (Vec::new(), Vec::new(), Vec::new());
-    for start in (0..t).step_by((CHUNK / g).max(1) as usize) {
-        let len = (CHUNK / g).max(1).min(t - start);
+    let size = (chunk_tokens(teacher.head.weight.size()[0]) / g).max(1);
+    for start in (0..t).step_by(size as usize) {
+        let len = size.min(t - start);
         let p = teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float); // [T', V]
         let own = hidden.narrow(1, start, len).transpose(0, 1).reshape([-1, h]);
         let q = reader.head.logits(&own).log_softmax(-1, Kind::Float).view([len, g, -1]); // [T', G, V]
@@ -254,7 +264,7 @@ fn surrogate(
     let end = head.end.map(leaf_of);
     let rows = head.copy.map(|copy| leaf_of(copy.rows));
     let mut grads = Vec::new();
-    for (start, len) in chunks(hidden.size()[0]) {
+    for (start, len) in chunks(hidden.size()[0], &head) {
         let leaf = leaf_of(&hidden.narrow(0, start, len));
         let loss = chunk_loss(&leaf, head.at(start).with(&weight, end.as_ref(), rows.as_ref()), start, len);
         loss.f_backward()?;

@@ -2,7 +2,8 @@
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::model::decoder::{BranchCache, Decoder};
+use crate::model::decoder::Decoder;
+use crate::model::passes::BranchCache;
 use crate::model::read::left_pad;
 use crate::model::sampling;
 use crate::model::vocab::{self, Head};

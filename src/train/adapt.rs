@@ -104,7 +104,7 @@ fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
         let factor = config.train.schedule.factor(update, lesson.updates, config.optim.generator.warmup_steps);
         let place = Place { step: update, root, batch: &windows };
-        let (kl, _) = reader_step(decoder, &mut reader, &taught, &rows, (factor, &place))?;
+        let (kl, _) = reader_step(decoder, &mut reader, &taught, (&rows, config.reader_rows()), (factor, &place))?;
         progress.step(&format!("KL {kl:.4}"));
     }
     progress.finish();

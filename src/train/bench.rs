@@ -1,7 +1,6 @@
 //! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
-use crate::compressor::Request;
 use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
@@ -9,6 +8,8 @@ use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::lora::Adapter;
 use crate::rollout::{reader_context, request};
+use crate::train::cost::Sizes;
+use crate::train::memory;
 use crate::train::roles::{fresh_compressor, fresh_reader, policy};
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
@@ -50,6 +51,13 @@ pub struct Figures {
     pub parts: Vec<Part>,
     /// Seconds of rollouts by group size.
     pub rollout_seconds_by_group: Vec<(usize, f64)>,
+    /// Resident memory of the process when everything is loaded, MiB.
+    pub loaded_rss_mib: f64,
+    /// Largest resident memory of the process up to the end of the step's parts, MiB.
+    pub peak_rss_mib: f64,
+    /// Of a GPU: memory in use at that time, MiB. libtorch gives nothing back before its end, so that this is its peak, and
+    /// what others use of the device.
+    pub device_memory_mib: Option<f64>,
     /// Windows of a step, group size, P, L, F, K.
     pub sizes: [usize; 6],
     /// Measurements per figure.
@@ -74,6 +82,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let config = setup.config;
     let (decoder, model) = (&setup.decoder, setup.decoder.config());
     let device = decoder.device();
+    let loaded_rss_mib = memory::rss_mib();
     let square = Tensor::randn([1024, 1024], (Kind::Float, device)).to_kind(config.hardware.kind());
     let gemm = timed(repeats.max(5), || {
         let _ = square.matmul(&square).sum(Kind::Float).double_value(&[]);
@@ -83,6 +92,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
     let mut generator = Trainee::new("generator", fresh_reader(setup)?, &config.optim.generator);
+    // What a run holds besides: the empty reader, and adapters as they were or on the mean.
+    let empty_reader = Trainee::new("empty_reader", fresh_reader(setup)?, &config.optim.generator);
+    let frozen: Vec<Adapter> = [&compressor, &compressor, &generator].map(|role| role.adapter.duplicate()).into();
     let policy = policy(&setup.config.compressor, setup)?;
     let windows = setup.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
@@ -93,10 +105,6 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         let draws = Draws { group, budget: k, how: &Sampling::default(), uniforms: &uniforms };
         policy.sample(&active, &requests, draws)
     };
-    let mut rollout_seconds_by_group = Vec::new();
-    for group in [4, 16] {
-        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?));
-    }
     let groups = sample(&compressor.adapter, g)?;
     let gist_tokens: f64 = groups.iter().flatten().map(|gist| gist.actions() as f64).sum();
     let rollouts = timed(repeats, || sample(&compressor.adapter, g).map(|_| ()))?;
@@ -129,42 +137,33 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let policy_update = timed(repeats, || {
         policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place)).map(|_| ())
     })?;
-    let read_rows: Vec<(usize, &[u32])> =
-        rows.iter().copied().step_by((g / config.generator.gists_per_window).max(1)).collect();
-    let reader_update =
-        timed(repeats, || reader_step(decoder, &mut generator, &taught, &read_rows, (0.0, &place)).map(|_| ()))?;
-
-    let weights: f64 = model
-        .parameters()
+    let read_rows: Vec<(usize, &[u32])> = rows
         .iter()
-        .filter(|(name, shape)| shape.len() == 2 && !name.contains("embed"))
-        .map(|(_, shape)| shape.iter().product::<i64>() as f64)
-        .sum();
-    let head = (model.vocab_size * model.hidden_size) as f64;
-    let shape = setup.shape;
-    // Prefix, what stands beside it after a separator, and the start.
-    let extras = |r: &Request| [r.local, r.query].iter().filter(|e| !e.is_empty()).map(|e| e.len() + 1).sum::<usize>();
-    let prompt = requests.first().map_or(0, |r| r.prefix.len() + extras(r) + 1);
-    let tail = shape.local + shape.future;
-    let (n, rows_read) = (n as f64, rows.len() as f64);
-    let read_tokens = rows_read * (k + 1 + tail) as f64;
-    let update_tokens = read_rows.len() as f64 * (k + 1 + tail) as f64;
-    // Tokens through the blocks, tokens through the head (twice for a KL: teacher and reader), passes (forward 1; a
-    // frozen base's backward costs one more, its weights get no gradient; chunked heads are computed again).
-    let part = |name: &str, seconds: f64, tokens: f64, heads: f64, passes: f64| Part {
-        name: name.into(),
+        .enumerate()
+        .filter(|(i, _)| i % g < config.generator.gists_per_window)
+        .map(|(_, row)| *row)
+        .collect();
+    let at_once = config.reader_rows();
+    let reader_update = timed(repeats, || {
+        reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)).map(|_| ())
+    })?;
+    let peak_rss_mib = memory::peak_rss_mib();
+    let in_use = |(free, total): (f64, f64)| total - free;
+    let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
+    drop((empty_reader, frozen));
+    let mut rollout_seconds_by_group = Vec::new();
+    for group in [4, 16] {
+        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?));
+    }
+    let sizes = Sizes::new(config);
+    let seconds = [teacher, rollouts, read, policy_update, reader_update];
+    let parts = sizes.parts().into_iter().zip(seconds).map(|(work, seconds)| Part {
+        name: work.name.into(),
         seconds,
-        tokens,
-        gemm_share: 2.0 * (tokens * weights * passes + heads * head) / seconds / (gemm_gflops * 1e9),
-    };
-    let f = shape.future as f64;
-    let parts = vec![
-        part("teacher", teacher, n * shape.total() as f64, 0.0, 1.0),
-        part("rollouts", rollouts, n * prompt as f64 + gist_tokens, gist_tokens, 1.0),
-        part("reading", read, read_tokens, 2.0 * rows_read * f, 1.0),
-        part("policy update", policy_update, n * prompt as f64 + gist_tokens, 3.0 * gist_tokens, 2.0),
-        part("generator update", reader_update, update_tokens, 3.0 * read_rows.len() as f64 * f, 2.0),
-    ];
+        tokens: work.tokens() as f64,
+        gemm_share: work.flops(model) / seconds / (gemm_gflops * 1e9),
+    });
+    let parts: Vec<Part> = parts.collect();
     Ok(Figures {
         device: config.hardware.device.clone(),
         threads: config.hardware.threads,
@@ -174,7 +173,10 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         step_seconds: parts.iter().map(|p| p.seconds).sum(),
         parts,
         rollout_seconds_by_group,
-        sizes: [n as usize, g, shape.prefix, shape.local, shape.future, k],
+        loaded_rss_mib,
+        peak_rss_mib,
+        device_memory_mib,
+        sizes: [n, g, setup.shape.prefix, setup.shape.local, setup.shape.future, k],
         repeats,
     })
 }

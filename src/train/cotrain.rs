@@ -288,8 +288,10 @@ fn update_readers(
     let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
     let place = Place { step: session.state.update, root: session.run.root(), batch: &taught.windows };
-    let (kl, info) = reader_step(&setup.decoder, &mut session.generator, taught, &rows, (factor, &place))?;
-    let (kl_empty, _) = reader_step(&setup.decoder, &mut session.empty_reader, taught, &nothing, (factor, &place))?;
+    let at_once = config.reader_rows();
+    let (kl, info) = reader_step(&setup.decoder, &mut session.generator, taught, (&rows, at_once), (factor, &place))?;
+    let (kl_empty, _) =
+        reader_step(&setup.decoder, &mut session.empty_reader, taught, (&nothing, at_once), (factor, &place))?;
     Ok(Some(ReaderSteps { kl, kl_empty, grad_norm: info.grad_norm }))
 }
 

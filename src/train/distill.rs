@@ -123,7 +123,7 @@ pub(super) fn update(
             best += gathered(worth, worth, &own.units, *budget);
         }
         let total = Tensor::stack(&losses, 0).sum(Kind::Float) / lessons.len() as f64;
-        total.f_backward()?;
+        policy.decoder.backward(&total, &active)?;
         sum += total.double_value(&[]);
     }
     if !sum.is_finite() {

@@ -7,7 +7,9 @@ use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
 use crate::config::compressors::{CompressorConfig, EncoderSection};
 use crate::config::parts::LoraConfig;
+use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;
 use crate::model::encoder::Encoder;
@@ -59,16 +61,22 @@ pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
     fresh(setup, 1, Extra::Nothing)
 }
 
+/// What the adapter of a compressor has beside low-rank weights; nothing of the base for one with an encoder of its own.
+pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
+    match &config.compressor {
+        CompressorConfig::Gist { .. } => Some(Extra::CopyHead(copy_head::rows(config.model.copy_lengths, model))),
+        CompressorConfig::Extractive { encoder: None, .. } => Some(Extra::Heads),
+        CompressorConfig::Extractive { encoder: Some(_), .. } => None,
+    }
+}
+
 /// A compressor that knows nothing yet.
 pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     let (model, decoder) = (&setup.config.model, &setup.decoder);
-    let extra = match &setup.config.compressor {
-        CompressorConfig::Gist { .. } => Extra::CopyHead(copy_head::rows(model.copy_lengths, decoder.config())),
-        CompressorConfig::Extractive { encoder: None, .. } => Extra::Heads,
-        CompressorConfig::Extractive { encoder: Some(section), .. } => {
-            return fresh_encoder(section, decoder, setup.config.seed);
-        }
-    };
+    if let CompressorConfig::Extractive { encoder: Some(section), .. } = &setup.config.compressor {
+        return fresh_encoder(section, decoder, setup.config.seed);
+    }
+    let extra = extra(setup.config, decoder.config()).unwrap_or(Extra::Nothing);
     let compressor = fresh(setup, 0, extra)?;
     match setup.tokenizer.encode(&model.start_like)?.as_slice() {
         [] => Ok(compressor),

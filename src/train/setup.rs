@@ -41,8 +41,14 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Loads everything; each mismatch is an error that names its file.
     pub fn load(config: &'a TrainConfig, device: Device) -> Result<Self> {
+        let decoder = Decoder::load(&config.model.folder()?, device, config.hardware.kind())?;
+        Self::over(config, decoder)
+    }
+
+    /// The same over a base that is there already; tokenizer and text as the experiment says.
+    pub fn over(config: &'a TrainConfig, decoder: Decoder) -> Result<Self> {
         let folder = &config.model.folder()?;
-        let decoder = Decoder::load(folder, device, config.hardware.kind())?;
+        let decoder = decoder.checkpointed(config.train.checkpoint_activations);
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
         let d = &config.data;

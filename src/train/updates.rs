@@ -15,9 +15,6 @@ use crate::train::trainee::{Place, Trainee};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-/// Rows of one reader pass.
-const READER_ROWS: usize = 48;
-
 /// What a compressor update did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PolicyStep {
@@ -94,7 +91,7 @@ pub fn policy_step<T: Serialize>(
             }
             Ok(out.grads)
         })?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
     }
     if !done.loss.is_finite() {
         return Err(place.non_finite(format!("policy loss ({})", done.loss)));
@@ -138,7 +135,7 @@ pub fn imitation_step<T: Serialize>(
             loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
             Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })
         })?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
     }
     if !loss.is_finite() {
         return Err(place.non_finite(format!("imitation loss ({loss})")));
@@ -147,12 +144,13 @@ pub fn imitation_step<T: Serialize>(
     Ok(loss)
 }
 
-/// One step of a reader towards the teacher: mean over rows and future tokens of KL(teacher ‖ reader).
+/// One step of a reader towards the teacher: mean over rows and future tokens of KL(teacher ‖ reader); `at_once` rows in a
+/// pass.
 pub fn reader_step<T: Serialize>(
     decoder: &Decoder,
     reader: &mut Trainee,
     taught: &Taught,
-    rows: &[(usize, &[u32])],
+    (rows, at_once): (&[(usize, &[u32])], usize),
     (lr_factor, place): (f64, &Place<T>),
 ) -> Result<(f64, StepInfo)> {
     let width = decoder.config().hidden_size;
@@ -160,7 +158,7 @@ pub fn reader_step<T: Serialize>(
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&r| rows[r].1.len());
     let mut loss = 0.0;
-    for batch in order.chunks(READER_ROWS) {
+    for batch in order.chunks(at_once) {
         let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
         let active: ActiveAdapter = reader.active(decoder);
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
@@ -169,7 +167,7 @@ pub fn reader_step<T: Serialize>(
         let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
         let (value, surrogate) =
             vocab::kl_surrogate(Other { hidden: &teacher, head }, Other { hidden: &read, head }, &weights)?;
-        surrogate.f_backward()?;
+        decoder.backward(&surrogate, &active)?;
         loss += value;
     }
     if !loss.is_finite() {

@@ -239,9 +239,10 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let contexts = mix::contexts(&chosen, &plan, &groups, &stale, setup.budget, v, draw);
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
         let nothing: Vec<(usize, &[u32])> = (0..chosen.len()).map(|w| (w, [].as_slice())).collect();
-        let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, &rows, (factor, &place))?;
+        let at_once = config.reader_rows();
+        let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, (&rows, at_once), (factor, &place))?;
         let (kl_empty, _) =
-            reader_step(&setup.decoder, &mut session.empty_reader, &taught, &nothing, (factor, &place))?;
+            reader_step(&setup.decoder, &mut session.empty_reader, &taught, (&nothing, at_once), (factor, &place))?;
         let mut row =
             vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
         let ends_round = within + 1 == per_round;

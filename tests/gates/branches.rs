@@ -2,8 +2,9 @@
 
 use crate::support::*;
 use gist::config::parts::LoraConfig;
-use gist::model::decoder::{BranchCache, Decoder};
+use gist::model::decoder::Decoder;
 use gist::model::lora::ActiveAdapter;
+use gist::model::passes::BranchCache;
 use gist::model::read::{control, future_hidden, left_pad};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};

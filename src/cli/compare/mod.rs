@@ -14,7 +14,7 @@ mod ask;
 mod chains;
 mod runs;
 
-use crate::cli::start;
+use crate::cli::{DeviceArg, start};
 use ask::Budgets;
 use gist::compressor::baseline::Empty;
 use gist::compressor::budget::Controller;
@@ -46,6 +46,8 @@ pub struct CompareArgs {
     /// Directories of finished runs; several seeds of an experiment are one entrant.
     #[arg(long, value_name = "RUN", required = true, num_args = 1..)]
     runs: Vec<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Baselines beside them, and chains of two, such as attention+gist: the second compresses what the first kept.
     #[arg(
         long,
@@ -100,7 +102,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let shares = ask::shares(&args.budgets)?;
     let found = runs::find(&args.runs)?;
     let mut config: TrainConfig = found[0].config.clone();
-    start::settle(&mut config.hardware);
+    args.device.put(&mut config.hardware)?;
     let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
     ask::output(&output)?;

@@ -1,0 +1,57 @@
+//! `plan`: what an experiment will need, before anything of it is loaded.
+
+use crate::cli::{memory, start};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::train::TrainConfig;
+use gist::model::config::ModelConfig;
+use gist::run_dir::write_json_atomic;
+use gist::train::memory::{MIB, free_and_total_mib};
+use gist::train::plan::{Bytes, Plan};
+use std::path::{Path, PathBuf};
+
+/// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
+pub fn run(
+    experiment: &Path,
+    set: &[String],
+    random_weights: Option<&PathBuf>,
+    json: Option<&Path>,
+) -> anyhow::Result<()> {
+    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    start::settle(&mut config.hardware);
+    let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
+    let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
+    let device = start::prepare(&config.hardware)?;
+    let plan = Plan::new(&config, &model, device)?;
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["memory", "MiB"]);
+    let mib = |bytes: f64| format!("{:.0}", bytes / MIB);
+    let row = |part: &Bytes| [part.name.clone(), mib(part.bytes)];
+    plan.held.iter().for_each(|part| _ = table.add_row(row(part)));
+    if let Some(moment) = plan.largest() {
+        let own = moment.needs.iter().filter(|part| part.bytes > 0.0);
+        own.for_each(|part| _ = table.add_row([format!("{}: {}", moment.name, part.name), mib(part.bytes)]));
+    }
+    table.add_row(["peak".to_string(), mib(plan.peak())]);
+    println!("{table}");
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["part", "seconds", "MiB while it lasts"]);
+    for moment in &plan.moments {
+        table.add_row([moment.name.to_string(), format!("{:.3}", moment.seconds), mib(moment.bytes())]);
+    }
+    println!("{table}");
+    println!(
+        "peak memory about {} MiB · step about {:.2} s · {}",
+        mib(plan.peak()),
+        plan.seconds(),
+        config.hardware.dtype
+    );
+    if let Some((free, total)) = free_and_total_mib(device).filter(|(free, _)| plan.peak() > free * MIB) {
+        println!("{} has {free:.0} of {total:.0} MiB free: {}", config.hardware.device, memory::LOWER);
+    }
+    if let Some(path) = json {
+        write_json_atomic(path, &plan.figures())?;
+    }
+    Ok(())
+}

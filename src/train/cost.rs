@@ -1,0 +1,150 @@
+//! What a step of co-training multiplies: tokens through the blocks and through the output head, part by part. `bench`
+//! divides by it, `plan` multiplies.
+
+use crate::config::choices::Condition;
+use crate::config::compressors::CompressorConfig;
+use crate::config::train::TrainConfig;
+use crate::model::config::ModelConfig;
+
+/// Sizes of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Windows of a step.
+    pub windows: usize,
+    /// G.
+    pub group: usize,
+    /// K, to whose cap every gist is taken to run.
+    pub budget: usize,
+    /// P.
+    pub prefix: usize,
+    /// L.
+    pub local: usize,
+    /// F.
+    pub future: usize,
+    /// Futures of a window that the teacher imagines.
+    pub imagined: usize,
+    /// What the compressor reads of a window.
+    pub prompt: usize,
+    /// Gists of a window that an update of the generator reads.
+    pub read: usize,
+    /// Whether the bare base attends to the prefix first, for a copy head or for the heads of an extractive compressor.
+    pub attends: bool,
+    /// Whether gists are written token by token.
+    pub writes: bool,
+}
+
+impl Sizes {
+    /// Of an experiment.
+    pub fn new(config: &TrainConfig) -> Self {
+        let d = &config.data;
+        let local = if config.condition == Condition::Local { d.local_tokens + 1 } else { 0 };
+        let writes = matches!(config.compressor, CompressorConfig::Gist { .. });
+        Self {
+            windows: config.train.windows_per_step,
+            group: config.rollout.group_size,
+            budget: config.budget_tokens(),
+            prefix: d.prefix_tokens,
+            local: d.local_tokens,
+            future: d.future_tokens,
+            imagined: config.train.imagined_futures,
+            prompt: d.prefix_tokens + local + 1,
+            read: config.generator.gists_per_window.min(config.rollout.group_size),
+            attends: !writes || config.model.copy_lengths > 0,
+            writes,
+        }
+    }
+
+    /// Predicted tokens of a window: the true future and imagined ones.
+    pub fn futures(&self) -> usize {
+        (1 + self.imagined) * self.future
+    }
+
+    /// Tokens of a reader's row.
+    pub fn row(&self) -> usize {
+        self.budget + 1 + self.local + self.futures()
+    }
+
+    /// The parts of a step.
+    pub fn parts(&self) -> [Work; 5] {
+        let n = self.windows;
+        let written = if self.writes { n * self.group * self.budget } else { 0 };
+        let attended = if self.attends { n * self.prefix } else { 0 };
+        let (rows, read) = (n * self.group, n * self.read);
+        let imagined = n * self.imagined * self.future;
+        let before = n * (self.prefix + self.local);
+        let drawn = if self.imagined > 0 { before } else { 0 };
+        let work = Work::default();
+        [
+            Work {
+                name: "teacher",
+                forward: drawn + before + n * self.futures(),
+                decode: imagined,
+                decode_heads: imagined,
+                ..work
+            },
+            Work {
+                name: "rollouts",
+                forward: n * self.prompt + attended,
+                decode: written,
+                decode_heads: written,
+                ..work
+            },
+            Work { name: "reading", forward: rows * self.row(), heads: (rows + n) * self.futures(), ..work },
+            Work {
+                name: "policy update",
+                forward: attended,
+                update: n * self.prompt + written,
+                update_heads: written,
+                ..work
+            },
+            Work { name: "generator update", update: read * self.row(), update_heads: read * self.futures(), ..work },
+        ]
+    }
+}
+
+/// Tokens of one part.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Which part.
+    pub name: &'static str,
+    /// Through the blocks, many at once.
+    pub forward: usize,
+    /// Through the blocks and back.
+    pub update: usize,
+    /// Through the blocks, one of each gist at a time.
+    pub decode: usize,
+    /// Through the head.
+    pub heads: usize,
+    /// Through the head of a loss: its figures, or the teacher, then forward and back.
+    pub update_heads: usize,
+    /// Through the head, to be drawn.
+    pub decode_heads: usize,
+}
+
+impl Work {
+    /// All tokens through the blocks.
+    pub fn tokens(&self) -> usize {
+        self.forward + self.update + self.decode
+    }
+
+    /// Floating-point operations of its matrix products: 2 a weight and token; a frozen base's backward costs as much as
+    /// forward, since its weights get no gradient.
+    pub fn flops(&self, model: &ModelConfig) -> f64 {
+        let blocks = block_flops(model) * model.num_hidden_layers as f64;
+        let (passes, heads) =
+            (self.forward + 2 * self.update + self.decode, self.heads + 3 * self.update_heads + self.decode_heads);
+        passes as f64 * blocks + heads as f64 * head_flops(model)
+    }
+}
+
+/// Operations of a token in one block.
+pub fn block_flops(model: &ModelConfig) -> f64 {
+    let first = |name: &str| name.contains(".layers.0.");
+    let matrices = model.parameters().into_iter().filter(|(name, shape)| first(name) && shape.len() == 2);
+    2.0 * matrices.map(|(_, shape)| shape.iter().product::<i64>() as f64).sum::<f64>()
+}
+
+/// Operations of a token in the output head.
+pub fn head_flops(model: &ModelConfig) -> f64 {
+    2.0 * (model.vocab_size * model.hidden_size) as f64
+}

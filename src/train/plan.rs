@@ -1,0 +1,276 @@
+//! What an experiment will need, from its configuration and the base's `config.json` alone: memory, counted tensor by
+//! tensor, and seconds of a step, from [`crate::train::pace`].
+
+use crate::config::choices::Reader;
+use crate::config::train::TrainConfig;
+use crate::error::Result;
+use crate::model::config::ModelConfig;
+use crate::model::lora::{self, Extra};
+use crate::model::vocab::chunk_tokens;
+use crate::train::cost::Sizes;
+use crate::train::memory::{MIB, rss_mib};
+use crate::train::pace::Pace;
+use crate::train::roles::extra;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// Bytes of one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bytes {
+    /// Which.
+    pub name: String,
+    /// How many.
+    pub bytes: f64,
+}
+
+/// A part of a step with what it needs while it lasts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moment {
+    /// Which part.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: Vec<Bytes>,
+    /// Its seconds.
+    pub seconds: f64,
+}
+
+/// The whole.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is there all the time.
+    pub held: Vec<Bytes>,
+    /// Parts of a step, one after the other.
+    pub moments: Vec<Moment>,
+}
+
+fn sum(parts: &[Bytes]) -> f64 {
+    parts.iter().map(|part| part.bytes).sum()
+}
+
+impl Moment {
+    /// All that it needs.
+    pub fn bytes(&self) -> f64 {
+        sum(&self.needs)
+    }
+}
+
+impl Plan {
+    /// The part of a step that needs most.
+    pub fn largest(&self) -> Option<&Moment> {
+        self.moments.iter().max_by(|a, b| a.bytes().total_cmp(&b.bytes()))
+    }
+
+    /// What is there all the time, and the largest of what comes and goes.
+    pub fn peak(&self) -> f64 {
+        sum(&self.held) + self.largest().map_or(0.0, Moment::bytes)
+    }
+
+    /// Seconds of a step.
+    pub fn seconds(&self) -> f64 {
+        self.moments.iter().map(|moment| moment.seconds).sum()
+    }
+
+    /// For other programs.
+    pub fn figures(&self) -> Value {
+        json!({
+            "peak_mib": self.peak() / MIB,
+            "step_seconds": self.seconds(),
+            "held": self.held,
+            "parts": self.moments,
+        })
+    }
+
+    /// Of an experiment over a base of this architecture, on the machine that asks.
+    pub fn new(config: &TrainConfig, model: &ModelConfig, device: Device) -> Result<Self> {
+        // libtorch's threads and buffers come with its first product.
+        let _ =
+            Tensor::ones([256, 256], (Kind::Float, device)).matmul(&Tensor::ones([256, 256], (Kind::Float, device)));
+        let fixed = if device.is_cuda() { 0.0 } else { rss_mib() * MIB };
+        let text = 0.0;
+        let tensors = Tensors { config, model, sizes: Sizes::new(config), kind: config.hardware.kind() };
+        let pace = Pace::measure(config, model, device)?;
+        let mut held = vec![
+            Bytes { name: "libtorch and program".into(), bytes: fixed },
+            Bytes { name: "documents".into(), bytes: text },
+        ];
+        held.extend(tensors.held());
+        let needs = [tensors.teacher(), tensors.rollouts(), tensors.reading(), tensors.policy(), tensors.reader()];
+        let moments = (tensors.sizes.parts().into_iter().zip(needs)).map(|(work, needs)| Moment {
+            name: work.name,
+            needs,
+            seconds: pace.seconds(&work, model),
+        });
+        Ok(Self { held, moments: moments.collect() })
+    }
+}
+
+/// Rows of a pass without gradient.
+const ROWS_AT_ONCE: usize = 48;
+/// f32 copies of a chunk's logits that a loss holds at its widest, and a comparison without gradient.
+const LOSS_COPIES: usize = 10;
+const STATS_COPIES: usize = 6;
+/// Bytes of a logit from which a token is drawn: f32 and f64 copies.
+const DRAWN_BYTES: usize = 48;
+/// Copies of an adapter's parameters that an optimiser works with: they, gradient, two moments, decay.
+const OPTIMISER_COPIES: usize = 5;
+
+struct Tensors<'a> {
+    config: &'a TrainConfig,
+    model: &'a ModelConfig,
+    sizes: Sizes,
+    kind: Kind,
+}
+
+fn bytes(name: &str, count: usize) -> Bytes {
+    Bytes { name: name.into(), bytes: count as f64 }
+}
+
+impl Tensors<'_> {
+    /// Bytes of a number that the base computes with.
+    fn width(&self) -> usize {
+        self.kind.elt_size_in_bytes()
+    }
+
+    /// Whether norms and softmaxes hold a wider copy beside it.
+    fn narrow(&self) -> bool {
+        self.width() < 4
+    }
+
+    /// H, I, all query heads, all key/value heads, blocks.
+    fn dims(&self) -> [usize; 5] {
+        let m = self.model;
+        let d = m.head_width();
+        [m.hidden_size, m.intermediate_size, m.num_attention_heads * d, m.kv_heads() * d, m.num_hidden_layers]
+            .map(|x| x as usize)
+    }
+
+    fn held(&self) -> Vec<Bytes> {
+        let (config, model, lora) = (self.config, self.model, &self.config.model.lora);
+        let count = |shapes: Vec<(String, Vec<i64>)>| -> usize {
+            shapes.iter().map(|(_, shape)| shape.iter().product::<i64>() as usize).sum()
+        };
+        let reader = count(lora::specs(model, lora, Extra::Nothing));
+        let compressor = extra(config, model).map_or(0, |extra| count(lora::specs(model, lora, extra)));
+        let averaged = usize::from(matches!(config.reward.reader, Reader::Ema { .. }));
+        let smoothed = usize::from(config.train.average_decay > 0.0);
+        let positions = model.max_position_embeddings as usize;
+        vec![
+            bytes("weights of the base", count(model.parameters()) * self.width()),
+            bytes("rotary tables", 2 * positions * model.head_width() as usize * self.width()),
+            bytes("adapters, gradients, moments", 4 * OPTIMISER_COPIES * (compressor + 2 * reader)),
+            // As the warm start left them, some steps ago, averaged.
+            bytes("frozen and averaged adapters", 4 * ((2 + smoothed) * compressor + (1 + averaged) * reader)),
+        ]
+    }
+
+    /// Keys and values of so many tokens.
+    fn cache(&self, tokens: usize) -> usize {
+        let [.., kv, layers] = self.dims();
+        tokens * 2 * kv * layers * self.width()
+    }
+
+    /// What a pass without gradient holds of so many tokens in one block.
+    fn passing(&self, tokens: usize) -> usize {
+        let [h, i, q, kv, _] = self.dims();
+        let wide = if self.narrow() { 8 * h } else { 0 };
+        tokens * (self.width() * (3 * h + (3 * i).max(2 * q + 2 * kv)) + wide)
+    }
+
+    /// What backward needs of so many tokens in one block.
+    fn saved(&self, tokens: usize) -> usize {
+        let [h, i, q, kv, _] = self.dims();
+        let lora = self.config.model.lora.rank as usize * self.config.model.lora.target_modules.len();
+        let normed = if self.model.has_head_norms() { q + kv } else { 0 };
+        let norms = match self.narrow() {
+            true => 4 * (2 * h + normed) + self.width() * 2 * h,
+            false => 4 * (4 * h + normed),
+        };
+        tokens * (norms + self.width() * (2 * q + 2 * kv + 4 * i + lora))
+    }
+
+    /// What attention of branches saves in one block: weights over prefix and gist.
+    fn branch_weights(&self, windows: usize) -> usize {
+        let s = self.sizes;
+        let heads = self.model.num_attention_heads as usize;
+        let each = 4 + if self.narrow() { self.width() } else { 0 };
+        windows * heads * s.group * s.budget * (s.prompt + s.budget) * each
+    }
+
+    /// All blocks, or under activation checkpointing their inputs and one block.
+    fn tape(&self, tokens: usize, one: usize) -> Vec<Bytes> {
+        let [h, .., layers] = self.dims();
+        match self.config.train.checkpoint_activations {
+            true => vec![
+                bytes("inputs of the blocks", tokens * h * self.width() * layers),
+                bytes("activations of one block", one),
+            ],
+            false => vec![bytes("activations", one * layers)],
+        }
+    }
+
+    fn vocabulary(&self, tokens: usize, copies: usize) -> Bytes {
+        let v = self.model.vocab_size as usize;
+        let chunk = tokens.min(chunk_tokens(v as i64) as usize);
+        bytes("vocabulary chunk", chunk * v * 4 * copies)
+    }
+
+    fn drawing(&self, rows: usize) -> Bytes {
+        bytes("logits of a draw", rows * self.model.vocab_size as usize * DRAWN_BYTES)
+    }
+
+    fn teacher(&self) -> Vec<Bytes> {
+        let s = self.sizes;
+        let rows = s.windows.min(ROWS_AT_ONCE);
+        let kept = if s.imagined > 0 { self.cache(rows * (s.prefix + s.local + s.imagined * s.future)) } else { 0 };
+        let drawn = if s.imagined > 0 { rows * s.imagined } else { 0 };
+        vec![
+            bytes("keys and values", kept),
+            bytes("one block", self.passing(rows * (s.prefix + s.local).max(s.futures()))),
+            self.drawing(drawn),
+        ]
+    }
+
+    fn rollouts(&self) -> Vec<Bytes> {
+        let s = self.sizes;
+        let kept = if s.writes { self.cache(s.windows * (s.prompt + s.group * s.budget)) } else { 0 };
+        vec![
+            bytes("keys and values", kept),
+            bytes("one block", self.passing(s.windows * s.prompt)),
+            self.drawing(if s.writes { s.windows * s.group } else { 0 }),
+        ]
+    }
+
+    fn reading(&self) -> Vec<Bytes> {
+        let s = self.sizes;
+        let rows = (s.windows * s.group).min(ROWS_AT_ONCE);
+        let before = s.budget + 1 + s.local;
+        vec![
+            bytes("keys and values", if s.imagined > 0 { self.cache(rows * before) } else { 0 }),
+            bytes("one block", self.passing(rows * before.max(s.futures()))),
+            self.vocabulary(rows * s.futures(), STATS_COPIES),
+        ]
+    }
+
+    fn policy(&self) -> Vec<Bytes> {
+        let s = self.sizes;
+        let windows = s.windows.min(self.config.train.micro_windows);
+        let written = if s.writes { s.group * s.budget } else { 0 };
+        let tokens = windows * (s.prompt + written);
+        let weights = if s.writes { self.branch_weights(windows) } else { 0 };
+        let mut needs = self.tape(tokens, self.saved(tokens) + weights);
+        needs.push(bytes("gradients of one block", self.passing(tokens) + 2 * weights));
+        needs.push(self.vocabulary(windows * written, LOSS_COPIES));
+        needs
+    }
+
+    fn reader(&self) -> Vec<Bytes> {
+        let s = self.sizes;
+        let rows = (s.windows * s.read).min(self.config.reader_rows());
+        let tokens = rows * s.row();
+        let mut needs = self.tape(tokens, self.saved(tokens));
+        needs.push(bytes("gradients of one block", self.passing(tokens)));
+        needs.push(self.vocabulary(rows * s.futures(), LOSS_COPIES));
+        needs
+    }
+}

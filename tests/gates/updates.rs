@@ -1,0 +1,160 @@
+//! Gradients of whole updates: under activation checkpointing, and from micro batches, they are those of one plain pass.
+
+use crate::support::*;
+use gist::compressor::Request;
+use gist::compressor::gist::{Gist, GistPolicy};
+use gist::compressor::policy::Policy;
+use gist::config::parts::{LoraConfig, OptimConfig};
+use gist::config::train::AlgoSection;
+use gist::data::Window;
+use gist::model::copy_head;
+use gist::model::decoder::Decoder;
+use gist::model::lora::Extra;
+use gist::rng::{self, Stream};
+use gist::rollout::{Imagined, Taught};
+use gist::train::trainee::{Place, Trainee};
+use gist::train::updates::{PolicyBatch, imitation_step, policy_step, reader_step};
+use tch::{Kind, Tensor};
+
+const WINDOWS: usize = 3;
+
+/// What one update is made from.
+#[derive(Clone, Copy)]
+struct How {
+    checkpointing: bool,
+    micro: usize,
+    dropout: f64,
+    /// Tokens that a token sees.
+    near: Option<i64>,
+}
+
+const PLAIN: How = How { checkpointing: false, micro: WINDOWS, dropout: 0.0, near: None };
+
+fn base(how: How) -> Decoder {
+    let mut config = tiny(true);
+    if how.near.is_some() {
+        config.model_type = "mistral".into();
+        config.sliding_window = how.near;
+    }
+    Decoder::from_named(&config, weights(&config, 3).into_iter().collect()).unwrap().checkpointed(how.checkpointing)
+}
+
+fn trainee(decoder: &Decoder, how: How, extra: Extra) -> Trainee {
+    let lora = LoraConfig { rank: 3, alpha: 5.0, dropout: how.dropout, ..LoraConfig::default() };
+    let optim = OptimConfig {
+        lr: 1e-3,
+        beta1: 0.0,
+        beta2: 0.9,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        max_grad_norm: 1e9,
+        warmup_steps: 0,
+    };
+    Trainee::new("compressor", drawn_adapter(decoder, &lora, extra, 4), &optim)
+}
+
+/// The gradient of the step that a trainee has taken: without momentum, the optimiser's first moment.
+fn gradient(trainee: &Trainee) -> Tensor {
+    let mut groups = Vec::new();
+    trainee.groups(&mut groups);
+    let (_, state) = groups.remove(0);
+    state.into_iter().find(|(name, _)| name == "first").unwrap().1
+}
+
+fn windows() -> Vec<Window> {
+    let ids = |count, seed| ids(count, VOCAB as usize, seed);
+    (0..WINDOWS as u64)
+        .map(|w| Window { document: 0, start: 0, prefix: ids(12, w), local: ids(5, w + 10), future: ids(4, w + 20) })
+        .collect()
+}
+
+fn place(windows: &Vec<Window>) -> Place<'_, Vec<Window>> {
+    Place { step: 0, root: std::path::Path::new("none"), batch: windows }
+}
+
+/// Of a policy-gradient update with entropy bonus and reference, and of imitation of the same gists: prompts and gists of
+/// different lengths, with a copy head.
+fn compressor_gradients(how: How) -> [Tensor; 2] {
+    let decoder = base(how);
+    let extra = Extra::CopyHead(copy_head::rows(2, decoder.config()));
+    let prefixes = [ids(12, 48, 1), ids(5, 48, 2), vec![8, 8, 5, 20, 8, 8, 20, 5, 8]];
+    let local = ids(4, 48, 4);
+    let requests: Vec<Request> = requests(&prefixes, &local);
+    let gist = |ids: &[u32], ended: bool| Gist {
+        ids: ids.to_vec(),
+        ended,
+        behavior_logprobs: vec![-2.0; ids.len() + usize::from(ended)],
+        ..Gist::default()
+    };
+    let groups = [
+        vec![gist(&[], true), gist(&[3, 9, 11], true)],
+        vec![gist(&[20, 21, 22, 23, 24, 25], false), gist(&[5], true)],
+        vec![gist(&[8, 8, 20, 8], true), gist(&[], true)],
+    ];
+    let advantages: Vec<Vec<Vec<f64>>> = (groups.iter().enumerate())
+        .map(|(w, group)| group.iter().map(|g| vec![w as f64 - 0.7; g.actions()]).collect())
+        .collect();
+    let own: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
+    let section = AlgoSection { entropy_coef: 0.1, reference_kl_coef: 0.2, ..AlgoSection::default() };
+    let reference = copying_adapter(&decoder, 2, 9);
+    let batch =
+        PolicyBatch { requests: &requests, groups: &own, advantages: &advantages, micro: how.micro, divisor: 7.0 };
+    let (windows, mut first, mut second) = (windows(), trainee(&decoder, how, extra), trainee(&decoder, how, extra));
+    let at = (1.0, &place(&windows));
+    let _guard = torch_generator();
+    rng::seed_torch(1, Stream::Dropout, 0, 0);
+    policy_step(&policy, &decoder, &mut first, Some(&reference), &batch, &section, at).unwrap();
+    let weighted: Vec<Vec<(Gist, f64)>> =
+        groups.iter().map(|group| group.iter().map(|g| (g.clone(), 0.5 + g.ids.len() as f64)).collect()).collect();
+    imitation_step(&policy, &decoder, &mut second, (&requests, &weighted), how.micro, at).unwrap();
+    [gradient(&first), gradient(&second)]
+}
+
+/// Of a reader's update on contexts of different lengths: with the true future, and with imagined ones beside it.
+fn reader_gradients(how: How) -> [Tensor; 2] {
+    let decoder = base(how);
+    let windows = windows();
+    let imagined = Imagined { samples: 2, beside_true: true, run_seed: 5, step: 0 };
+    [Taught::new(&decoder, &windows), Taught::imagined(&decoder, &windows, imagined)].map(|taught| {
+        let mut reader = trainee(&decoder, how, Extra::Nothing);
+        let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
+        let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
+        let _guard = torch_generator();
+        rng::seed_torch(1, Stream::Dropout, 0, 0);
+        reader_step(&decoder, &mut reader, &taught.unwrap(), (&rows, how.micro), (1.0, &place(&windows))).unwrap();
+        gradient(&reader)
+    })
+}
+
+#[track_caller]
+fn assert_same(got: &[Tensor], expected: &[Tensor], relative: f64) {
+    for (got, expected) in got.iter().zip(expected) {
+        assert!(expected.abs().max().double_value(&[]) > 1e-3);
+        assert_close(got, expected, relative * expected.norm().double_value(&[]));
+    }
+}
+
+#[test]
+fn checkpointed_gradients_are_the_plain_ones() {
+    for (micro, dropout, near) in [(WINDOWS, 0.0, None), (1, 0.3, None), (2, 0.0, Some(6))] {
+        let plain = How { micro, dropout, near, ..PLAIN };
+        let checkpointed = How { checkpointing: true, ..plain };
+        assert_same(&compressor_gradients(checkpointed), &compressor_gradients(plain), 1e-6);
+        assert_same(&reader_gradients(checkpointed), &reader_gradients(plain), 1e-6);
+    }
+    // What the comparison would miss if nothing were dropped.
+    let (dropping, whole) = (compressor_gradients(How { dropout: 0.3, ..PLAIN }), compressor_gradients(PLAIN));
+    assert!(gap(&dropping[0], &whole[0]) > 1e-3);
+}
+
+#[test]
+fn micro_batches_add_up_to_the_batch() {
+    let whole = compressor_gradients(PLAIN);
+    let read = reader_gradients(PLAIN);
+    for micro in [1, 2] {
+        assert_same(&compressor_gradients(How { micro, ..PLAIN }), &whole, 1e-5);
+        assert_same(&reader_gradients(How { micro, ..PLAIN }), &read, 1e-5);
+    }
+    assert_eq!(whole[0].kind(), Kind::Float);
+}
