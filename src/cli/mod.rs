@@ -1,6 +1,7 @@
 //! Subcommands; the only place with `anyhow`.
 
 mod bench;
+mod check;
 mod compare;
 mod distill;
 mod evaluate;
@@ -55,6 +56,8 @@ enum Command {
         #[arg(long, value_name = "N")]
         search_windows: Option<usize>,
     },
+    /// Check that this device computes rightly: models, sampling and gradients against recorded and plain ways.
+    Check(check::CheckArgs),
     /// Measure the speed of an experiment's step on this machine.
     Bench {
         /// The experiment's TOML file.
@@ -180,6 +183,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, adapt, search_windows } => evaluate::again(&run, &adapt, search_windows),
+        Command::Check(args) => check::run(&args),
         Command::Bench { experiment, set, runs, repeats } => bench::run(&experiment, &set, &runs, repeats),
         Command::Label { experiment, set, output } => label::run(&experiment, &set, output),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),

@@ -39,14 +39,39 @@ pub struct Decoder {
 pub struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
     lengths: Vec<i64>,
+    /// The same on the device, `[N, 1]`.
+    starts: Tensor,
     bias: Option<Tensor>,
 }
 
-/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, S, D]` a layer.
-#[derive(Default)]
+/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, room, D]` a layer, written in
+/// place, so that a step copies only what is new.
 pub struct BranchCache {
     layers: Vec<(Tensor, Tensor)>,
     len: i64,
+    room: i64,
+}
+
+impl BranchCache {
+    /// Empty, for `room` tokens a branch.
+    pub fn new(room: usize) -> Self {
+        Self { layers: Vec::new(), len: 0, room: room as i64 }
+    }
+
+    /// Writes keys and values `[N, G, Hkv, T, D]` of one layer behind the earlier ones; all of them, `[N, G, Hkv, S, D]`.
+    fn append(&mut self, layer: usize, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
+        let [n, g, h, t, d] = <[i64; 5]>::try_from(k.size()).unwrap_or_default();
+        if layer == self.layers.len() {
+            let empty = || Tensor::empty([n, g, h, self.room, d], (k.kind(), k.device()));
+            self.layers.push((empty(), empty()));
+        }
+        let written = |all: &Tensor, new: &Tensor| {
+            all.narrow(3, self.len, t).copy_(new);
+            all.narrow(3, 0, self.len + t)
+        };
+        let (all_k, all_v) = &self.layers[layer];
+        (written(all_k, k), written(all_v, v))
+    }
 }
 
 /// What else a forward pass over whole rows does.
@@ -152,18 +177,25 @@ impl Decoder {
         self.head.as_ref().unwrap_or(&self.embed)
     }
 
+    /// Ids on the host are checked and sent to the device. Those that are on a GPU already were picked by the model or come
+    /// from a checked text: looking at them would stop the host until everything before is computed.
     fn embed(&self, ids: &Tensor, adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
         let v = self.config.vocab_size;
-        let limit = if adapter.is_some() { v + 3 } else { v };
-        let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
-        if low < 0 || high >= limit {
-            let got = if low < 0 { low } else { high };
-            return Err(Error::shape("token id", format!("0..{limit}"), got));
+        let mut has_control = adapter.is_some();
+        if ids.device() == Device::Cpu {
+            let limit = if adapter.is_some() { v + 3 } else { v };
+            let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+            if low < 0 || high >= limit {
+                let got = if low < 0 { low } else { high };
+                return Err(Error::shape("token id", format!("0..{limit}"), got));
+            }
+            has_control = high >= v;
         }
+        let ids = ids.to_device(self.device());
         let xs = Tensor::embedding(&self.embed, &ids.clamp_max(v - 1), -1, false, false);
         match adapter {
-            Some(adapter) if high >= v => {
-                let rows = adapter.control.index_select(0, &(ids - v).clamp_min(0).reshape([-1]));
+            Some(adapter) if has_control => {
+                let rows = adapter.control.index_select(0, &(&ids - v).clamp_min(0).reshape([-1]));
                 Ok(rows.view_as(&xs).where_self(&ids.ge(v).unsqueeze(-1), &xs))
             }
             _ => Ok(xs),
@@ -241,6 +273,7 @@ impl Decoder {
         let (hidden, layers) = self.run(ids, pad, adapter, Pass { keep: true, ..Pass::default() })?;
         let t = ids.size()[1];
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
+        let starts = Tensor::from_slice(&lengths).to_device(self.device()).unsqueeze(1);
         let bias = pad.iter().any(|&p| p > 0).then(|| {
             let pads = Tensor::from_slice(pad).to_device(self.device()).unsqueeze(1);
             let hidden_keys = Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0).lt_tensor(&pads);
@@ -248,7 +281,7 @@ impl Decoder {
                 .masked_fill(&hidden_keys, f64::NEG_INFINITY)
                 .view([pad.len() as i64, 1, 1, t])
         });
-        Ok((hidden, KvCache { layers, lengths, bias }))
+        Ok((hidden, KvCache { layers, lengths, starts, bias }))
     }
 
     fn run(
@@ -302,7 +335,7 @@ impl Decoder {
     }
 
     /// Hidden states `[N, G, T, H]` of G branches per row that continue the shared prefix: ids `[N, G, T]`. With a
-    /// `grown` cache the new tokens come after those of earlier calls and are appended to it.
+    /// `grown` cache the new tokens come after those of earlier calls and are appended to it, as far as it has room.
     pub fn branches(
         &self,
         ids: &Tensor,
@@ -315,10 +348,13 @@ impl Decoder {
             return Err(Error::shape("branch rows", prefix.lengths.len(), n));
         }
         let past = grown.as_ref().map_or(0, |c| c.len);
+        if let Some(cache) = grown.as_ref().filter(|cache| past + t > cache.room) {
+            return Err(Error::shape("tokens of a branch", format!("at most {}", cache.room), past + t));
+        }
         self.check_positions(prefix.lengths.iter().max().copied().unwrap_or(0) + past + t)?;
         let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
-        let starts = Tensor::from_slice(&prefix.lengths).to_device(self.device()).view([n, 1]) + past;
-        let positions = starts + Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0);
+        let positions =
+            &prefix.starts + Tensor::arange_start(past, past + t, (Kind::Int64, self.device())).unsqueeze(0);
         let (cos, sin) = self.rope.at(&positions); // [N, T, D]
         let (cos, sin) = (cos.view([n, 1, t, 1, d]), sin.view([n, 1, t, 1, d]));
         let mut xs = self.embed(ids, adapter)?; // [N, G, T, H]
@@ -330,13 +366,7 @@ impl Decoder {
             let mut k = rotate(&heads(1, hkv), &cos, &sin).transpose(2, 3);
             let mut v = heads(2, hkv).transpose(2, 3);
             if let Some(cache) = grown.as_deref_mut() {
-                if let Some((old_k, old_v)) = cache.layers.get(i) {
-                    k = Tensor::cat(&[old_k, &k], 3);
-                    v = Tensor::cat(&[old_v, &v], 3);
-                    cache.layers[i] = (k.shallow_clone(), v.shallow_clone());
-                } else {
-                    cache.layers.push((k.shallow_clone(), v.shallow_clone()));
-                }
+                (k, v) = cache.append(i, &k, &v);
             }
             let (prefix_k, prefix_v) = &prefix.layers[i];
             let p = prefix_k.size()[2];
