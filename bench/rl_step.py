@@ -57,7 +57,7 @@ class Step:
 
     def reader_rows(self, each: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gist, separator, local window and future for every `each`-th gist; and the row of its window."""
-        rows = torch.arange(0, len(self.gists), each)
+        rows = torch.arange(0, len(self.gists), each, device=self.args.device)
         window = rows // self.args.group
         separator = torch.zeros_like(self.gists[rows, :1])
         return torch.cat([self.gists[rows], separator, self.local[window], self.future[window]], 1), window

@@ -14,7 +14,7 @@ use crate::model::read::{control, future_hidden, futures_hidden};
 use crate::model::vocab::{self, Head, Other};
 use crate::model::write::continuations;
 use crate::rng::{self, Stream};
-use crate::tensor::{ids_2d, mean, to_vec};
+use crate::tensor::{ids_2d, mean, to_vecs};
 use tch::Tensor;
 
 const ROWS_AT_ONCE: usize = 48;
@@ -181,7 +181,7 @@ impl<'a> Taught<'a> {
                 let reader = reader.narrow(0, start as i64, run as i64).reshape([-1, h]);
                 let (teacher, reader) = (Other { hidden: &teacher, head }, Other { hidden: &reader, head });
                 let found = vocab::distortion(teacher, reader, &targets)?;
-                let (kl, logprob, agree) = (to_vec(&found.kl)?, to_vec(&found.logprob)?, to_vec(&found.agree)?);
+                let [kl, logprob, agree] = to_vecs([&found.kl, &found.logprob, &found.agree])?;
                 for (i, &r) in batch[start..start + run].iter().enumerate() {
                     let span = i * f..(i + 1) * f;
                     all[r] = Reading {

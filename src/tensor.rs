@@ -61,6 +61,14 @@ pub fn to_vec(xs: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(&xs)?)
 }
 
+/// The values of tensors with as many elements each, in one transfer: on a GPU the host waits once.
+pub fn to_vecs<const N: usize>(all: [&Tensor; N]) -> Result<[Vec<f64>; N]> {
+    let rows = Tensor::f_stack(&all.map(|xs| xs.reshape([-1]).to_kind(Kind::Double)), 0)?;
+    let values = to_vec(&rows)?;
+    let each = values.len() / N.max(1);
+    Ok(std::array::from_fn(|i| values[i * each..(i + 1) * each].to_vec()))
+}
+
 /// A one-element tensor as f64.
 pub fn scalar(xs: &Tensor) -> Result<f64> {
     if xs.numel() != 1 {

@@ -1,123 +1,16 @@
-//! Every decoder architecture against transformers: logits in float32 and bfloat16, padded and alone, with a cache and
-//! without, greedy continuations; and what a folder that is not whole says. Fixtures: `tests/fixtures/make_decoder_fixtures.py`.
+//! Decoder folders: what their configurations say and which files they have, and what one that is not whole says. What they
+//! compute is compared with transformers in `check.rs`. Fixtures: `tests/fixtures/make_decoder_fixtures.py`.
 
 use crate::common::assert_says;
-use crate::support::*;
-use gist::config::parts::Sampling;
 use gist::model::config::{Ids, ModelConfig};
 use gist::model::decoder::Decoder;
-use gist::model::passes::BranchCache;
-use gist::model::vocab::Head;
-use gist::model::{weights, write};
-use std::collections::BTreeMap;
+use gist::model::weights;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
-
-const NAMES: [&str; 6] = ["llama3", "llama-linear", "mistral", "qwen2", "qwen2-window", "qwen3"];
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+use tch::{Device, Kind};
 
 fn folder(name: &str) -> PathBuf {
-    fixtures().join("decoders").join(name)
-}
-
-fn record() -> BTreeMap<String, Tensor> {
-    weights::read(&fixtures().join("decoders.safetensors")).unwrap()
-}
-
-fn padding(record: &BTreeMap<String, Tensor>) -> Vec<(i64, i64)> {
-    let t = record["ids"].size()[1];
-    let sums = record["mask"].sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64);
-    Vec::<i64>::try_from(&sums).unwrap().into_iter().map(|real| (t - real, real)).collect()
-}
-
-#[test]
-fn logits_are_those_of_transformers_padded_and_alone() {
-    let record = record();
-    let rows = padding(&record);
-    let pad: Vec<i64> = rows.iter().map(|(pad, _)| *pad).collect();
-    for name in NAMES {
-        let decoder = Decoder::load(&folder(name), Device::Cpu, Kind::Float).unwrap();
-        let logits =
-            |ids: &Tensor, pad: &[i64]| Head::base(decoder.head()).logits(&decoder.forward(ids, pad, None).unwrap());
-        let batch = logits(&record["ids"], &pad);
-        for (i, &(pad, real)) in rows.iter().enumerate() {
-            let expected = record[name].get(i as i64).narrow(0, pad, real);
-            assert_close(&batch.get(i as i64).narrow(0, pad, real), &expected, 2e-4);
-            let alone = logits(&record["ids"].narrow(0, i as i64, 1).narrow(1, pad, real), &[0]);
-            assert_close(&alone.squeeze_dim(0), &expected, 2e-4);
-        }
-    }
-}
-
-#[test]
-fn in_bfloat16_they_are_as_near_as_it_rounds() {
-    let record = record();
-    for name in NAMES {
-        let decoder = Decoder::load(&folder(name), Device::Cpu, Kind::BFloat16).unwrap();
-        let rows = padding(&record);
-        let pad: Vec<i64> = rows.iter().map(|(pad, _)| *pad).collect();
-        let ours = Head::base(decoder.head()).logits(&decoder.forward(&record["ids"], &pad, None).unwrap());
-        let (mut far, mut size, mut rounding) = (0.0f64, 0.0f64, 0.0f64);
-        for (i, &(pad, real)) in rows.iter().enumerate() {
-            let part = |tensor: &Tensor| tensor.get(i as i64).narrow(0, pad, real).to_kind(Kind::Float);
-            let (theirs, exact) = (part(&record[&format!("{name}.bfloat16")]), part(&record[name]));
-            far += (part(&ours) - &theirs).square().sum(Kind::Float).double_value(&[]);
-            rounding += (&theirs - &exact).square().sum(Kind::Float).double_value(&[]);
-            size += exact.square().sum(Kind::Float).double_value(&[]);
-        }
-        // Theirs are themselves this far from float32.
-        assert!(far < 2.0 * rounding, "{name}: {far} where rounding makes {rounding} of {size}");
-        assert!(rounding < 1e-2 * size, "{name}");
-    }
-}
-
-#[test]
-fn greedy_continuations_from_a_shared_prefix_are_those_of_transformers() {
-    let record = record();
-    for name in NAMES {
-        let decoder = Decoder::load(&folder(name), Device::Cpu, Kind::Float).unwrap();
-        let expected = &record[&format!("{name}.greedy")];
-        let tokens = expected.size()[1] as usize;
-        let prompts: Vec<Vec<u32>> = (padding(&record).iter().enumerate())
-            .map(|(i, &(pad, real))| {
-                let row = record["ids"].get(i as i64).narrow(0, pad, real);
-                Vec::<i64>::try_from(&row).unwrap().into_iter().map(|id| id as u32).collect()
-            })
-            .collect();
-        let draws = |_: usize, _: usize| vec![0.5; tokens];
-        let made = write::continuations(&decoder, &[], &prompts, 2, tokens, &Sampling::greedy(), draws).unwrap();
-        for branch in 0..2 {
-            assert!(made.select(1, branch).equal(expected), "{name}: {} for {expected}", made.select(1, branch));
-        }
-    }
-}
-
-#[test]
-fn branches_of_a_padded_prefix_are_the_whole_row_read_at_once() {
-    for name in NAMES {
-        let decoder = Decoder::load(&folder(name), Device::Cpu, Kind::Float).unwrap();
-        let (prefixes, own): (Vec<Vec<u32>>, Vec<u32>) = (vec![ids(11, 48, 1), ids(4, 48, 2)], ids(7, 48, 3));
-        let (row, pad) = gist::model::read::left_pad(&prefixes, Device::Cpu).unwrap();
-        let (_, cache) = decoder.prefill(&row, &pad, None).unwrap();
-        let own_ids = Tensor::from_slice(&own.iter().map(|&id| i64::from(id)).collect::<Vec<_>>());
-        let branch = own_ids.view([1, 1, 7]).expand([2, 3, 7], false);
-        let at_once = decoder.branches(&branch, &cache, None, None).unwrap();
-        let mut grown = BranchCache::default();
-        let steps: Vec<Tensor> = (0..7)
-            .map(|t| decoder.branches(&branch.narrow(2, t, 1), &cache, Some(&mut grown), None).unwrap())
-            .collect();
-        assert_close(&Tensor::cat(&steps, 2), &at_once, 1e-4);
-        for (n, prefix) in prefixes.iter().enumerate() {
-            let whole: Vec<i64> = prefix.iter().chain(&own).map(|&id| i64::from(id)).collect();
-            let hidden = decoder.forward(&Tensor::from_slice(&whole).unsqueeze(0), &[0], None).unwrap();
-            let expected = hidden.get(0).narrow(0, prefix.len() as i64, 7);
-            assert_close(&at_once.get(n as i64).get(2), &expected, 1e-4);
-        }
-    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decoders").join(name)
 }
 
 #[test]

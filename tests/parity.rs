@@ -2,9 +2,10 @@
 
 use crate::support::*;
 use gist::config::parts::LoraConfig;
+use gist::eval::gates::checkpoints::Recorded;
+use gist::eval::gates::logits;
 use gist::model::decoder::Decoder;
 use gist::model::lora::{ActiveAdapter, Adapter};
-use gist::model::vocab::Head;
 use gist::model::weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,28 +23,12 @@ fn record() -> BTreeMap<String, Tensor> {
     weights::read(&fixtures().join("logits.safetensors")).unwrap()
 }
 
-/// Logits `[N, T, V]`.
-fn logits(decoder: &Decoder, ids: &Tensor, pad: &[i64], adapter: Option<&ActiveAdapter>) -> Tensor {
-    Head::base(decoder.head()).logits(&decoder.forward(ids, pad, adapter).unwrap())
-}
-
 /// Compares with the recorded logits of `name`, rows in one padded batch and each alone.
 #[track_caller]
 fn assert_parity(decoder: &Decoder, adapter: Option<&ActiveAdapter>, name: &str) {
-    let record = record();
-    let (ids, expected) = (&record["ids"], &record[name]);
-    let t = ids.size()[1];
-    let real: Vec<i64> =
-        Vec::try_from(&record["mask"].sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64)).unwrap();
-    let pad: Vec<i64> = real.iter().map(|n| t - n).collect();
-    assert!(pad.contains(&0) && pad.iter().any(|&p| p > 0));
-    let batch = logits(decoder, ids, &pad, adapter);
-    for (i, (&pad, &real)) in pad.iter().zip(&real).enumerate() {
-        let expected = expected.get(i as i64).narrow(0, pad, real);
-        assert_close(&batch.get(i as i64).narrow(0, pad, real), &expected, 1e-4);
-        let alone = logits(decoder, &ids.narrow(0, i as i64, 1).narrow(1, pad, real), &[0], adapter);
-        assert_close(&alone.squeeze_dim(0), &expected, 1e-4);
-    }
+    let recorded = Recorded::read(&fixtures().join("logits.safetensors")).unwrap();
+    let distance = recorded.distance(decoder, adapter, name).unwrap();
+    assert!(distance < 1e-5, "{name}: {distance:e} of the largest logit");
 }
 
 #[test]
@@ -121,12 +106,12 @@ fn an_export_comes_back_with_the_logits_recorded_beside_it() {
     adapter.params_mut().load(&drawn).unwrap();
     adapter.save(&folder, "tests/fixtures/llama-tied").unwrap();
     let ids = record()["ids"].narrow(0, 0, 1);
-    let recorded = logits(&decoder, &ids, &[0], Some(&decoder.activate(&adapter, false)));
+    let recorded = logits(&decoder, &ids, &[0], Some(&decoder.activate(&adapter, false))).unwrap();
     let named = [("ids".to_string(), ids.copy()), ("logits".to_string(), recorded.copy())];
     weights::write(&folder.join("logits.safetensors"), &named).unwrap();
 
     let back = Adapter::load(&folder, decoder.config(), Device::Cpu).unwrap();
-    let again = logits(&decoder, &ids, &[0], Some(&decoder.activate(&back, false)));
+    let again = logits(&decoder, &ids, &[0], Some(&decoder.activate(&back, false))).unwrap();
     assert!(again.equal(&recorded));
-    assert!(gap(&recorded, &logits(&decoder, &ids, &[0], None)) > 0.1);
+    assert!(gap(&recorded, &logits(&decoder, &ids, &[0], None).unwrap()) > 0.1);
 }

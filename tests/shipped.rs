@@ -1,6 +1,7 @@
 //! The base model that ships, against transformers. Fixture: `tests/fixtures/make_base_fixture.py`.
 
 use crate::support::*;
+use gist::eval::gates::roles::rounding_cost;
 use gist::model::decoder::Decoder;
 use gist::model::vocab::Head;
 use gist::model::weights;
@@ -38,15 +39,9 @@ fn the_shipped_base_gives_the_ids_and_logits_of_transformers() {
 fn bfloat16_costs_little_of_what_a_context_is_worth() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let record = weights::read(&root.join("tests/fixtures/code-4m-logits.safetensors")).unwrap();
-    let ids = record["ids"].unsqueeze(0);
-    let log_probs = |kind: Kind| {
-        let decoder = Decoder::load(&root.join("checkpoints/code-4m"), Device::Cpu, kind).unwrap();
-        let hidden = decoder.forward(&ids, &[0], None).unwrap().squeeze_dim(0);
-        Head::base(decoder.head()).logits(&hidden).log_softmax(-1, Kind::Float)
-    };
-    let (exact, rounded) = (log_probs(Kind::Float), log_probs(Kind::BFloat16));
-    let kl = (exact.exp() * (&exact - &rounded)).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
-    let mean = kl.mean(Kind::Float).double_value(&[]);
+    let base = root.join("checkpoints/code-4m");
+    let [exact, rounded] = [Kind::Float, Kind::BFloat16].map(|kind| Decoder::load(&base, Device::Cpu, kind).unwrap());
+    let mean = rounding_cost(&exact, &rounded, &record["ids"].unsqueeze(0)).unwrap();
     // A hundredth of the context value of 0.3 nats a token.
     assert!(mean > 0.0 && mean < 3e-3, "KL(float32 ‖ bfloat16) {mean}");
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod chat;
+mod check;
 mod common;
 mod compare;
 mod compressors;

@@ -48,6 +48,13 @@ pub fn run(
     println!("{windows} windows, G = {group}, P = {p}, L = {l}, F = {f}, K = {k}; median of {repeats}");
     println!("step {:.2} s · GEMM {:.0} GFLOP/s · {}", figures.step_seconds, figures.gemm_gflops, figures.dtype);
     println!("rollouts {:.0} gist tokens/s", figures.rollout_tokens_per_second);
+    for decoding in &figures.decoding {
+        println!(
+            "{} gists of {} windows at once: {:.0} tokens/s, {:.0} without reading the prompts",
+            decoding.batch, decoding.windows, decoding.tokens_per_second, decoding.decode_tokens_per_second
+        );
+    }
+    println!("updates reach {:.0} % of the GEMM rate", 100.0 * figures.training_gemm_share);
     for (group, seconds) in &figures.rollout_seconds_by_group {
         println!("rollouts with G = {group}: {seconds:.3} s");
     }

@@ -1,6 +1,7 @@
 //! Subcommands; the only place with `anyhow`.
 
 mod bench;
+mod check;
 mod compare;
 mod distill;
 mod evaluate;
@@ -59,6 +60,8 @@ enum Command {
         #[arg(long, value_name = "N")]
         search_windows: Option<usize>,
     },
+    /// Check that this device computes rightly: models, sampling and gradients against recorded and plain ways.
+    Check(check::CheckArgs),
     /// Measure the speed of an experiment's step on this machine.
     Bench {
         /// The experiment's TOML file.
@@ -235,6 +238,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, device, adapt, search_windows } => evaluate::again(&run, &device, &adapt, search_windows),
+        Command::Check(args) => check::run(&args),
         Command::Bench { experiment, set, device, random_weights, runs, repeats } => {
             bench::run(&experiment, &device.after(&set), random_weights.as_ref(), (&runs, repeats))
         }

@@ -89,7 +89,7 @@ pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<
     }
     for batch in pieces.chunks(PIECES_AT_ONCE) {
         let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., context)| context.clone()).collect();
-        let (ids, pad) = left_pad(&contexts, decoder.device())?;
+        let (ids, pad) = left_pad(&contexts)?;
         let weights = decoder.attention(&ids, &pad, QUERIES)?;
         for (row, (r, piece, _)) in batch.iter().enumerate() {
             let places = to_vec(&weights.get(row as i64).narrow(1, pad[row], piece.len() as i64))?;

@@ -34,7 +34,7 @@ use crate::tensor::{to_vec, widened};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const ROWS_AT_ONCE: usize = 16;
 const REQUESTS_AT_ONCE: usize = 64;
@@ -144,7 +144,7 @@ impl ExtractivePolicy<'_> {
         let mut ends: Vec<Vec<Tensor>> = requests.iter().map(|_| Vec::new()).collect();
         for batch in rows.chunks(ROWS_AT_ONCE) {
             let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., ids)| ids.clone()).collect();
-            let (ids, pad) = left_pad(&contexts, self.decoder.device())?;
+            let (ids, pad) = left_pad(&contexts)?;
             let t = ids.size()[1];
             let hidden = widened(&self.decoder.encode(&ids, &pad, Some(adapter), self.blocks)?);
             let steps = Tensor::arange(t, (Kind::Int64, hidden.device()));
@@ -188,13 +188,12 @@ impl ExtractivePolicy<'_> {
                 row[width - 1] = values[own.units.len()];
             }
         }
-        let numbers = draws.numbers(requests.len())?;
+        let uniforms = sampling::by_step(&draws.numbers(requests.len())?, budget, Device::Cpu);
         let mut gists = vec![Gist::default(); requests.len() * group];
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
-            let step: Vec<f64> = numbers.iter().map(|numbers| numbers[t]).collect();
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
-            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &step)?;
+            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
             let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
             let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
             for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {

@@ -24,7 +24,7 @@ use crate::model::read::{control, left_pad};
 use crate::model::sampling;
 use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
 use crate::rng::{self, Stream};
-use crate::tensor::to_vec;
+use crate::tensor::to_vecs;
 use tch::Tensor;
 
 /// One sampled gist, written or kept.
@@ -150,7 +150,7 @@ impl<'a> GistPolicy<'a> {
 
     fn prefill(&self, requests: &[Request], adapter: &ActiveAdapter) -> Result<(Tensor, KvCache)> {
         let prompts: Vec<Vec<u32>> = requests.iter().map(|r| self.prompt(r)).collect();
-        let (ids, pad) = left_pad(&prompts, self.decoder.device())?;
+        let (ids, pad) = left_pad(&prompts)?;
         let (hidden, cache) = self.decoder.prefill(&ids, &pad, Some(adapter))?;
         Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
     }
@@ -166,24 +166,22 @@ impl<'a> GistPolicy<'a> {
         let (last, cache) = self.prefill(requests, adapter)?;
         let width = last.size()[2];
         let mut hidden = last.expand([n as i64, g as i64, width], false).reshape([-1, width]);
-        let numbers = draws.numbers(n)?;
+        let uniforms = sampling::by_step(&draws.numbers(n)?, budget, self.decoder.device());
         let mut gists = vec![Gist::default(); n * g];
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut copiers: Option<Vec<Copier>> =
             copiers.map(|each| each.into_iter().flat_map(|copier| std::iter::repeat_n(copier, g)).collect());
-        let mut grown = BranchCache::default();
+        let mut grown = BranchCache::new(budget);
         for t in 0..budget {
-            let step: Vec<f64> = numbers.iter().map(|numbers| numbers[t]).collect();
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
             let logits = self.head(adapter, matches.as_ref()).logits(&hidden);
-            let (picked, logp, entropy) = sampling::sample(&logits, draws.how, &step)?;
-            let actions: Vec<i64> = Vec::try_from(&picked.to_device(tch::Device::Cpu))?;
-            let (logp, entropy) = (to_vec(&logp)?, to_vec(&entropy)?);
+            let (picked, logp, entropy) = sampling::sample(&logits, draws.how, &uniforms.get(t as i64))?;
+            let [actions, logp, entropy] = to_vecs([&picked, &logp, &entropy])?;
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
                 gist.behavior_logprobs.push(logp[row]);
                 gist.entropy.push(entropy[row]);
-                if actions[row] == v {
+                if actions[row] as i64 == v {
                     gist.ended = true;
                     continue;
                 }
@@ -242,7 +240,7 @@ impl<'a> GistPolicy<'a> {
             return Err(Error::invalid("groups without a single action"));
         }
         let device = self.decoder.device();
-        let ids = Tensor::from_slice(&ids).view([n as i64, g as i64, longest as i64]).to_device(device);
+        let ids = Tensor::from_slice(&ids).view([n as i64, g as i64, longest as i64]);
         let written = self.decoder.branches(&ids, &cache, None, Some(adapter))?; // [N, G, K, H]
         let first = last.unsqueeze(1).expand([n as i64, g as i64, 1, width], false);
         let all = Tensor::cat(&[first, written], 2).reshape([-1, width]);

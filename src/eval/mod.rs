@@ -2,6 +2,7 @@
 pub mod comparison;
 pub mod figures;
 pub mod files;
+pub mod gates;
 pub mod intrinsic;
 pub mod oracle;
 pub mod pooled;

@@ -145,18 +145,25 @@ impl Decoder {
         self.head.as_ref().unwrap_or(&self.embed)
     }
 
+    /// Ids on the host are checked and sent to the device. Those that are on a GPU already were picked by the model or come
+    /// from a checked text: looking at them would stop the host until everything before is computed.
     pub(super) fn embed(&self, ids: &Tensor, adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
         let v = self.config.vocab_size;
-        let limit = if adapter.is_some() { v + 3 } else { v };
-        let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
-        if low < 0 || high >= limit {
-            let got = if low < 0 { low } else { high };
-            return Err(Error::shape("token id", format!("0..{limit}"), got));
+        let mut has_control = adapter.is_some();
+        if ids.device() == Device::Cpu {
+            let limit = if adapter.is_some() { v + 3 } else { v };
+            let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+            if low < 0 || high >= limit {
+                let got = if low < 0 { low } else { high };
+                return Err(Error::shape("token id", format!("0..{limit}"), got));
+            }
+            has_control = high >= v;
         }
+        let ids = ids.to_device(self.device());
         let xs = Tensor::embedding(&self.embed, &ids.clamp_max(v - 1), -1, false, false);
         match adapter {
-            Some(adapter) if high >= v => {
-                let rows = adapter.control.index_select(0, &(ids - v).clamp_min(0).reshape([-1]));
+            Some(adapter) if has_control => {
+                let rows = adapter.control.index_select(0, &(&ids - v).clamp_min(0).reshape([-1]));
                 Ok(rows.view_as(&xs).where_self(&ids.ge(v).unsqueeze(-1), &xs))
             }
             _ => Ok(xs),

@@ -15,14 +15,17 @@ pub(super) type Keys = (Tensor, Tensor);
 pub struct KvCache {
     layers: Vec<Keys>,
     lengths: Vec<i64>,
+    /// The same on the device, `[N, 1]`.
+    starts: Tensor,
     bias: Option<Tensor>,
 }
 
-/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, S, D]` a layer.
-#[derive(Default)]
+/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, room, D]` a layer, written in
+/// place, so that a step copies only what is new.
 pub struct BranchCache {
     layers: Vec<Keys>,
     len: i64,
+    room: i64,
 }
 
 /// What else a forward pass over whole rows does.
@@ -73,14 +76,24 @@ pub(super) struct Beside<'a> {
 }
 
 impl BranchCache {
-    /// All keys and values of block `i`, these behind the others.
+    /// Empty, for `room` tokens a branch.
+    pub fn new(room: usize) -> Self {
+        Self { layers: Vec::new(), len: 0, room: room as i64 }
+    }
+
+    /// Writes keys and values `[N, G, Hkv, T, D]` of block `i` behind the earlier ones; all of them, `[N, G, Hkv, S, D]`.
     fn append(&mut self, i: usize, (k, v): Keys) -> Keys {
-        match self.layers.get_mut(i) {
-            Some(all) => *all = (Tensor::cat(&[&all.0, &k], 3), Tensor::cat(&[&all.1, &v], 3)),
-            None => self.layers.push((k, v)),
+        let [n, g, h, t, d] = <[i64; 5]>::try_from(k.size()).unwrap_or_default();
+        if i == self.layers.len() {
+            let empty = || Tensor::empty([n, g, h, self.room, d], (k.kind(), k.device()));
+            self.layers.push((empty(), empty()));
         }
-        let (k, v) = &self.layers[i];
-        (k.shallow_clone(), v.shallow_clone())
+        let written = |all: &Tensor, new: &Tensor| {
+            all.narrow(3, self.len, t).copy_(new);
+            all.narrow(3, 0, self.len + t)
+        };
+        let (all_k, all_v) = &self.layers[i];
+        (written(all_k, &k), written(all_v, &v))
     }
 }
 
@@ -149,6 +162,7 @@ impl Decoder {
         let (hidden, layers) = self.run(ids, pad, adapter, Pass { keep: true, ..Pass::default() })?;
         let t = ids.size()[1];
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
+        let starts = Tensor::from_slice(&lengths).to_device(self.device()).unsqueeze(1);
         let bias = pad.iter().any(|&p| p > 0).then(|| {
             let pads = Tensor::from_slice(pad).to_device(self.device()).unsqueeze(1);
             let hidden_keys = Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0).lt_tensor(&pads);
@@ -156,7 +170,7 @@ impl Decoder {
                 .masked_fill(&hidden_keys, f64::NEG_INFINITY)
                 .view([pad.len() as i64, 1, 1, t])
         });
-        Ok((hidden, KvCache { layers, lengths, bias }))
+        Ok((hidden, KvCache { layers, lengths, starts, bias }))
     }
 
     fn run(
@@ -192,7 +206,7 @@ impl Decoder {
     }
 
     /// Hidden states `[N, G, T, H]` of G branches per row that continue the shared prefix: ids `[N, G, T]`. With a
-    /// `grown` cache the new tokens come after those of earlier calls and are appended to it.
+    /// `grown` cache the new tokens come after those of earlier calls and are appended to it, as far as it has room.
     pub fn branches(
         &self,
         ids: &Tensor,
@@ -205,10 +219,13 @@ impl Decoder {
             return Err(Error::shape("branch rows", prefix.lengths.len(), n));
         }
         let past = grown.as_ref().map_or(0, |c| c.len);
+        if let Some(cache) = grown.as_ref().filter(|cache| past + t > cache.room) {
+            return Err(Error::shape("tokens of a branch", format!("at most {}", cache.room), past + t));
+        }
         self.check_positions(prefix.lengths.iter().max().copied().unwrap_or(0) + past + t)?;
         let d = self.config.head_width();
-        let starts = Tensor::from_slice(&prefix.lengths).to_device(self.device()).view([n, 1]) + past;
-        let positions = starts + Tensor::arange(t, (Kind::Int64, self.device())).unsqueeze(0);
+        let positions =
+            &prefix.starts + Tensor::arange_start(past, past + t, (Kind::Int64, self.device())).unsqueeze(0);
         let (cos, sin) = self.rope.at(&positions); // [N, T, D]
         let site = Branches {
             cos: cos.view([n, 1, t, 1, d]),

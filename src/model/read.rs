@@ -6,7 +6,7 @@ use crate::model::lora::ActiveAdapter;
 use crate::model::vocab::{self, Head};
 use crate::tensor::to_vec;
 use std::ops::Range;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 const STRETCHES_AT_ONCE: usize = 16;
 
@@ -26,8 +26,9 @@ pub mod control {
     }
 }
 
-/// Rows of different lengths, padded on the left with id 0: ids `[N, T]` and the padding of each row.
-pub fn left_pad(rows: &[Vec<u32>], device: Device) -> Result<(Tensor, Vec<i64>)> {
+/// Rows of different lengths, padded on the left with id 0: ids `[N, T]` on the host, where the decoder checks them, and the
+/// padding of each row.
+pub fn left_pad(rows: &[Vec<u32>]) -> Result<(Tensor, Vec<i64>)> {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut flat = Vec::with_capacity(rows.len() * width);
     let mut pad = Vec::with_capacity(rows.len());
@@ -39,7 +40,7 @@ pub fn left_pad(rows: &[Vec<u32>], device: Device) -> Result<(Tensor, Vec<i64>)>
         flat.resize(flat.len() + width - row.len(), 0i64);
         flat.extend(row.iter().map(|&t| t as i64));
     }
-    Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]).to_device(device), pad))
+    Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]), pad))
 }
 
 /// Stretches of at most `limit` of `len` tokens, each half over the one before: its range, and the first token that it and
@@ -66,12 +67,12 @@ pub fn surprise(decoder: &Decoder, prefixes: &[&[u32]]) -> Result<Vec<Vec<f64>>>
         .collect();
     for batch in parts.chunks(STRETCHES_AT_ONCE) {
         let rows: Vec<Vec<u32>> = batch.iter().map(|(p, range, _)| prefixes[*p][range.clone()].to_vec()).collect();
-        let (ids, pad) = left_pad(&rows, decoder.device())?;
+        let (ids, pad) = left_pad(&rows)?;
         let (n, t) = ids.size2()?;
         let mut values = Vec::new();
         if t > 1 {
             let hidden = decoder.forward(&ids, &pad, None)?.narrow(1, 0, t - 1).reshape([n * (t - 1), -1]);
-            let targets: Tensor = ids.narrow(1, 1, t - 1).reshape([-1]);
+            let targets = ids.narrow(1, 1, t - 1).reshape([-1]).to_device(decoder.device());
             values = to_vec(&vocab::token_stats(&hidden, &targets, Head::base(decoder.head()), None)?.logprob)?;
         }
         for (row, (p, range, own)) in batch.iter().enumerate() {
@@ -107,7 +108,7 @@ pub fn future_hidden(
     // The last token predicts nothing that is asked for.
     let rows: Vec<Vec<u32>> =
         contexts.iter().zip(tails).map(|(c, t)| c.iter().chain(&t[..len - 1]).copied().collect()).collect();
-    let (ids, pad) = left_pad(&rows, decoder.device())?;
+    let (ids, pad) = left_pad(&rows)?;
     let hidden = decoder.forward(&ids, &pad, adapter)?;
     Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
 }
@@ -121,7 +122,7 @@ pub fn futures_hidden(
     futures: &Tensor,
 ) -> Result<Tensor> {
     let (r, s, f) = futures.size3()?;
-    let (ids, pad) = left_pad(heads, decoder.device())?;
+    let (ids, pad) = left_pad(heads)?;
     let (hidden, cache) = decoder.prefill(&ids, &pad, adapter)?;
     let width = hidden.size()[2];
     let first = hidden.narrow(1, ids.size()[1] - 1, 1).unsqueeze(1).expand([r, s, 1, width], false);

@@ -2,16 +2,21 @@
 //! generator. Training samples at temperature 1 with nothing truncated; the rest is for use.
 
 use crate::config::parts::Sampling;
-use crate::error::{Error, Result};
-use tch::{Kind, Tensor};
+use crate::error::Result;
+use crate::tensor::check_shape;
+use tch::{Device, Kind, Tensor};
 
-/// Picks one action a row from logits `[N, A]` with uniforms `[N]`: actions `[N]`, their log-probabilities under the
+/// The first `steps` numbers of N rows as `[steps, N]` f64 on the device: all draws of a loop in one transfer.
+pub fn by_step(rows: &[Vec<f64>], steps: usize, device: Device) -> Tensor {
+    let numbers: Vec<f64> = (0..steps).flat_map(|t| rows.iter().map(move |row| row[t])).collect();
+    Tensor::from_slice(&numbers).view([steps as i64, rows.len() as i64]).to_device(device)
+}
+
+/// Picks one action a row from logits `[N, A]` with uniforms `[N]` f64: actions `[N]`, their log-probabilities under the
 /// distribution sampled from, and that distribution's entropy. Greedy reports the model's own log-probability.
-pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &[f64]) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let (n, actions) = logits.size2()?;
-    if uniforms.len() as i64 != n {
-        return Err(Error::shape("uniforms", n, uniforms.len()));
-    }
+    check_shape("uniforms", uniforms, &[n])?;
     let greedy = how.temperature == 0.0;
     let mut logp = if greedy { logits.shallow_clone() } else { logits / how.temperature };
     logp = logp.log_softmax(-1, Kind::Float);
@@ -23,7 +28,7 @@ pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &[f64]) -> Result<(Tens
     } else {
         let cdf = logp.to_kind(Kind::Double).exp().cumsum(-1, Kind::Double);
         let total = cdf.narrow(-1, actions - 1, 1);
-        let threshold = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(-1) * total;
+        let threshold = uniforms.unsqueeze(-1) * total;
         cdf.le_tensor(&threshold).sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64).clamp_max(actions - 1)
     };
     let chosen = logp.gather(-1, &picked.unsqueeze(-1), false).squeeze_dim(-1);

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;
-use crate::tensor::widened;
+use crate::tensor::{to_vec, widened};
 use tch::{Device, Kind, Tensor};
 
 /// How hidden states become logits.
@@ -220,16 +220,16 @@ pub fn kl_surrogate(teacher: Other, reader: Other, weights: &Tensor) -> Result<(
     let n = reader.hidden.size()[0];
     check_rows("teacher", teacher.hidden, n)?;
     check_rows("weights", weights, n)?;
-    let mut value = 0.0;
+    let mut values = Vec::new();
     let surrogate = surrogate(reader.hidden, reader.head, |h, head, start, len| {
         let p =
             tch::no_grad(|| teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float));
         let q = head.logits(h).log_softmax(-1, Kind::Float);
         let loss = (kl_rows(&p, &q) * weights.narrow(0, start, len)).sum(None);
-        value += loss.double_value(&[]);
+        values.push(loss.detach());
         loss
     })?;
-    Ok((value, surrogate))
+    Ok((total(&values)?, surrogate))
 }
 
 /// Σ weights · −log p(target): its value, and a surrogate whose backward reaches hidden states and head.
@@ -240,14 +240,19 @@ pub fn cross_entropy_surrogate(
     weights: &Tensor,
 ) -> Result<(f64, Tensor)> {
     check_rows("targets", targets, hidden.size()[0])?;
-    let mut value = 0.0;
+    let mut values = Vec::new();
     let surrogate = surrogate(hidden, head, |h, head, start, len| {
         let logp = head.logits(h).log_softmax(-1, Kind::Float);
         let loss = -(gather(&logp, &targets.narrow(0, start, len)) * weights.narrow(0, start, len)).sum(None);
-        value += loss.double_value(&[]);
+        values.push(loss.detach());
         loss
     })?;
-    Ok((value, surrogate))
+    Ok((total(&values)?, surrogate))
+}
+
+/// The sum of scalars, read all at once.
+fn total(values: &[Tensor]) -> Result<f64> {
+    Ok(to_vec(&Tensor::stack(values, 0))?.iter().sum())
 }
 
 fn leaf_of(xs: &Tensor) -> Tensor {

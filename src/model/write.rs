@@ -30,16 +30,16 @@ pub fn continuations(
     }
     let bias = vocab::barred(decoder.config().vocab_size, forbidden, decoder.device());
     let head = Head { bias: Some(&bias), ..Head::base(decoder.head()) };
-    let (ids, pad) = left_pad(prompts, decoder.device())?;
+    let (ids, pad) = left_pad(prompts)?;
     let (n, s) = (prompts.len() as i64, samples as i64);
     let (hidden, cache) = decoder.prefill(&ids, &pad, None)?;
     let width = hidden.size()[2];
     let mut hidden = hidden.narrow(1, ids.size()[1] - 1, 1).expand([n, s, width], false).reshape([-1, width]);
-    let mut grown = BranchCache::default();
+    let mut grown = BranchCache::new(tokens);
+    let uniforms = sampling::by_step(&draws, tokens, decoder.device());
     let mut written = Vec::with_capacity(tokens);
     for t in 0..tokens {
-        let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
-        let (picked, _, _) = sampling::sample(&head.logits(&hidden), how, &step)?;
+        let (picked, _, _) = sampling::sample(&head.logits(&hidden), how, &uniforms.get(t as i64))?;
         let picked = picked.view([n, s, 1]);
         if t + 1 < tokens {
             hidden = decoder.branches(&picked, &cache, Some(&mut grown), None)?.reshape([-1, width]);

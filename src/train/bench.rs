@@ -1,6 +1,7 @@
 //! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
+use crate::compressor::Request;
 use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
@@ -17,7 +18,7 @@ use crate::train::updates::{PolicyBatch, policy_step, reader_step};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Seconds of one part of a step, and how close it comes to the machine's matrix-product rate.
 #[derive(Clone, Debug, Serialize)]
@@ -41,7 +42,7 @@ pub struct Figures {
     pub threads: i32,
     /// Kind of the base and its activations.
     pub dtype: String,
-    /// Rate of a 1024³ matrix product, GFLOP/s.
+    /// Rate of a matrix product of 1024³, on a GPU of 8192³, GFLOP/s.
     pub gemm_gflops: f64,
     /// Sampled gist tokens a second at the configured group size.
     pub rollout_tokens_per_second: f64,
@@ -49,6 +50,10 @@ pub struct Figures {
     pub step_seconds: f64,
     /// Its parts.
     pub parts: Vec<Part>,
+    /// Share of the matrix-product rate that the multiply-adds of both updates account for.
+    pub training_gemm_share: f64,
+    /// Sampling at some batch sizes.
+    pub decoding: Vec<Decoding>,
     /// Seconds of rollouts by group size.
     pub rollout_seconds_by_group: Vec<(usize, f64)>,
     /// Resident memory of the process when everything is loaded, MiB.
@@ -64,13 +69,38 @@ pub struct Figures {
     pub repeats: usize,
 }
 
-/// Median seconds of `work` over `repeats` runs after one warm-up.
-fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Sampling of gists for some windows, and its speed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decoding {
+    /// Gists that are written at once.
+    pub batch: usize,
+    /// Windows that they are of.
+    pub windows: usize,
+    /// Tokens a second, reading the prompts included.
+    pub tokens_per_second: f64,
+    /// Tokens a second after the first token of each gist, by the difference to writing one token each.
+    pub decode_tokens_per_second: f64,
+}
+
+/// Batches of [`Decoding`].
+const BATCHES: [usize; 2] = [8, 64];
+
+/// Waits until all that was asked of a device is computed.
+fn synchronize(device: Device) {
+    if let Device::Cuda(number) = device {
+        tch::Cuda::synchronize(number as i64);
+    }
+}
+
+/// Median seconds of `work` on `device` over `repeats` runs after one warm-up.
+fn timed(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     work()?;
+    synchronize(device);
     let mut seconds = Vec::with_capacity(repeats);
     for _ in 0..repeats {
         let clock = Instant::now();
         work()?;
+        synchronize(device);
         seconds.push(clock.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
@@ -83,12 +113,10 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let (decoder, model) = (&setup.decoder, setup.decoder.config());
     let device = decoder.device();
     let loaded_rss_mib = memory::rss_mib();
-    let square = Tensor::randn([1024, 1024], (Kind::Float, device)).to_kind(config.hardware.kind());
-    let gemm = timed(repeats.max(5), || {
-        let _ = square.matmul(&square).sum(Kind::Float).double_value(&[]);
-        Ok(())
-    })?;
-    let gemm_gflops = 2.0 * 1024f64.powi(3) / gemm / 1e9;
+    let side = if device.is_cuda() { 8192 } else { 1024 };
+    let square = Tensor::randn([side, side], (Kind::Float, device)).to_kind(config.hardware.kind());
+    let gemm = timed(device, repeats.max(5), || Ok(drop(square.matmul(&square))))?;
+    let gemm_gflops = 2.0 * (side as f64).powi(3) / gemm / 1e9;
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
     let mut generator = Trainee::new("generator", fresh_reader(setup)?, &config.optim.generator);
@@ -99,17 +127,21 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let windows = setup.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    let sample = |adapter: &Adapter, group: usize| -> Result<Vec<Vec<Gist>>> {
+    let sample = |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Gist>>> {
         let active = decoder.activate(adapter, false);
-        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, k);
-        let draws = Draws { group, budget: k, how: &Sampling::default(), uniforms: &uniforms };
-        policy.sample(&active, &requests, draws)
+        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
+        let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
+        policy.sample(&active, requests, draws)
     };
-    let groups = sample(&compressor.adapter, g)?;
-    let gist_tokens: f64 = groups.iter().flatten().map(|gist| gist.actions() as f64).sum();
-    let rollouts = timed(repeats, || sample(&compressor.adapter, g).map(|_| ()))?;
+    // Gists, their tokens, and median seconds.
+    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, f64)> {
+        let gists = sample(&compressor.adapter, requests, group, budget)?;
+        let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
+        Ok((gists, tokens, timed(device, repeats, || Ok(drop(sample(&compressor.adapter, requests, group, budget)?)))?))
+    };
+    let (groups, gist_tokens, rollouts) = sampled(&requests, g, k)?;
 
-    let teacher = timed(repeats, || setup.taught(0, &windows).map(|_| ()))?;
+    let teacher = timed(device, repeats, || setup.taught(0, &windows).map(|_| ()))?;
     let taught = setup.taught(0, &windows)?;
     let contexts: Vec<(usize, Vec<u32>)> = groups
         .iter()
@@ -117,7 +149,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .flat_map(|(w, group)| group.iter().map(move |gist| (w, reader_context(&gist.ids, true, model.vocab_size))))
         .collect();
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let read = timed(repeats, || {
+    let read = timed(device, repeats, || {
         let active = decoder.activate(&generator.adapter, false);
         taught.measure(decoder, Some(&active), &rows).map(|_| ())
     })?;
@@ -134,7 +166,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     };
     let place = Place { step: 0, root: folder, batch: &windows };
     let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
-    let policy_update = timed(repeats, || {
+    let policy_update = timed(device, repeats, || {
         policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place)).map(|_| ())
     })?;
     let read_rows: Vec<(usize, &[u32])> = rows
@@ -144,7 +176,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .map(|(_, row)| *row)
         .collect();
     let at_once = config.reader_rows();
-    let reader_update = timed(repeats, || {
+    let reader_update = timed(device, repeats, || {
         reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)).map(|_| ())
     })?;
     let peak_rss_mib = memory::peak_rss_mib();
@@ -153,7 +185,21 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     drop((empty_reader, frozen));
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {
-        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?));
+        rollout_seconds_by_group.push((group, sampled(&requests, group, k)?.2));
+    }
+    let mut decoding = Vec::new();
+    for batch in BATCHES {
+        let windows = setup.training_windows(1, (batch / g).max(1));
+        let requests: Vec<_> = windows.iter().map(|w| request(w, config.condition, 0)).collect();
+        let group = batch / requests.len();
+        let ((_, first, prompts), (_, tokens, seconds)) =
+            (sampled(&requests, group, 1)?, sampled(&requests, group, k)?);
+        decoding.push(Decoding {
+            batch: group * requests.len(),
+            windows: requests.len(),
+            tokens_per_second: tokens / seconds,
+            decode_tokens_per_second: (tokens - first) / (seconds - prompts),
+        });
     }
     let sizes = Sizes::new(config);
     let seconds = [teacher, rollouts, read, policy_update, reader_update];
@@ -164,6 +210,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         gemm_share: work.flops(model) / seconds / (gemm_gflops * 1e9),
     });
     let parts: Vec<Part> = parts.collect();
+    let updates = || parts.iter().filter(|part| part.name.ends_with("update"));
+    let training_gemm_share =
+        updates().map(|p| p.gemm_share * p.seconds).sum::<f64>() / updates().map(|p| p.seconds).sum::<f64>();
     Ok(Figures {
         device: config.hardware.device.clone(),
         threads: config.hardware.threads,
@@ -172,6 +221,8 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         rollout_tokens_per_second: gist_tokens / rollouts,
         step_seconds: parts.iter().map(|p| p.seconds).sum(),
         parts,
+        training_gemm_share,
+        decoding,
         rollout_seconds_by_group,
         loaded_rss_mib,
         peak_rss_mib,

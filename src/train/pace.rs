@@ -120,8 +120,9 @@ fn decode(block: &Decoder, adapter: &Adapter, sizes: &Sizes) -> Result<f64> {
     let (_, cache) = block.prefill(&prompt, &vec![0; windows], Some(&active))?;
     let next = Tensor::randint(FEW, [n, g, 1], (Kind::Int64, device));
     // Half of the gists are there: so many they read on the mean.
-    let half = Tensor::randint(FEW, [n, g, (sizes.budget as i64 / 2).max(1)], (Kind::Int64, device));
-    let mut grown = BranchCache::default();
+    let written = (sizes.budget / 2).max(1);
+    let half = Tensor::randint(FEW, [n, g, written as i64], (Kind::Int64, device));
+    let mut grown = BranchCache::new(written + STEPS);
     let _ = block.branches(&half, &cache, Some(&mut grown), Some(&active))?;
     let seconds = timed(|| {
         for _ in 0..STEPS / 2 {

@@ -6,6 +6,7 @@ use gist::compressor::Request;
 use gist::compressor::attended::{attended, attention};
 use gist::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
 use gist::config::parts::Sampling;
+use gist::eval::gates::roles::plain_states;
 use gist::model::copy_head::{LENGTHS, TAKEN};
 use gist::model::decoder::Decoder;
 use gist::model::lora::{ActiveAdapter, Adapter};
@@ -69,8 +70,7 @@ impl Setting {
     /// Logits `[actions, V + 1]` of one gist's actions: one plain forward pass over prompt and gist, nothing shared.
     fn plain_logits(&self, active: &ActiveAdapter, request: &Request, gist: &Gist) -> Tensor {
         let prompt = self.policy().prompt(request);
-        let hidden = self.decoder.forward(&row(&[prompt.as_slice(), &gist.ids].concat()), &[0], Some(active)).unwrap();
-        let hidden = hidden.squeeze_dim(0).narrow(0, prompt.len() as i64 - 1, gist.actions() as i64);
+        let hidden = plain_states(&self.decoder, active, &prompt, gist).unwrap();
         let mut allowed = vec![0f32; VOCAB as usize + 1];
         for id in FORBIDDEN.into_iter().chain([VOCAB as u32 - 1]) {
             allowed[id as usize] = f32::NEG_INFINITY;

@@ -12,7 +12,7 @@ const LOGITS: [f64; 8] = [0.3, -1.2, 2.0, 0.3, -0.4, 1.1, f64::NEG_INFINITY, -2.
 /// Draws from one distribution: the counts of each action, and the log-probability reported for it.
 fn draw(how: &Sampling, uniforms: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let logits = floats(&LOGITS).unsqueeze(0).expand([uniforms.len() as i64, LOGITS.len() as i64], false);
-    let (picked, chosen, _) = sample(&logits, how, uniforms).unwrap();
+    let (picked, chosen, _) = sample(&logits, how, &Tensor::from_slice(uniforms)).unwrap();
     let (mut counts, mut reported) = (vec![0.0; LOGITS.len()], vec![f64::NAN; LOGITS.len()]);
     for (action, logp) in to_vec(&picked).unwrap().into_iter().zip(to_vec(&chosen).unwrap()) {
         counts[action as usize] += 1.0;
@@ -95,14 +95,19 @@ fn extreme_draws_stay_inside() {
     let (counts, _) = draw(&Sampling::default(), &[0.0, 1.0 - f64::EPSILON / 2.0]);
     assert_eq!((counts[0], counts[7]), (1.0, 1.0));
     let logits = noise(&[2, 5], 1.0, 1);
-    assert!(sample(&logits, &Sampling::default(), &[0.5]).unwrap_err().to_string().contains("uniforms"));
+    assert!(
+        sample(&logits, &Sampling::default(), &Tensor::from_slice(&[0.5]))
+            .unwrap_err()
+            .to_string()
+            .contains("uniforms")
+    );
 }
 
 #[test]
 fn the_entropy_is_that_of_the_distribution_sampled_from() {
     let logits = noise(&[3, 9], 1.0, 2);
     let how = Sampling { temperature: 0.7, ..Sampling::default() };
-    let (_, _, entropy) = sample(&logits, &how, &[0.1, 0.5, 0.9]).unwrap();
+    let (_, _, entropy) = sample(&logits, &how, &Tensor::from_slice(&[0.1, 0.5, 0.9])).unwrap();
     let p: Tensor = (logits / 0.7).softmax(-1, Kind::Float);
     let expected = -(&p * p.log()).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
     assert_close(&entropy, &expected, 1e-5);
