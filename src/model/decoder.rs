@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::attention::{self, PrefixKeys};
 use crate::model::config::ModelConfig;
 use crate::model::lora::{ActiveAdapter, Adapter, LoraPair};
+use crate::model::peft;
 use crate::model::rope::{Rope, rotate};
 use crate::model::weights;
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub struct Decoder {
     norm: Tensor,
     head: Option<Tensor>,
     rope: Rope,
+    identity: Option<String>,
 }
 
 /// Keys and values of a processed prefix, to be shared by branches.
@@ -67,8 +69,22 @@ impl Decoder {
     /// exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        let named = weights::read_model(folder, &config.parameters(), kind, device)?;
-        Self::from_named(&config, named)
+        let named = weights::read_model(folder, &config, kind, device)?;
+        let identity = Some(weights::identity(folder, &config)?);
+        Ok(Self { identity, ..Self::from_named(&config, named)? })
+    }
+
+    /// [`weights::identity`] of what was loaded; none for a model that is not from a folder.
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    /// The adapter in a folder, which must fit this base and, if it says which one it was made for, be this one's.
+    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter> {
+        if let Some(own) = &self.identity {
+            peft::check_base(folder, own)?;
+        }
+        Adapter::load(folder, &self.config, self.device())
     }
 
     /// Builds from tensors under Hugging Face names; shapes must already be right.
@@ -111,7 +127,7 @@ impl Decoder {
         let rotation = (config.rope_theta, config.rope_scaling().map_err(Error::Invalid)?);
         let rope =
             Rope::new(config.max_position_embeddings, config.head_width(), rotation, embed.kind(), embed.device());
-        Ok(Self { config: config.clone(), embed, layers, norm, head, rope })
+        Ok(Self { config: config.clone(), embed, layers, norm, head, rope, identity: None })
     }
 
     /// Rebinds the weights to new tensors (pretraining cuts fresh views each step); the rotary tables are kept.

@@ -11,6 +11,7 @@ pub mod heads;
 pub mod lora;
 pub mod merge;
 pub mod params;
+pub mod peft;
 pub mod read;
 pub mod rope;
 pub mod sampling;
