@@ -91,7 +91,7 @@ fn cached(cache: &Cache, repo: &Repo) -> std::result::Result<PathBuf, String> {
     config.parent().map(Path::to_path_buf).ok_or_else(|| NEEDED[0].to_string())
 }
 
-/// From the index of a model in several files: which file holds each tensor.
+/// From the index of a model in several files: which file, beside it, holds each tensor.
 pub fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -99,6 +99,10 @@ pub fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     }
     let text = std::fs::read_to_string(index).map_err(|e| Error::io(index, e))?;
     let parsed: Index = serde_json::from_str(&text).map_err(|e| Error::file(index, e.to_string()))?;
+    let is_beside = |file: &&String| Path::new(file.as_str()).file_name().is_some_and(|name| name == file.as_str());
+    if let Some(other) = parsed.weight_map.values().find(|file| !is_beside(file)) {
+        return Err(Error::file(index, format!("expected names of files beside it, got {other:?}")));
+    }
     Ok(parsed.weight_map)
 }
 
@@ -188,10 +192,12 @@ fn said(name: &str, repo: &Repo, file: &str, error: &ApiError) -> Error {
         _ => None,
     };
     let message = match status {
-        Some(401 | 403) => {
-            "no access: a gated or private repository wants its terms accepted on its page, and a token in \
-             HF_TOKEN"
-                .to_string()
+        Some(code @ (401 | 403)) => {
+            let page = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
+            format!(
+                "no access (status {code}): a gated or private repository wants its licence accepted at {page}/{name}, and a \
+                 token of who accepted it in HF_TOKEN"
+            )
         }
         Some(404) if file.is_empty() => {
             format!("neither a folder here nor a repository of the Hub at revision {revision}")

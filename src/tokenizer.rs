@@ -11,6 +11,9 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTok
 /// The one special token of a trained vocabulary: between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
+/// Names of the control tokens (end-of-gist, start-of-gist, separator) where a vocabulary has them, as an exported one does.
+pub const CONTROLS: [&str; 3] = ["<|gist_end|>", "<|gist_start|>", "<|gist_separator|>"];
+
 /// First byte of a token in its text, and the one after its last.
 pub type Bytes = (usize, usize);
 
@@ -87,9 +90,10 @@ impl Tokenizer {
         self.inner.token_to_id(END_OF_TEXT)
     }
 
-    /// The same, where there is no doing without.
+    /// The same, where there is no doing without: between the documents that a base is trained on.
     pub fn require_end_of_text(&self) -> Result<u32> {
-        self.end_of_text().ok_or_else(|| Error::invalid(format!("tokenizer: expected the token {END_OF_TEXT:?}")))
+        let missing = || format!("expected the token {END_OF_TEXT:?} between documents, got none");
+        self.end_of_text().ok_or_else(|| Error::invalid(missing()))
     }
 
     /// Fails unless every id fits a model with `rows` embedding rows.

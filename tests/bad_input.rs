@@ -1,18 +1,15 @@
 //! Bad input, met by the real program: one message that names file, key, expected and got; nothing overwritten, nothing
-//! half-written.
+//! half-written. Models and adapters are in `bad_models`.
 
-use crate::common::{
-    assert_same_files, assert_says, command, copy, cut, fails, files, finished, finished_copy, train, world,
-};
-use serde_json::Value;
+use crate::common::{assert_same_files, assert_says, command, fails, files, finished_copy, train, world};
 use std::fs;
 use std::path::Path;
 
 /// What is wrong, made in a folder of its own; the overrides that lead to it; words of the message.
-type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
+pub type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
 
 /// `DIR` in an override stands for the case's folder.
-fn refuse(cases: &[Case], subcommand: &str, experiment: &str) {
+pub fn refuse(cases: &[Case], subcommand: &str, experiment: &str) {
     for (name, prepare, overrides, words) in cases {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
@@ -26,171 +23,7 @@ fn refuse(cases: &[Case], subcommand: &str, experiment: &str) {
     }
 }
 
-fn nothing(_: &Path) {}
-
-fn base(folder: &Path) {
-    copy(&world().root.join("base"), &folder.join("base"));
-}
-
-fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    edit(&mut value);
-    fs::write(path, value.to_string()).unwrap();
-}
-
-const BASE: &str = "model.path=DIR/base";
-
-#[test]
-fn models() {
-    let cases: &[Case] = &[
-        ("no model", nothing, &["model.path=DIR/gone"], &["gone/config.json: No such file"]),
-        (
-            "no tokenizer",
-            |dir| {
-                base(dir);
-                fs::remove_file(dir.join("base/tokenizer.json")).unwrap();
-            },
-            &[BASE],
-            &["base/tokenizer.json: No such file"],
-        ),
-        (
-            "weights cut short",
-            |dir| {
-                base(dir);
-                cut(&dir.join("base/model.safetensors"), 0.9);
-            },
-            &[BASE],
-            &["base/model.safetensors: not a whole safetensors file: "],
-        ),
-        (
-            "weights cut within the header",
-            |dir| {
-                base(dir);
-                cut(&dir.join("base/model.safetensors"), 0.01);
-            },
-            &[BASE],
-            &["base/model.safetensors: not a whole safetensors file: "],
-        ),
-        (
-            "no weights at all",
-            |dir| {
-                base(dir);
-                fs::write(dir.join("base/model.safetensors"), "").unwrap();
-            },
-            &[BASE],
-            &["base/model.safetensors: "],
-        ),
-        (
-            "weights of text",
-            |dir| {
-                base(dir);
-                fs::write(dir.join("base/model.safetensors"), "version https://git-lfs.example/spec/v1\n").unwrap();
-            },
-            &[BASE],
-            &["base/model.safetensors: not a whole safetensors file: "],
-        ),
-        (
-            "weights of another shape",
-            |dir| {
-                base(dir);
-                edit_json(&dir.join("base/config.json"), |config| config["intermediate_size"] = 80.into());
-            },
-            &[BASE],
-            &["base/model.safetensors: `model.layers.0.mlp.", "expected shape [80, 32], got [64, 32]"],
-        ),
-        (
-            "weights missing",
-            |dir| {
-                base(dir);
-                edit_json(&dir.join("base/config.json"), |config| config["num_hidden_layers"] = 3.into());
-            },
-            &[BASE],
-            &["base/model.safetensors: `model.layers.2.", "is missing"],
-        ),
-        (
-            "weights too many",
-            |dir| {
-                base(dir);
-                edit_json(&dir.join("base/config.json"), |config| config["num_hidden_layers"] = 1.into());
-            },
-            &[BASE],
-            &["base/model.safetensors: `model.layers.1.", "is not a weight of this model"],
-        ),
-        (
-            "vocabulary of the tokenizer larger than the model's",
-            |dir| {
-                base(dir);
-                edit_json(&dir.join("base/tokenizer.json"), |tokenizer| {
-                    let extra = serde_json::json!({"id": 300, "content": "<extra>", "single_word": false,
-                        "lstrip": false, "rstrip": false, "normalized": false, "special": true});
-                    tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
-                });
-            },
-            &[BASE],
-            &["base/config.json: vocab_size: expected at least the tokenizer's 301 entries, got 300"],
-        ),
-        (
-            "tokenizer of text",
-            |dir| {
-                base(dir);
-                fs::write(dir.join("base/tokenizer.json"), "[1, 2").unwrap();
-            },
-            &[BASE],
-            &["base/tokenizer.json: "],
-        ),
-        (
-            "config of text",
-            |dir| {
-                base(dir);
-                fs::write(dir.join("base/config.json"), "{\"vocab_size\": 300,\n").unwrap();
-            },
-            &[BASE],
-            &["base/config.json: ", "line 2"],
-        ),
-        (
-            "another family",
-            |dir| {
-                base(dir);
-                edit_json(&dir.join("base/config.json"), |config| config["model_type"] = "gpt2".into());
-            },
-            &[BASE],
-            &[
-                "base/config.json: `model_type`: expected one of [\"llama\", \"mistral\", \"qwen2\", \"qwen3\"], got \"gpt2\"",
-            ],
-        ),
-        (
-            "window longer than the model",
-            nothing,
-            &["data.prefix_tokens=200"],
-            &["base/config.json: max_position_embeddings: expected at least 217, got 128"],
-        ),
-        (
-            "no warm start",
-            nothing,
-            &["warm_start.from=DIR/gone"],
-            &["gone/compressor/adapter_config.json: No such file"],
-        ),
-        (
-            "warm start cut short",
-            |dir| {
-                copy(&finished().join("warm_start"), &dir.join("warm"));
-                cut(&dir.join("warm/generator/adapter_model.safetensors"), 0.5);
-            },
-            &["warm_start.from=DIR/warm"],
-            &["warm/generator/adapter_model.safetensors: not a whole safetensors file: "],
-        ),
-        (
-            "warm start of another model",
-            |dir| {
-                copy(&finished().join("warm_start"), &dir.join("warm"));
-                edit_json(&dir.join("warm/compressor/adapter_config.json"), |config| config["r"] = 8.into());
-            },
-            &["warm_start.from=DIR/warm"],
-            &["warm/compressor/adapter_model.safetensors: `", "expected shape [8, 32], got [4, 32]"],
-        ),
-    ];
-    refuse(cases, "train", "tiny.toml");
-}
+pub fn nothing(_: &Path) {}
 
 fn write(dir: &Path, bytes: &[u8]) {
     fs::write(dir.join("text.jsonl"), bytes).unwrap();
@@ -314,6 +147,15 @@ fn pretraining() {
             &["text.jsonl:1: expected UTF-8"],
         ),
         ("no tokenizer", nothing, &["tokenizer.path=DIR/gone.json"], &["gone.json: No such file"]),
+        (
+            "a tokenizer without an end of text",
+            |dir| {
+                let text = fs::read_to_string(world().root.join("base/tokenizer.json")).unwrap();
+                fs::write(dir.join("tokenizer.json"), text.replace("<|endoftext|>", "</s>")).unwrap();
+            },
+            &["tokenizer.path=DIR/tokenizer.json"],
+            &["tokenizer.json: expected the token \"<|endoftext|>\" between documents, got none"],
+        ),
         ("no text", nothing, &["data.train=[]"], &["`data`: expected train and valid files"]),
         ("odd heads", nothing, &["model.num_key_value_heads=3"], &["`model.num_key_value_heads`: ", "got 3"]),
         (

@@ -2,15 +2,51 @@
 //! compute is compared with transformers in `check.rs`. Fixtures: `tests/fixtures/make_decoder_fixtures.py`.
 
 use crate::common::assert_says;
+use crate::support::*;
 use gist::model::config::{Ids, ModelConfig};
 use gist::model::decoder::Decoder;
 use gist::model::weights;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decoders").join(name)
+}
+
+/// A copy of a fixture in one file, its tensors cast by `cast`.
+fn stored(name: &str, cast: impl Fn(usize, &Tensor) -> Tensor) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(folder(name).join("config.json"), copy.path().join("config.json")).unwrap();
+    let config = ModelConfig::load(&copy.path().join("config.json")).unwrap();
+    let named = weights::read_model(&folder(name), &config, Kind::Float, Device::Cpu).unwrap();
+    let cast: Vec<(String, Tensor)> =
+        named.into_iter().enumerate().map(|(i, (name, tensor))| (name, cast(i, &tensor))).collect();
+    weights::write(&copy.path().join("model.safetensors"), &cast).unwrap();
+    copy
+}
+
+#[test]
+fn weights_of_any_kind_and_of_several_are_read_in_the_kind_asked_for() {
+    let kinds = [Kind::Half, Kind::BFloat16, Kind::Float];
+    let ids = Tensor::from_slice(&[3i64, 9, 27, 14]).unsqueeze(0);
+    for name in ["llama3", "qwen3"] {
+        let run = |folder: &Path, kind: Kind| {
+            Decoder::load(folder, Device::Cpu, kind).unwrap().forward(&ids, &[0], None).unwrap().to_kind(Kind::Float)
+        };
+        for shift in [None, Some(0), Some(1)] {
+            let kind = |i: usize| shift.map_or(Kind::Half, |shift| kinds[(i + shift) % 3]);
+            let folder = stored(name, |i, tensor| tensor.to_kind(kind(i)));
+            // The same values, rounded as they were stored, in float32.
+            let rounded = stored(name, |i, tensor| tensor.to_kind(kind(i)).to_kind(Kind::Float));
+            assert_close(&run(folder.path(), Kind::Float), &run(rounded.path(), Kind::Float), 0.0);
+            assert_close(&run(folder.path(), Kind::BFloat16), &run(rounded.path(), Kind::BFloat16), 0.0);
+            let identity = |folder: &Path| {
+                weights::identity(folder, &ModelConfig::load(&folder.join("config.json")).unwrap()).unwrap()
+            };
+            assert_ne!(identity(folder.path()), identity(rounded.path()), "another checkpoint");
+        }
+    }
 }
 
 #[test]
@@ -108,7 +144,21 @@ fn a_folder_that_is_not_whole_or_of_another_kind_is_named() {
             "llama3",
             "config.json",
             Box::new(replace("\"llama\"", "\"qwen2\"")),
-            &["`model.layers.0.self_attn.q_proj.bias` is missing"],
+            &[
+                "model.safetensors: expected weights of `model_type` \"qwen2\", with `self_attn.q_proj.bias`, got those of one",
+            ],
+        ),
+        (
+            "qwen3",
+            "config.json",
+            Box::new(replace("\"qwen3\"", "\"mistral\"")),
+            &["index.json: expected weights of `model_type` \"mistral\", without `self_attn.q_norm.weight`"],
+        ),
+        (
+            "qwen2",
+            "config.json",
+            Box::new(replace("\"qwen2\"", "\"llama\"")),
+            &["model.safetensors: expected weights of `model_type` \"llama\", without `self_attn.q_proj.bias`"],
         ),
         ("llama3", "config.json", Box::new(replace("\"llama3\"", "\"longrope\"")), &["`rope_parameters`", "longrope"]),
         (

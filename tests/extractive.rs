@@ -215,6 +215,12 @@ fn what_one_kind_of_compressor_has_the_other_refuses() {
     let gist = format!("warm_start.from={}", finished().join("warm_start").display());
     let all = [EXTRACTIVE, &[gist.as_str()]].concat();
     refused(&all, &["compressor: expected the adapter of an extractive compressor, got that of a gist one"]);
+    let bert = tiny_bert();
+    let path = bert.path().join("tokenizer.json");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("[CLS]", "[BEGIN]")).unwrap();
+    let encoder = format!("compressor.encoder.path={}", bert.path().display());
+    let words = ["tokenizer.json: expected the token \"[CLS]\", as BERT has it, got none"];
+    refused(&[EXTRACTIVE, &[encoder.as_str()]].concat(), &words);
     let gone = extractive("distill.labels_from=gone");
     let said: Vec<&str> = gone.iter().flat_map(|text| ["--set", *text]).collect();
     let said = fails(&train(runs.path(), &said));

@@ -92,8 +92,11 @@ fn answer(stream: &TcpStream, rules: &Mutex<Rules>) -> bool {
         ["cdn", owner, name, file] => (format!("{owner}/{name}"), Some(file)),
         _ => return say("404 Not Found", "", b"", 0),
     };
+    if repository == "gated/model" && headers.get("authorization") == Some(&"Bearer somebody".into()) {
+        return say("403 Forbidden", "X-Error-Code: GatedRepo\r\n", b"", 0);
+    }
     if repository == "gated/model" && headers.get("authorization") != Some(&format!("Bearer {}", rules.token)) {
-        return say("401 Unauthorized", "", b"", 0);
+        return say("401 Unauthorized", "X-Error-Code: GatedRepo\r\n", b"", 0);
     }
     let Some(folder) = rules.repositories.get(&repository).cloned() else { return say("404 Not Found", "", b"", 0) };
     let Some(file) = file else {
@@ -221,6 +224,18 @@ fn shards_are_brought_with_their_index() {
     let fetched = stdout(&hub.gist(&["fetch", "tiny/shards"], &[]));
     let names = |folder: &Path| fs::read_dir(folder).unwrap().count();
     assert_eq!(names(Path::new(fetched.trim())), names(folder.path()));
+    // One that broke off is not taken for whole, and the same command brings the rest.
+    let cut = Hub::start(Rules { cut: Some(("model-00002-of-00003.safetensors".into(), 100)), ..Rules::default() });
+    cut.rules.lock().unwrap().repositories.insert("tiny/shards".into(), folder.path().to_path_buf());
+    let said = refused(&cut.gist(&["fetch", "tiny/shards"], &[]));
+    assert_says(&said, &["tiny/shards: model-00002-of-00003.safetensors", "the same command goes on"], "half a shard");
+    let said = refused(&cut.gist(&["fetch", "tiny/shards", "--offline"], &[]));
+    assert_says(&said, &["the cache lacks model-00002-of-00003.safetensors"], "half a shard");
+    cut.rules.lock().unwrap().cut = None;
+    let whole = stdout(&cut.gist(&["fetch", "tiny/shards"], &[]));
+    for file in ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"] {
+        assert!(fs::read(Path::new(whole.trim()).join(file)).unwrap() == fs::read(folder.path().join(file)).unwrap());
+    }
     // A shard that is gone from the cache is missed.
     fs::remove_file(Path::new(fetched.trim()).join("model-00002-of-00003.safetensors")).unwrap();
     let said = refused(&hub.gist(&["fetch", "tiny/shards", "--offline"], &[]));
@@ -233,7 +248,11 @@ fn what_cannot_be_had_is_said_and_the_cache_stays_sound() {
     let nobody = refused(&hub.gist(&["fetch", "no/body"], &[]));
     assert_says(&nobody, &["no/body: neither a folder here nor a repository of the Hub at revision main"], "404");
     let gated = refused(&hub.gist(&["fetch", "gated/model"], &[]));
-    assert_says(&gated, &["gated/model: no access", "HF_TOKEN"], "401");
+    let page = format!("its licence accepted at {}/gated/model", hub.address);
+    assert_says(&gated, &["gated/model: no access (status 401)", &page, "in HF_TOKEN"], "401");
+    let gated = refused(&hub.gist(&["fetch", "gated/model"], &[("HF_TOKEN", "somebody")]));
+    assert_says(&gated, &["gated/model: no access (status 403)", &page, "in HF_TOKEN"], "403");
+    assert!(!hub.home.path().join("hub/models--gated--model/snapshots").exists(), "nothing of it in the cache");
     stdout(&hub.gist(&["fetch", "gated/model"], &[("HF_TOKEN", "secret")]));
 
     let hub = Hub::start(Rules { spoil: Some("model.safetensors".into()), ..with_model("tiny/base") });

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod bad_models;
 mod chat;
 mod check;
 mod common;
@@ -18,6 +19,7 @@ mod extractive;
 mod gates;
 mod hub;
 mod parity;
+mod peft;
 mod readers;
 mod recall;
 mod run_dir;

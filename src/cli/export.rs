@@ -8,9 +8,10 @@ use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::model::config::ModelConfig;
 use gist::model::lora::Adapter;
+use gist::model::peft::{Base, check_base};
 use gist::model::{merge, weights};
 use gist::run_dir::{RunDir, write_atomic, write_json_atomic};
-use gist::tokenizer::Tokenizer;
+use gist::tokenizer::{CONTROLS, Tokenizer};
 use gist::train::checkpoint;
 use gist::train::roles::ROLES;
 use gist::train::session::Session;
@@ -34,8 +35,6 @@ pub struct ExportArgs {
     output: PathBuf,
 }
 
-/// Names of the control tokens in a merged tokenizer, in the order of their rows.
-const CONTROLS: [&str; 3] = ["<|gist_end|>", "<|gist_start|>", "<|gist_separator|>"];
 /// Files of a tokenizer that are taken along.
 const TOKENIZER: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
@@ -57,9 +56,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
     // Whole or not at all.
     let made = tempfile::Builder::new().prefix(".export").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
+    let writes = args.role == ROLES[0];
     match args.merge {
-        true => merged(&config, &role, args.role == ROLES[0], made.path())?,
-        false => adapter(&config, &role, made.path())?,
+        true => merged(&config, &role, writes, made.path())?,
+        false => adapter(&config, &role, writes, made.path())?,
     }
     std::fs::rename(made.keep(), &args.output).map_err(|e| Error::io(&args.output, e))?;
     println!("{}", args.output.display());
@@ -73,34 +73,58 @@ fn copy(from: &Path, files: &[&str], to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The adapter's files as they are; beside an encoder of its own the tokenizer that it reads with.
-fn adapter(config: &TrainConfig, role: &Path, to: &Path) -> anyhow::Result<()> {
-    let files = ["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"];
-    copy(role, &files, to)?;
-    if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor
-        && role.join("config.json").exists()
-    {
-        copy(&encoder.folder()?, &TOKENIZER, to)?;
+/// An adapter as peft loads it, with the vocabulary that its control tokens are in. What peft knows nothing of, an encoder or
+/// heads over the base, as it is; beside an encoder the tokenizer that it reads with.
+fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
+    let folder = config.model.folder()?;
+    let model = ModelConfig::load(&folder.join("config.json"))?;
+    let sha256 = weights::identity(&folder, &model)?;
+    check_base(role, &sha256)?;
+    let adapter = Adapter::load(role, &model, Device::Cpu)?;
+    if adapter.is_extractive() {
+        copy(role, &["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"], to)?;
+        if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
+            copy(&encoder.folder()?, &TOKENIZER, to)?;
+        }
+        return Ok(());
     }
-    Ok(())
+    let first = vocabulary(&folder, to)?;
+    let base = Base { name: config.model.path.display().to_string(), sha256: Some(sha256) };
+    adapter.export(to, &base, first, model.tie_word_embeddings)?;
+    generation(&model, first, writes, to)
 }
 
 fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
     let base = config.model.folder()?;
-    let (path, tokenizer_path) = (base.join("config.json"), base.join("tokenizer.json"));
-    let model = ModelConfig::load(&path)?;
-    let stored = weights::stored_kind(&base)?;
-    let named = weights::read_model(&base, &model.parameters(), stored, Device::Cpu)?;
+    let model = ModelConfig::load(&base.join("config.json"))?;
+    check_base(role, &weights::identity(&base, &model)?)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
-    let tokenizer = Tokenizer::load(&tokenizer_path)?;
-    let first = tokenizer.vocab_size() as i64;
-    let (merged, weights) = merge::merged(&model, named, &adapter, first, writes)?;
-    weights::write(&to.join("model.safetensors"), &weights)?;
+    let named = weights::read_model(&base, &model, weights::stored_kind(&base)?, Device::Cpu)?;
+    let first = vocabulary(&base, to)?;
+    let (merged, named) = merge::merged(&model, named, &adapter, first)?;
+    weights::write(&to.join("model.safetensors"), &named)?;
     write_json_atomic(&to.join("config.json"), &merged)?;
-    copy(&base, &TOKENIZER[1..], to)?;
-    write_atomic(&to.join("tokenizer.json"), with_controls(&tokenizer_path, first)?.as_bytes())?;
+    generation(&merged, first, writes, to)
+}
+
+/// The base's tokenizer with the control tokens behind its own, of which the first has the id returned.
+fn vocabulary(base: &Path, to: &Path) -> anyhow::Result<i64> {
+    let path = base.join(TOKENIZER[0]);
+    let first = Tokenizer::load(&path)?.vocab_size() as i64;
+    copy(base, &TOKENIZER[1..], to)?;
+    write_atomic(&to.join(TOKENIZER[0]), with_controls(&path, first)?.as_bytes())?;
+    let config = to.join(TOKENIZER[1]);
+    if !config.exists() {
+        // Without one neither transformers nor peft looks for a tokenizer.
+        write_json_atomic(&config, &json!({"tokenizer_class": "PreTrainedTokenizerFast"}))?;
+    }
+    Ok(first)
+}
+
+/// What must not be written, and what ends a text.
+fn generation(model: &ModelConfig, first: i64, writes: bool, to: &Path) -> anyhow::Result<()> {
     let silent = if writes { first + 1..first + 3 } else { first..first + 3 };
-    let ends = if writes { json!(first) } else { json!(merged.eos_token_id) };
+    let ends = if writes { json!(first) } else { json!(model.eos_token_id) };
     let generation = json!({"suppress_tokens": silent.collect::<Vec<_>>(), "eos_token_id": ends});
     Ok(write_json_atomic(&to.join("generation_config.json"), &generation)?)
 }

@@ -4,7 +4,6 @@ use crate::cli::start;
 use gist::compressor::policy::Policy;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
-use gist::model::lora::Adapter;
 use gist::train::label;
 use gist::train::roles::policy;
 use gist::train::setup::Setup;
@@ -23,7 +22,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     let device = start::prepare(&config.hardware)?;
     let setup = Setup::load(&config, device)?;
     let reader = match &config.warm_start.from {
-        Some(from) => Some(Adapter::load(&from.join("generator"), setup.decoder.config(), device)?),
+        Some(from) => Some(setup.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
     let stop = start::catch_interrupt()?;

@@ -10,6 +10,7 @@ mod explain;
 pub mod hardware;
 mod keys;
 pub mod labelled;
+pub mod lora;
 pub mod merge;
 pub mod parts;
 pub mod pretrain;

@@ -6,7 +6,8 @@ use crate::config::choices::{
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
 use crate::config::hardware::Hardware;
-use crate::config::parts::{LoraConfig, OptimConfig, RecallSection, Sampling, Schedule};
+use crate::config::lora::RoleLoras;
+use crate::config::parts::{OptimConfig, RecallSection, Sampling, Schedule};
 use crate::error::Result;
 use crate::hub;
 use serde::{Deserialize, Serialize};
@@ -74,9 +75,9 @@ pub struct ModelSection {
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Adapter of each role.
+    /// Adapter of each role; those of `warm_start.from` must have the same ranks, scaling and targets.
     #[serde(default)]
-    pub lora: LoraConfig,
+    pub lora: RoleLoras,
     /// Longest match that the compressor's copy head tells apart; 0 = no copy head. Adapters of `warm_start.from` bring
     /// their own.
     #[serde(default)]

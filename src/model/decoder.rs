@@ -6,6 +6,7 @@ use crate::config::parts::PROJECTIONS;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::lora::{ActiveAdapter, Adapter, LoraPair};
+use crate::model::peft;
 use crate::model::rope::Rope;
 use crate::model::weights;
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub struct Decoder {
     head: Option<Tensor>,
     pub(super) rope: Rope,
     checkpointing: bool,
+    identity: Option<String>,
 }
 
 impl Decoder {
@@ -39,8 +41,22 @@ impl Decoder {
     /// exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        let named = weights::read_model(folder, &config.parameters(), kind, device)?;
-        Self::from_named(&config, named)
+        let named = weights::read_model(folder, &config, kind, device)?;
+        let identity = Some(weights::identity(folder, &config)?);
+        Ok(Self { identity, ..Self::from_named(&config, named)? })
+    }
+
+    /// [`weights::identity`] of what was loaded; none for a model that is not from a folder.
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    /// The adapter in a folder, which must fit this base and, if it says which one it was made for, be this one's.
+    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter> {
+        if let Some(own) = &self.identity {
+            peft::check_base(folder, own)?;
+        }
+        Adapter::load(folder, &self.config, self.device())
     }
 
     /// Weights that say nothing, for speed and memory: matrices drawn as a fresh model's are, from libtorch's generator (seed
@@ -99,7 +115,7 @@ impl Decoder {
         let rotation = (config.rope_theta, config.rope_scaling().map_err(Error::Invalid)?);
         let rope =
             Rope::new(config.max_position_embeddings, config.head_width(), rotation, embed.kind(), embed.device());
-        Ok(Self { config: config.clone(), embed, layers, norm, head, rope, checkpointing: false })
+        Ok(Self { config: config.clone(), embed, layers, norm, head, rope, checkpointing: false, identity: None })
     }
 
     /// The same, its updates with or without activation checkpointing ([`crate::model::checkpointing`]).

@@ -1,93 +1,21 @@
 //! Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) over one frozen base: y = x Wᵀ + (α/r)·(x Aᵀ) Bᵀ, A ~ Kaiming
-//! uniform, B = 0, saved and loaded in PEFT's layout.
+//! uniform, B = 0; saved and loaded in PEFT's layout ([`crate::model::peft`]).
 //!
 //! An adapter also owns the rows of the three control tokens, which lie beyond the base vocabulary: end-of-gist `V`,
 //! start-of-gist `V + 1`, separator `V + 2` as inputs, and one output row for end-of-gist; a compressor's may own the
-//! rows of a copy head ([`crate::model::copy_head`]) or the heads of an extractive one ([`crate::model::heads`]). PEFT
-//! ignores those extra tensors (`gist.*`); the base vocabulary, and so the teacher's distribution, has no control token at all.
+//! rows of a copy head ([`crate::model::copy_head`]) or the heads of an extractive one ([`crate::model::heads`]). The base
+//! vocabulary, and so the teacher's distribution, has no control token at all.
 
 use crate::config::parts::{LoraConfig, PROJECTIONS};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::checkpointing::{Dropout, Tape};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
-use crate::model::weights;
-use crate::run_dir::{read_json, write_json_atomic};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
-use tch::{Device, Kind, Tensor};
-
-/// The part of PEFT's `adapter_config.json` that matters here.
-#[derive(Serialize, Deserialize)]
-struct PeftConfig {
-    peft_type: String,
-    task_type: Option<String>,
-    base_model_name_or_path: Option<String>,
-    r: i64,
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    bias: String,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
-    inference_mode: bool,
-    target_modules: Vec<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Variants of LoRA that peft knows and this module does not: each must be absent, null, false or empty.
-const UNSUPPORTED: [&str; 18] = [
-    "alora_invocation_tokens",
-    "arrow_config",
-    "exclude_modules",
-    "kasa_config",
-    "monteclora_config",
-    "target_parameters",
-    "use_bdlora",
-    "use_qalora",
-    "velora_config",
-    "use_dora",
-    "use_rslora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "layers_to_transform",
-    "layer_replication",
-    "trainable_token_indices",
-];
-
-impl PeftConfig {
-    fn check(&self) -> std::result::Result<(), String> {
-        if self.peft_type != "LORA" {
-            return Err(format!("`peft_type`: expected \"LORA\", got {:?}", self.peft_type));
-        }
-        if self.bias != "none" {
-            return Err(format!("`bias`: expected \"none\", got {:?}", self.bias));
-        }
-        if self.fan_in_fan_out {
-            return Err("`fan_in_fan_out`: expected false, got true".into());
-        }
-        let unset = |value: &serde_json::Value| match value {
-            serde_json::Value::Null | serde_json::Value::Bool(false) => true,
-            serde_json::Value::Array(items) => items.is_empty(),
-            serde_json::Value::Object(items) => items.is_empty(),
-            _ => false,
-        };
-        for key in UNSUPPORTED {
-            if let Some(value) = self.rest.get(key).filter(|value| !unset(value)) {
-                return Err(format!("`{key}`: expected it unset, got {value}"));
-            }
-        }
-        Ok(())
-    }
-}
+use tch::{Kind, Tensor};
 
 /// One low-rank pair: `a [r, in]`, `b [out, r]`.
 pub struct LoraPair {
@@ -226,6 +154,17 @@ impl Adapter {
         &self.config
     }
 
+    /// The same, of one that is low-rank and no encoder.
+    pub fn low_rank(&self) -> Option<&LoraConfig> {
+        self.encoder.is_none().then_some(&self.config)
+    }
+
+    /// The same weights with this dropout on their input while training.
+    pub fn with_dropout(mut self, dropout: f64) -> Self {
+        self.config.dropout = dropout;
+        self
+    }
+
     /// The trainable leaf.
     pub fn params(&self) -> &FlatParams {
         &self.params
@@ -289,65 +228,5 @@ impl Adapter {
     /// Whether it has the heads of an extractive compressor.
     pub fn is_extractive(&self) -> bool {
         self.params.specs().iter().any(|(name, _)| name.starts_with(HEADS))
-    }
-
-    /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
-    pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        if let Some(encoder) = &self.encoder {
-            return self.save_encoder(encoder, folder);
-        }
-        weights::write(&folder.join("adapter_model.safetensors"), &self.params.named())?;
-        let peft = PeftConfig {
-            peft_type: "LORA".into(),
-            task_type: Some("CAUSAL_LM".into()),
-            base_model_name_or_path: Some(base.into()),
-            r: self.config.rank,
-            lora_alpha: self.config.alpha,
-            lora_dropout: self.config.dropout,
-            bias: "none".into(),
-            fan_in_fan_out: false,
-            inference_mode: true,
-            target_modules: self.config.target_modules.clone(),
-            rest: serde_json::Map::new(),
-        };
-        write_json_atomic(&folder.join("adapter_config.json"), &peft)
-    }
-
-    /// Reads a PEFT folder; weights must fit `model`. One that peft made has no control rows: they become zeros, so its
-    /// separator says nothing and its end-of-gist has a logit of 0 until they are trained.
-    pub fn load(folder: &Path, model: &ModelConfig, device: Device) -> Result<Self> {
-        if folder.join("config.json").exists() {
-            return Self::load_encoder(folder, copy_head::features(model), device);
-        }
-        let path = folder.join("adapter_config.json");
-        let peft: PeftConfig = read_json(&path)?;
-        peft.check().map_err(|message| Error::file(&path, message))?;
-        let config = LoraConfig {
-            rank: peft.r,
-            alpha: peft.lora_alpha,
-            dropout: peft.lora_dropout,
-            target_modules: peft.target_modules,
-        };
-        config.check().map_err(|(key, message)| Error::file(&path, format!("`{key}`: {message}")))?;
-        let path = folder.join("adapter_model.safetensors");
-        let mut found = weights::read(&path)?;
-        let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
-        if copy_rows > 0 && copy_head::longest(copy_rows as usize, model) == 0 {
-            let least = copy_head::rows(1, model);
-            return Err(Error::file(&path, format!("`{COPY}`: expected at least {least} rows, got {copy_rows}")));
-        }
-        let extra = match found.keys().any(|name| name.starts_with(HEADS)) {
-            true => Extra::Heads,
-            false => Extra::CopyHead(copy_rows as usize),
-        };
-        let expected = specs(model, &config, extra);
-        for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
-            let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
-            found.entry(name.clone()).or_insert_with(zeros);
-        }
-        weights::check_exact(&path, &found, &expected)?;
-        let named: Vec<_> = expected.iter().map(|(name, _)| (name.clone(), found[name].shallow_clone())).collect();
-        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: None })
     }
 }

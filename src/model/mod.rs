@@ -13,6 +13,7 @@ pub mod lora;
 pub mod merge;
 pub mod params;
 pub mod passes;
+pub mod peft;
 pub mod read;
 pub mod rope;
 pub mod sampling;

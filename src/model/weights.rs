@@ -1,11 +1,17 @@
-//! Safetensors in and out: memory-mapped reading with checked names, shapes and kinds; atomic writing with the
-//! `format: pt` metadata that transformers and PEFT look for.
+//! Safetensors in and out: memory-mapped reading with checked names, shapes and kinds; atomic writing, tensor by tensor, with
+//! the `format: pt` metadata that transformers and PEFT look for.
 
 use crate::error::{Error, Result};
 use crate::hub::{self, INDEX, SINGLE};
-use crate::run_dir::write_atomic;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use crate::model::config::ModelConfig;
+use crate::run_dir::write_atomic_by;
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -42,7 +48,41 @@ fn map(path: &Path) -> Result<memmap2::Mmap> {
 }
 
 fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(map).map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}")))
+    SafeTensors::deserialize(map).map_err(|error| {
+        let why = fault(map).unwrap_or_else(|| error.to_string());
+        Error::file(path, format!("not a whole safetensors file: {why}"))
+    })
+}
+
+/// What the header says and the file is not, where that can be told in numbers.
+fn fault(map: &[u8]) -> Option<String> {
+    let length = u64::from_le_bytes(map.get(..8)?.try_into().ok()?) as usize;
+    let Some(header) = map.get(8..length.checked_add(8)?) else {
+        return Some(format!("expected a header of {length} bytes, got a file of {}", map.len()));
+    };
+    let header: BTreeMap<String, Value> = serde_json::from_slice(header).ok()?;
+    let mut places = Vec::new();
+    for (name, entry) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+        let [start, end]: [usize; 2] = serde_json::from_value(entry.get("data_offsets")?.clone()).ok()?;
+        let shape: Vec<usize> = serde_json::from_value(entry.get("shape")?.clone()).ok()?;
+        let dtype: Dtype = serde_json::from_value(entry.get("dtype")?.clone()).ok()?;
+        let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
+        let (expected, got) = (count.checked_mul(dtype.bitsize())? / 8, end.checked_sub(start)?);
+        if expected != got {
+            return Some(format!("`{name}`: expected {expected} bytes ({dtype}, {shape:?}), got {got}"));
+        }
+        places.push((start, end, name));
+    }
+    places.sort_unstable();
+    let mut end = 0;
+    for (start, stop, name) in places {
+        if start != end {
+            return Some(format!("`{name}`: expected it at byte {end}, where the one before it ends, got {start}"));
+        }
+        end = stop;
+    }
+    let whole = end.checked_add(length)?.checked_add(8)?;
+    (whole != map.len()).then(|| format!("expected {whole} bytes by its header, got {}", map.len()))
 }
 
 /// Every tensor of a safetensors file, copied out of the map, in its stored kind.
@@ -77,6 +117,14 @@ fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTre
     Ok(all)
 }
 
+/// What the header of a file says beside its tensors.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let map = map(path)?;
+    parse(path, &map)?;
+    let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| Error::file(path, e.to_string()))?;
+    Ok(header.metadata().clone().unwrap_or_default().into_iter().collect())
+}
+
 /// The kind of one tensor of a file, if it is there; nothing but the head of the file is looked at.
 fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
     let map = map(path)?;
@@ -96,23 +144,46 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The kind in which a Hugging Face folder keeps its embedding.
 pub fn stored_kind(folder: &Path) -> Result<Kind> {
-    for path in files(folder).iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")) {
-        if let Some(kind) = kind_in(path, "model.embed_tokens.weight")? {
+    for path in shards(folder) {
+        if let Some(kind) = kind_in(&path, "model.embed_tokens.weight")? {
             return Ok(kind);
         }
     }
     Err(Error::file(folder, "expected a tensor `model.embed_tokens.weight`, got none"))
 }
 
+/// The files of [`files`] that hold tensors.
+fn shards(folder: &Path) -> Vec<PathBuf> {
+    files(folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
+}
+
+/// SHA-256 of the weights of a model: over the names, kinds, shapes and bytes of its tensors as they are stored, in the order
+/// of their names, however they are spread over files.
+pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
+    let wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
+    let mut lines = BTreeMap::new();
+    for path in shards(folder) {
+        let map = map(&path)?;
+        let tensors = parse(&path, &map)?.tensors();
+        let own = tensors.into_par_iter().filter(|(name, _)| wanted.contains(name)).map(|(name, view)| {
+            let line = format!("{name} {} {:?} {}\n", view.dtype(), view.shape(), hex(&Sha256::digest(view.data())));
+            (name, line)
+        });
+        lines.extend(own.collect::<Vec<_>>());
+    }
+    let mut digest = Sha256::new();
+    lines.values().for_each(|line| digest.update(line));
+    Ok(hex(&digest.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
-/// copy, out of the mapped file. Every name in `expected` must be there with its shape, and nothing else; of what other
+/// copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
 /// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over.
-pub fn read_model(
-    folder: &Path,
-    expected: &[(String, Vec<i64>)],
-    kind: Kind,
-    device: Device,
-) -> Result<BTreeMap<String, Tensor>> {
+pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
     let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
     let (path, mut all) = if single.exists() || !index.exists() {
@@ -122,9 +193,6 @@ pub fn read_model(
         let mut all = BTreeMap::new();
         for shard in weight_map.values().collect::<BTreeSet<_>>() {
             let path = folder.join(shard);
-            if Path::new(shard).components().count() != 1 {
-                return Err(Error::file(&index, format!("expected names of files beside it, got {shard:?}")));
-            }
             for (name, tensor) in read_as(&path, copy)? {
                 if weight_map.get(&name) != Some(shard) {
                     let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
@@ -135,10 +203,32 @@ pub fn read_model(
         }
         (index, all)
     };
+    let expected = config.parameters();
     let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);
     all.retain(|name, _| is_expected(name) || !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight"));
-    check_exact(&path, &all, expected)?;
+    check_architecture(&path, &all, config)?;
+    check_exact(&path, &all, &expected)?;
     Ok(all)
+}
+
+/// Parts of a block that one architecture has and another has not.
+const TELLING: [&str; 4] =
+    ["self_attn.q_norm.weight", "self_attn.q_proj.bias", "self_attn.o_proj.bias", "mlp.gate_proj.bias"];
+
+/// Fails if the weights in `path` are those of another architecture than `config` names.
+fn check_architecture(path: &Path, all: &BTreeMap<String, Tensor>, config: &ModelConfig) -> Result<()> {
+    for part in TELLING {
+        let block = format!("model.layers.0.{part}");
+        let (stored, named) = (all.contains_key(&block), config.parameters().iter().any(|(name, _)| *name == block));
+        if stored != named {
+            let (asked, got) = if named { ("with", "without") } else { ("without", "with") };
+            let of = &config.model_type;
+            let message =
+                format!("expected weights of `model_type` {of:?}, {asked} `{part}`, got those of one {got} it");
+            return Err(Error::file(path, message));
+        }
+    }
+    Ok(())
 }
 
 /// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.
@@ -163,24 +253,44 @@ pub fn check_exact(path: &Path, all: &BTreeMap<String, Tensor>, expected: &[(Str
     Ok(())
 }
 
-/// Writes `named` tensors in the given order of names, atomically.
+/// Writes `named` tensors, atomically.
 pub fn write(path: &Path, named: &[(String, Tensor)]) -> Result<()> {
-    let mut buffers = Vec::with_capacity(named.len());
-    for (name, tensor) in named {
-        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+    write_telling(path, named, [])
+}
+
+/// The same with more to be said in the header. No more than one tensor is in memory twice.
+pub fn write_telling(
+    path: &Path,
+    named: &[(String, Tensor)],
+    told: impl IntoIterator<Item = (String, String)>,
+) -> Result<()> {
+    let mut sorted: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    // Wide kinds first, so that every tensor is aligned, as the safetensors crate has them.
+    sorted.sort_by_key(|(name, tensor)| (Reverse(tensor.kind().elt_size_in_bytes()), *name));
+    let mut header = serde_json::Map::new();
+    let format = ("format".to_string(), "pt".to_string());
+    let told: BTreeMap<String, String> = told.into_iter().chain([format]).collect();
+    header.insert("__metadata__".into(), json!(told));
+    let mut end = 0;
+    for (name, tensor) in &sorted {
         let dtype = dtype_of(tensor.kind())
             .ok_or_else(|| Error::file(path, format!("`{name}`: cannot store kind {:?}", tensor.kind())))?;
-        let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        buffers.push((name, dtype, tensor.size(), bytes));
+        let start = end;
+        end += tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let entry = json!({"dtype": dtype.to_string(), "shape": tensor.size(), "data_offsets": [start, end]});
+        header.insert(name.to_string(), entry);
     }
-    let mut views = Vec::with_capacity(buffers.len());
-    for (name, dtype, size, bytes) in &buffers {
-        let shape = size.iter().map(|&d| d as usize).collect();
-        let view = TensorView::new(*dtype, shape, bytes).map_err(|e| Error::file(path, format!("`{name}`: {e}")))?;
-        views.push((name.as_str(), view));
-    }
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e.to_string()))?;
-    write_atomic(path, &bytes)
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_atomic_by(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, tensor) in sorted {
+            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+            let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+            tensor.f_copy_data_u8(&mut bytes, tensor.numel()).map_err(std::io::Error::other)?;
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
 }

@@ -12,6 +12,11 @@ use crate::error::{Error, Result};
 
 /// Writes `bytes` to `path`, making its folder if need be. On any error what was at `path` before is still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_by(path, |file| file.write_all(bytes))
+}
+
+/// The same of what `fill` writes, for what should not be in memory at once.
+pub fn write_atomic_by(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = parent(path);
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
@@ -20,7 +25,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
             .suffix(TEMPORARY_SUFFIX)
             .permissions(Permissions::from_mode(0o666)) // less the umask, like any other file
             .tempfile_in(folder)?;
-        temporary.write_all(bytes)?;
+        fill(temporary.as_file_mut())?;
         temporary.as_file().sync_all()?;
         temporary.persist(path)?;
         File::open(folder)?.sync_all()

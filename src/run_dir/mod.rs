@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-pub use atomic::{read_json, write_atomic, write_json_atomic};
+pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
 pub use log::Log;
 
 /// What to do when the run directory already holds a run.

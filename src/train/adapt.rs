@@ -63,7 +63,7 @@ pub fn adapted_reader(
 /// receives the batch of an update that is not finite.
 pub fn kept_reader(setup: &Setup, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
     if is_kept(folder, record)? {
-        return Adapter::load(folder, setup.decoder.config(), setup.decoder.device());
+        return setup.decoder.load_adapter(folder);
     }
     let reader = teach(setup, root, lesson)?;
     // A record never lies beside a reader that it does not describe.
@@ -71,7 +71,7 @@ pub fn kept_reader(setup: &Setup, root: &Path, lesson: &Lesson, folder: &Path, r
     if path.exists() {
         std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
     }
-    reader.save(folder, &setup.base_name())?;
+    reader.save(folder, &setup.base())?;
     write_json_atomic(&path, record)?;
     Ok(reader)
 }
@@ -87,7 +87,7 @@ fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     let config = setup.config;
     let decoder = &setup.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);
-    let fresh = Adapter::fresh(decoder.config(), &config.model.lora, decoder.embedding())?;
+    let fresh = Adapter::fresh(decoder.config(), &config.model.lora.generator, decoder.embedding())?;
     let mut reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
     let progress = Progress::new(lesson.title, lesson.updates, 0);
     let v = decoder.config().vocab_size;

@@ -135,9 +135,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     };
     // Gists, their tokens, and median seconds.
     let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, f64)> {
-        let gists = sample(&compressor.adapter, requests, group, budget)?;
+        let gists = sample(&frozen[0], requests, group, budget)?;
         let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
-        Ok((gists, tokens, timed(device, repeats, || Ok(drop(sample(&compressor.adapter, requests, group, budget)?)))?))
+        Ok((gists, tokens, timed(device, repeats, || Ok(drop(sample(&frozen[0], requests, group, budget)?)))?))
     };
     let (groups, gist_tokens, rollouts) = sampled(&requests, g, k)?;
 
@@ -182,7 +182,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let peak_rss_mib = memory::peak_rss_mib();
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
-    drop((empty_reader, frozen));
+    drop(empty_reader);
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {
         rollout_seconds_by_group.push((group, sampled(&requests, group, k)?.2));

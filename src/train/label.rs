@@ -165,7 +165,7 @@ fn measure(
 fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
     let _guard = tch::no_grad_guard();
     let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
-    let adapter = Adapter::load(folder, decoder.config(), decoder.device())?;
+    let adapter = decoder.load_adapter(folder)?;
     let active = decoder.activate(&adapter, false);
     if active.heads.is_none() || active.encoder.is_some() {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));

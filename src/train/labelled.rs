@@ -12,6 +12,7 @@ use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
+use crate::model::peft::Base;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
@@ -172,7 +173,7 @@ impl<'a> Examples<'a> {
         if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
             checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
             state = checkpoint::state(&folder)?;
-            compressor.restore(&folder, self.decoder.config())?;
+            compressor.restore(&folder, &self.decoder)?;
         }
         let mut log = Log::open(run, state.update)?;
         let (started, before) = (Instant::now(), state.seconds);
@@ -215,19 +216,20 @@ impl<'a> Examples<'a> {
             }
         }
         progress.finish();
-        compressor.save_adapter(run.root(), &self.base_name())?;
+        compressor.save_adapter(run.root(), &self.base())?;
         Ok(compressor.adapter)
     }
 
-    fn base_name(&self) -> String {
-        self.config.model.path.display().to_string()
+    fn base(&self) -> Base {
+        let sha256 = self.decoder.identity().map(String::from);
+        Base { name: self.config.model.path.display().to_string(), sha256 }
     }
 
     fn save(&self, run: &RunDir, compressor: &Trainee, state: &State) -> Result<()> {
         let mut groups = Groups::new();
         compressor.groups(&mut groups);
         checkpoint::save(&run.checkpoint(state.update), state.update, &groups, state, |folder| {
-            compressor.save_adapter(folder, &self.base_name())
+            compressor.save_adapter(folder, &self.base())
         })?;
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
     }

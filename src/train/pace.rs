@@ -62,7 +62,7 @@ impl Pace {
             ..model.clone()
         };
         let block = Decoder::random(&one, device, kind)?.checkpointed(config.train.checkpoint_activations);
-        let adapter = Adapter::fresh(&one, &config.model.lora, block.embedding())?;
+        let adapter = Adapter::fresh(&one, &config.model.lora.compressor, block.embedding())?;
         let row = sizes.row();
         let rows = (TOKENS / row).clamp(1, config.reader_rows());
         let ids = Tensor::randint(FEW, [rows as i64, row as i64], (Kind::Int64, device));
@@ -95,7 +95,7 @@ impl Pace {
         let last = hidden(drawn);
         let draws = timed(|| {
             let _guard = tch::no_grad_guard();
-            let uniforms = vec![0.5; drawn as usize];
+            let uniforms = Tensor::full([drawn], 0.5, (Kind::Double, device));
             let (picked, ..) = sampling::sample(&Head::base(&head).logits(&last), &Sampling::default(), &uniforms)?;
             Ok(picked.sum(Kind::Float).double_value(&[]))
         })?;

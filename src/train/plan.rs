@@ -2,6 +2,7 @@
 //! tensor, and seconds of a step, from [`crate::train::pace`].
 
 use crate::config::choices::Reader;
+use crate::config::parts::LoraConfig;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
@@ -150,8 +151,8 @@ impl Tensors<'_> {
         let count = |shapes: Vec<(String, Vec<i64>)>| -> usize {
             shapes.iter().map(|(_, shape)| shape.iter().product::<i64>() as usize).sum()
         };
-        let reader = count(lora::specs(model, lora, Extra::Nothing));
-        let compressor = extra(config, model).map_or(0, |extra| count(lora::specs(model, lora, extra)));
+        let reader = count(lora::specs(model, &lora.generator, Extra::Nothing));
+        let compressor = extra(config, model).map_or(0, |extra| count(lora::specs(model, &lora.compressor, extra)));
         let averaged = usize::from(matches!(config.reward.reader, Reader::Ema { .. }));
         let smoothed = usize::from(config.train.average_decay > 0.0);
         let positions = model.max_position_embeddings as usize;
@@ -180,7 +181,9 @@ impl Tensors<'_> {
     /// What backward needs of so many tokens in one block.
     fn saved(&self, tokens: usize) -> usize {
         let [h, i, q, kv, _] = self.dims();
-        let lora = self.config.model.lora.rank as usize * self.config.model.lora.target_modules.len();
+        let roles = &self.config.model.lora;
+        let inner = |lora: &LoraConfig| lora.rank as usize * lora.target_modules.len();
+        let lora = inner(&roles.compressor).max(inner(&roles.generator));
         let normed = if self.model.has_head_norms() { q + kv } else { 0 };
         let norms = match self.narrow() {
             true => 4 * (2 * h + normed) + self.width() * 2 * h,

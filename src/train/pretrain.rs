@@ -75,7 +75,11 @@ pub struct Text {
 impl Text {
     /// Reads it.
     pub fn load(config: &PretrainConfig) -> Result<Text> {
-        let tokenizer = Self::given_tokenizer(config).as_deref().map(Tokenizer::load).transpose()?;
+        let given = Self::given_tokenizer(config);
+        let tokenizer = given.as_deref().map(Tokenizer::load).transpose()?;
+        if let Some((path, tokenizer)) = given.as_ref().zip(tokenizer.as_ref()) {
+            tokenizer.require_end_of_text().map_err(|error| Error::file(path, error.to_string()))?;
+        }
         let train = read_all(&config.data.train, config, Split::Train)?;
         let valid = read_all(&config.data.valid, config, Split::Valid)?;
         Ok(Text { train, valid, tokenizer })
@@ -121,7 +125,7 @@ pub fn run(
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let mut params = FlatParams::pack(&initial(&model, device), device)?;
     if let Some(folder) = &config.init {
-        params.load(&weights::read_model(folder, &model.parameters(), Kind::Float, device)?)?;
+        params.load(&weights::read_model(folder, &model, Kind::Float, device)?)?;
     }
     let kind = config.hardware.kind();
     let optim = match &config.muon {

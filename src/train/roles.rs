@@ -18,6 +18,7 @@ use crate::rng::{self, Stream};
 use crate::tensor::ids_2d;
 use crate::tokenizer::Tokenizer;
 use crate::train::setup::Setup;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Names of the roles that learn, and of their folders.
@@ -25,8 +26,7 @@ pub const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
 
 /// Loads the adapters of the three roles from a folder; the compressor's must be of the experiment's kind.
 pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
-    let load = |role: &str| Adapter::load(&folder.join(role), setup.decoder.config(), setup.decoder.device());
-    let compressor = load(ROLES[0])?;
+    let compressor = load_role(folder, ROLES[0], setup)?;
     let kind = |extractive: bool| if extractive { "an extractive" } else { "a gist" };
     let expected = matches!(setup.config.compressor, CompressorConfig::Extractive { .. });
     if compressor.is_extractive() != expected {
@@ -34,17 +34,35 @@ pub fn load_roles(folder: &Path, setup: &Setup) -> Result<[Adapter; 3]> {
         let message = format!("expected the adapter of {expected} compressor, got that of {got} one");
         return Err(Error::file(folder.join(ROLES[0]), message));
     }
-    Ok([compressor, load(ROLES[1])?, load(ROLES[2])?])
+    Ok([compressor, load_role(folder, ROLES[1], setup)?, load_role(folder, ROLES[2], setup)?])
+}
+
+/// Loads the adapter of a role, which must be what the experiment asks for; its dropout is the experiment's.
+fn load_role(folder: &Path, role: &str, setup: &Setup) -> Result<Adapter> {
+    let (folder, lora) = (folder.join(role), &setup.config.model.lora);
+    let (key, asked) = if role == ROLES[0] { ("compressor", &lora.compressor) } else { ("generator", &lora.generator) };
+    let adapter = setup.decoder.load_adapter(&folder)?;
+    let Some(found) = adapter.low_rank() else { return Ok(adapter) };
+    let modules = |lora: &LoraConfig| -> BTreeSet<String> { lora.target_modules.iter().cloned().collect() };
+    let differs = [
+        ("r", "rank", asked.rank.to_string(), found.rank.to_string()),
+        ("lora_alpha", "alpha", asked.alpha.to_string(), found.alpha.to_string()),
+        ("target_modules", "target_modules", format!("{:?}", modules(asked)), format!("{:?}", modules(found))),
+    ];
+    if let Some((theirs, ours, asked, found)) = differs.iter().find(|(.., asked, found)| asked != found) {
+        let message =
+            format!("`{theirs}`: expected {asked} (model.lora.{key}.{ours}, or model.lora.{ours}), got {found}");
+        return Err(Error::file(folder.join("adapter_config.json"), message));
+    }
+    Ok(adapter.with_dropout(asked.dropout))
 }
 
 /// The roles that an experiment starts from: fresh ones, or those of `warm_start.from`.
 pub fn first_roles(setup: &Setup) -> Result<[Adapter; 3]> {
     let warm = &setup.config.warm_start;
-    let load =
-        |from: &Path, role: &str| Adapter::load(&from.join(role), setup.decoder.config(), setup.decoder.device());
     match &warm.from {
         Some(from) if warm.fresh_compressor => {
-            Ok([fresh_compressor(setup)?, load(from, ROLES[1])?, load(from, ROLES[2])?])
+            Ok([fresh_compressor(setup)?, load_role(from, ROLES[1], setup)?, load_role(from, ROLES[2], setup)?])
         }
         Some(from) => load_roles(from, setup),
         None => Ok([fresh_compressor(setup)?, fresh_reader(setup)?, fresh_reader(setup)?]),
@@ -53,7 +71,9 @@ pub fn first_roles(setup: &Setup) -> Result<[Adapter; 3]> {
 
 fn fresh(setup: &Setup, role: u64, extra: Extra) -> Result<Adapter> {
     rng::seed_torch(setup.config.seed, Stream::Init, 0, role);
-    Adapter::with_extra(setup.decoder.config(), &setup.config.model.lora, setup.decoder.embedding(), extra)
+    let loras = &setup.config.model.lora;
+    let lora = if role == 0 { &loras.compressor } else { &loras.generator };
+    Adapter::with_extra(setup.decoder.config(), lora, setup.decoder.embedding(), extra)
 }
 
 /// A reader that knows nothing yet.

@@ -122,16 +122,14 @@ impl<'a> Session<'a> {
             started: Instant::now(),
         };
         if let Some((_, folder)) = found {
-            let model = setup.decoder.config();
             for role in [&mut session.compressor, &mut session.generator, &mut session.empty_reader] {
-                role.restore(&folder, model)?;
+                role.restore(&folder, &setup.decoder)?;
             }
-            let device = setup.decoder.device();
             let (averaged, stale) = (&mut session.averaged, &mut session.stale);
             for (name, slot) in [("averaged", averaged), ("stale", stale), ("smoothed", &mut session.smoothed)] {
                 let saved = folder.join(name);
                 if saved.exists() {
-                    *slot = Some(Adapter::load(&saved, model, device)?);
+                    *slot = Some(setup.decoder.load_adapter(&saved)?);
                 }
             }
         }
@@ -176,7 +174,7 @@ impl<'a> Session<'a> {
         for role in roles {
             role.groups(&mut groups);
         }
-        let base = self.setup.base_name();
+        let base = self.setup.base();
         let folder = self.run.checkpoint(self.state.update);
         checkpoint::save(&folder, self.state.update, &groups, &self.state, |folder| {
             for role in roles {
@@ -206,7 +204,7 @@ impl<'a> Session<'a> {
     /// Writes the three adapters as they are now, the record last.
     pub fn export_warm(&self, folder: &Path, record: &WarmRecord) -> Result<()> {
         for role in [&self.compressor, &self.generator, &self.empty_reader] {
-            role.save_adapter(folder, &self.setup.base_name())?;
+            role.save_adapter(folder, &self.setup.base())?;
         }
         write_json_atomic(&folder.join("record.json"), record)
     }

@@ -7,6 +7,7 @@ use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
+use crate::model::peft::Base;
 use crate::model::weights;
 use crate::rollout::{Imagined, Taught};
 use crate::tokenizer::Tokenizer;
@@ -104,9 +105,10 @@ impl<'a> Setup<'a> {
         self.tokenizer.special_ids().iter().copied().chain(beyond).collect()
     }
 
-    /// Name of the base, for adapters.
-    pub fn base_name(&self) -> String {
-        self.config.model.path.display().to_string()
+    /// The base, as adapters name it.
+    pub fn base(&self) -> Base {
+        let sha256 = self.decoder.identity().map(String::from);
+        Base { name: self.config.model.path.display().to_string(), sha256 }
     }
 
     /// Files that a run depends on, for its provenance.

@@ -2,9 +2,9 @@
 
 use crate::config::parts::OptimConfig;
 use crate::error::{Error, Result};
-use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::peft::Base;
 use crate::run_dir::write_json_atomic;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::optim::{Optimizer, StepInfo};
@@ -60,14 +60,13 @@ impl Trainee {
     }
 
     /// Writes the adapter into `folder/<name>`.
-    pub fn save_adapter(&self, folder: &Path, base: &str) -> Result<()> {
+    pub fn save_adapter(&self, folder: &Path, base: &Base) -> Result<()> {
         self.adapter.save(&folder.join(self.name), base)
     }
 
     /// Restores adapter and optimiser from a checkpoint.
-    pub fn restore(&mut self, folder: &Path, model: &ModelConfig) -> Result<()> {
-        let device = self.adapter.params().leaf().device();
-        let saved = Adapter::load(&folder.join(self.name), model, device)?;
+    pub fn restore(&mut self, folder: &Path, decoder: &Decoder) -> Result<()> {
+        let saved = decoder.load_adapter(&folder.join(self.name))?;
         let named: std::collections::BTreeMap<String, Tensor> = saved.params().named().into_iter().collect();
         self.adapter.params_mut().load(&named)?;
         self.optim.load(&checkpoint::tensors(folder, &format!("{}_optimizer", self.name))?)

@@ -7,7 +7,6 @@ use gist::eval::gates::roles::{empty, identity};
 use gist::model::write::continuations;
 use gist::rng::{self, Stream};
 use gist::rollout::{Imagined, Taught, reader_context};
-use tch::Tensor;
 
 fn windows() -> Vec<Window> {
     (0..5)

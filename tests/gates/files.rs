@@ -4,6 +4,7 @@ use crate::support::*;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::model::params::FlatParams;
+use gist::model::peft::Base;
 use gist::model::weights as files;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -174,7 +175,10 @@ fn a_config_that_is_not_supported_is_refused_by_key() {
     let mut biased = good.clone();
     biased["attention_bias"] = true.into();
     std::fs::write(&path, biased.to_string()).unwrap();
-    assert_says(&message(load(folder.path())), &["model.safetensors", "q_proj.bias` is missing"]);
+    assert_says(
+        &message(load(folder.path())),
+        &["model.safetensors", "with `self_attn.q_proj.bias`, got those of one without it"],
+    );
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn adapters_come_back_and_bad_ones_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let decoder = decoder(1);
     let saved = copying_adapter(&decoder, 3, 2);
-    saved.save(folder.path(), "base").unwrap();
+    saved.save(folder.path(), &Base::default()).unwrap();
     let read = || Adapter::load(folder.path(), decoder.config(), Device::Cpu);
     let back = read().unwrap();
     assert!(back.params().leaf().equal(saved.params().leaf()));
@@ -203,13 +207,13 @@ fn adapters_come_back_and_bad_ones_are_refused_by_name() {
         ("rank_pattern", serde_json::json!({"q_proj": 2})),
         ("modules_to_save", serde_json::json!(["lm_head"])),
         ("target_modules", serde_json::json!(["c_attn"])),
+        ("target_modules", serde_json::json!("all-linear")),
         ("r", serde_json::json!(0)),
     ] {
         let mut bad = good.clone();
         bad[key] = value;
         std::fs::write(&path, bad.to_string()).unwrap();
-        let key = if key == "r" { "rank" } else { key };
-        assert_says(&message(read()), &["adapter_config.json", key]);
+        assert_says(&message(read()), &["adapter_config.json", &format!("`{key}`: ")]);
     }
     std::fs::write(&path, good.to_string()).unwrap();
 

@@ -260,7 +260,7 @@ impl<'a> School<'a> {
             "imagined_futures": config.train.imagined_futures,
             "schedule": config.train.schedule,
             "optim": config.optim.generator,
-            "lora": config.model.lora,
+            "lora": config.model.lora.generator,
             "seed": config.seed,
             "dtype": config.hardware.dtype,
             "terms": self.terms,

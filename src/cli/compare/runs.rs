@@ -113,7 +113,7 @@ impl Finished {
 
     /// The greedy compressor that the run was judged by; one that extracts, under `controller`.
     pub fn compressor<'a>(&self, setup: &'a Setup<'a>, controller: &Controller) -> Result<Box<dyn Compressor + 'a>> {
-        let adapter = Adapter::load(&self.adapter, setup.decoder.config(), setup.decoder.device())?;
+        let adapter = setup.decoder.load_adapter(&self.adapter)?;
         let mut policy = policy(&self.config.compressor, setup)?;
         if let Policy::Extractive(extractive) = &mut policy {
             extractive.controller = controller.clone();

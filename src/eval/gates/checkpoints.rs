@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::eval::gates::{Gate, Place, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::model::passes::BranchCache;
 use crate::model::read::left_pad;
 use crate::model::{weights, write};
 use crate::rng::{self, Stream};

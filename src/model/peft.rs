@@ -1,0 +1,321 @@
+//! Adapters in PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`; checked against peft 0.21.2), in and out.
+//!
+//! In checkpoints the rows of the control tokens are tensors of their own (`gist.*`), which peft passes over: low-rank weights
+//! alone, without control tokens, are what it makes of a checkpoint. An export has them as peft's *trainable tokens*
+//! (`trainable_token_indices`), at ids of the vocabulary: peft replaces those rows of the embedding and, in a base whose
+//! head is the embedding, of the head. End-of-gist is only ever written and the other two are only ever read, so that one
+//! row each suffices there too; a base with a head of its own gets end-of-gist's row in that. What peft has no place for: a
+//! copy head, which stays a `gist.*` tensor, and the bar on logits that mean nothing (start-of-gist, separator), which is
+//! `suppress_tokens` of the generation.
+//!
+//! The safetensors header names the base: `gist.base_sha256` ([`crate::model::weights::identity`]).
+
+use crate::config::parts::LoraConfig;
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::copy_head;
+use crate::model::lora::{Adapter, CONTROL, COPY, END, Extra, HEADS, specs};
+use crate::model::params::FlatParams;
+use crate::model::weights;
+use crate::run_dir::{read_json, write_json_atomic};
+use crate::tokenizer::{CONTROLS, Tokenizer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+const TOKENS: &str = "trainable_token_indices";
+const BASE: &str = "gist.base_sha256";
+const EMBEDDING: &str = "embed_tokens";
+const HEAD: &str = "lm_head";
+
+/// What an adapter is made for.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// Folder or repository.
+    pub name: String,
+    /// [`weights::identity`] of its weights, when known.
+    pub sha256: Option<String>,
+}
+
+/// The part of PEFT's `adapter_config.json` that matters here.
+#[derive(Serialize, Deserialize)]
+struct PeftConfig {
+    peft_type: String,
+    task_type: Option<String>,
+    base_model_name_or_path: Option<String>,
+    r: i64,
+    lora_alpha: f64,
+    #[serde(default)]
+    lora_dropout: f64,
+    bias: String,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default)]
+    inference_mode: bool,
+    target_modules: Vec<String>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+/// Variants of LoRA that peft knows and this module does not: each must be absent, null, false or empty.
+const UNSUPPORTED: [&str; 17] = [
+    "alora_invocation_tokens",
+    "arrow_config",
+    "exclude_modules",
+    "kasa_config",
+    "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+    "use_dora",
+    "use_rslora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layers_to_transform",
+    "layer_replication",
+];
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+impl PeftConfig {
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("`peft_type`: expected \"LORA\", got {:?}", self.peft_type));
+        }
+        if self.bias != "none" {
+            return Err(format!("`bias`: expected \"none\", got {:?}", self.bias));
+        }
+        if self.fan_in_fan_out {
+            return Err("`fan_in_fan_out`: expected false, got true".into());
+        }
+        for key in UNSUPPORTED {
+            if let Some(value) = self.rest.get(key).filter(|value| !is_unset(value)) {
+                return Err(format!("`{key}`: expected it unset, got {value}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids of the trainable tokens of each table that has some; a bare list is of the embedding.
+    fn trained_tokens(&self) -> std::result::Result<BTreeMap<String, Vec<i64>>, String> {
+        let Some(value) = self.rest.get(TOKENS).filter(|value| !is_unset(value)) else { return Ok(BTreeMap::new()) };
+        let by_table = if value.is_array() { json!({EMBEDDING: value}) } else { value.clone() };
+        let lists: BTreeMap<String, Vec<i64>> = serde_json::from_value(by_table)
+            .map_err(|_| format!("`{TOKENS}`: expected a list of ids, or one for each table, got {value}"))?;
+        let table = |name: String| name.rsplit('.').next().map(String::from).unwrap_or_default();
+        let lists: BTreeMap<String, Vec<i64>> = lists.into_iter().map(|(name, ids)| (table(name), ids)).collect();
+        match lists.keys().find(|name| ![EMBEDDING, HEAD].contains(&name.as_str())) {
+            Some(other) => Err(format!("`{TOKENS}`: expected {EMBEDDING:?} and {HEAD:?}, got {other:?}")),
+            None => Ok(lists),
+        }
+    }
+}
+
+/// Name of the rows that peft's trainable tokens put into a table.
+fn rows_of(table: &str) -> String {
+    let module = if table == EMBEDDING { "model.embed_tokens" } else { table };
+    format!("base_model.model.{module}.token_adapter.trainable_tokens_delta")
+}
+
+impl Adapter {
+    fn write(&self, folder: &Path, base: &Base, named: &[(String, Tensor)], tokens: Option<Value>) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let told = base.sha256.iter().map(|sha256| (BASE.to_string(), sha256.clone()));
+        weights::write_telling(&folder.join(WEIGHTS), named, told)?;
+        let peft = PeftConfig {
+            peft_type: "LORA".into(),
+            task_type: Some("CAUSAL_LM".into()),
+            base_model_name_or_path: Some(base.name.clone()),
+            r: self.config.rank,
+            lora_alpha: self.config.alpha,
+            lora_dropout: self.config.dropout,
+            bias: "none".into(),
+            fan_in_fan_out: false,
+            inference_mode: true,
+            target_modules: self.config.target_modules.clone(),
+            rest: tokens.map(|tokens| (TOKENS.to_string(), tokens)).into_iter().collect(),
+        };
+        write_json_atomic(&folder.join(CONFIG), &peft)
+    }
+
+    /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`, as checkpoints have them; an encoder as
+    /// a model of its own.
+    pub fn save(&self, folder: &Path, base: &Base) -> Result<()> {
+        match &self.encoder {
+            Some(encoder) => self.save_encoder(encoder, folder),
+            None => self.write(folder, base, &self.params.named(), None),
+        }
+    }
+
+    /// The same as peft loads it with the control tokens in effect: they take the ids from `first` on. A base without so many
+    /// rows has to be given them first (`resize_token_embeddings(first + 3)`; `AutoPeftModelForCausalLM` does it where the
+    /// tokenizer is beside the adapter).
+    pub fn export(&self, folder: &Path, base: &Base, first: i64, tied: bool) -> Result<()> {
+        let (rows, end) = self.vocabulary_rows(tied)?;
+        let mut named = self.params.named();
+        named.retain(|(name, _)| name != CONTROL && name != END);
+        named.push((rows_of(EMBEDDING), rows));
+        let mut tokens = json!({EMBEDDING: [first, first + 1, first + 2]});
+        if let Some(end) = end {
+            named.push((rows_of(HEAD), end));
+            tokens[HEAD] = json!([first]);
+        }
+        self.write(folder, base, &named, Some(tokens))
+    }
+
+    /// What the control tokens are in a vocabulary: rows `[3, H]` of the embedding (end-of-gist, start-of-gist, separator)
+    /// and, unless that is the output head too, end-of-gist's row `[1, H]` of the head.
+    pub fn vocabulary_rows(&self, tied: bool) -> Result<(Tensor, Option<Tensor>)> {
+        if self.is_extractive() {
+            let message = "expected the adapter of a model that writes or reads, got an extractive one";
+            return Err(Error::invalid(message));
+        }
+        let mut own: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
+        let mut take = |name: &str| own.remove(name).ok_or_else(|| Error::shape(name, "a tensor", "none"));
+        let (control, end) = (take(CONTROL)?, take(END)?);
+        // End-of-gist is never read: in a tied base its row is free for the output.
+        Ok(match tied {
+            true => (Tensor::cat(&[end, control.narrow(0, 1, 2)], 0), None),
+            false => (control, Some(end)),
+        })
+    }
+
+    /// Reads a PEFT folder; weights must fit `model`. Control rows are those of a checkpoint or peft's trainable tokens; where
+    /// there are none they become zeros, so that the separator says nothing and end-of-gist has a logit of 0 until they are
+    /// trained.
+    pub fn load(folder: &Path, model: &ModelConfig, device: Device) -> Result<Self> {
+        if folder.join("config.json").exists() {
+            return Self::load_encoder(folder, copy_head::features(model), device);
+        }
+        let path = folder.join(CONFIG);
+        let peft: Value = read_json(&path)?;
+        let refuse = |message: String| Error::file(&path, message);
+        if let Some(pattern @ Value::String(_)) = peft.get("target_modules") {
+            return Err(refuse(format!("`target_modules`: expected a list of names, got {pattern}")));
+        }
+        let peft: PeftConfig = serde_json::from_value(peft).map_err(|error| refuse(error.to_string()))?;
+        peft.check().map_err(refuse)?;
+        let tokens = peft.trained_tokens().map_err(refuse)?;
+        let config = LoraConfig {
+            rank: peft.r,
+            alpha: peft.lora_alpha,
+            dropout: peft.lora_dropout,
+            target_modules: peft.target_modules,
+        };
+        config.check().map_err(|(key, message)| {
+            let theirs = [("rank", "r"), ("alpha", "lora_alpha"), ("dropout", "lora_dropout")];
+            let key = theirs.iter().find(|(ours, _)| *ours == key).map_or(key.as_str(), |(_, theirs)| theirs);
+            refuse(format!("`{key}`: {message}"))
+        })?;
+        let path = folder.join(WEIGHTS);
+        let mut found = weights::read(&path)?;
+        if !tokens.is_empty() {
+            take_tokens(folder, &tokens, model, &mut found)?;
+        }
+        let copy_rows = found.get(COPY).map_or(0, |rows| rows.size().first().copied().unwrap_or(0));
+        if copy_rows > 0 && copy_head::longest(copy_rows as usize, model) == 0 {
+            let least = copy_head::rows(1, model);
+            return Err(Error::file(&path, format!("`{COPY}`: expected at least {least} rows, got {copy_rows}")));
+        }
+        let extra = match found.keys().any(|name| name.starts_with(HEADS)) {
+            true => Extra::Heads,
+            false => Extra::CopyHead(copy_rows as usize),
+        };
+        let expected = specs(model, &config, extra);
+        for (name, shape) in expected.iter().filter(|(name, _)| name == CONTROL || name == END) {
+            let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
+            found.entry(name.clone()).or_insert_with(zeros);
+        }
+        weights::check_exact(&path, &found, &expected)?;
+        let named: Vec<_> = expected.iter().map(|(name, _)| (name.clone(), found[name].shallow_clone())).collect();
+        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: None })
+    }
+}
+
+/// Turns the rows of peft's trainable tokens into those of the control tokens.
+fn take_tokens(
+    folder: &Path,
+    tokens: &BTreeMap<String, Vec<i64>>,
+    model: &ModelConfig,
+    found: &mut BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let ids = control_ids(folder, model.vocab_size)?;
+    let nothing = Vec::new();
+    let (embedded, written) = (tokens.get(EMBEDDING).unwrap_or(&nothing), tokens.get(HEAD));
+    let place = |list: &[i64], id: i64| list.iter().position(|&other| other == id).map(|at| at as i64);
+    let at: Vec<i64> = ids.iter().filter_map(|&id| place(embedded, id)).collect();
+    let end_at = written.map_or(Some(0), |list| place(list, ids[0]));
+    let strange = written.is_some_and(|list| list.iter().any(|id| !ids.contains(id)));
+    let (Some(end_at), 3, 3, false) = (end_at, at.len(), embedded.len(), strange) else {
+        let message = format!(
+            "`{TOKENS}`: expected the ids {ids:?} of the control tokens (those of {CONTROLS:?} in a tokenizer.json beside \
+             it, or else the three behind the base's rows), got {tokens:?}"
+        );
+        return Err(Error::file(folder.join(CONFIG), message));
+    };
+    let path = folder.join(WEIGHTS);
+    let mut take = |table: &str, count: usize| -> Result<Tensor> {
+        let name = rows_of(table);
+        let rows = found.remove(&name).ok_or_else(|| Error::file(&path, format!("`{name}` is missing")))?;
+        let shape = [count as i64, model.hidden_size];
+        match rows.size() == shape {
+            true => Ok(rows),
+            false => Err(Error::file(&path, format!("`{name}`: expected shape {shape:?}, got {:?}", rows.size()))),
+        }
+    };
+    let control = take(EMBEDDING, 3)?.index_select(0, &Tensor::from_slice(&at));
+    let end = match written {
+        Some(list) => Some(take(HEAD, list.len())?.narrow(0, end_at, 1)),
+        None => model.tie_word_embeddings.then(|| control.narrow(0, 0, 1)),
+    };
+    // peft saves the rows of a tied head once more and, after a resize, the base's own tables, which trainable tokens leave
+    // as they are.
+    found.retain(|name, _| name != &rows_of(HEAD) && !name.ends_with(".token_adapter.base_layer.weight"));
+    found.extend(end.map(|end| (END.to_string(), end)));
+    found.insert(CONTROL.into(), control);
+    Ok(())
+}
+
+/// Ids of end-of-gist, start-of-gist and separator in the vocabulary that an adapter was trained with.
+fn control_ids(folder: &Path, rows: i64) -> Result<[i64; 3]> {
+    let path = folder.join("tokenizer.json");
+    if path.exists() {
+        let tokenizer = Tokenizer::load(&path)?;
+        if let [Some(end), Some(start), Some(separator)] = CONTROLS.map(|name| tokenizer.id_of(name)) {
+            return Ok([end, start, separator].map(i64::from));
+        }
+    }
+    Ok([rows, rows + 1, rows + 2])
+}
+
+/// Fails if the adapter in `folder` says that it was made for a base with other weights than those of identity `sha256`; one
+/// that says nothing, as peft's own, passes.
+pub fn check_base(folder: &Path, sha256: &str) -> Result<()> {
+    let path = folder.join(WEIGHTS);
+    let told = if path.exists() { weights::metadata(&path)? } else { BTreeMap::new() };
+    match told.get(BASE) {
+        Some(other) if other != sha256 => {
+            let name = read_json::<Value>(&folder.join(CONFIG)).ok();
+            let name = name.and_then(|config| Some(config.get("base_model_name_or_path")?.to_string()));
+            let of = name.map(|name| format!(" (its `base_model_name_or_path` is {name})")).unwrap_or_default();
+            let message =
+                format!("`{BASE}`: expected {sha256}, the base that was loaded, got that of another, {other}{of}");
+            Err(Error::file(path, message))
+        }
+        _ => Ok(()),
+    }
+}
