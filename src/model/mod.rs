@@ -14,6 +14,7 @@ pub mod params;
 pub mod read;
 pub mod rope;
 pub mod sampling;
+pub mod token_classifier;
 pub mod vocab;
 pub mod weights;
 pub mod write;

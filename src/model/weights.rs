@@ -113,32 +113,37 @@ pub fn read_model(
     kind: Kind,
     device: Device,
 ) -> Result<BTreeMap<String, Tensor>> {
-    let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
-    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
-    let (path, mut all) = if single.exists() || !index.exists() {
-        (single.clone(), read_as(&single, copy)?)
-    } else {
-        let weight_map = hub::weight_map(&index)?;
-        let mut all = BTreeMap::new();
-        for shard in weight_map.values().collect::<BTreeSet<_>>() {
-            let path = folder.join(shard);
-            if Path::new(shard).components().count() != 1 {
-                return Err(Error::file(&index, format!("expected names of files beside it, got {shard:?}")));
-            }
-            for (name, tensor) in read_as(&path, copy)? {
-                if weight_map.get(&name) != Some(shard) {
-                    let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
-                    return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));
-                }
-                all.insert(name, tensor);
-            }
-        }
-        (index, all)
-    };
+    let (path, mut all) = read_folder(folder, kind, device)?;
     let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);
     all.retain(|name, _| is_expected(name) || !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight"));
     check_exact(&path, &all, expected)?;
     Ok(all)
+}
+
+/// The same, whatever names there are, and the file that answers for them: the only one, or the index.
+pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
+    let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
+    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+    if single.exists() || !index.exists() {
+        let all = read_as(&single, copy)?;
+        return Ok((single, all));
+    }
+    let weight_map = hub::weight_map(&index)?;
+    let mut all = BTreeMap::new();
+    for shard in weight_map.values().collect::<BTreeSet<_>>() {
+        let path = folder.join(shard);
+        if Path::new(shard).components().count() != 1 {
+            return Err(Error::file(&index, format!("expected names of files beside it, got {shard:?}")));
+        }
+        for (name, tensor) in read_as(&path, copy)? {
+            if weight_map.get(&name) != Some(shard) {
+                let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
+                return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));
+            }
+            all.insert(name, tensor);
+        }
+    }
+    Ok((index, all))
 }
 
 /// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.

@@ -1,5 +1,5 @@
 //! Dense retrieval: cosine of the sentence embeddings of a unit and of the question (Reimers & Gurevych 2019, arXiv
-//! 1908.10084), by a sentence encoder as it comes. It needs the encoder's folder, so it has no line in `ScorerKind`.
+//! 1908.10084), by a sentence encoder as it comes; a text's embedding is the mean over its tokens, as MiniLM was made.
 
 use crate::compressor::foreign::Foreign;
 use crate::compressor::scorer::{Scored, Scorer};
