@@ -61,7 +61,9 @@ fn assert_parity(encoder: &Encoder, name: &str) {
     let record = record();
     let segments = (name == "bert").then(|| &record["segments"]);
     let forward = |ids: &Tensor, lengths: &[i64], segments: Option<&Tensor>| encoder.forward(ids, lengths, segments);
-    assert_rows(&rows(&record, name), segments, &record[name], 3e-4, |a, b, c| forward(a, b, c).unwrap());
+    // DistilBERT's variances are small: in float32 transformers itself is 1e-4 from what it says in float64.
+    let tolerance = if name == "distilbert" { 3e-4 } else { 3e-5 };
+    assert_rows(&rows(&record, name), segments, &record[name], tolerance, |a, b, c| forward(a, b, c).unwrap());
 }
 
 const ALL: [&str; 5] = ["bert", "distilbert", "roberta", "xlm-roberta", "modernbert"];
@@ -108,7 +110,8 @@ fn token_classifiers_give_the_logits_of_transformers() {
         let classifier = TokenClassifier::load(&fixtures().join(name), Device::Cpu).unwrap();
         let expected = &record[&format!("{name}_logits")];
         let rows = rows(&record, name);
-        assert_rows(&rows, None, expected, 3e-4, |ids, lengths, _| classifier.logits(ids, lengths).unwrap().0);
+        let tolerance = if name == "distilbert" { 3e-4 } else { 3e-5 };
+        assert_rows(&rows, None, expected, tolerance, |ids, lengths, _| classifier.logits(ids, lengths).unwrap().0);
         let keep = expected.softmax(-1, Kind::Float).select(-1, 1);
         assert_rows(&rows, None, &keep, 1e-4, |ids, lengths, _| classifier.worth(ids, lengths).unwrap());
         assert!(!classifier.takes_the_best());
@@ -122,7 +125,7 @@ fn kompress_gives_the_scores_of_its_two_heads() {
     assert!(classifier.takes_the_best());
     // The record is of rows alone: padding changes nothing here.
     let rows = rows(&record, "modernbert");
-    assert_rows(&rows, None, &record["kompress"], 1e-4, |ids, lengths, _| classifier.worth(ids, lengths).unwrap());
+    assert_rows(&rows, None, &record["kompress"], 1e-5, |ids, lengths, _| classifier.worth(ids, lengths).unwrap());
 }
 
 fn modernbert_config() -> serde_json::Map<String, Value> {

@@ -1,8 +1,7 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
-use crate::common::{
-    assert_same_files, assert_says, command, copy, fails, files, finished, ok, results, rows, train, world,
-};
+use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
+use crate::export::record_encoder;
 use crate::support::{tiny_bert, tiny_encoder};
 use gist::eval::summary::Summary;
 use gist::model::encoder::Encoder;
@@ -161,7 +160,7 @@ fn assert_moved(encoder: &Path, run: &Path) {
 
 #[test]
 fn other_families_learn_too_and_are_exported_for_others_to_load() {
-    for name in ["roberta", "modernbert"] {
+    for name in ["bert", "roberta", "modernbert"] {
         let (encoder, runs) = (tiny_encoder(name), tempfile::tempdir().unwrap());
         let path = format!("compressor.encoder.path={}", encoder.path().display());
         ok(&train(runs.path(), &flags(&["train.steps=3", "eval.windows=4", "train.average_decay=0", &path])));
@@ -169,15 +168,14 @@ fn other_families_learn_too_and_are_exported_for_others_to_load() {
         assert!(rows_of(&run).iter().flat_map(|row| row.as_object().unwrap()).all(|(_, value)| value.is_number()));
         assert_moved(encoder.path(), &run);
         let exported = runs.path().join("exported");
-        ok(&["export", run.to_str().unwrap(), "--output", exported.to_str().unwrap()]);
-        let files = ["config.json", "model.safetensors", "tokenizer.json"];
-        assert!(files.iter().all(|file| exported.join(file).is_file()), "{name}");
-        let same = |file: &str| fs::read(run.join("checkpoints/step_000007/compressor").join(file)).unwrap();
-        assert!(files[..2].iter().all(|file| fs::read(exported.join(file)).unwrap() == same(file)));
-        // For tests/fixtures/check_encoder.py.
-        if let Some(kept) = std::env::var_os("GIST_KEEP_EXPORTS") {
-            copy(&exported, &Path::new(&kept).join(name));
+        ok(&["export", run.to_str().unwrap(), "--role", "compressor", "--output", exported.to_str().unwrap()]);
+        let trained = run.join("checkpoints/step_000007/compressor");
+        for file in ["config.json", "model.safetensors"] {
+            assert_eq!(fs::read(exported.join(file)).unwrap(), fs::read(trained.join(file)).unwrap(), "{name}: {file}");
         }
+        let tokenizer = |folder: &Path| fs::read(folder.join("tokenizer.json")).unwrap();
+        assert_eq!(tokenizer(&exported), tokenizer(encoder.path()));
+        record_encoder(&exported, name);
     }
 }
 

@@ -160,7 +160,13 @@ fn they_compete_by_name_and_their_readers_know_their_weights() {
         ("encoder:nobody/nothing", vec!["nobody/nothing: no such folder", "`gist fetch nobody/nothing` brings it"]),
         (&named("encoder", &none), vec!["none/config.json: No such file"]),
         (&named("encoder", bert.path()), vec!["model.safetensors", "`classifier.weight` of 2 labels"]),
-        ("best", vec!["--compressors: expected names among truncate, recent, ", "encoder:PATH or embedding:PATH, got \"best\""]),
+        (
+            "best",
+            vec![
+                "--compressors: expected names among truncate, recent, ",
+                "encoder:PATH or embedding:PATH, got \"best\"",
+            ],
+        ),
         ("recent+best", vec!["recent+best: expected a run's experiment or a baseline", "got \"best\""]),
     ] {
         let arguments = compare(name);
