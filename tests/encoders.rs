@@ -29,7 +29,7 @@ fn encoder(folder: &Path, kind: Kind) -> Encoder {
 fn rows(record: &Record, name: &str) -> (Tensor, Vec<i64>) {
     let (ids, mask) = match name {
         "bert" | "distilbert" => ("ids", "mask"),
-        "minilm" => ("minilm_ids", "mask"),
+        "minilm" => ("minilm_ids", "minilm_mask"),
         "modernbert" => ("long_ids", "long_mask"),
         _ => ("plain_ids", "mask"),
     };
@@ -140,6 +140,10 @@ fn modernbert_is_read_in_the_spelling_of_transformers_4_too() {
     config.remove("layer_types").unwrap();
     config.insert("global_rope_theta".into(), json!(900.0));
     config.insert("local_rope_theta".into(), json!(70.0));
+    // As the first release has them beside its own.
+    config.insert("layer_norm_eps".into(), json!(0.5));
+    config.insert("hidden_act".into(), json!("relu"));
+    config.insert("position_embedding_type".into(), json!("absolute"));
     let write = |config: &serde_json::Map<String, Value>| {
         fs::write(folder.path().join("config.json"), serde_json::to_string(config).unwrap()).unwrap();
         encoder(folder.path(), Kind::Float)
@@ -278,6 +282,12 @@ fn bad_encoders_are_refused_by_name() {
     refused("roberta", "\"max_position_embeddings\": 36", "\"max_position_embeddings\": 4", &["above 0"]);
     refused("modernbert", "\"sliding_attention\",", "\"chunked\",", &["`layer_types`: expected 3 of", "chunked"]);
     refused("modernbert", "\"local_attention\": 8", "\"local_attention\": 0", &["`local_attention`", "got 2 and 0"]);
+    refused(
+        "modernbert",
+        "\"hidden_activation\": \"gelu\"",
+        "\"hidden_activation\": \"silu\"",
+        &["`hidden_activation`"],
+    );
     let rope = "`rope_parameters.full_attention`: `rope_type`: expected one of";
     refused("modernbert", "\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\"", &[rope]);
     refused("modernbert", "\"norm_bias\": false", "\"norm_bias\": true", &["`embeddings.norm.bias` is missing"]);

@@ -8,6 +8,7 @@ use gist::compressor::{Compressor, Request};
 use gist::config::compressors::{FrozenKind, FrozenScorer};
 use gist::eval::comparison::Comparison;
 use gist::eval::summary::Summary;
+use gist::model::encoder::Encoder;
 use gist::model::token_classifier::TokenClassifier;
 use gist::model::weights;
 use gist::run_dir::read_json;
@@ -104,6 +105,49 @@ fn long_texts_are_read_in_windows_and_added_tokens_of_llmlingua_tolerated() {
     assert_eq!(pieces[0], "a");
     assert!((found[0] - expected).abs() < 1e-5, "{} for {expected}", found[0]);
     assert!(found.iter().all(|score| (0.0..=1.0).contains(score)));
+}
+
+#[test]
+fn sentences_are_near_a_question_by_their_means_or_their_first_tokens() {
+    let (tokenizer, folder) = (tokenizer(), tiny_encoder("bert"));
+    let sentences = ["a man a plan. ", "a canal. "];
+    let prefix = tokenizer.encode(&sentences.concat()).unwrap();
+    let query = tokenizer.encode("panama").unwrap();
+    let request = Request { prefix: &prefix, local: &[], query: &query, key: 0 };
+    let (config, weights) = Encoder::read(folder.path()).unwrap();
+    let encoder = Encoder::from_named(&config, weights).unwrap();
+    let own = Tokenizer::load_plain(&folder.path().join("tokenizer.json")).unwrap();
+    let embedding = |text: &str, first: bool| {
+        let ids = [&[2], &own.encode(text).unwrap()[..], &[3]].concat();
+        let hidden = encoder.forward(&row(&ids), &[ids.len() as i64], None).unwrap().squeeze_dim(0);
+        let state = if first { hidden.get(0) } else { hidden.mean_dim([0i64].as_slice(), false, tch::Kind::Float) };
+        &state / state.norm()
+    };
+    fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+    let pooling = folder.path().join("1_Pooling/config.json");
+    for (said, first) in [
+        ("{\"pooling_mode_cls_token\": false, \"pooling_mode_mean_tokens\": true}", false),
+        ("{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": false}", true),
+        ("{\"pooling_mode\": \"cls\"}", true),
+    ] {
+        fs::write(&pooling, said).unwrap();
+        let made = frozen("embedding", folder.path(), &tokenizer).compress(&[request], 4).unwrap().remove(0);
+        let scores = made.scores.unwrap();
+        let cosine = |text: &str| embedding(text, first).dot(&embedding("panama", first)).double_value(&[]);
+        assert!((scores[0] - cosine(sentences[0])).abs() < 1e-5, "{said}");
+        assert!((scores[prefix.len() - 1] - cosine(sentences[1])).abs() < 1e-5, "{said}");
+    }
+    fs::write(&pooling, "{\"pooling_mode_lasttoken\": true}").unwrap();
+    let said = Extractive::frozen(
+        &FrozenScorer::try_from(named("embedding", folder.path())).unwrap(),
+        Device::Cpu,
+        &tokenizer,
+    );
+    assert_says(
+        &said.err().unwrap().to_string(),
+        &["1_Pooling/config.json: expected pooling by the first token"],
+        "last",
+    );
 }
 
 #[test]

@@ -58,8 +58,9 @@ impl Foreign {
         Ok(Self { tokenizer, marks })
     }
 
-    /// The mean hidden state of each text, cut to what the encoder holds, at length 1: `[N, H]` f32.
-    pub fn embed(&self, encoder: &Encoder, texts: &[String]) -> Result<Tensor> {
+    /// The mean hidden state of each text, or that of its first token, cut to what the encoder holds, at length 1: `[N, H]`
+    /// f32.
+    pub fn embed(&self, encoder: &Encoder, texts: &[String], first: bool) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let Marks { begin, end, .. } = &self.marks;
         let room = (encoder.config().longest as usize).saturating_sub(begin.len() + end.len());
@@ -74,7 +75,8 @@ impl Foreign {
             let (ids, lengths, _) = right_pad(batch, encoder);
             let hidden = encoder.forward(&ids, &lengths, None)?.to_kind(Kind::Float);
             for (b, length) in lengths.iter().enumerate() {
-                let mean = hidden.get(b as i64).narrow(0, 0, *length).mean_dim([0i64].as_slice(), false, Kind::Float);
+                let own = hidden.get(b as i64).narrow(0, 0, if first { 1 } else { *length });
+                let mean = own.mean_dim([0i64].as_slice(), false, Kind::Float);
                 means.push(&mean / mean.norm().clamp_min(1e-12));
             }
         }

@@ -65,23 +65,30 @@ pub(super) struct Modern {
     pub norm_bias: bool,
 }
 
+/// DistilBERT's own keys.
+const ALIASES: [(&str, &str); 5] = [
+    ("dim", "hidden_size"),
+    ("n_layers", "num_hidden_layers"),
+    ("n_heads", "num_attention_heads"),
+    ("hidden_dim", "intermediate_size"),
+    ("activation", "hidden_act"),
+];
+
 #[derive(Deserialize)]
 struct Keys {
     vocab_size: i64,
-    #[serde(alias = "dim")]
     hidden_size: i64,
-    #[serde(alias = "n_layers")]
     num_hidden_layers: i64,
-    #[serde(alias = "n_heads")]
     num_attention_heads: i64,
-    #[serde(alias = "hidden_dim")]
     intermediate_size: i64,
     max_position_embeddings: i64,
     type_vocab_size: Option<i64>,
-    #[serde(alias = "activation", alias = "hidden_activation", default = "gelu")]
+    #[serde(default = "gelu")]
     hidden_act: String,
-    #[serde(alias = "norm_eps")]
+    #[serde(default = "gelu")]
+    hidden_activation: String,
     layer_norm_eps: Option<f64>,
+    norm_eps: Option<f64>,
     pad_token_id: Option<i64>,
     position_embedding_type: Option<String>,
     #[serde(default)]
@@ -122,8 +129,20 @@ impl EncoderConfig {
         let names = KNOWN.map(|(name, ..)| name);
         let known = names.contains(&model_type.as_str());
         expect(known, format!("`model_type`: expected one of {}, got {model_type}", names.join(", ")))?;
-        let keys: Keys = serde_json::from_value(Value::Object(json.clone())).map_err(|e| e.to_string())?;
-        expect(keys.hidden_act == "gelu", format!("`hidden_act`: expected gelu, got {}", keys.hidden_act))?;
+        let mut plain = json.clone();
+        for (alias, key) in ALIASES {
+            if let Some(value) = plain.remove(alias) {
+                plain.insert(key.into(), value);
+            }
+        }
+        let keys: Keys = serde_json::from_value(Value::Object(plain)).map_err(|e| e.to_string())?;
+        let is_modern = model_type == "modernbert";
+        // ModernBERT's configurations may have the keys of the others too, which then say nothing.
+        let (key, act, eps, default) = match is_modern {
+            true => ("hidden_activation", &keys.hidden_activation, keys.norm_eps, 1e-5),
+            false => ("hidden_act", &keys.hidden_act, keys.layer_norm_eps, 1e-12),
+        };
+        expect(act == "gelu", format!("`{key}`: expected gelu, got {act}"))?;
         expect(!keys.is_decoder, "`is_decoder`: expected false, got true".into())?;
         let positions = keys.position_embedding_type.as_deref().unwrap_or("absolute");
         expect(positions == "absolute", format!("`position_embedding_type`: expected absolute, got {positions}"))?;
@@ -135,7 +154,6 @@ impl EncoderConfig {
         expect(sizes.iter().all(|&size| size > 0), format!("expected sizes above 0, got {sizes:?}"))?;
         let whole = width % heads == 0;
         expect(whole, format!("`hidden_size`: expected a multiple of {heads} heads, got {width}"))?;
-        let is_modern = model_type == "modernbert";
         Ok(Self {
             vocab_size: keys.vocab_size,
             hidden_size: width,
@@ -147,7 +165,7 @@ impl EncoderConfig {
                 "distilbert" | "modernbert" => 0,
                 _ => keys.type_vocab_size.unwrap_or(2),
             },
-            eps: keys.layer_norm_eps.unwrap_or(if is_modern { 1e-5 } else { 1e-12 }),
+            eps: eps.unwrap_or(default),
             positions: keys.max_position_embeddings,
             first_position,
             modern: if is_modern { Some(Modern::from_keys(&keys, &json)?) } else { None },
