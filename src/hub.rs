@@ -19,8 +19,13 @@ pub const SINGLE: &str = "model.safetensors";
 /// What every model must have beside its weights.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// What is taken along where it is.
-const WELCOME: [&str; 4] =
-    ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "generation_config.json"];
+const WELCOME: [&str; 5] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "1_Pooling/config.json",
+];
 const RETRIES: usize = 3;
 const MAIN: &str = "main";
 

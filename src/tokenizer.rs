@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
+use serde_json::Value;
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -16,6 +17,22 @@ pub const CONTROLS: [&str; 3] = ["<|gist_end|>", "<|gist_start|>", "<|gist_separ
 
 /// First byte of a token in its text, and the one after its last.
 pub type Bytes = (usize, usize);
+
+/// What an encoder reads around one text, and between the two of a pair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Marks {
+    /// Before the first.
+    pub begin: Vec<u32>,
+    /// Between the first and the second.
+    pub between: Vec<u32>,
+    /// After the last.
+    pub end: Vec<u32>,
+}
+
+/// Tokens that begin and end a text under BERT and RoBERTa.
+const MARKS: [(&str, &str); 2] = [("[CLS]", "[SEP]"), ("<s>", "</s>")];
+/// Files beside `tokenizer.json` that may name them.
+const NAMING: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
 /// Text ↔ ids.
 pub struct Tokenizer {
@@ -130,6 +147,51 @@ impl Tokenizer {
     /// The id of a token, when the vocabulary has it.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// What the file at `path` puts around texts for an encoder: as its template of a pair has it, or else the tokens that it
+    /// or a file beside it names, `</s>` doubled between the two of a pair as RoBERTa has it.
+    pub fn marks(&self, path: &Path) -> Result<Marks> {
+        if let Some(marks) = self.template()? {
+            return Ok(marks);
+        }
+        let named = |key: &str| -> Option<String> {
+            let read = |file: &&str| std::fs::read(path.with_file_name(file)).ok();
+            let parsed =
+                NAMING.iter().filter_map(read).filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            let text = |all: Value| {
+                let value = &all[key];
+                value.as_str().or(value["content"].as_str()).map(String::from)
+            };
+            parsed.filter_map(text).next()
+        };
+        let given = named("cls_token").zip(named("sep_token"));
+        let known = MARKS.map(|(begin, end)| (begin.to_string(), end.to_string()));
+        let found = given.into_iter().chain(known).find_map(|(begin, end)| {
+            let doubled = if begin == MARKS[1].0 { 2 } else { 1 };
+            Some((self.id_of(&begin)?, self.id_of(&end)?, doubled))
+        });
+        let (begin, end, doubled) = found.ok_or_else(|| {
+            let message = "expected tokens around a text, as encoders have them: [CLS] and [SEP], <s> and </s>, or \
+                           `cls_token` and `sep_token` of tokenizer_config.json";
+            Error::file(path, format!("{message}; got none"))
+        })?;
+        Ok(Marks { begin: vec![begin], between: vec![end; doubled], end: vec![end] })
+    }
+
+    /// From what the file's own template adds to a pair, when it adds something everywhere.
+    fn template(&self) -> Result<Option<Marks>> {
+        let pair = self.inner.encode(("a", "b"), true).map_err(|e| Error::invalid(format!("encoding a pair: {e}")))?;
+        let mask = pair.get_special_tokens_mask();
+        let runs: Vec<&[u32]> = mask.chunk_by(|a, b| a == b).collect();
+        let [begin, first, between, second, end] = runs[..] else { return Ok(None) };
+        if begin[0] != 1 {
+            return Ok(None);
+        }
+        let mut ids = pair.get_ids().iter().copied();
+        let mut take = |run: &[u32]| ids.by_ref().take(run.len()).collect::<Vec<u32>>();
+        let (begin, _, between, _, end) = (take(begin), take(first), take(between), take(second), take(end));
+        Ok(Some(Marks { begin, between, end }))
     }
 
     /// Ids of many texts, in parallel.

@@ -2,6 +2,7 @@
 //! its page in a real browser.
 
 use crate::common::{assert_says, command, copy, fails, files, finished, finished_copy, gist, ok, run_dir, world};
+use crate::support::edit;
 use gist::eval::comparison::{ADAPTED, Comparison, SHARED};
 use gist::run_dir::read_json;
 use std::fs;
@@ -129,7 +130,7 @@ fn chains_compete_too_and_a_runs_compressor_may_be_part_of_one() {
     let at = |name: &str| found.points.iter().find(|p| p.compressor == name).unwrap();
     assert!(at("recent+truncate").keep_ratio <= 3.0 / 32.0 && at("recent+truncate").kl != at("recent").kl);
     for (names, said) in [
-        ("recent+nobody", "expected a run's experiment or one of "),
+        ("recent+nobody", "expected a run's experiment or a baseline"),
         ("recent+idf+random", "expected two names around one `+`"),
         ("recent+idf,recent+idf", "recent+idf"),
     ] {
@@ -144,12 +145,6 @@ fn another_seed(folder: &Path) -> PathBuf {
     copy(finished(), &run);
     edit(&run.join("config.toml"), "seed = 0", "seed = 1");
     run
-}
-
-fn edit(path: &Path, from: &str, to: &str) {
-    let text = fs::read_to_string(path).unwrap();
-    assert!(text.contains(from), "{}: {from}", path.display());
-    fs::write(path, text.replace(from, to)).unwrap();
 }
 
 #[test]

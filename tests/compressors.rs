@@ -1,6 +1,6 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
-use crate::support::tiny_bert;
+use crate::support::{tiny_bert, tiny_encoder, tiny_kompress};
 use clap::ValueEnum;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
@@ -14,7 +14,7 @@ use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressed, Compressor, Request, baselines};
-use gist::config::compressors::{ScorerKind, Unit};
+use gist::config::compressors::{FrozenScorer, ScorerKind, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::data::Window;
 use gist::error::Result;
@@ -107,6 +107,16 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
             check(&Extractive { unit, name, controller: strict.clone(), ..scored(kind, parts, &tokenizer) });
         }
     }
+    for (kind, folder) in [
+        ("encoder", tiny_encoder("xlm-roberta")),
+        ("encoder", tiny_kompress()),
+        ("embedding", tiny_encoder("modernbert")),
+    ] {
+        let named = FrozenScorer::try_from(format!("{kind}:{}", folder.path().display())).unwrap();
+        let frozen = || Extractive::frozen(&named, Device::Cpu, &tokenizer).unwrap();
+        check(&frozen());
+        check(&Extractive { unit: UNITS[3], name: format!("{named}, strict"), controller: strict.clone(), ..frozen() });
+    }
     let gist = (Policy::Gist(GistPolicy::new(&decoder, &forbidden)), random_adapter(&decoder, 1));
     let (decoder, tokenizer) = (&decoder, &tokenizer);
     let extractive = |unit, foreign, controller: &Controller| -> Policy<'_> {
@@ -117,12 +127,14 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let plain = Controller::default();
     let all = UNITS.map(|unit| (extractive(unit, None, &plain), heads()));
     let minding = (extractive(UNITS[1], None, &strict), heads());
-    let folder = tiny_bert();
-    let (config, weights) = Encoder::read(folder.path()).unwrap();
-    let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
-    let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
-    let bert = (extractive(UNITS[3], foreign, &plain), adapter);
-    for (policy, adapter) in [gist, bert, minding].iter().chain(&all) {
+    let own = |folder: tempfile::TempDir| {
+        let (config, weights) = Encoder::read(folder.path()).unwrap();
+        let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
+        let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
+        (extractive(UNITS[3], foreign, &plain), adapter)
+    };
+    let encoders = [own(tiny_bert()), own(tiny_encoder("roberta")), own(tiny_encoder("modernbert"))];
+    for (policy, adapter) in [gist, minding].iter().chain(&encoders).chain(&all) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");
             let trained = Trained { name, policy, adapter, sampling, seed: 3 };

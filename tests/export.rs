@@ -1,9 +1,12 @@
 //! `export` with the real program: what a run trained comes back as PEFT has it, merged into the base, or as an encoder.
 
-use crate::common::{assert_says, command, fails, finished, finished_copy, ok, world};
-use crate::support::assert_close;
+use crate::common::{assert_says, command, copy, fails, finished, finished_copy, ok, world};
+use crate::support::{assert_close, torch_generator};
+use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
+use gist::model::encoder::{Encoder, real};
 use gist::model::lora::Adapter;
+use gist::model::peft::Base;
 use gist::model::read::control;
 use gist::model::vocab::Head;
 use gist::model::{merge, weights};
@@ -105,6 +108,62 @@ fn a_merged_compressor_ends_its_gist_with_a_token() {
     let logits = Head::base(merged.head()).logits(&got);
     assert_close(&logits.narrow(-1, id("<|gist_end|>"), 1), &end, 1e-4);
     assert!(merged.config().tie_word_embeddings, "end-of-gist is never read: its row is free for the output");
+}
+
+/// Keeps an exported encoder in `target/tmp/encoders` with what its heads make of some rows, for `scripts/export_onnx.py`.
+pub fn record_encoder(exported: &Path, name: &str) {
+    let base = base();
+    let adapter = Adapter::load(exported, base.config(), Device::Cpu).unwrap();
+    let active = base.activate(&adapter, false);
+    let (encoder, heads) = (active.encoder.as_ref().unwrap(), active.heads.as_ref().unwrap());
+    let lengths = [20i64, 7, 1];
+    let mask = real(&lengths, 20, Device::Cpu).to_kind(Kind::Int64);
+    let rows: Vec<i64> = (0..60).map(|at| 4 + (at * at * 7 + at) % 40).collect();
+    let ids = Tensor::from_slice(&rows).view([3, 20]) * &mask;
+    let second = Tensor::arange(20, (Kind::Int64, Device::Cpu)).ge(4).to_kind(Kind::Int64) * &mask;
+    let told_apart = encoder.config().type_vocab_size > 1;
+    let hidden = encoder.forward(&ids, &lengths, told_apart.then_some(&second)).unwrap();
+    let flat = hidden.reshape([60, -1]);
+    let features = features(base.config());
+    let alone = Tensor::eye(features, (Kind::Float, Device::Cpu));
+    let places: Vec<Tensor> =
+        (0..features).map(|f| heads.places(&flat, &alone.get(f).expand([60, features], false))).collect();
+    let mut named = vec![
+        ("input_ids".to_string(), ids),
+        ("worth".into(), heads.logits(&hidden, &mask).worth()),
+        ("places".into(), Tensor::stack(&places, -1).view([3, 20, -1])),
+        ("end".into(), hidden.select(1, 0).linear(&active.end, None::<Tensor>).view([-1])),
+        ("attention_mask".into(), mask),
+    ];
+    assert!(named.iter().all(|(_, tensor)| tensor.isfinite().all().int64_value(&[]) == 1));
+    if told_apart {
+        named.push(("token_type_ids".into(), second));
+    }
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("encoders").join(name);
+    if kept.exists() {
+        fs::remove_dir_all(&kept).unwrap();
+    }
+    copy(exported, &kept);
+    weights::write(&kept.join("record.safetensors"), &named).unwrap();
+}
+
+/// The real weights under fresh heads, when `./setup --minilm` has brought them.
+#[test]
+fn the_real_minilm_is_exported_too() {
+    let minilm = Path::new(env!("CARGO_MANIFEST_DIR")).join(".minilm");
+    if !minilm.exists() {
+        eprintln!("skipped: ./setup --minilm brings the weights");
+        return;
+    }
+    let (base, folder) = (base(), tempfile::tempdir().unwrap());
+    let (config, named) = Encoder::read(&minilm).unwrap();
+    let adapter = {
+        let _guard = torch_generator();
+        tch::manual_seed(5);
+        Adapter::of_encoder(&config, named, features(base.config()), Device::Cpu).unwrap()
+    };
+    adapter.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();
+    record_encoder(folder.path(), "minilm");
 }
 
 #[test]

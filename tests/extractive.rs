@@ -1,7 +1,8 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
 use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
-use crate::support::tiny_bert;
+use crate::export::record_encoder;
+use crate::support::{tiny_bert, tiny_encoder};
 use gist::eval::summary::Summary;
 use gist::model::encoder::Encoder;
 use gist::run_dir::read_json;
@@ -135,15 +136,47 @@ fn an_encoder_with_a_tokenizer_of_its_own_learns_and_is_saved_as_a_folder_of_its
     // The same figures, and the time and memory of the run, not of this evaluation.
     let summary = |bytes: &[u8]| serde_json::from_slice::<Summary>(bytes).unwrap();
     assert_eq!(summary(&before), summary(&fs::read(run.join("summary.json")).unwrap()));
-    // Its weights moved, those of the encoder less than the heads, and load as an encoder again.
-    let (config, was) = Encoder::read(bert.path()).unwrap();
-    let (same, is) = Encoder::read(&run.join("checkpoints/step_000007/compressor")).unwrap();
-    assert_eq!(config, same);
-    let moved = was.iter().map(|(name, was)| (was - &is[name]).abs().max().double_value(&[])).fold(0.0, f64::max);
-    assert!(moved > 1e-6 && moved < 1e-3, "{moved}");
+    assert_moved(bert.path(), &run);
     fs::remove_file(bert.path().join("tokenizer.json")).unwrap();
     let gone = tempfile::tempdir().unwrap();
     assert_says(&fails(&train(gone.path(), &all)), &["tokenizer.json: No such file"], "no tokenizer");
+}
+
+/// The encoder's weights moved, less than the heads, and load as an encoder again, with every key of its configuration.
+fn assert_moved(encoder: &Path, run: &Path) {
+    let trained = run.join("checkpoints/step_000007/compressor");
+    let (_, was) = Encoder::read(encoder).unwrap();
+    let (_, is) = Encoder::read(&trained).unwrap();
+    let moved = was.iter().map(|(name, was)| (was - &is[name]).abs().max().double_value(&[])).fold(0.0, f64::max);
+    assert!(moved > 1e-6 && moved < 1e-3, "{moved}");
+    let json = |folder: &Path| read_json::<serde_json::Map<String, Value>>(&folder.join("config.json")).unwrap();
+    let (mut before, mut after) = (json(encoder), json(&trained));
+    assert_eq!((after.remove("dtype").unwrap(), before.remove("dtype").is_some()), ("float32".into(), true));
+    let class = after.remove("architectures").unwrap()[0].as_str().unwrap().to_string();
+    let whole = before.remove("architectures").unwrap()[0].as_str().unwrap().to_string();
+    assert!(class.ends_with("Model") && whole.starts_with(class.trim_end_matches("Model")), "{class} of {whole}");
+    assert_eq!(before, after);
+}
+
+#[test]
+fn other_families_learn_too_and_are_exported_for_others_to_load() {
+    for name in ["bert", "roberta", "modernbert"] {
+        let (encoder, runs) = (tiny_encoder(name), tempfile::tempdir().unwrap());
+        let path = format!("compressor.encoder.path={}", encoder.path().display());
+        ok(&train(runs.path(), &flags(&["train.steps=3", "eval.windows=4", "train.average_decay=0", &path])));
+        let run = runs.path().join("extractive/seed=0");
+        assert!(rows_of(&run).iter().flat_map(|row| row.as_object().unwrap()).all(|(_, value)| value.is_number()));
+        assert_moved(encoder.path(), &run);
+        let exported = runs.path().join("exported");
+        ok(&["export", run.to_str().unwrap(), "--role", "compressor", "--output", exported.to_str().unwrap()]);
+        let trained = run.join("checkpoints/step_000007/compressor");
+        for file in ["config.json", "model.safetensors"] {
+            assert_eq!(fs::read(exported.join(file)).unwrap(), fs::read(trained.join(file)).unwrap(), "{name}: {file}");
+        }
+        let tokenizer = |folder: &Path| fs::read(folder.join("tokenizer.json")).unwrap();
+        assert_eq!(tokenizer(&exported), tokenizer(encoder.path()));
+        record_encoder(&exported, name);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! requests, a connection that is cut, a gated repository, one that does not exist, bytes that are not what they should be.
 
 use crate::common::{assert_says, command, finished, gist, train, world};
+use crate::support::tiny_encoder;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,13 +159,18 @@ fn refused(output: &Output) -> String {
 
 #[test]
 fn a_run_trains_on_a_model_of_the_hub_and_needs_it_once() {
-    let hub = Hub::start(with_model("tiny/base"));
+    let (hub, lingua) = (Hub::start(with_model("tiny/base")), tiny_encoder("xlm-roberta"));
+    hub.rules.lock().unwrap().repositories.insert("tiny/lingua".into(), lingua.path().to_path_buf());
     let runs = tempfile::tempdir().unwrap();
+    let other = "eval.encoders=[\"encoder:tiny/lingua\"]";
     let flags = ["--set", "model.path=tiny/base", "--set", "train.steps=1", "--set", "eval.search_windows=0"];
+    let flags = [&flags[..], &["--set", other]].concat();
     stdout(&hub.gist(&train(runs.path(), &flags), &[]));
     let run = runs.path().join("tiny/seed=0");
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
-    assert_says(&config, &["path = \"tiny/base\""], "the run's configuration names the repository");
+    let named = ["path = \"tiny/base\"", "encoders = [\"encoder:tiny/lingua\"]"];
+    assert_says(&config, &named, "the run's configuration names the repositories");
+    assert_says(&fs::read_to_string(run.join("summary.json")).unwrap(), &["\"encoder:tiny/lingua\""], "summary");
     let provenance = fs::read_to_string(run.join("provenance.json")).unwrap();
     assert_says(&provenance, &[COMMIT, "model.safetensors"], "provenance");
     let asked = hub.requests();

@@ -7,6 +7,7 @@ use gist::model::copy_head;
 use gist::model::decoder::Decoder;
 use gist::model::lora::{Adapter, Extra};
 use gist::rng::{self, Stream};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -145,15 +146,28 @@ pub fn floats(values: &[f64]) -> Tensor {
     gist::tensor::floats(values, Device::Cpu)
 }
 
-/// A tiny BERT in a folder: the fixture's weights, and a WordPiece of single letters that is told to cut what is long.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A tiny BERT in a folder: see [`tiny_encoder`].
 pub fn tiny_bert() -> tempfile::TempDir {
+    tiny_encoder("bert")
+}
+
+/// A tiny encoder in a folder: the fixture's weights, and a WordPiece of single letters that is told to cut what is long. BERT
+/// and XLM-R come without a template of pairs, RoBERTa and ModernBERT with their own.
+pub fn tiny_encoder(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert");
     for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
+        std::fs::copy(fixtures().join(name).join(file), folder.path().join(file)).unwrap();
     }
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(String::from);
-    let letters = ('a'..='z').chain('0'..='9').flat_map(|c| [c.to_string(), format!("##{c}")]);
+    let roberta = name.ends_with("roberta");
+    let special = if roberta { ["<s>", "<unk>", "</s>", "<pad>"] } else { ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] };
+    let special = special.map(String::from);
+    // As many as the fixture has rows for.
+    let (letters, digits) = if name == "bert" { ('a'..='z', "0123456789") } else { ('a'..='v', "") };
+    let letters = letters.chain(digits.chars()).flat_map(|c| [c.to_string(), format!("##{c}")]);
     let words: Vec<String> = special.iter().cloned().chain(letters).collect();
     let vocab: serde_json::Map<String, serde_json::Value> =
         words.iter().enumerate().map(|(id, word)| (word.clone(), id.into())).collect();
@@ -163,6 +177,22 @@ pub fn tiny_bert() -> tempfile::TempDir {
                 "normalized": false, "special": true})
         })
         .collect();
+    let template = match name {
+        "roberta" => serde_json::json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+            "trim_offsets": true, "add_prefix_space": false}),
+        "modernbert" => {
+            let mark = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+            let text = |id: &str| serde_json::json!({"Sequence": {"id": id, "type_id": 0}});
+            let known = |id: &str, number: u32| serde_json::json!({"id": id, "ids": [number], "tokens": [id]});
+            serde_json::json!({
+                "type": "TemplateProcessing",
+                "single": [mark("[CLS]"), text("A"), mark("[SEP]")],
+                "pair": [mark("[CLS]"), text("A"), mark("[SEP]"), text("B"), mark("[SEP]")],
+                "special_tokens": {"[CLS]": known("[CLS]", 2), "[SEP]": known("[SEP]", 3)},
+            })
+        }
+        _ => serde_json::Value::Null,
+    };
     let tokenizer = serde_json::json!({
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0},
@@ -171,11 +201,43 @@ pub fn tiny_bert() -> tempfile::TempDir {
         "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": null, "lowercase": true},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": null,
+        "post_processor": template,
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+        "model": {"type": "WordPiece", "unk_token": special[1], "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocab},
     });
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     folder
+}
+
+/// Kompress in a folder: ModernBERT's encoder under its two heads, as `make_encoder_fixtures.py` has them.
+pub fn tiny_kompress() -> tempfile::TempDir {
+    let folder = tiny_encoder("modernbert");
+    let path = folder.path().join("model.safetensors");
+    let cosines = |(name, shape): (&str, &[i64])| {
+        let places = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+        (name.to_string(), (places.cos() * 0.3).to_kind(Kind::Float).view(shape))
+    };
+    let kept = gist::model::weights::read(&path).unwrap().into_iter();
+    let mut named: Vec<(String, Tensor)> =
+        kept.filter_map(|(name, tensor)| Some((format!("encoder.{}", name.strip_prefix("model.")?), tensor))).collect();
+    let heads: [(&str, &[i64]); 6] = [
+        ("token_head.weight", &[2, 16]),
+        ("token_head.bias", &[2]),
+        ("span_conv.0.weight", &[256, 16, 5]),
+        ("span_conv.0.bias", &[256]),
+        ("span_conv.2.weight", &[1, 256, 3]),
+        ("span_conv.2.bias", &[1]),
+    ];
+    named.extend(heads.map(cosines));
+    gist::model::weights::write(&path, &named).unwrap();
+    folder
+}
+
+/// Writes a file of a folder again, with `from` changed to `to`.
+#[track_caller]
+pub fn edit(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{}: {from}", path.display());
+    std::fs::write(path, text.replace(from, to)).unwrap();
 }

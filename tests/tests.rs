@@ -16,6 +16,7 @@ mod encoders;
 mod evaluation;
 mod export;
 mod extractive;
+mod frozen;
 mod gates;
 mod hub;
 mod parity;

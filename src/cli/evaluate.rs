@@ -6,6 +6,7 @@ use gist::compressor::budget::Controller;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
 use gist::config::choices::Baselines;
@@ -74,6 +75,9 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let whole = config.eval.baselines == Baselines::All;
     if !whole {
         honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
+    }
+    for named in &config.eval.encoders {
+        honest.push(Box::new(Extractive::frozen(named, setup.decoder.device(), &setup.tokenizer)?));
     }
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))

@@ -69,7 +69,9 @@ impl Experiment for TrainConfig {
     }
     common!(TrainConfig);
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        models((&self.model.path, &self.model.revision), &self.compressor)
+        let mut all = models((&self.model.path, &self.model.revision), &self.compressor);
+        all.extend(self.eval.encoders.iter().map(|frozen| (frozen.path.as_path(), frozen.revision.as_deref())));
+        all
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
+use gist::compressor::scorers::frozen;
 use gist::config::train::TrainConfig;
 use gist::train::roles::{first_roles, policy};
 use gist::train::session::{Session, warm_record};
@@ -14,6 +15,9 @@ pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
     let setup = Setup::load(config, device)?;
     first_roles(&setup)?;
     policy(&config.compressor, &setup)?;
+    for named in &config.eval.encoders {
+        frozen(named, device)?;
+    }
     if let Some(from) = &config.warm_start.from {
         warm_record(from)?;
     }

@@ -11,8 +11,8 @@
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
 //! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
 //! knowledge. What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
-//! pairs; no loss is taken there. An encoder of the BERT family may read instead ([`crate::compressor::foreign`]). A prefix too long for the base's positions is read in overlapping windows; its units are
-//! ranked all together.
+//! pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
+//! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
 
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};

@@ -1,29 +1,32 @@
-//! An encoder with a tokenizer of its own under an extractive policy: question and context as BERT's pair, long contexts in
+//! An encoder with a tokenizer of its own: question and context as the pair that it was made for, long contexts in
 //! overlapping windows, and what it makes of its own tokens brought back to those of the reading model.
 //!
 //! ```text
-//! [CLS] question [SEP] context [SEP]      or      [CLS] context [SEP]
+//! [CLS] question [SEP] context [SEP]        or      [CLS] context [SEP]         BERT, ModernBERT
+//! <s> question </s> </s> context </s>       or      <s> context </s>            RoBERTa, XLM-R
 //! ```
 //! A token of the reading model takes the mean over the encoder's tokens that share bytes with it; one of which the encoder
 //! keeps nothing (blanks) takes the nearest.
 
 use crate::compressor::extractive::{Encoded, range_means, windows};
 use crate::error::{Error, Result};
-use crate::model::encoder::Encoder;
+use crate::model::encoder::{Encoder, real};
 use crate::model::lora::ActiveAdapter;
-use crate::tensor::widened;
-use crate::tokenizer::{Bytes, Tokenizer};
+use crate::model::token_classifier::TokenClassifier;
+use crate::tensor::{to_vec, widened};
+use crate::tokenizer::{Bytes, Marks, Tokenizer};
 use std::ops::Range;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
 const ROWS_AT_ONCE: usize = 16;
+/// Tokens of a batch, padding included; one row may have more.
+const TOKENS_AT_ONCE: usize = ROWS_AT_ONCE * 512;
 
 /// The encoder's own tokenizer.
 pub struct Foreign {
     tokenizer: Tokenizer,
-    begin: u32,
-    separator: u32,
+    marks: Marks,
 }
 
 /// What one request looks like to it.
@@ -34,79 +37,96 @@ pub struct Text {
     pub question: String,
 }
 
+/// One text or a part of it, as the encoder reads it.
+struct Row {
+    /// Which text.
+    text: usize,
+    ids: Vec<u32>,
+    /// Where the context begins.
+    head: usize,
+    /// Whether a question stands before it.
+    pair: bool,
+    /// Which of `ids` this row answers for; of a text without a single token, the beginning.
+    counts: Range<usize>,
+}
+
 impl Foreign {
-    /// Reads `tokenizer.json`, which must know BERT's `[CLS]` and `[SEP]`.
+    /// Reads `tokenizer.json`, which must put tokens around a text: see [`Tokenizer::marks`].
     pub fn load(path: &Path) -> Result<Self> {
         let tokenizer = Tokenizer::load_plain(path)?;
-        let id = |token: &str| {
-            let missing = || Error::file(path, format!("expected the token {token:?}, as BERT has it, got none"));
-            tokenizer.id_of(token).ok_or_else(missing)
-        };
-        let (begin, separator) = (id("[CLS]")?, id("[SEP]")?);
-        Ok(Self { tokenizer, begin, separator })
+        let marks = tokenizer.marks(path)?;
+        Ok(Self { tokenizer, marks })
     }
 
-    /// The mean hidden state of each text, cut to what the encoder holds, at length 1: `[N, H]` f32.
-    pub fn embed(&self, encoder: &Encoder, texts: &[String]) -> Result<Tensor> {
+    /// The mean hidden state of each text, or that of its first token, cut to what the encoder holds, at length 1: `[N, H]`
+    /// f32.
+    pub fn embed(&self, encoder: &Encoder, texts: &[String], first: bool) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let room = encoder.config().max_position_embeddings as usize - 2;
+        let Marks { begin, end, .. } = &self.marks;
+        let room = (encoder.config().longest as usize).saturating_sub(begin.len() + end.len());
         let mut rows = Vec::with_capacity(texts.len());
-        for text in texts {
-            let ids = self.tokenizer.encode(text)?;
-            rows.push([&[self.begin], &ids[..ids.len().min(room)], &[self.separator]].concat());
+        for (text, content) in texts.iter().enumerate() {
+            let ids = self.tokenizer.encode(content)?;
+            let ids = [begin, &ids[..ids.len().min(room)], end].concat();
+            rows.push(Row { text, counts: 0..ids.len(), head: begin.len(), pair: false, ids });
         }
         let mut means = Vec::new();
-        for batch in rows.chunks(ROWS_AT_ONCE) {
-            let (ids, lengths, _) = right_pad(batch.iter().map(|row| (row, 1)), encoder);
+        for batch in batches(&rows) {
+            let (ids, lengths, _) = right_pad(batch, encoder);
             let hidden = encoder.forward(&ids, &lengths, None)?.to_kind(Kind::Float);
             for (b, length) in lengths.iter().enumerate() {
-                let mean = hidden.get(b as i64).narrow(0, 0, *length).mean_dim([0i64].as_slice(), false, Kind::Float);
+                let own = hidden.get(b as i64).narrow(0, 0, if first { 1 } else { *length });
+                let mean = own.mean_dim([0i64].as_slice(), false, Kind::Float);
                 means.push(&mean / mean.norm().clamp_min(1e-12));
             }
         }
         Ok(Tensor::stack(&means, 0))
     }
 
+    /// What a classifier makes of each text's own tokens (one value at least), and the bytes of the text that each stands
+    /// for.
+    pub fn worths(&self, classifier: &TokenClassifier, texts: &[String]) -> Result<Vec<(Vec<f64>, Vec<Bytes>)>> {
+        let _guard = tch::no_grad_guard();
+        let encoder = classifier.encoder();
+        let (mut rows, mut all) = (Vec::new(), Vec::new());
+        for (t, text) in texts.iter().enumerate() {
+            let (ids, bytes) = self.tokenizer.aligned(text)?;
+            rows.extend(self.rows(t, &ids, &[], encoder));
+            all.push((Vec::with_capacity(ids.len()), bytes));
+        }
+        for batch in batches(&rows) {
+            let (ids, lengths, _) = right_pad(batch, encoder);
+            let worth = to_vec(&classifier.worth(&ids, &lengths)?.reshape([-1]))?;
+            for (row, worth) in batch.iter().zip(worth.chunks(ids.size()[1] as usize)) {
+                all[row.text].0.extend(&worth[row.counts.clone()]);
+            }
+        }
+        Ok(all)
+    }
+
     /// Hidden states and worth of the tokens of the reading model, and the worth of the end, for every text.
     pub(super) fn encode(&self, active: &ActiveAdapter, texts: &[Text]) -> Result<Vec<Encoded>> {
         let none = || Error::invalid("expected an adapter that is an encoder with heads, got another");
         let (encoder, heads) = active.encoder.as_ref().zip(active.heads.as_ref()).ok_or_else(none)?;
-        let limit = encoder.config().max_position_embeddings as usize;
         let (mut contexts, mut rows) = (Vec::new(), Vec::new());
         for (t, text) in texts.iter().enumerate() {
             let (ids, bytes) = self.tokenizer.aligned(&text.pieces.concat())?;
-            let question = self.tokenizer.encode(&text.question)?;
-            let mut head = vec![self.begin];
-            if !question.is_empty() {
-                head.extend(&question[question.len().saturating_sub(limit / 3)..]);
-                head.push(self.separator);
-            }
-            for (window, counts) in windows(ids.len(), limit - head.len() - 1) {
-                let row = [&head, &ids[window.clone()], &[self.separator]].concat();
-                rows.push((
-                    t,
-                    head.len() + counts.start - window.start..head.len() + counts.end - window.start,
-                    head.len(),
-                    row,
-                ));
-            }
-            contexts.push(nearest(&text.pieces, &bytes));
+            rows.extend(self.rows(t, &ids, &self.tokenizer.encode(&text.question)?, encoder));
+            contexts.push(sharing(&places(&text.pieces), &bytes));
         }
         let mut tokens: Vec<Vec<Tensor>> = texts.iter().map(|_| Vec::new()).collect();
         let mut ends: Vec<Vec<Tensor>> = texts.iter().map(|_| Vec::new()).collect();
-        for batch in rows.chunks(ROWS_AT_ONCE) {
-            let (ids, lengths, segments) = right_pad(batch.iter().map(|(.., head, row)| (row, *head)), encoder);
+        for batch in batches(&rows) {
+            let (ids, lengths, segments) = right_pad(batch, encoder);
             let hidden = widened(&encoder.forward(&ids, &lengths, Some(&segments))?);
-            let steps = Tensor::arange(ids.size()[1], (Kind::Int64, hidden.device()));
-            let real = steps.lt_tensor(&Tensor::from_slice(&lengths).to_device(hidden.device()).unsqueeze(1));
-            let worth = heads.logits(&hidden, &real).worth().unsqueeze(-1);
+            let worth = heads.logits(&hidden, &real(&lengths, ids.size()[1], hidden.device())).worth().unsqueeze(-1);
             let both = Tensor::cat(&[&hidden, &worth], -1);
             let end = hidden.select(1, 0).linear(&widened(&active.end), None::<Tensor>);
-            for (b, (t, counts, ..)) in batch.iter().enumerate() {
-                // A text without a single token of the encoder has what it makes of the beginning.
-                let place = if counts.is_empty() { 0..1 } else { counts.clone() };
-                tokens[*t].push(both.get(b as i64).narrow(0, place.start as i64, place.len() as i64));
-                ends[*t].push(end.get(b as i64).view([]));
+            for (b, row) in batch.iter().enumerate() {
+                let counts = &row.counts;
+                let own = both.get(b as i64).narrow(0, counts.start as i64, counts.len() as i64);
+                tokens[row.text].push(own);
+                ends[row.text].push(end.get(b as i64).view([]));
             }
         }
         let parts = tokens.into_iter().zip(ends).zip(contexts);
@@ -118,33 +138,78 @@ impl Foreign {
             })
             .collect())
     }
+
+    /// The rows of a text: of a long question the end, at most a third of a row; of a long context one row a window.
+    fn rows(&self, text: usize, ids: &[u32], question: &[u32], encoder: &Encoder) -> Vec<Row> {
+        let limit = encoder.config().longest as usize;
+        let Marks { begin, between, end } = &self.marks;
+        let pair = !question.is_empty();
+        let mut head = begin.clone();
+        if pair {
+            head.extend(&question[question.len().saturating_sub(limit / 3)..]);
+            head.extend(between);
+        }
+        let room = limit.saturating_sub(head.len() + end.len());
+        let row = |(window, counts): (Range<usize>, Range<usize>)| {
+            let at = |place: usize| head.len() + place - window.start;
+            let counts = if counts.is_empty() { 0..1 } else { at(counts.start)..at(counts.end) };
+            Row { text, ids: [&head, &ids[window], end].concat(), head: head.len(), pair, counts }
+        };
+        windows(ids.len(), room).into_iter().map(row).collect()
+    }
 }
 
-/// Ids `[N, T]` padded on the right, lengths, and segments `[N, T]`: 1 from a context on that follows a question.
-fn right_pad<'a>(
-    rows: impl Iterator<Item = (&'a Vec<u32>, usize)> + Clone,
-    encoder: &Encoder,
-) -> (Tensor, Vec<i64>, Tensor) {
-    let width = rows.clone().map(|(row, _)| row.len()).max().unwrap_or(0);
+/// Rows that are read together, in their order.
+fn batches(rows: &[Row]) -> Vec<&[Row]> {
+    let (mut all, mut first) = (Vec::new(), 0);
+    while first < rows.len() {
+        let (mut count, mut longest) = (0, 0);
+        for row in rows[first..].iter().take(ROWS_AT_ONCE) {
+            longest = row.ids.len().max(longest);
+            if count > 0 && (count + 1) * longest > TOKENS_AT_ONCE {
+                break;
+            }
+            count += 1;
+        }
+        all.push(&rows[first..first + count]);
+        first += count;
+    }
+    all
+}
+
+/// Ids `[N, T]` padded on the right, lengths, and segments `[N, T]`: 1 from a context on that follows a question, if the
+/// encoder tells segments apart.
+fn right_pad(rows: &[Row], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
+    let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+    let told_apart = encoder.config().type_vocab_size > 1;
     let (mut ids, mut segments, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, head) in rows {
-        let second = |at: usize| i64::from(head > 1 && at >= head && at < row.len());
-        ids.extend((0..width).map(|at| row.get(at).map_or(0, |&id| i64::from(id))));
+    for row in rows {
+        let second = |at: usize| i64::from(told_apart && row.pair && at >= row.head && at < row.ids.len());
+        ids.extend((0..width).map(|at| row.ids.get(at).map_or(0, |&id| i64::from(id))));
         segments.extend((0..width).map(second));
-        lengths.push(row.len() as i64);
+        lengths.push(row.ids.len() as i64);
     }
     let tensor = |xs: &[i64]| Tensor::from_slice(xs).view([-1, width as i64]).to_device(encoder.device());
     (tensor(&ids), lengths, tensor(&segments))
 }
 
-/// For each piece, the encoder's tokens (given by their ascending ranges of bytes) that share bytes with it, or else the
-/// nearest before it, or the first.
-fn nearest(pieces: &[String], bytes: &[Bytes]) -> Vec<Range<usize>> {
-    let (mut offset, mut first) = (0, 0);
-    let mut all = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let end = offset + piece.len();
-        while first < bytes.len() && bytes[first].1 <= offset {
+/// The bytes of each piece in the text that they make.
+pub fn places(pieces: &[String]) -> Vec<Bytes> {
+    let mut end = 0;
+    let mut place = |piece: &String| {
+        end += piece.len();
+        (end - piece.len(), end)
+    };
+    pieces.iter().map(&mut place).collect()
+}
+
+/// For each place, in the order of their starts, the encoder's tokens (given by their ascending ranges of bytes) that share
+/// bytes with it, or else the nearest before it, or the first.
+pub fn sharing(places: &[Bytes], bytes: &[Bytes]) -> Vec<Range<usize>> {
+    let mut first = 0;
+    let mut all = Vec::with_capacity(places.len());
+    for &(start, end) in places {
+        while first < bytes.len() && bytes[first].1 <= start {
             first += 1;
         }
         let count = bytes[first..].iter().take_while(|(start, _)| *start < end).count();
@@ -153,7 +218,6 @@ fn nearest(pieces: &[String], bytes: &[Bytes]) -> Vec<Range<usize>> {
             0 => first - 1..first,
             count => first..first + count,
         });
-        offset = end;
     }
     all
 }
@@ -164,12 +228,16 @@ mod tests {
 
     #[test]
     fn pieces_find_the_tokens_that_share_bytes_with_them() {
-        let pieces = |text: &str| text.split('|').map(String::from).collect::<Vec<_>>();
+        let nearest = |text: &str, bytes: &[Bytes]| {
+            sharing(&places(&text.split('|').map(String::from).collect::<Vec<_>>()), bytes)
+        };
         // "  def add" cut otherwise: `def` at 2..5, `add` at 6..9.
-        assert_eq!(nearest(&pieces("  |de|f a|dd"), &[(2, 5), (6, 9)]), [0..1, 0..1, 0..2, 1..2]);
-        assert_eq!(nearest(&pieces("a|   |b"), &[(0, 1), (4, 5)]), [0..1, 0..1, 1..2]);
-        assert_eq!(nearest(&pieces("ab|   "), &[(0, 1), (1, 2)]), [0..2, 1..2]);
-        assert_eq!(nearest(&pieces(" "), &[]), vec![0..1; 1]);
-        assert!(nearest(&[], &[]).is_empty());
+        assert_eq!(nearest("  |de|f a|dd", &[(2, 5), (6, 9)]), [0..1, 0..1, 0..2, 1..2]);
+        assert_eq!(nearest("a|   |b", &[(0, 1), (4, 5)]), [0..1, 0..1, 1..2]);
+        assert_eq!(nearest("ab|   ", &[(0, 1), (1, 2)]), [0..2, 1..2]);
+        assert_eq!(nearest(" ", &[]), vec![0..1; 1]);
+        assert!(sharing(&[], &[]).is_empty());
+        // Places may overlap.
+        assert_eq!(sharing(&[(0, 4), (2, 6), (4, 8)], &[(0, 3), (3, 5), (5, 8)]), [0..2, 0..3, 1..3]);
     }
 }

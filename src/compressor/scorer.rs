@@ -3,14 +3,14 @@
 //! [`crate::config::compressors::ScorerKind`].
 
 use crate::compressor::budget::Controller;
-use crate::compressor::scorers::{Parts, build};
+use crate::compressor::scorers::{Parts, build, frozen};
 use crate::compressor::{Compressed, Compressor, Request};
-use crate::config::compressors::ScorerKind;
-use crate::config::compressors::Unit;
+use crate::config::compressors::{FrozenScorer, ScorerKind, Unit};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
 use std::ops::Range;
+use tch::Device;
 
 /// A prefix to be scored, cut into units.
 pub struct Scored<'a> {
@@ -85,6 +85,13 @@ impl<'a> Extractive<'a> {
         let scorer = build(kind, parts);
         let unit = scorer.unit();
         Self { name: kind.name(), scorer, unit, controller: Controller::default(), tokenizer }
+    }
+
+    /// The same of a frozen model, read now.
+    pub fn frozen(named: &FrozenScorer, device: Device, tokenizer: &'a Tokenizer) -> Result<Self> {
+        let scorer = frozen(named, device)?;
+        let unit = scorer.unit();
+        Ok(Self { name: named.to_string(), scorer, unit, controller: Controller::default(), tokenizer })
     }
 
     fn cut<'r>(&self, request: &'r Request<'r>) -> Result<Scored<'r>> {

@@ -28,11 +28,6 @@ impl TrainConfig {
         }
         at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
         at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
-        at_least("eval.windows", self.eval.windows, 2)?;
-        at_least("eval.windows_per_document", self.eval.windows_per_document, 1)?;
-        at_least("eval.valid_windows", self.eval.valid_windows, 2)?;
-        at_least("eval.imagined_futures", self.eval.imagined_futures, 1)?;
-        at_least("eval.resamples", self.eval.resamples, 100)?;
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
         not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;
         not_negative("algo.recent_coef", self.algo.recent_coef)?;
@@ -52,7 +47,7 @@ impl TrainConfig {
         self.optim.compressor.check().map_err(under("optim.compressor"))?;
         self.optim.generator.check().map_err(under("optim.generator"))?;
         self.optim.imitation.check().map_err(under("optim.imitation"))?;
-        self.eval.sampling.check().map_err(under("eval.sampling"))
+        self.eval.check().map_err(under("eval"))
     }
 
     /// What one kind of compressor has and the other has not.

@@ -5,7 +5,7 @@ use crate::error;
 use crate::hub;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the compressor that learns does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub enum CompressorConfig {
     },
 }
 
-/// An encoder of the BERT family, all of which learns.
+/// An encoder (BERT, DistilBERT, RoBERTa, XLM-R, ModernBERT), all of which learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderSection {
@@ -150,5 +150,69 @@ impl ScorerKind {
     /// Name in tables, files and flags.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+}
+
+/// What a frozen model says of units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrozenKind {
+    /// A token classifier says what stays (LLMLingua-2, Kompress).
+    Encoder,
+    /// A sentence encoder says how near a sentence is to the question.
+    Embedding,
+}
+
+/// A frozen model as a scorer, named `encoder:PATH` or `embedding:PATH`; the path is a folder or a repository of the Hugging
+/// Face Hub, `owner/name` or `owner/name@revision`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FrozenScorer {
+    /// What it says.
+    pub kind: FrozenKind,
+    /// Folder or repository.
+    pub path: PathBuf,
+    /// Branch, tag or commit of the repository.
+    pub revision: Option<String>,
+}
+
+/// What a name begins with.
+const FROZEN: [(&str, FrozenKind); 2] = [("encoder", FrozenKind::Encoder), ("embedding", FrozenKind::Embedding)];
+
+impl FrozenScorer {
+    /// Whether a name is meant to be one.
+    pub fn is_meant(name: &str) -> bool {
+        name.split_once(':').is_some_and(|(kind, _)| FROZEN.iter().any(|(known, _)| *known == kind))
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> error::Result<PathBuf> {
+        hub::folder(&self.path, self.revision.as_deref())
+    }
+}
+
+impl TryFrom<String> for FrozenScorer {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let parts = name.split_once(':').filter(|(_, path)| !path.is_empty());
+        let found = parts.and_then(|(kind, path)| Some((FROZEN.iter().find(|(known, _)| *known == kind)?.1, path)));
+        let (kind, path) = found.ok_or(format!("expected encoder:PATH or embedding:PATH, got {name:?}"))?;
+        let pinned = path.rsplit_once('@').filter(|(path, _)| hub::is_repository(Path::new(path)));
+        let (path, revision) = pinned.map_or((path, None), |(path, revision)| (path, Some(revision.to_string())));
+        Ok(Self { kind, path: path.into(), revision })
+    }
+}
+
+impl From<FrozenScorer> for String {
+    fn from(scorer: FrozenScorer) -> String {
+        scorer.to_string()
+    }
+}
+
+impl std::fmt::Display for FrozenScorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let kind = FROZEN.iter().find(|(_, kind)| *kind == self.kind).map_or("", |(name, _)| name);
+        write!(f, "{kind}:{}", self.path.display())?;
+        self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
     }
 }

@@ -6,6 +6,7 @@ mod check;
 pub mod choices;
 pub mod compressors;
 pub mod distill;
+pub mod eval;
 mod explain;
 pub mod hardware;
 mod keys;

@@ -1,13 +1,12 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
-use crate::config::choices::{
-    AlgoConfig, Baselines, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit,
-};
+use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
+use crate::config::eval::EvalConfig;
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{OptimConfig, RecallSection, Sampling, Schedule};
+use crate::config::parts::{OptimConfig, RecallSection, Schedule};
 use crate::error::Result;
 use crate::hub;
 use serde::{Deserialize, Serialize};
@@ -331,47 +330,6 @@ pub struct Optim {
     pub generator: OptimConfig,
     /// The compressor under imitation.
     pub imitation: OptimConfig,
-}
-
-/// Evaluation on held-out windows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvalConfig {
-    /// Test windows.
-    pub windows: usize,
-    /// Test windows taken from one document at most.
-    pub windows_per_document: usize,
-    /// Validation windows, at every evaluation during training.
-    pub valid_windows: usize,
-    /// Windows on which spans are searched, with the future in sight and without; 0 = none.
-    pub search_windows: usize,
-    /// Futures that the teacher imagines for the search without.
-    pub imagined_futures: usize,
-    /// Bootstrap resamples.
-    pub resamples: usize,
-    /// Examples written for the gallery.
-    pub examples: usize,
-    /// Baselines evaluated beside what was trained.
-    #[serde(skip_serializing_if = "Baselines::is_all")]
-    pub baselines: Baselines,
-    /// Sampling of the `gist_sampled` row.
-    pub sampling: Sampling,
-}
-
-impl Default for EvalConfig {
-    fn default() -> Self {
-        Self {
-            windows: 400,
-            windows_per_document: 4,
-            valid_windows: 96,
-            search_windows: 0,
-            imagined_futures: 8,
-            resamples: 2000,
-            examples: 16,
-            baselines: Baselines::All,
-            sampling: Sampling::default(),
-        }
-    }
 }
 
 const MOST_READER_ROWS: usize = 48;

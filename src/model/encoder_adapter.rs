@@ -1,4 +1,4 @@
-//! A compressor's weights that are a whole encoder of its own (BERT family) with the heads of an extractive compressor,
+//! A compressor's weights that are a whole encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with the heads of an extractive compressor,
 //! all of it trained, in place of low-rank weights over the base. Saved as a Hugging Face folder: `config.json` and
 //! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
 //! pass over.
@@ -10,7 +10,6 @@ use crate::model::heads;
 use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS};
 use crate::model::params::FlatParams;
 use crate::model::weights;
-use crate::run_dir::{read_json, write_json_atomic};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -73,13 +72,11 @@ impl Adapter {
 
     pub(super) fn save_encoder(&self, config: &EncoderConfig, folder: &Path) -> Result<()> {
         weights::write(&folder.join("model.safetensors"), &self.params.named())?;
-        write_json_atomic(&folder.join("config.json"), config)
+        config.save(&folder.join("config.json"))
     }
 
     pub(super) fn load_encoder(folder: &Path, features: i64, device: Device) -> Result<Self> {
-        let path = folder.join("config.json");
-        let config: EncoderConfig = read_json(&path)?;
-        config.check().map_err(|message| crate::error::Error::file(&path, message))?;
+        let config = EncoderConfig::load(&folder.join("config.json"))?;
         let named = weights::read_exact(&folder.join("model.safetensors"), &specs(&config, features))?;
         Self::pack_encoder(&config, &named, features, device)
     }

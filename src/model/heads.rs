@@ -13,18 +13,11 @@ const NARROW: i64 = 3;
 
 /// Names and shapes of the heads' weights over hidden states of width `h` and `f` features of a place.
 pub fn parameters(h: i64, f: i64) -> Vec<(String, Vec<i64>)> {
-    [
-        ("token_head.weight", vec![1, h]),
-        ("token_head.bias", vec![1]),
-        ("span_head.0.weight", vec![CHANNELS, h, WIDE]),
-        ("span_head.0.bias", vec![CHANNELS]),
-        ("span_head.2.weight", vec![1, CHANNELS, NARROW]),
-        ("span_head.2.bias", vec![1]),
-        ("place_head.weight", vec![f, h]),
-        ("place_head.bias", vec![f]),
-    ]
-    .map(|(name, shape)| (name.to_string(), shape))
-    .into()
+    let named = |name: &str, shape: Vec<i64>| (name.to_string(), shape);
+    let mut all = vec![named("token_head.weight", vec![1, h]), named("token_head.bias", vec![1])];
+    all.extend(SpanHead::parameters("span_head.", h));
+    all.extend([named("place_head.weight", vec![f, h]), named("place_head.bias", vec![f])]);
+    all
 }
 
 /// Fresh weights: small draws from libtorch's generator (seed it first), biases and the place head 0.
@@ -43,8 +36,35 @@ pub fn initial(h: i64, f: i64, device: Device) -> Vec<(String, Tensor)> {
 /// Heads over views of their weights.
 pub struct Heads {
     token: [Tensor; 2],
-    spans: [Tensor; 4],
+    spans: SpanHead,
     places: [Tensor; 2],
+}
+
+/// Weight and bias of the wide convolution, then of the narrow one.
+pub(super) struct SpanHead(pub [Tensor; 4]);
+
+impl SpanHead {
+    /// Names and shapes below `stem`.
+    pub fn parameters(stem: &str, h: i64) -> Vec<(String, Vec<i64>)> {
+        [
+            ("0.weight", vec![CHANNELS, h, WIDE]),
+            ("0.bias", vec![CHANNELS]),
+            ("2.weight", vec![1, CHANNELS, NARROW]),
+            ("2.bias", vec![1]),
+        ]
+        .map(|(name, shape)| (format!("{stem}{name}"), shape))
+        .into()
+    }
+
+    /// Logits `[N, T]`; see [`Heads::logits`].
+    pub fn logits(&self, hidden: &Tensor, real: &Tensor) -> Tensor {
+        let [wide, wide_bias, narrow, narrow_bias] = &self.0;
+        let real = real.to_kind(hidden.kind()).unsqueeze(-1);
+        let rows = (hidden * &real).transpose(1, 2); // [N, H, T]
+        let real = real.transpose(1, 2);
+        let seen = rows.conv1d(wide, Some(wide_bias), 1, WIDE / 2, 1, 1).gelu("none") * real;
+        seen.conv1d(narrow, Some(narrow_bias), 1, NARROW / 2, 1, 1).squeeze_dim(1)
+    }
 }
 
 /// Logits of both heads, `[N, T]` each.
@@ -71,7 +91,7 @@ impl Heads {
         let token = [take("token_head.weight")?, take("token_head.bias")?];
         let first = [take("span_head.0.weight")?, take("span_head.0.bias")?];
         let [w, b] = first;
-        let spans = [w, b, take("span_head.2.weight")?, take("span_head.2.bias")?];
+        let spans = SpanHead([w, b, take("span_head.2.weight")?, take("span_head.2.bias")?]);
         Ok(Self { token, spans, places: [take("place_head.weight")?, take("place_head.bias")?] })
     }
 
@@ -79,13 +99,8 @@ impl Heads {
     /// nothing, as they see what lies beyond a row.
     pub fn logits(&self, hidden: &Tensor, real: &Tensor) -> HeadLogits {
         let [weight, bias] = &self.token;
-        let [wide, wide_bias, narrow, narrow_bias] = &self.spans;
-        let real = real.to_kind(hidden.kind()).unsqueeze(-1);
-        let rows = (hidden * &real).transpose(1, 2); // [N, H, T]
-        let real = real.transpose(1, 2);
-        let seen = rows.conv1d(wide, Some(wide_bias), 1, WIDE / 2, 1, 1).gelu("none") * real;
-        let span = seen.conv1d(narrow, Some(narrow_bias), 1, NARROW / 2, 1, 1);
-        HeadLogits { keep: hidden.linear(weight, Some(bias)).squeeze_dim(-1), span: span.squeeze_dim(1) }
+        let keep = hidden.linear(weight, Some(bias)).squeeze_dim(-1);
+        HeadLogits { keep, span: self.spans.logits(hidden, real) }
     }
 
     /// What the features `[U, F]` of units with these mean hidden states `[U, H]` add to their worth, `[U]`.

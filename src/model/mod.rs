@@ -17,6 +17,7 @@ pub mod peft;
 pub mod read;
 pub mod rope;
 pub mod sampling;
+pub mod token_classifier;
 pub mod vocab;
 pub mod weights;
 pub mod write;

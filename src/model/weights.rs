@@ -184,25 +184,7 @@ fn hex(bytes: &[u8]) -> String {
 /// copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
 /// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over.
 pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
-    let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
-    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
-    let (path, mut all) = if single.exists() || !index.exists() {
-        (single.clone(), read_as(&single, copy)?)
-    } else {
-        let weight_map = hub::weight_map(&index)?;
-        let mut all = BTreeMap::new();
-        for shard in weight_map.values().collect::<BTreeSet<_>>() {
-            let path = folder.join(shard);
-            for (name, tensor) in read_as(&path, copy)? {
-                if weight_map.get(&name) != Some(shard) {
-                    let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
-                    return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));
-                }
-                all.insert(name, tensor);
-            }
-        }
-        (index, all)
-    };
+    let (path, mut all) = read_folder(folder, kind, device)?;
     let expected = config.parameters();
     let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);
     all.retain(|name, _| is_expected(name) || !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight"));
@@ -229,6 +211,29 @@ fn check_architecture(path: &Path, all: &BTreeMap<String, Tensor>, config: &Mode
         }
     }
     Ok(())
+}
+
+/// The same, whatever names there are, and the file that answers for them: the only one, or the index.
+pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
+    let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
+    let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+    if single.exists() || !index.exists() {
+        let all = read_as(&single, copy)?;
+        return Ok((single, all));
+    }
+    let weight_map = hub::weight_map(&index)?;
+    let mut all = BTreeMap::new();
+    for shard in weight_map.values().collect::<BTreeSet<_>>() {
+        let path = folder.join(shard);
+        for (name, tensor) in read_as(&path, copy)? {
+            if weight_map.get(&name) != Some(shard) {
+                let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
+                return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));
+            }
+            all.insert(name, tensor);
+        }
+    }
+    Ok((index, all))
 }
 
 /// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.

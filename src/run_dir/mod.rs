@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
 pub use log::Log;
 
+/// A name as one component of a path; different names stay different.
+pub fn component(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
+}
+
 /// What to do when the run directory already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::rng::{self, Stream};
 use crate::rollout::{compressed_context, request};
-use crate::run_dir::{RunDir, read_json, write_json_atomic};
+use crate::run_dir::{RunDir, component, read_json, write_json_atomic};
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
@@ -56,7 +56,7 @@ pub fn adapted_reader(
         updates,
         check: &|| Ok(()),
     };
-    kept_reader(setup, run.root(), &lesson, &folder.join(compressor.name()), &json!({"updates": updates}))
+    kept_reader(setup, run.root(), &lesson, &folder.join(component(compressor.name())), &json!({"updates": updates}))
 }
 
 /// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`

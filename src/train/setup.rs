@@ -119,6 +119,9 @@ impl<'a> Setup<'a> {
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
             all.extend(model_files(&encoder.folder()?));
         }
+        for frozen in &config.eval.encoders {
+            all.extend(model_files(&frozen.folder()?));
+        }
         if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
             all.push(from.join("compressor/adapter_model.safetensors"));
         }

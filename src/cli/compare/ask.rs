@@ -1,6 +1,5 @@
 //! What the command line asks for, checked: every message names the flag, what was expected and what was got.
 
-use gist::compressor::Compressor;
 use gist::config::choices::BudgetConfig;
 use gist::eval::comparison::{ADAPTED, Budget, SHARED};
 use gist::train::setup::Setup;
@@ -98,22 +97,14 @@ pub fn output(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The baselines of these names, in this order.
-pub fn baselines<'a>(
-    names: &[String],
-    all: Vec<Box<dyn Compressor + 'a>>,
-) -> anyhow::Result<Vec<Box<dyn Compressor + 'a>>> {
-    let mut known: Vec<_> = all.into_iter().filter(|c| !["empty", "identity"].contains(&c.name())).collect();
-    let list = known.iter().map(|c| c.name().to_string()).collect::<Vec<_>>().join(", ");
-    let mut chosen: Vec<Box<dyn Compressor + 'a>> = Vec::new();
-    for name in names {
-        if chosen.iter().any(|c| c.name() == name) {
+/// The baselines of these names, in this order; `named` makes one, or fails on a name that it does not know.
+pub fn baselines<T>(names: &[String], named: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
+    let mut chosen = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
             anyhow::bail!("--compressors: expected each name once, got {name:?} twice");
         }
-        match known.iter().position(|c| c.name() == name) {
-            Some(at) => chosen.push(known.remove(at)),
-            None => anyhow::bail!("--compressors: expected names among {list}, got {name:?}"),
-        }
+        chosen.push(named(name)?);
     }
     Ok(chosen)
 }

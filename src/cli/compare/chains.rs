@@ -1,8 +1,9 @@
 //! Entrants named `first+second`: a baseline or a run's compressor, then another on what it kept ([`Chain`]).
 
 use crate::cli::compare::Entrant;
+use crate::cli::compare::named::Baseline;
 use crate::cli::compare::runs::Finished;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use gist::compressor::Compressor;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
@@ -15,13 +16,13 @@ pub fn split(names: &[String], found: &[Finished]) -> (Vec<String>, Vec<String>)
     (names.iter().filter(is_chain).cloned().collect(), alone)
 }
 
-/// One entrant; `baselines` makes them all anew.
+/// One entrant; `named` makes a baseline anew.
 pub fn entrant<'a>(
     name: &str,
     setup: &'a Setup<'a>,
     found: &[Finished],
     controller: &Controller,
-    baselines: impl Fn() -> Vec<Box<dyn Compressor + 'a>>,
+    named: impl Fn(&str) -> anyhow::Result<Baseline<'a>>,
 ) -> anyhow::Result<Entrant<'a>> {
     let parts: Vec<&str> = name.split('+').collect();
     let [first, second] = parts[..] else {
@@ -46,16 +47,10 @@ pub fn entrant<'a>(
                 weights.push(run.weights()?);
                 return Ok(run.compressor(setup, controller)?);
             }
-            weights.push("baseline".to_string());
-            let all = baselines();
-            let known: Vec<String> = all.iter().map(|baseline| baseline.name().to_string()).collect();
-            let found = all.into_iter().find(|baseline| baseline.name() == part);
-            found.ok_or_else(|| {
-                anyhow::anyhow!(
-                    "--compressors: {name}: expected a run's experiment or one of {}, got {part:?}",
-                    known.join(", ")
-                )
-            })
+            let (made, made_of) =
+                named(part).with_context(|| format!("{name}: expected a run's experiment or a baseline"))?;
+            weights.push(made_of);
+            Ok(made)
         };
         let chain = Chain::new(part(first, &of_first)?, part(second, &of_second)?);
         made.members.push(Box::new(chain));

@@ -12,15 +12,16 @@
 
 mod ask;
 mod chains;
+mod named;
 mod runs;
 
 use crate::cli::{DeviceArg, start};
 use ask::Budgets;
+use gist::compressor::Compressor;
 use gist::compressor::baseline::Empty;
 use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorers::Parts;
-use gist::compressor::{Compressor, baselines};
 use gist::config::parts::RecallSection;
 use gist::config::train::TrainConfig;
 use gist::data::{RecallConfig, Split, Window};
@@ -31,9 +32,11 @@ use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::WindowLengths;
 use gist::model::lora::Adapter;
 use gist::report::comparison;
+use gist::run_dir::component;
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
 use gist::train::progress::Progress;
 use gist::train::setup::Setup;
+use named::{Baseline, Baselines};
 use regex::Regex;
 use runs::Finished;
 use serde_json::{Map, Value, json};
@@ -48,7 +51,9 @@ pub struct CompareArgs {
     runs: Vec<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
-    /// Baselines beside them, and chains of two, such as attention+gist: the second compresses what the first kept.
+    /// Baselines beside them; frozen models, as encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH
+    /// (a sentence encoder), the path a folder or OWNER/NAME of the Hub; and chains of two, such as attention+gist: the
+    /// second compresses what the first kept.
     #[arg(
         long,
         value_name = "NAME,..",
@@ -85,7 +90,7 @@ struct Entrant<'a> {
     name: String,
     seeds: Vec<u64>,
     members: Vec<Box<dyn Compressor + 'a>>,
-    /// Says which weights they are; `baseline` for what has none.
+    /// Says which weights they are; `baseline` for what has none of its own.
     made_of: Vec<String>,
 }
 
@@ -120,12 +125,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
     let controller =
         Controller { must_keep: args.must_keep.clone(), drop_consecutive: args.drop_consecutive, threshold: None };
-    let all = || baselines(parts, &setup.tokenizer, &forbidden, &controller);
+    let baselines = Baselines { setup: &setup, parts, forbidden: &forbidden, controller: &controller };
+    let named = |name: &str| baselines.named(name);
     let (chained, alone) = chains::split(&args.compressors, &found);
-    let mut entrants = enter(&setup, &found, &controller, ask::baselines(&alone, all())?)?;
+    let mut entrants = enter(&setup, &found, &controller, ask::baselines(&alone, named)?)?;
     for (i, name) in chained.iter().enumerate() {
         anyhow::ensure!(!chained[..i].contains(name), "--compressors: expected each name once, got {name:?} twice");
-        entrants.push(chains::entrant(name, &setup, &found, &controller, all)?);
+        entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
     }
     let mut terms = found[0].terms()?;
     if let Some(pattern) = &args.must_keep {
@@ -194,7 +200,7 @@ fn enter<'a>(
     setup: &'a Setup<'a>,
     found: &[Finished],
     controller: &Controller,
-    baselines: Vec<Box<dyn Compressor + 'a>>,
+    baselines: Vec<Baseline<'a>>,
 ) -> anyhow::Result<Vec<Entrant<'a>>> {
     let mut entrants: Vec<Entrant> = Vec::new();
     for run in found {
@@ -209,13 +215,12 @@ fn enter<'a>(
         entrants[at].members.push(compressor);
         entrants[at].made_of.push(made_of);
     }
-    for baseline in baselines {
+    for (baseline, made_of) in baselines {
         let name = baseline.name().to_string();
         if entrants.iter().any(|entrant| entrant.name == name) {
             anyhow::bail!("--compressors: `{name}` is also the name of a run's experiment; leave one of them out");
         }
-        let made_of = vec!["baseline".to_string()];
-        entrants.push(Entrant { name, seeds: Vec::new(), members: vec![baseline], made_of });
+        entrants.push(Entrant { name, seeds: Vec::new(), members: vec![baseline], made_of: vec![made_of] });
     }
     Ok(entrants)
 }
@@ -300,7 +305,7 @@ impl<'a> School<'a> {
             let label = entrants[e].label(m);
             let at = total - all.len() + i + 1;
             let of = json!({label.as_str(): entrants[e].made_of[m]});
-            let place = format!("of/{label}");
+            let place = format!("of/{}", component(&label));
             own[e].push(self.reader(&title(at, &label), &place, of, &[entrants[e].members[m].as_ref()])?);
         }
         let progress = Progress::new("measure", entrants.len() * exam.budgets.len(), 0);

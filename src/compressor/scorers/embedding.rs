@@ -1,12 +1,15 @@
 //! Dense retrieval: cosine of the sentence embeddings of a unit and of the question (Reimers & Gurevych 2019, arXiv
-//! 1908.10084), by a sentence encoder as it comes. It needs the encoder's folder, so it has no line in `ScorerKind`.
+//! 1908.10084), by a sentence encoder as it comes; a text's embedding is the mean over its tokens, or its first token where
+//! the folder's `1_Pooling/config.json` (of sentence-transformers) says so. No prompt is put before a text.
 
 use crate::compressor::foreign::Foreign;
 use crate::compressor::scorer::{Scored, Scorer};
 use crate::config::compressors::Unit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::encoder::Encoder;
+use crate::run_dir::read_json;
 use crate::tensor::to_vec;
+use serde_json::Value;
 use std::path::Path;
 use tch::Device;
 
@@ -14,6 +17,7 @@ use tch::Device;
 pub struct Embedding {
     foreign: Foreign,
     encoder: Encoder,
+    first: bool,
 }
 
 impl Embedding {
@@ -22,7 +26,22 @@ impl Embedding {
         let (config, weights) = Encoder::read(folder)?;
         let weights = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
         let foreign = Foreign::load(&folder.join("tokenizer.json"))?;
-        Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)? })
+        Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)?, first: takes_the_first(folder)? })
+    }
+}
+
+/// Whether a folder's embeddings are those of first tokens, not means.
+fn takes_the_first(folder: &Path) -> Result<bool> {
+    let path = folder.join("1_Pooling/config.json");
+    if !path.exists() {
+        return Ok(false);
+    }
+    let pooling: Value = read_json(&path)?;
+    let is = |way: &str, key: &str| pooling["pooling_mode"] == way || pooling[key] == true;
+    match (is("cls", "pooling_mode_cls_token"), is("mean", "pooling_mode_mean_tokens")) {
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        _ => Err(Error::file(path, format!("expected pooling by the first token or by the mean, got {pooling}"))),
     }
 }
 
@@ -37,7 +56,7 @@ impl Scorer for Embedding {
         let one = |prefix: &Scored| {
             let mut texts: Vec<String> = prefix.units.iter().map(|u| prefix.pieces[u.clone()].concat()).collect();
             texts.push(prefix.question.clone());
-            let all = self.foreign.embed(&self.encoder, &texts)?; // [U + 1, H]
+            let all = self.foreign.embed(&self.encoder, &texts, self.first)?; // [U + 1, H]
             let units = texts.len() as i64 - 1;
             to_vec(&all.narrow(0, 0, units).matmul(&all.get(units)))
         };

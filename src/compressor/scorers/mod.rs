@@ -1,4 +1,5 @@
-//! Scorers, one a file: what the units of a prefix are worth. Adding one takes a file here and a line in [`build`].
+//! Scorers, one a file: what the units of a prefix are worth. Adding one takes a file here and a line in [`build`], or in
+//! [`frozen`] when it is a model of its own.
 
 pub mod attention;
 pub mod bm25;
@@ -8,11 +9,14 @@ pub mod overlap;
 pub mod position;
 pub mod self_information;
 pub mod tf_idf;
+pub mod token_classifier;
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::Scorer;
-use crate::config::compressors::ScorerKind;
+use crate::config::compressors::{FrozenKind, FrozenScorer, ScorerKind};
+use crate::error::Result;
 use crate::model::decoder::Decoder;
+use tch::Device;
 
 /// What scorers are made of.
 #[derive(Clone, Copy)]
@@ -39,4 +43,13 @@ pub fn build<'a>(kind: ScorerKind, parts: Parts<'a>) -> Box<dyn Scorer + 'a> {
         ScorerKind::SelfInformation => Box::new(self_information::SelfInformation { decoder }),
         ScorerKind::Attention => Box::new(attention::Attention { decoder }),
     }
+}
+
+/// The scorer of a frozen model, read from its folder.
+pub fn frozen(scorer: &FrozenScorer, device: Device) -> Result<Box<dyn Scorer>> {
+    let folder = scorer.folder()?;
+    Ok(match scorer.kind {
+        FrozenKind::Encoder => Box::new(token_classifier::Classified::load(&folder, device)?),
+        FrozenKind::Embedding => Box::new(embedding::Embedding::load(&folder, device)?),
+    })
 }

@@ -1,0 +1,55 @@
+//! Baselines by name: those that every table has, and frozen models from their folder or repository.
+
+use gist::compressor::budget::Controller;
+use gist::compressor::scorer::Extractive;
+use gist::compressor::scorers::Parts;
+use gist::compressor::{Compressor, baselines};
+use gist::config::compressors::FrozenScorer;
+use gist::model::weights;
+use gist::train::checkpoint::sha256_file;
+use gist::train::setup::Setup;
+
+/// A baseline, and which weights it is: `baseline` for what has none of its own.
+pub type Baseline<'a> = (Box<dyn Compressor + 'a>, String);
+
+/// What baselines are made of.
+pub struct Baselines<'a> {
+    /// Base, tokenizer, text.
+    pub setup: &'a Setup<'a>,
+    /// For scorers.
+    pub parts: Parts<'a>,
+    /// Ids that none may write.
+    pub forbidden: &'a [u32],
+    /// What is kept by those that score.
+    pub controller: &'a Controller,
+}
+
+impl<'a> Baselines<'a> {
+    /// The baseline of this name, made anew.
+    pub fn named(&self, name: &str) -> anyhow::Result<Baseline<'a>> {
+        if FrozenScorer::is_meant(name) {
+            return self.frozen(name);
+        }
+        let tokenizer = &self.setup.tokenizer;
+        let mut known = baselines(self.parts, tokenizer, self.forbidden, self.controller);
+        known.retain(|compressor| !["empty", "identity"].contains(&compressor.name()));
+        let list = known.iter().map(|compressor| compressor.name()).collect::<Vec<_>>().join(", ");
+        match known.into_iter().find(|compressor| compressor.name() == name) {
+            Some(found) => Ok((found, "baseline".into())),
+            None => anyhow::bail!(
+                "--compressors: expected names among {list}, or encoder:PATH or embedding:PATH, got {name:?}"
+            ),
+        }
+    }
+
+    fn frozen(&self, name: &str) -> anyhow::Result<Baseline<'a>> {
+        let scorer = FrozenScorer::try_from(name.to_string());
+        let scorer = scorer.map_err(|message| anyhow::anyhow!("--compressors: {message}"))?;
+        let compressor = Extractive::frozen(&scorer, self.setup.decoder.device(), &self.setup.tokenizer)?;
+        let mut hashes = Vec::new();
+        for file in weights::files(&scorer.folder()?) {
+            hashes.push(sha256_file(&file)?.1);
+        }
+        Ok((Box::new(Extractive { controller: self.controller.clone(), ..compressor }), hashes.join("+")))
+    }
+}

@@ -1,0 +1,66 @@
+//! What a run is judged by: the `[eval]` section.
+
+use crate::config::choices::Baselines;
+use crate::config::compressors::FrozenScorer;
+use crate::config::parts::{Problem, Sampling, at_least, under};
+use serde::{Deserialize, Serialize};
+
+/// Evaluation on held-out windows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Test windows.
+    pub windows: usize,
+    /// Test windows taken from one document at most.
+    pub windows_per_document: usize,
+    /// Validation windows, at every evaluation during training.
+    pub valid_windows: usize,
+    /// Windows on which spans are searched, with the future in sight and without; 0 = none.
+    pub search_windows: usize,
+    /// Futures that the teacher imagines for the search without.
+    pub imagined_futures: usize,
+    /// Bootstrap resamples.
+    pub resamples: usize,
+    /// Examples written for the gallery.
+    pub examples: usize,
+    /// Baselines evaluated beside what was trained.
+    #[serde(skip_serializing_if = "Baselines::is_all")]
+    pub baselines: Baselines,
+    /// Frozen models evaluated beside them: `encoder:PATH`, `embedding:PATH`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encoders: Vec<FrozenScorer>,
+    /// Sampling of the `gist_sampled` row.
+    pub sampling: Sampling,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            windows: 400,
+            windows_per_document: 4,
+            valid_windows: 96,
+            search_windows: 0,
+            imagined_futures: 8,
+            resamples: 2000,
+            examples: 16,
+            baselines: Baselines::All,
+            encoders: Vec::new(),
+            sampling: Sampling::default(),
+        }
+    }
+}
+
+impl EvalConfig {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        at_least("windows", self.windows, 2)?;
+        at_least("windows_per_document", self.windows_per_document, 1)?;
+        at_least("valid_windows", self.valid_windows, 2)?;
+        at_least("imagined_futures", self.imagined_futures, 1)?;
+        at_least("resamples", self.resamples, 100)?;
+        if let Some((i, twice)) = self.encoders.iter().enumerate().find(|(i, one)| self.encoders[..*i].contains(one)) {
+            return Err((format!("encoders[{i}]"), format!("expected each once, got {:?} twice", twice.to_string())));
+        }
+        self.sampling.check().map_err(under("sampling"))
+    }
+}

@@ -1,0 +1,176 @@
+//! Bidirectional encoders, weights under their Hugging Face names: BERT and MiniLM (Devlin et al. 2019, arXiv 1810.04805;
+//! Wang et al. 2020, arXiv 2002.10957), DistilBERT (Sanh et al. 2019, arXiv 1910.01108), RoBERTa and XLM-R (Liu et al.
+//! 2019, arXiv 1907.11692; Conneau et al. 2020, arXiv 1911.02116), ModernBERT (Warner et al. 2024, arXiv 2412.13663). Rows
+//! are padded on the right, as these tokenizers do.
+
+mod bert;
+mod config;
+mod modern;
+
+pub use config::EncoderConfig;
+
+use crate::error::{Error, Result};
+use crate::model::weights;
+use bert::Bert;
+use modern::ModernBert;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// What checkpoints hold beside the encoder: heads (those of a trained compressor too), poolers, buffers.
+const OTHERS: [&str; 16] = [
+    "pooler.",
+    "cls.",
+    "classifier.",
+    "pre_classifier.",
+    "qa_outputs.",
+    "vocab_transform.",
+    "vocab_layer_norm.",
+    "vocab_projector.",
+    "lm_head.",
+    "head.",
+    "decoder.",
+    "token_head.",
+    "span_conv.",
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "gist.",
+];
+
+impl EncoderConfig {
+    /// Names and shapes of all weights.
+    pub fn parameters(&self) -> Vec<(String, Vec<i64>)> {
+        match &self.modern {
+            Some(modern) => modern::parameters(self, modern),
+            None => bert::parameters(self),
+        }
+    }
+}
+
+/// Weights to be taken by name.
+pub(super) struct Weights(pub BTreeMap<String, Tensor>);
+
+impl Weights {
+    pub fn tensor(&mut self, name: &str) -> Result<Tensor> {
+        self.0.remove(name).ok_or_else(|| Error::shape("encoder weights", format!("`{name}`"), "none"))
+    }
+
+    /// Weight and, where there is to be one, bias.
+    pub fn affine(&mut self, name: &str, bias: bool) -> Result<Affine> {
+        let bias = bias.then(|| self.tensor(&format!("{name}.bias"))).transpose()?;
+        Ok(Affine(self.tensor(&format!("{name}.weight"))?, bias))
+    }
+}
+
+/// Weight and bias of a projection or a norm.
+pub(super) struct Affine(Tensor, Option<Tensor>);
+
+impl Affine {
+    pub fn linear(&self, xs: &Tensor) -> Tensor {
+        xs.linear(&self.0, self.1.as_ref())
+    }
+
+    pub fn norm(&self, xs: &Tensor, eps: f64) -> Tensor {
+        xs.layer_norm([xs.size()[xs.dim() - 1]].as_slice(), Some(&self.0), self.1.as_ref(), eps, false)
+    }
+}
+
+/// A Hugging Face folder with an encoder in it, in f32.
+pub(super) struct Checkpoint {
+    /// Its sizes.
+    pub config: EncoderConfig,
+    /// The encoder's weights, without the prefix that a head over them brings.
+    pub encoder: BTreeMap<String, Tensor>,
+    /// Heads and whatever else belongs to other tasks.
+    pub others: BTreeMap<String, Tensor>,
+    /// The file of the weights, or its index.
+    pub path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Reads configuration and weights, in one file or in shards. Every weight of the encoder must be there in its shape;
+    /// what is neither one nor of a known head is an error.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let config = EncoderConfig::load(&folder.join("config.json"))?;
+        let (path, all) = weights::read_folder(folder, Kind::Float, Device::Cpu)?;
+        let plain = all.into_iter().map(|(name, tensor)| (config.plain(&name).to_string(), tensor));
+        let is_other = |name: &str| OTHERS.iter().any(|other| name.starts_with(other));
+        let (others, encoder): (BTreeMap<_, _>, BTreeMap<_, _>) = plain.partition(|(name, _)| is_other(name));
+        weights::check_exact(&path, &encoder, &config.parameters())?;
+        Ok(Self { config, encoder, others, path })
+    }
+}
+
+enum Network {
+    Bert(Bert),
+    Modern(ModernBert),
+}
+
+/// An encoder over views of its weights.
+pub struct Encoder {
+    config: EncoderConfig,
+    words: Tensor,
+    network: Network,
+}
+
+impl Encoder {
+    /// Over these tensors, which may require gradients.
+    pub fn from_named(config: &EncoderConfig, named: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut named = Weights(named);
+        let (words, network) = match &config.modern {
+            Some(modern) => {
+                (named.tensor(modern::WORDS)?, Network::Modern(ModernBert::take(config, modern, &mut named)?))
+            }
+            None => (named.tensor(bert::WORDS)?, Network::Bert(Bert::take(config, &mut named)?)),
+        };
+        Ok(Self { config: config.clone(), words, network })
+    }
+
+    /// Reads a Hugging Face folder: its configuration and the encoder's weights in f32, under their names without the
+    /// model's prefix. Heads of other tasks are passed over; anything else unknown is an error.
+    pub fn read(folder: &Path) -> Result<(EncoderConfig, BTreeMap<String, Tensor>)> {
+        let checkpoint = Checkpoint::read(folder)?;
+        Ok((checkpoint.config, checkpoint.encoder))
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
+    /// Device of the weights.
+    pub fn device(&self) -> Device {
+        self.words.device()
+    }
+
+    /// Hidden states `[N, T, H]` of right-padded rows: ids `[N, T]`, of which the first `lengths[n]` of row n are real, and
+    /// their segments `[N, T]` (all 0 when none are given, and where the encoder knows none). What stands at padding means
+    /// nothing.
+    pub fn forward(&self, ids: &Tensor, lengths: &[i64], segments: Option<&Tensor>) -> Result<Tensor> {
+        let (n, t) = ids.size2()?;
+        if lengths.len() as i64 != n || lengths.iter().any(|&length| length < 1 || length > t) {
+            return Err(Error::shape("lengths", format!("{n} in 1..={t}"), format!("{lengths:?}")));
+        }
+        if t > self.config.longest {
+            return Err(Error::shape("row", format!("at most {}", self.config.longest), t));
+        }
+        let (low, high) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+        if low < 0 || high >= self.config.vocab_size {
+            let got = if low < 0 { low } else { high };
+            return Err(Error::shape("token id", format!("0..{}", self.config.vocab_size), got));
+        }
+        let padded = lengths.iter().any(|&length| length < t);
+        let real = padded.then(|| real(lengths, t, self.device()));
+        let words = Tensor::embedding(&self.words, ids, -1, false, false);
+        match &self.network {
+            Network::Modern(network) => network.forward(&self.config, &words, real.as_ref()),
+            Network::Bert(network) => network.forward(&self.config, &words, real.as_ref(), segments),
+        }
+    }
+}
+
+/// `[N, T]`, true at the first `lengths[n]` tokens of row n.
+pub fn real(lengths: &[i64], tokens: i64, device: Device) -> Tensor {
+    let steps = Tensor::arange(tokens, (Kind::Int64, device));
+    steps.lt_tensor(&Tensor::from_slice(lengths).to_device(device).unsqueeze(1))
+}
