@@ -121,15 +121,23 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let (decoder, tokenizer) = (&decoder, &tokenizer);
     let extractive = |unit, foreign, controller: &Controller| -> Policy<'_> {
         let controller = controller.clone();
-        Policy::Extractive(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks: None, controller })
+        Policy::Extractive(ExtractivePolicy {
+            decoder,
+            tokenizer,
+            unit,
+            foreign,
+            blocks: None,
+            hints: Vec::new(),
+            controller,
+        })
     };
-    let heads = || random_adapter_with(decoder, Extra::Heads, 1);
+    let heads = || random_adapter_with(decoder, Extra::Heads { hints: 0 }, 1);
     let plain = Controller::default();
     let all = UNITS.map(|unit| (extractive(unit, None, &plain), heads()));
     let minding = (extractive(UNITS[1], None, &strict), heads());
     let own = |folder: tempfile::TempDir| {
         let (config, weights) = Encoder::read(folder.path()).unwrap();
-        let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), Device::Cpu).unwrap();
+        let adapter = Adapter::of_encoder(&config, weights, (features(decoder.config()), 0), Device::Cpu).unwrap();
         let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
         (extractive(UNITS[3], foreign, &plain), adapter)
     };
@@ -265,8 +273,9 @@ fn a_million_tokens_under_one_budget() {
     // Read in thousands of windows, ranked all together.
     let unit = Unit::Span { tokens: 20, stride: 20 };
     let (decoder, tokenizer, controller) = (&decoder, &tokenizer, Controller::default());
-    let policy = ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, controller };
-    let (policy, adapter) = (Policy::Extractive(policy), random_adapter_with(decoder, Extra::Heads, 1));
+    let policy =
+        ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, hints: Vec::new(), controller };
+    let (policy, adapter) = (Policy::Extractive(policy), random_adapter_with(decoder, Extra::Heads { hints: 0 }, 1));
     let trained =
         Trained { name: "trained".into(), policy: &policy, adapter: &adapter, sampling: Sampling::greedy(), seed: 3 };
     let request = Request { prefix: &long, local: &local, query: &[], key: 0 };

@@ -98,7 +98,7 @@ fn an_encoder_learns_what_labelled_texts_keep_and_goes_on_where_it_was_killed() 
     for (name, found) in outcome["compressors"].as_object().unwrap() {
         assert!(found["keep_ratio"].as_f64().unwrap() <= 0.3, "{name}");
     }
-    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 10 * 12);
+    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 11 * 12);
     assert!(run.join("compressor/adapter_model.safetensors").exists());
 
     let other = killed.path().join("marked/seed=0");
@@ -125,8 +125,9 @@ fn an_encoder_of_its_own_is_compared_with_its_embeddings_too() {
     write_world();
     let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
     let path = format!("compressor.encoder.path={}", bert.path().display());
-    let said = ok(&distill(runs.path(), &["--set", &path, "--set", "train.epochs=1"]));
-    assert_says(&said, &["embedding", "tf_idf"], "with an encoder");
+    let hints = "compressor.hints=[\"bm25\",\"embedding\"]";
+    let said = ok(&distill(runs.path(), &["--set", &path, "--set", hints, "--set", "train.epochs=1"]));
+    assert_says(&said, &["embedding", "tf_idf", "undistilled"], "with an encoder and hints");
 }
 
 #[test]
@@ -142,6 +143,9 @@ fn bad_files_and_settings_are_named_before_anything_is_written() {
         (&["loss.type=ranking", "loss.temperature=0"], &["`loss.temperature`", "above 0"]),
         (&["train.epochs=0"], &["`train.epochs`", "at least 1"]),
         (&["compressor.blocks=9"], &["compressor.blocks", "at most the base's 2"]),
+        (&["compressor.hints=[\"bm25\",\"bm25\"]"], &["`compressor.hints[1]`", "each once, got Bm25 twice"]),
+        (&["compressor.hints=[\"embedding\"]"], &["`compressor.hints`", "expected compressor.encoder", "got none"]),
+        (&["compressor.hints=[\"luck\"]"], &["compressor.hints", "luck", "bm25"]),
         (&["kind=train"], &["`kind`"]),
     ];
     for (set, words) in cases {

@@ -16,7 +16,7 @@ use gist::model::lora::Adapter;
 use gist::report::format::{percent, percent_ci, points_ci};
 use gist::retention::{Recovered, recovered};
 use gist::run_dir::{write_atomic, write_json_atomic};
-use gist::train::labelled::{Example, Examples, Ranker};
+use gist::train::labelled::{DISTILLED, Example, Examples, Ranker, UNDISTILLED};
 use gist::train::progress::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
     let config = examples.config;
     let adapter = examples.run(&start.run, start.stop)?;
     let rows = evaluate(examples, &adapter)?;
-    let figures = recovery(&rows, Ranker::NAME, config.resamples)?;
+    let figures = recovery(&rows, DISTILLED, config.resamples)?;
     let (experiment, seed) = (config.name.as_str(), config.seed);
     let (texts, training_texts) = (examples.test.len(), examples.train.len());
     let outcome = Outcome { experiment, seed, texts, training_texts, compressors: &figures };
@@ -67,7 +67,11 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     let scored = |name: String, scorer: Box<dyn Scorer>| -> Box<dyn Compressor> {
         Box::new(Extractive { name, scorer, unit: policy.unit, controller: Controller::default(), tokenizer })
     };
-    let mut all: Vec<Box<dyn Compressor>> = vec![Box::new(Ranker { policy: &policy, adapter })];
+    let before = examples.fresh()?.adapter;
+    let mut all: Vec<Box<dyn Compressor>> = vec![
+        Box::new(Ranker { name: DISTILLED, policy: &policy, adapter }),
+        Box::new(Ranker { name: UNDISTILLED, policy: &policy, adapter: &before }),
+    ];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind.name(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
         all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.folder()?, examples.decoder.device())?)));

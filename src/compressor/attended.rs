@@ -55,13 +55,18 @@ pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Ve
         let places = members.first().map_or(0, |head| head.len());
         let mass: Vec<f32> = (0..places).map(|p| members.iter().map(|head| head[p]).sum()).collect();
         let means: Vec<f32> = spans.iter().map(|span| mean(&mass[span.clone()])).collect();
-        let centre = mean(&means);
-        let spread = mean(&means.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
-        for (span, own) in values.iter_mut().zip(&means) {
-            span.push(((own - centre) / (spread + 1e-9)).clamp(-LARGEST, LARGEST));
+        for (span, own) in values.iter_mut().zip(standardised(&means)) {
+            span.push(own);
         }
     }
     values
+}
+
+/// In standard deviations from their mean, cut at [`LARGEST`].
+pub fn standardised(values: &[f32]) -> Vec<f32> {
+    let centre = mean(values);
+    let spread = mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
+    values.iter().map(|own| ((own - centre) / (spread + 1e-9)).clamp(-LARGEST, LARGEST)).collect()
 }
 
 fn mean(xs: &[f32]) -> f32 {

@@ -10,7 +10,7 @@
 //! ```
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
 //! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
-//! knowledge. What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
+//! knowledge; scorers that need no training may be among them (`hints`). What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
 //! pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
 //! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
 
@@ -18,7 +18,7 @@ use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::foreign::{Foreign, Text};
 use crate::compressor::gist::{Draws, Gist, uniforms};
-use crate::compressor::scorer::Scored;
+use crate::compressor::scorer::{Scored, Scorer};
 use crate::compressor::{Compressed, Request};
 use crate::config::compressors::Unit;
 use crate::config::parts::Sampling;
@@ -51,6 +51,8 @@ pub struct ExtractivePolicy<'a> {
     pub foreign: Option<Box<Foreign>>,
     /// Of the base's blocks, those that read; all when none is given.
     pub blocks: Option<usize>,
+    /// Scorers that it begins with, whose scores are features of a unit.
+    pub hints: Vec<Box<dyn Scorer>>,
     /// What else decides when it is greedy; its threshold is the worth of the end.
     pub controller: Controller,
 }
@@ -90,15 +92,21 @@ impl ExtractivePolicy<'_> {
             None => self.encode(adapter, heads, requests)?,
             Some(foreign) => foreign.encode(adapter, &self.texts(requests)?)?,
         };
+        let features = groups as i64 + (DISTANCES + self.hints.len()) as i64;
+        if heads.features() != features {
+            return Err(Error::shape("features of a unit (compressor.hints)", features, heads.features()));
+        }
+        let hints = self.hinted(requests)?;
         let mut all = Vec::with_capacity(requests.len());
-        for ((request, attended), encoded) in requests.iter().zip(&attended).zip(encoded) {
+        for (((request, attended), encoded), hints) in requests.iter().zip(&attended).zip(encoded).zip(&hints) {
             let units = self.units(request.prefix)?;
             if units.is_empty() {
                 all.push(Worths { units, logits: encoded.end.view([1]) });
                 continue;
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
-            let features = self.features(request.prefix.len(), &units, &values(&rows, groups, &units));
+            let attended = values(&rows, groups, &units);
+            let features = self.features(request.prefix.len(), &units, (&attended, hints));
             let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = means.select(1, width) + heads.places(&means.narrow(1, 0, width), &features);
@@ -113,17 +121,6 @@ impl ExtractivePolicy<'_> {
             Ok(Text { pieces: self.tokenizer.pieces(r.prefix)?, question })
         };
         requests.iter().map(text).collect()
-    }
-
-    /// `[U, F]`: by the power of two of the distance of a unit's start from the end of the prefix; what the base attends to.
-    fn features(&self, tokens: usize, units: &[Range<usize>], attended: &[Vec<f32>]) -> Tensor {
-        let mut all = Vec::new();
-        for (unit, attended) in units.iter().zip(attended) {
-            let class = ((tokens - unit.start).ilog2() as usize).min(DISTANCES - 1);
-            all.extend((0..DISTANCES).map(|c| if c == class { 1.0 } else { 0.0 }));
-            all.extend(attended);
-        }
-        Tensor::from_slice(&all).view([units.len() as i64, -1]).to_device(self.decoder.device())
     }
 
     fn encode(&self, adapter: &ActiveAdapter, heads: &Heads, requests: &[Request]) -> Result<Vec<Encoded>> {

@@ -16,6 +16,7 @@ pub mod llmlingua;
 pub mod policy;
 pub mod scorer;
 pub mod scorers;
+mod unit_features;
 pub mod units;
 
 use crate::compressor::budget::Controller;

@@ -29,7 +29,21 @@ pub enum CompressorConfig {
         /// Of the base's blocks, the first so many that read: a smaller and faster student; absent = all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blocks: Option<usize>,
+        /// Scorers that need no training, each of which it begins with: their scores, standardised over a prefix, are added to
+        /// what a unit is worth, with weights that start at 1 and learn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hints: Vec<Hint>,
     },
+}
+
+/// A scorer that an extractive compressor begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hint {
+    /// BM25 for the query or the local window.
+    Bm25,
+    /// Cosine of the sentence embeddings by the compressor's own encoder, as it comes.
+    Embedding,
 }
 
 /// An encoder (BERT, DistilBERT, RoBERTa, XLM-R, ModernBERT), all of which learns.
@@ -60,8 +74,8 @@ fn lr_factor() -> f64 {
 impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
-        let (unit, encoder, blocks) = match self {
-            CompressorConfig::Extractive { unit, encoder, blocks } => (unit, encoder, blocks),
+        let (unit, encoder, blocks, hints) = match self {
+            CompressorConfig::Extractive { unit, encoder, blocks, hints } => (unit, encoder, blocks, hints),
             CompressorConfig::Gist { instruction } => {
                 return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
                     1 => Ok(()),
@@ -71,6 +85,12 @@ impl CompressorConfig {
         };
         unit.check().map_err(under("unit"))?;
         at_least("blocks", blocks.unwrap_or(1), 1)?;
+        if let Some((i, twice)) = hints.iter().enumerate().find(|(i, hint)| hints[..*i].contains(hint)) {
+            return Err((format!("hints[{i}]"), format!("expected each once, got {twice:?} twice")));
+        }
+        if encoder.is_none() && hints.contains(&Hint::Embedding) {
+            return Err(("hints".into(), "expected compressor.encoder beside \"embedding\", got none".into()));
+        }
         let Some(encoder) = encoder else { return Ok(()) };
         if blocks.is_some() {
             let message = "expected none beside compressor.encoder, which reads in the base's place";

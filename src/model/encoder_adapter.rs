@@ -24,15 +24,16 @@ fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
 }
 
 impl Adapter {
-    /// From an encoder's weights, with fresh heads that see `features` of each place; draws from libtorch's generator.
+    /// From an encoder's weights, with fresh heads that see `features` of each place, the last `hints` of which count from the
+    /// start; draws from libtorch's generator.
     pub fn of_encoder(
         config: &EncoderConfig,
         weights: BTreeMap<String, Tensor>,
-        features: i64,
+        (features, hints): (i64, i64),
         device: Device,
     ) -> Result<Self> {
         let mut named = weights;
-        let own = heads::initial(config.hidden_size, features, Device::Cpu).into_iter();
+        let own = heads::initial(config.hidden_size, features, hints, Device::Cpu).into_iter();
         named.extend(own.map(|(name, tensor)| (format!("{HEADS}{name}"), tensor)));
         named.insert(END.into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, Device::Cpu)));
         Self::pack_encoder(config, &named, features, device)
@@ -75,9 +76,12 @@ impl Adapter {
         config.save(&folder.join("config.json"))
     }
 
-    pub(super) fn load_encoder(folder: &Path, features: i64, device: Device) -> Result<Self> {
+    pub(super) fn load_encoder(folder: &Path, least: i64, device: Device) -> Result<Self> {
         let config = EncoderConfig::load(&folder.join("config.json"))?;
-        let named = weights::read_exact(&folder.join("model.safetensors"), &specs(&config, features))?;
+        let path = folder.join("model.safetensors");
+        let named = weights::read(&path)?;
+        let features = heads::stored_features(&named, HEADS).max(least);
+        weights::check_exact(&path, &named, &specs(&config, features))?;
         Self::pack_encoder(&config, &named, features, device)
     }
 

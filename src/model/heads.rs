@@ -20,14 +20,24 @@ pub fn parameters(h: i64, f: i64) -> Vec<(String, Vec<i64>)> {
     all
 }
 
-/// Fresh weights: small draws from libtorch's generator (seed it first), biases and the place head 0.
-pub fn initial(h: i64, f: i64, device: Device) -> Vec<(String, Tensor)> {
+/// F of stored heads, whose names begin with `stem`; 0 where there are none.
+pub fn stored_features(named: &BTreeMap<String, Tensor>, stem: &str) -> i64 {
+    let bias = named.get(&format!("{stem}place_head.bias"));
+    bias.and_then(|bias| bias.size().first().copied()).unwrap_or(0)
+}
+
+/// Fresh weights: small draws from libtorch's generator (seed it first), biases and the place head 0, except that the last
+/// `hints` features count 1.
+pub fn initial(h: i64, f: i64, hints: i64, device: Device) -> Vec<(String, Tensor)> {
     let draw = |(name, shape): (String, Vec<i64>)| {
         let inputs: i64 = shape[1..].iter().product::<i64>().max(1);
         let value = match name.ends_with("bias") || name.starts_with("place") {
             true => Tensor::zeros(shape.as_slice(), (Kind::Float, device)),
             false => Tensor::randn(shape.as_slice(), (Kind::Float, device)) / (inputs as f64).sqrt(),
         };
+        if name == "place_head.bias" {
+            let _ = value.narrow(0, f - hints, hints).fill_(1.0);
+        }
         (name, value)
     };
     parameters(h, f).into_iter().map(draw).collect()
@@ -101,6 +111,11 @@ impl Heads {
         let [weight, bias] = &self.token;
         let keep = hidden.linear(weight, Some(bias)).squeeze_dim(-1);
         HeadLogits { keep, span: self.spans.logits(hidden, real) }
+    }
+
+    /// F: features of a unit.
+    pub fn features(&self) -> i64 {
+        self.places[1].size()[0]
     }
 
     /// What the features `[U, F]` of units with these mean hidden states `[U, H]` add to their worth, `[U]`.

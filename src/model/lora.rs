@@ -66,7 +66,10 @@ pub enum Extra {
     /// A copy head of so many rows (none when 0).
     CopyHead(usize),
     /// The heads of an extractive compressor.
-    Heads,
+    Heads {
+        /// Features of a unit beside those that the base gives.
+        hints: i64,
+    },
 }
 
 fn pair_names(layer: i64, projection: &str) -> (String, String) {
@@ -94,8 +97,8 @@ pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(Strin
     match extra {
         Extra::Nothing | Extra::CopyHead(0) => {}
         Extra::CopyHead(rows) => all.push((COPY.into(), vec![rows as i64, model.hidden_size])),
-        Extra::Heads => {
-            let own = heads::parameters(model.hidden_size, copy_head::features(model));
+        Extra::Heads { hints } => {
+            let own = heads::parameters(model.hidden_size, copy_head::features(model) + hints);
             all.extend(own.into_iter().map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
         }
     }
@@ -126,8 +129,8 @@ impl Adapter {
             };
             named.push((name, value));
         }
-        if extra == Extra::Heads {
-            let own = heads::initial(model.hidden_size, copy_head::features(model), device);
+        if let Extra::Heads { hints } = extra {
+            let own = heads::initial(model.hidden_size, copy_head::features(model) + hints, hints, device);
             let own: BTreeMap<String, Tensor> = own.into_iter().map(|(n, t)| (format!("{HEADS}{n}"), t)).collect();
             named.iter_mut().for_each(|(name, value)| {
                 if let Some(initial) = own.get(name) {

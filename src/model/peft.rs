@@ -14,6 +14,7 @@ use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
+use crate::model::heads;
 use crate::model::lora::{Adapter, CONTROL, COPY, END, Extra, HEADS, specs};
 use crate::model::params::FlatParams;
 use crate::model::weights;
@@ -232,7 +233,10 @@ impl Adapter {
             return Err(Error::file(&path, format!("`{COPY}`: expected at least {least} rows, got {copy_rows}")));
         }
         let extra = match found.keys().any(|name| name.starts_with(HEADS)) {
-            true => Extra::Heads,
+            true => {
+                let features = heads::stored_features(&found, HEADS);
+                Extra::Heads { hints: (features - copy_head::features(model)).max(0) }
+            }
             false => Extra::CopyHead(copy_rows as usize),
         };
         let expected = specs(model, &config, extra);

@@ -170,8 +170,15 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
     if active.heads.is_none() || active.encoder.is_some() {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
     }
-    let teacher =
-        ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, controller: Controller::default() };
+    let teacher = ExtractivePolicy {
+        decoder,
+        tokenizer,
+        unit,
+        foreign: None,
+        blocks: None,
+        hints: Vec::new(),
+        controller: Controller::default(),
+    };
     let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();
     let mut all = Vec::new();
     for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {

@@ -32,6 +32,10 @@ use tch::Device;
 
 /// Of a unit's tokens at least this share must be labelled for it to be worth anything.
 const HALF: f64 = 0.5;
+/// Name of the compressor that learned.
+pub const DISTILLED: &str = "distilled";
+/// Name of the same before its first update.
+pub const UNDISTILLED: &str = "undistilled";
 /// Texts scored at once.
 const TEXTS_AT_ONCE: usize = 16;
 
@@ -150,16 +154,20 @@ impl<'a> Examples<'a> {
         extractive_policy(&self.config.compressor, &self.decoder, &self.tokenizer)?.ok_or_else(none)
     }
 
-    fn fresh(&self) -> Result<Trainee> {
+    /// The compressor before its first update.
+    pub fn fresh(&self) -> Result<Trainee> {
         let (config, decoder) = (self.config, &self.decoder);
         match &config.compressor {
-            CompressorConfig::Extractive { encoder: Some(encoder), .. } => {
-                let adapter = fresh_encoder(encoder, decoder, config.seed)?;
+            CompressorConfig::Extractive { encoder: Some(encoder), hints, .. } => {
+                let adapter = fresh_encoder((encoder, hints.len()), decoder, config.seed)?;
                 Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
             }
-            _ => {
-                let adapter = fresh_heads(&config.model.lora, decoder, config.seed)?;
+            CompressorConfig::Extractive { hints, .. } => {
+                let adapter = fresh_heads(&config.model.lora, hints.len(), decoder, config.seed)?;
                 Ok(Trainee::new(ROLES[0], adapter, &config.optim))
+            }
+            CompressorConfig::Gist { .. } => {
+                Err(Error::invalid("compressor.type: expected \"extractive\", got \"gist\""))
             }
         }
     }
@@ -235,7 +243,7 @@ impl<'a> Examples<'a> {
     }
 
     fn validate(&self, policy: &ExtractivePolicy, adapter: &Adapter) -> Result<Vec<Recovered>> {
-        let ranker = Ranker { policy, adapter };
+        let ranker = Ranker { name: DISTILLED, policy, adapter };
         let mut all = Vec::new();
         for (i, example) in self.valid.iter().enumerate() {
             let made = ranker.compress(&[example.request(i as u64)], example.budget)?;
@@ -247,20 +255,17 @@ impl<'a> Examples<'a> {
 
 /// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
 pub struct Ranker<'a> {
+    /// Its name in tables.
+    pub name: &'static str,
     /// The network.
     pub policy: &'a ExtractivePolicy<'a>,
     /// Its weights.
     pub adapter: &'a Adapter,
 }
 
-impl Ranker<'_> {
-    /// Its name in tables.
-    pub const NAME: &'static str = "distilled";
-}
-
 impl Compressor for Ranker<'_> {
     fn name(&self) -> &str {
-        Self::NAME
+        self.name
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {

@@ -5,7 +5,10 @@ use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
-use crate::config::compressors::{CompressorConfig, EncoderSection};
+use crate::compressor::scorer::Scorer;
+use crate::compressor::scorers::bm25::Bm25;
+use crate::compressor::scorers::embedding::Embedding;
+use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
 use crate::config::parts::LoraConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
@@ -85,7 +88,7 @@ pub fn fresh_reader(setup: &Setup) -> Result<Adapter> {
 pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
     match &config.compressor {
         CompressorConfig::Gist { .. } => Some(Extra::CopyHead(copy_head::rows(config.model.copy_lengths, model))),
-        CompressorConfig::Extractive { encoder: None, .. } => Some(Extra::Heads),
+        CompressorConfig::Extractive { encoder: None, hints, .. } => Some(Extra::Heads { hints: hints.len() as i64 }),
         CompressorConfig::Extractive { encoder: Some(_), .. } => None,
     }
 }
@@ -93,8 +96,8 @@ pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
 /// A compressor that knows nothing yet.
 pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     let (model, decoder) = (&setup.config.model, &setup.decoder);
-    if let CompressorConfig::Extractive { encoder: Some(section), .. } = &setup.config.compressor {
-        return fresh_encoder(section, decoder, setup.config.seed);
+    if let CompressorConfig::Extractive { encoder: Some(section), hints, .. } = &setup.config.compressor {
+        return fresh_encoder((section, hints.len()), decoder, setup.config.seed);
     }
     let extra = extra(setup.config, decoder.config()).unwrap_or(Extra::Nothing);
     let compressor = fresh(setup, 0, extra)?;
@@ -107,17 +110,19 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
     }
 }
 
-/// An extractive compressor that knows nothing yet but what its encoder brings, beside the base that reads.
-pub fn fresh_encoder(section: &EncoderSection, decoder: &Decoder, seed: u64) -> Result<Adapter> {
+/// An extractive compressor that knows nothing yet but what its encoder and so many hints bring, beside the base that reads.
+pub fn fresh_encoder((section, hints): (&EncoderSection, usize), decoder: &Decoder, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
-    Adapter::of_encoder(&config, weights, copy_head::features(decoder.config()), decoder.device())
+    let hints = hints as i64;
+    let features = copy_head::features(decoder.config()) + hints;
+    Adapter::of_encoder(&config, weights, (features, hints), decoder.device())
 }
 
 /// The same where the base itself is the encoder, under a fresh adapter.
-pub fn fresh_heads(lora: &LoraConfig, decoder: &Decoder, seed: u64) -> Result<Adapter> {
+pub fn fresh_heads(lora: &LoraConfig, hints: usize, decoder: &Decoder, seed: u64) -> Result<Adapter> {
     rng::seed_torch(seed, Stream::Init, 0, 0);
-    Adapter::with_extra(decoder.config(), lora, decoder.embedding(), Extra::Heads)
+    Adapter::with_extra(decoder.config(), lora, decoder.embedding(), Extra::Heads { hints: hints as i64 })
 }
 
 /// Network and actions of an extractive compressor beside the base that reads; nothing for one that writes.
@@ -126,7 +131,7 @@ pub fn extractive_policy<'a>(
     decoder: &'a Decoder,
     tokenizer: &'a Tokenizer,
 ) -> Result<Option<ExtractivePolicy<'a>>> {
-    let CompressorConfig::Extractive { unit, encoder, blocks } = compressor else { return Ok(None) };
+    let CompressorConfig::Extractive { unit, encoder, blocks, hints } = compressor else { return Ok(None) };
     let (unit, blocks) = (*unit, *blocks);
     let most = decoder.config().num_hidden_layers as usize;
     if let Some(more) = blocks.filter(|&blocks| blocks > most) {
@@ -134,8 +139,15 @@ pub fn extractive_policy<'a>(
     }
     let load = |e: &EncoderSection| Foreign::load(&e.folder()?.join("tokenizer.json")).map(Box::new);
     let foreign = encoder.as_ref().map(load).transpose()?;
+    let hint = |hint: &Hint| -> Result<Box<dyn Scorer>> {
+        Ok(match (hint, encoder) {
+            (Hint::Embedding, Some(encoder)) => Box::new(Embedding::load(&encoder.folder()?, decoder.device())?),
+            _ => Box::new(Bm25),
+        })
+    };
+    let hints = hints.iter().map(hint).collect::<Result<_>>()?;
     let controller = Controller::default();
-    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks, controller }))
+    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks, hints, controller }))
 }
 
 /// Network and actions of a compressor over this base.

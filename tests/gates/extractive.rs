@@ -6,12 +6,15 @@ use gist::compressor::attended::attention;
 use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::gist::{Draws, Gist, uniforms};
+use gist::compressor::scorer::{Scored, Scorer};
 use gist::config::compressors::Unit;
-use gist::config::parts::Sampling;
+use gist::config::parts::{LoraConfig, Sampling};
 use gist::model::copy_head::{DISTANCES, values};
 use gist::model::decoder::Decoder;
 use gist::model::lora::{ActiveAdapter, Adapter, Extra};
+use gist::model::peft::Base;
 use gist::model::vocab::{TokenGrads, TokenStats};
+use gist::rng::{self, Stream};
 use gist::tokenizer::Tokenizer;
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -30,7 +33,7 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let decoder = decoder(3);
-        let adapter = adapter_with(&decoder, Extra::Heads, 4);
+        let adapter = adapter_with(&decoder, Extra::Heads { hints: 0 }, 4);
         let tokenizer = Tokenizer::train(["of no use here"].into_iter(), 260).unwrap();
         let prefixes = vec![ids(12, 48, 1), ids(5, 48, 2), ids(9, 48, 3)];
         Self { decoder, adapter, tokenizer, prefixes, local: ids(4, 48, 4) }
@@ -38,7 +41,7 @@ impl Setting {
 
     fn policy(&self) -> ExtractivePolicy<'_> {
         let (decoder, tokenizer, controller) = (&self.decoder, &self.tokenizer, Controller::default());
-        ExtractivePolicy { decoder, tokenizer, unit: UNIT, foreign: None, blocks: None, controller }
+        ExtractivePolicy { decoder, tokenizer, unit: UNIT, foreign: None, blocks: None, hints: Vec::new(), controller }
     }
 
     fn active(&self) -> ActiveAdapter {
@@ -134,7 +137,7 @@ fn log_probs_of_draws_without_replacement_and_their_gradients_are_the_plain_ones
     assert!(plain_grad.abs().max().double_value(&[]) > 0.01);
 
     let active = setting.active();
-    let reference = adapter_with(&setting.decoder, Extra::Heads, 9);
+    let reference = adapter_with(&setting.decoder, Extra::Heads { hints: 0 }, 9);
     let reference = setting.decoder.activate(&reference, false);
     let told = std::cell::RefCell::new(None);
     let surrogate = setting.policy().surrogate(&active, Some(&reference), &requests, &groups, |stats: TokenStats| {
@@ -220,4 +223,45 @@ fn empty_batches_and_budgets_are_defined() {
     let gist = adapter(&setting.decoder, 4);
     let other = policy.worths(&setting.decoder.activate(&gist, false), &requests).err().unwrap().to_string();
     assert!(other.contains("expected an adapter with the heads of an extractive compressor"), "{other}");
+}
+
+/// Says of every unit where it begins.
+struct Begins;
+
+impl Scorer for Begins {
+    fn score(&self, prefixes: &[Scored]) -> gist::error::Result<Vec<Vec<f64>>> {
+        Ok(prefixes.iter().map(|prefix| prefix.units.iter().map(|unit| unit.start as f64).collect()).collect())
+    }
+}
+
+#[test]
+fn hints_are_added_as_they_are_until_something_is_learned() {
+    let setting = Setting::new();
+    let lora = LoraConfig { rank: 2, ..LoraConfig::default() };
+    let fresh = |hints: i64| {
+        let _torch = torch_generator();
+        rng::seed_torch(5, Stream::Init, 0, 0);
+        Adapter::with_extra(setting.decoder.config(), &lora, setting.decoder.embedding(), Extra::Heads { hints })
+            .unwrap()
+    };
+    let (plain, hinted) = (fresh(0), fresh(1));
+    let without = setting.policy();
+    let with = ExtractivePolicy { hints: vec![Box::new(Begins)], ..setting.policy() };
+    let requests = setting.requests();
+    let active = setting.decoder.activate(&hinted, false);
+    let before = without.worths(&setting.decoder.activate(&plain, false), &requests).unwrap();
+    for (after, before) in with.worths(&active, &requests).unwrap().iter().zip(before) {
+        let begins: Vec<f64> = before.units.iter().map(|unit| unit.start as f64).collect();
+        let mean = begins.iter().sum::<f64>() / begins.len() as f64;
+        let spread = (begins.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / begins.len() as f64).sqrt();
+        let expected: Vec<f64> = begins.iter().map(|x| (x - mean) / spread).chain([0.0]).collect();
+        let expected = gist::tensor::floats(&expected, tch::Device::Cpu);
+        assert_close(&(&after.logits - &before.logits), &expected, 1e-4);
+    }
+    let error = without.worths(&active, &requests).err().unwrap().to_string();
+    assert!(error.contains("features of a unit (compressor.hints)"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    hinted.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();
+    let again = Adapter::load(folder.path(), setting.decoder.config(), tch::Device::Cpu).unwrap();
+    assert_close(again.params().leaf(), hinted.params().leaf(), 0.0);
 }
