@@ -10,6 +10,7 @@ use gist::model::peft::Base;
 use gist::model::read::control;
 use gist::model::vocab::Head;
 use gist::model::{merge, weights};
+use gist::rng::{self, Stream};
 use gist::tokenizer::Tokenizer;
 use std::fs;
 use std::path::Path;
@@ -159,7 +160,7 @@ fn the_real_minilm_is_exported_too() {
     let (config, named) = Encoder::read(&minilm).unwrap();
     let adapter = {
         let _guard = torch_generator();
-        tch::manual_seed(5);
+        rng::seed_torch(5, Stream::Init, 0, 0);
         Adapter::of_encoder(&config, named, (features(base.config()), 0), Device::Cpu).unwrap()
     };
     adapter.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();

@@ -55,7 +55,8 @@ fn words(letters: &[f64], rule: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let mut all = Vec::new();
     for word in WORDS.split(' ') {
         let (own, others) = rest.split_at(word.len());
-        (all.push(rule(own)), rest = others);
+        all.push(rule(own));
+        rest = others;
     }
     all
 }
@@ -66,9 +67,10 @@ fn a_word_is_worth_its_mean_token_or_its_best() {
     let mean = |own: &[f64]| own.iter().sum::<f64>() / own.len() as f64;
     let best = |own: &[f64]| own.iter().copied().fold(0.0, f64::max);
     let (lingua, kompress) = (tiny_encoder("xlm-roberta"), tiny_kompress());
-    let cases: [(&Path, [&str; 2], &dyn Fn(&[f64]) -> f64); 2] =
-        [(lingua.path(), ["<s>", "</s>"], &mean), (kompress.path(), ["[CLS]", "[SEP]"], &best)];
-    for (folder, marks, rule) in cases {
+    type Rule<'a> = &'a dyn Fn(&[f64]) -> f64;
+    for (folder, marks, rule) in
+        [(lingua.path(), ["<s>", "</s>"], &mean as Rule), (kompress.path(), ["[CLS]", "[SEP]"], &best as Rule)]
+    {
         let (found, pieces) = scores(&frozen("encoder", folder, &tokenizer), &tokenizer, WORDS);
         let expected = words(&letters(folder, WORDS, marks), rule);
         assert!(expected.windows(2).all(|pair| (pair[0] - pair[1]).abs() > 1e-6));
@@ -110,7 +112,7 @@ fn long_texts_are_read_in_windows_and_added_tokens_of_llmlingua_tolerated() {
 #[test]
 fn sentences_are_near_a_question_by_their_means_or_their_first_tokens() {
     let (tokenizer, folder) = (tokenizer(), tiny_encoder("bert"));
-    let sentences = ["a man a plan. ", "a canal. "];
+    let sentences = ["A man a plan. ", "A canal. "];
     let prefix = tokenizer.encode(&sentences.concat()).unwrap();
     let query = tokenizer.encode("panama").unwrap();
     let request = Request { prefix: &prefix, local: &[], query: &query, key: 0 };
