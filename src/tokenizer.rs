@@ -48,6 +48,13 @@ impl Tokenizer {
         Ok(Self::wrap(inner))
     }
 
+    /// The same for a base that is trained on documents, between which [`END_OF_TEXT`] stands.
+    pub fn load_to_train(path: &Path) -> Result<Self> {
+        let tokenizer = Self::load(path)?;
+        tokenizer.require_end_of_text().map_err(|error| Error::file(path, error.to_string()))?;
+        Ok(tokenizer)
+    }
+
     /// The same for a model that only reads: whatever the file says of truncation and padding is not done.
     pub fn load_plain(path: &Path) -> Result<Self> {
         let mut tokenizer = Self::load(path)?;

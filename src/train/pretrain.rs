@@ -75,11 +75,7 @@ pub struct Text {
 impl Text {
     /// Reads it.
     pub fn load(config: &PretrainConfig) -> Result<Text> {
-        let given = Self::given_tokenizer(config);
-        let tokenizer = given.as_deref().map(Tokenizer::load).transpose()?;
-        if let Some((path, tokenizer)) = given.as_ref().zip(tokenizer.as_ref()) {
-            tokenizer.require_end_of_text().map_err(|error| Error::file(path, error.to_string()))?;
-        }
+        let tokenizer = Self::given_tokenizer(config).as_deref().map(Tokenizer::load_to_train).transpose()?;
         let train = read_all(&config.data.train, config, Split::Train)?;
         let valid = read_all(&config.data.valid, config, Split::Valid)?;
         Ok(Text { train, valid, tokenizer })
