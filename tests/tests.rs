@@ -17,6 +17,7 @@ mod extractive;
 mod gates;
 mod hub;
 mod parity;
+mod plan;
 mod readers;
 mod recall;
 mod run_dir;

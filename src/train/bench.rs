@@ -26,6 +26,8 @@ pub struct Part {
     pub name: String,
     /// Median seconds.
     pub seconds: f64,
+    /// Largest resident memory of the process while it ran, MiB.
+    pub peak_rss_mib: f64,
     /// Tokens processed.
     pub tokens: f64,
     /// Share of the measured matrix-product rate that its multiply-adds account for.
@@ -64,8 +66,9 @@ pub struct Figures {
     pub repeats: usize,
 }
 
-/// Median seconds of `work` over `repeats` runs after one warm-up.
-fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Median seconds of `work` over `repeats` runs after one warm-up, and the memory of the process at its peak, MiB.
+fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    memory::forget_peak();
     work()?;
     let mut seconds = Vec::with_capacity(repeats);
     for _ in 0..repeats {
@@ -74,7 +77,7 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
         seconds.push(clock.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok((seconds[seconds.len() / 2], memory::peak_rss_mib()))
 }
 
 /// Times the parts of a step of `setup`'s experiment with fresh adapters; gists run to the cap.
@@ -82,9 +85,9 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let config = setup.config;
     let (decoder, model) = (&setup.decoder, setup.decoder.config());
     let device = decoder.device();
-    let loaded_rss_mib = memory::rss_mib();
+    let loaded_rss_mib = memory::rss_mib("VmRSS:");
     let square = Tensor::randn([1024, 1024], (Kind::Float, device)).to_kind(config.hardware.kind());
-    let gemm = timed(repeats.max(5), || {
+    let (gemm, _) = timed(repeats.max(5), || {
         let _ = square.matmul(&square).sum(Kind::Float).double_value(&[]);
         Ok(())
     })?;
@@ -147,29 +150,30 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let reader_update = timed(repeats, || {
         reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)).map(|_| ())
     })?;
-    let peak_rss_mib = memory::peak_rss_mib();
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
     drop((empty_reader, frozen));
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {
-        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?));
+        rollout_seconds_by_group.push((group, timed(repeats, || sample(&compressor.adapter, group).map(|_| ()))?.0));
     }
     let sizes = Sizes::new(config);
-    let seconds = [teacher, rollouts, read, policy_update, reader_update];
-    let parts = sizes.parts().into_iter().zip(seconds).map(|(work, seconds)| Part {
+    let measured = [teacher, rollouts, read, policy_update, reader_update];
+    let parts = sizes.parts().into_iter().zip(measured).map(|(work, (seconds, peak_rss_mib))| Part {
         name: work.name.into(),
         seconds,
+        peak_rss_mib,
         tokens: work.tokens() as f64,
         gemm_share: work.flops(model) / seconds / (gemm_gflops * 1e9),
     });
     let parts: Vec<Part> = parts.collect();
+    let peak_rss_mib = parts.iter().map(|part| part.peak_rss_mib).fold(loaded_rss_mib, f64::max);
     Ok(Figures {
         device: config.hardware.device.clone(),
         threads: config.hardware.threads,
         dtype: config.hardware.dtype.clone(),
         gemm_gflops,
-        rollout_tokens_per_second: gist_tokens / rollouts,
+        rollout_tokens_per_second: gist_tokens / rollouts.0,
         step_seconds: parts.iter().map(|p| p.seconds).sum(),
         parts,
         rollout_seconds_by_group,
