@@ -5,6 +5,7 @@ mod checkpoints;
 mod controls;
 mod extractive;
 mod files;
+mod halves;
 mod heads;
 mod policy;
 mod pretraining;

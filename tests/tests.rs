@@ -21,6 +21,7 @@ mod gates;
 mod hub;
 mod parity;
 mod peft;
+mod plan;
 mod readers;
 mod recall;
 mod run_dir;

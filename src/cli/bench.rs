@@ -21,7 +21,7 @@ pub fn run(
     let mut config = start::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
     start::bring(&config, false)?;
-    let device = start::prepare(&config.hardware)?;
+    let device = start::prepare(&config)?;
     let setup = match random_weights {
         Some(path) => {
             rng::seed_torch(config.seed, Stream::Init, 0, 0);
@@ -33,7 +33,7 @@ pub fn run(
     let figures = bench::run(&setup, runs, repeats)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
-    table.set_header(["part", "seconds", "tokens", "tokens/s", "share of GEMM rate"]);
+    table.set_header(["part", "seconds", "tokens", "tokens/s", "share of GEMM rate", "peak MiB"]);
     for part in &figures.parts {
         table.add_row([
             part.name.clone(),
@@ -41,6 +41,7 @@ pub fn run(
             format!("{:.0}", part.tokens),
             format!("{:.0}", part.tokens / part.seconds),
             format!("{:.0} %", 100.0 * part.gemm_share),
+            format!("{:.0}", part.peak_rss_mib),
         ]);
     }
     println!("{table}");

@@ -42,7 +42,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
             settled.push(hardware);
         }
     }
-    let Some(device) = settled.first().map(start::prepare).transpose()? else { return Ok(()) };
+    let Some(device) = settled.first().map(|hardware| start::device(hardware, false)).transpose()? else {
+        return Ok(());
+    };
     for hardware in &settled {
         all.extend(gates::all(Place { root: &args.root, device, kind: hardware.kind() })?);
     }

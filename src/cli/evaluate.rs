@@ -36,7 +36,7 @@ pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<
         config.eval.search_windows = windows;
     }
     warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
-    let device = start::prepare(&config.hardware)?;
+    let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
     let stop = AtomicBool::new(false);
     let session = Session::open(&setup, &run, &stop)?;

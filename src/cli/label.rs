@@ -19,7 +19,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
     start::bring(&config, false)?;
-    let device = start::prepare(&config.hardware)?;
+    let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
     let reader = match &config.warm_start.from {
         Some(from) => Some(setup.decoder.load_adapter(&from.join("generator"))?),

@@ -20,7 +20,7 @@ pub fn run(
     start::settle(&mut config.hardware);
     let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
     let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
-    let device = start::prepare(&config.hardware)?;
+    let device = start::prepare(&config)?;
     let plan = Plan::new(&config, &model, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
@@ -31,6 +31,10 @@ pub fn run(
     if let Some(moment) = plan.largest() {
         let own = moment.needs.iter().filter(|part| part.bytes > 0.0);
         own.for_each(|part| _ = table.add_row([format!("{}: {}", moment.name, part.name), mib(part.bytes)]));
+    }
+    if let Some(moment) = plan.largest().filter(|_| plan.kept > 1.0) {
+        let more = (plan.kept - 1.0) * moment.bytes();
+        table.add_row(["freed and kept (not under train.checkpoint_activations)".to_string(), mib(more)]);
     }
     table.add_row(["peak".to_string(), mib(plan.peak())]);
     println!("{table}");

@@ -30,6 +30,10 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn hardware(&self) -> &Hardware;
     /// The same, to settle what the machine decides.
     fn hardware_mut(&mut self) -> &mut Hardware;
+    /// Whether it would rather be slow than large.
+    fn saves_memory(&self) -> bool {
+        false
+    }
     /// What is impossible in it.
     fn check(&self) -> Result<(), Problem>;
     /// Models that it reads, with their revisions.
@@ -68,6 +72,9 @@ impl Experiment for TrainConfig {
         format!("{}/seed={}", self.name, self.seed)
     }
     common!(TrainConfig);
+    fn saves_memory(&self) -> bool {
+        self.train.checkpoint_activations
+    }
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
         let mut all = models((&self.model.path, &self.model.revision), &self.compressor);
         all.extend(self.eval.encoders.iter().map(|frozen| (frozen.path.as_path(), frozen.revision.as_deref())));
@@ -170,7 +177,7 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
     let root = args.at.clone().unwrap_or_else(|| args.runs.join(config.name()));
     RunDir::check(&root, &toml, start)?;
     bring(&config, args.offline)?;
-    let device = prepare(config.hardware())?;
+    let device = prepare(&config)?;
     Ok(Some(Plan { config, device, root, toml, start }))
 }
 
@@ -189,9 +196,14 @@ pub fn settle(hardware: &mut Hardware) {
     hardware.settle(hardware.device == "auto" && has_gpu());
 }
 
-/// Pins threads, keeps freed memory, and picks the device.
-pub fn prepare(hardware: &Hardware) -> anyhow::Result<Device> {
-    keep_freed_memory();
+/// Where an experiment computes, the process made ready for it.
+pub fn prepare<T: Experiment>(config: &T) -> anyhow::Result<Device> {
+    device(config.hardware(), config.saves_memory())
+}
+
+/// Pins threads, says what becomes of freed memory, and picks the device.
+pub fn device(hardware: &Hardware, saves_memory: bool) -> anyhow::Result<Device> {
+    freed_memory(saves_memory);
     tch::set_num_threads(hardware.threads);
     tch::set_num_interop_threads(1);
     match hardware.device() {
@@ -220,12 +232,17 @@ pub fn has_gpu() -> bool {
 }
 
 /// Lets the allocator keep what libtorch frees: handing every large tensor back to the system and faulting its pages in
-/// again costs a sixth of a step. The peak is the same.
+/// again costs a sixth of a step. What is kept does not always fit what comes next, and a step comes to hold
+/// [`gist::train::plan::KEPT`] times what it needs; whoever would rather have the memory has large tensors handed back.
 #[allow(unsafe_code)]
-fn keep_freed_memory() {
+fn freed_memory(back: bool) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` only sets the allocator's own tunables.
     unsafe {
+        if back {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+            return;
+        }
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);

@@ -27,6 +27,8 @@ pub struct Part {
     pub name: String,
     /// Median seconds.
     pub seconds: f64,
+    /// Largest resident memory of the process while it ran, MiB.
+    pub peak_rss_mib: f64,
     /// Tokens processed.
     pub tokens: f64,
     /// Share of the measured matrix-product rate that its multiply-adds account for.
@@ -92,8 +94,9 @@ fn synchronize(device: Device) {
     }
 }
 
-/// Median seconds of `work` on `device` over `repeats` runs after one warm-up.
-fn timed(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Median seconds of `work` on `device` over `repeats` runs after one warm-up, and the memory of the process at its peak, MiB.
+fn timed(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+    memory::forget_peak();
     work()?;
     synchronize(device);
     let mut seconds = Vec::with_capacity(repeats);
@@ -104,7 +107,7 @@ fn timed(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -
         seconds.push(clock.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok((seconds[seconds.len() / 2], memory::peak_rss_mib()))
 }
 
 /// Times the parts of a step of `setup`'s experiment with fresh adapters; gists run to the cap.
@@ -112,10 +115,10 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let config = setup.config;
     let (decoder, model) = (&setup.decoder, setup.decoder.config());
     let device = decoder.device();
-    let loaded_rss_mib = memory::rss_mib();
+    let loaded_rss_mib = memory::rss_mib("VmRSS:");
     let side = if device.is_cuda() { 8192 } else { 1024 };
     let square = Tensor::randn([side, side], (Kind::Float, device)).to_kind(config.hardware.kind());
-    let gemm = timed(device, repeats.max(5), || Ok(drop(square.matmul(&square))))?;
+    let (gemm, _) = timed(device, repeats.max(5), || Ok(drop(square.matmul(&square))))?;
     let gemm_gflops = 2.0 * (side as f64).powi(3) / gemm / 1e9;
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
@@ -133,8 +136,8 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
         policy.sample(&active, requests, draws)
     };
-    // Gists, their tokens, and median seconds.
-    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, f64)> {
+    // Gists, their tokens, and what `timed` says.
+    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, (f64, f64))> {
         let gists = sample(&frozen[0], requests, group, budget)?;
         let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
         Ok((gists, tokens, timed(device, repeats, || Ok(drop(sample(&frozen[0], requests, group, budget)?)))?))
@@ -179,20 +182,19 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let reader_update = timed(device, repeats, || {
         reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)).map(|_| ())
     })?;
-    let peak_rss_mib = memory::peak_rss_mib();
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
     drop(empty_reader);
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {
-        rollout_seconds_by_group.push((group, sampled(&requests, group, k)?.2));
+        rollout_seconds_by_group.push((group, sampled(&requests, group, k)?.2.0));
     }
     let mut decoding = Vec::new();
     for batch in BATCHES {
         let windows = setup.training_windows(1, (batch / g).max(1));
         let requests: Vec<_> = windows.iter().map(|w| request(w, config.condition, 0)).collect();
         let group = batch / requests.len();
-        let ((_, first, prompts), (_, tokens, seconds)) =
+        let ((_, first, (prompts, _)), (_, tokens, (seconds, _))) =
             (sampled(&requests, group, 1)?, sampled(&requests, group, k)?);
         decoding.push(Decoding {
             batch: group * requests.len(),
@@ -202,10 +204,11 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         });
     }
     let sizes = Sizes::new(config);
-    let seconds = [teacher, rollouts, read, policy_update, reader_update];
-    let parts = sizes.parts().into_iter().zip(seconds).map(|(work, seconds)| Part {
+    let measured = [teacher, rollouts, read, policy_update, reader_update];
+    let parts = sizes.parts().into_iter().zip(measured).map(|(work, (seconds, peak_rss_mib))| Part {
         name: work.name.into(),
         seconds,
+        peak_rss_mib,
         tokens: work.tokens() as f64,
         gemm_share: work.flops(model) / seconds / (gemm_gflops * 1e9),
     });
@@ -213,12 +216,13 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let updates = || parts.iter().filter(|part| part.name.ends_with("update"));
     let training_gemm_share =
         updates().map(|p| p.gemm_share * p.seconds).sum::<f64>() / updates().map(|p| p.seconds).sum::<f64>();
+    let peak_rss_mib = parts.iter().map(|part| part.peak_rss_mib).fold(loaded_rss_mib, f64::max);
     Ok(Figures {
         device: config.hardware.device.clone(),
         threads: config.hardware.threads,
         dtype: config.hardware.dtype.clone(),
         gemm_gflops,
-        rollout_tokens_per_second: gist_tokens / rollouts,
+        rollout_tokens_per_second: gist_tokens / rollouts.0,
         step_seconds: parts.iter().map(|p| p.seconds).sum(),
         parts,
         training_gemm_share,

@@ -11,14 +11,19 @@ fn status_mib(key: &str) -> f64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
 }
 
-/// Largest resident memory of this process so far.
+/// Largest resident memory of this process so far, or since [`forget_peak`].
 pub fn peak_rss_mib() -> f64 {
     status_mib("VmHWM:")
 }
 
-/// Resident memory of this process now.
-pub fn rss_mib() -> f64 {
-    status_mib("VmRSS:")
+/// Has [`peak_rss_mib`] begin anew, where the system allows it.
+pub fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Resident memory of this process now: `VmRSS:`, or of it `RssAnon:` or `RssFile:`.
+pub fn rss_mib(which: &str) -> f64 {
+    status_mib(which)
 }
 
 /// Memory that is free on `device`, and all that it has; none where that cannot be told. What libtorch once took of a GPU

@@ -35,6 +35,8 @@ pub struct Pace {
 const TOKENS: usize = 1536;
 /// Steps of decoding measured.
 const STEPS: usize = 4;
+/// Runs of a measurement.
+const RUNS: usize = 3;
 /// Vocabulary of the block alone.
 const FEW: i64 = 64;
 
@@ -133,10 +135,13 @@ fn decode(block: &Decoder, adapter: &Adapter, sizes: &Sizes) -> Result<f64> {
     Ok((windows * sizes.group * (STEPS / 2)) as f64 * block_flops(block.config()) / seconds)
 }
 
-/// Seconds of `work`, after it has run once to warm up.
+/// Seconds of `work`: the least of a few runs, the first of which warms up.
 fn timed(mut work: impl FnMut() -> Result<f64>) -> Result<f64> {
-    work()?;
-    let clock = Instant::now();
-    work()?;
-    Ok(clock.elapsed().as_secs_f64())
+    let mut least = f64::INFINITY;
+    for _ in 0..RUNS {
+        let clock = Instant::now();
+        work()?;
+        least = least.min(clock.elapsed().as_secs_f64());
+    }
+    Ok(least)
 }

@@ -3,7 +3,7 @@
 
 use crate::config::choices::Reader;
 use crate::config::parts::LoraConfig;
-use crate::config::train::TrainConfig;
+use crate::config::train::{DataSection, TrainConfig};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::lora::{self, Extra};
@@ -14,6 +14,7 @@ use crate::train::pace::Pace;
 use crate::train::roles::extra;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 /// Bytes of one thing.
@@ -43,6 +44,8 @@ pub struct Plan {
     pub held: Vec<Bytes>,
     /// Parts of a step, one after the other.
     pub moments: Vec<Moment>,
+    /// How many times of what a part needs the process comes to hold.
+    pub kept: f64,
 }
 
 fn sum(parts: &[Bytes]) -> f64 {
@@ -64,7 +67,7 @@ impl Plan {
 
     /// What is there all the time, and the largest of what comes and goes.
     pub fn peak(&self) -> f64 {
-        sum(&self.held) + self.largest().map_or(0.0, Moment::bytes)
+        sum(&self.held) + self.kept * self.largest().map_or(0.0, Moment::bytes)
     }
 
     /// Seconds of a step.
@@ -77,6 +80,7 @@ impl Plan {
         json!({
             "peak_mib": self.peak() / MIB,
             "step_seconds": self.seconds(),
+            "kept": self.kept,
             "held": self.held,
             "parts": self.moments,
         })
@@ -87,14 +91,16 @@ impl Plan {
         // libtorch's threads and buffers come with its first product.
         let _ =
             Tensor::ones([256, 256], (Kind::Float, device)).matmul(&Tensor::ones([256, 256], (Kind::Float, device)));
-        let fixed = if device.is_cuda() { 0.0 } else { rss_mib() * MIB };
-        let text = 0.0;
+        let anonymous = rss_mib("RssAnon:");
         let tensors = Tensors { config, model, sizes: Sizes::new(config), kind: config.hardware.kind() };
         let pace = Pace::measure(config, model, device)?;
-        let mut held = vec![
-            Bytes { name: "libtorch and program".into(), bytes: fixed },
-            Bytes { name: "documents".into(), bytes: text },
-        ];
+        let mut held = Vec::new();
+        if !device.is_cuda() {
+            // By now the code that a step runs is in memory.
+            let fixed = (anonymous + rss_mib("RssFile:")) * MIB;
+            held.push(Bytes { name: "libtorch and program".into(), bytes: fixed });
+            held.push(bytes("documents", documents(&config.data)));
+        }
         held.extend(tensors.held());
         let needs = [tensors.teacher(), tensors.rollouts(), tensors.reading(), tensors.policy(), tensors.reader()];
         let moments = (tensors.sizes.parts().into_iter().zip(needs)).map(|(work, needs)| Moment {
@@ -102,10 +108,20 @@ impl Plan {
             needs,
             seconds: pace.seconds(&work, model),
         });
-        Ok(Self { held, moments: moments.collect() })
+        // A GPU's memory is pooled by libtorch, in blocks by size.
+        let keeps = !device.is_cuda() && !config.train.checkpoint_activations;
+        Ok(Self { held, moments: moments.collect(), kept: if keeps { KEPT } else { 1.0 } })
     }
 }
 
+/// How much more than it needs a process holds of a step's tensors that keeps what is freed, measured on the shipped
+/// bases: pieces that are free do not always fit.
+pub const KEPT: f64 = 1.75;
+/// Bytes of text a byte of it compressed, and of memory a byte of text: ids, and what tokenising leaves behind.
+const UNPACKED: usize = 6;
+const PER_TEXT_BYTE: usize = 3;
+/// Bytes of a generated word.
+const WORD: usize = 7;
 /// Rows of a pass without gradient.
 const ROWS_AT_ONCE: usize = 48;
 /// f32 copies of a chunk's logits that a loss holds at its widest, and a comparison without gradient.
@@ -121,6 +137,18 @@ struct Tensors<'a> {
     model: &'a ModelConfig,
     sizes: Sizes,
     kind: Kind,
+}
+
+/// What the documents come to hold.
+fn documents(data: &DataSection) -> usize {
+    let size = |path: &PathBuf| {
+        let packed = path.extension().is_some_and(|extension| extension == "zst");
+        let len = std::fs::metadata(path).map_or(0, |file| file.len()) as usize;
+        len * if packed { UNPACKED } else { 1 }
+    };
+    let files = [&data.train, &data.valid, &data.test].into_iter().flatten().map(size).sum::<usize>();
+    let recall = data.recall.as_ref().map_or(0, |r| (r.train_documents + 2 * r.held_out_documents) * r.words * WORD);
+    PER_TEXT_BYTE * (files + recall)
 }
 
 fn bytes(name: &str, count: usize) -> Bytes {
@@ -192,12 +220,10 @@ impl Tensors<'_> {
         tokens * (norms + self.width() * (2 * q + 2 * kv + 4 * i + lora))
     }
 
-    /// What attention of branches saves in one block: weights over prefix and gist.
-    fn branch_weights(&self, windows: usize) -> usize {
-        let s = self.sizes;
-        let heads = self.model.num_attention_heads as usize;
+    /// What attention of so many branch tokens saves in one block: weights over what stands before each.
+    fn branch_weights(&self, tokens: usize, before: usize) -> usize {
         let each = 4 + if self.narrow() { self.width() } else { 0 };
-        windows * heads * s.group * s.budget * (s.prompt + s.budget) * each
+        tokens * self.model.num_attention_heads as usize * before * each
     }
 
     /// All blocks, or under activation checkpointing their inputs and one block.
@@ -260,7 +286,7 @@ impl Tensors<'_> {
         let windows = s.windows.min(self.config.train.micro_windows);
         let written = if s.writes { s.group * s.budget } else { 0 };
         let tokens = windows * (s.prompt + written);
-        let weights = if s.writes { self.branch_weights(windows) } else { 0 };
+        let weights = self.branch_weights(windows * written, s.prompt + s.budget);
         let mut needs = self.tape(tokens, self.saved(tokens) + weights);
         needs.push(bytes("gradients of one block", self.passing(tokens) + 2 * weights));
         needs.push(self.vocabulary(windows * written, LOSS_COPIES));
@@ -271,8 +297,11 @@ impl Tensors<'_> {
         let s = self.sizes;
         let rows = (s.windows * s.read).min(self.config.reader_rows());
         let tokens = rows * s.row();
-        let mut needs = self.tape(tokens, self.saved(tokens));
-        needs.push(bytes("gradients of one block", self.passing(tokens)));
+        // Several futures of a row are branches of it.
+        let futures = if s.imagined > 0 { rows * s.futures() } else { 0 };
+        let weights = self.branch_weights(futures, s.budget + 1 + s.local + s.future);
+        let mut needs = self.tape(tokens, self.saved(tokens) + weights);
+        needs.push(bytes("gradients of one block", self.passing(tokens) + 2 * weights));
         needs.push(self.vocabulary(rows * s.futures(), LOSS_COPIES));
         needs
     }

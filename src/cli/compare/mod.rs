@@ -111,7 +111,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
     ask::output(&output)?;
-    let device = start::prepare(&config.hardware)?;
+    let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
     ask::room(&setup, &budgets)?;
     let count = ask::windows(args.windows, setup.test.len())?;
