@@ -176,8 +176,8 @@ impl<'a> GistPolicy<'a> {
         for t in 0..budget {
             let step: Vec<f64> = numbers.iter().map(|numbers| numbers[t]).collect();
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
-            let logits = self.head(adapter, matches.as_ref()).logits(&hidden);
-            let (picked, logp, entropy) = sampling::sample(&logits, draws.how, &step)?;
+            let head = self.head(adapter, matches.as_ref());
+            let (picked, logp, entropy) = sampling::draw(&hidden, head, draws.how, &step)?;
             let actions: Vec<i64> = Vec::try_from(&picked.to_device(tch::Device::Cpu))?;
             let (logp, entropy) = (to_vec(&logp)?, to_vec(&entropy)?);
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {

@@ -3,7 +3,32 @@
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
+use crate::model::vocab::{Head, chunk_tokens};
 use tch::{Kind, Tensor};
+
+/// Rows of a draw at once over a vocabulary of `v`: a draw holds several times as many copies of its logits as a loss.
+pub fn rows_at_once(v: i64) -> i64 {
+    (chunk_tokens(v) / 4).max(1)
+}
+
+/// Like [`sample`], for hidden states `[N, H]` and the head that makes logits of them.
+pub fn draw(hidden: &Tensor, head: Head, how: &Sampling, uniforms: &[f64]) -> Result<(Tensor, Tensor, Tensor)> {
+    let n = hidden.size()[0];
+    if uniforms.len() as i64 != n {
+        return Err(Error::shape("uniforms", n, uniforms.len()));
+    }
+    let (mut picked, mut logp, mut entropy) = (Vec::new(), Vec::new(), Vec::new());
+    let size = rows_at_once(head.weight.size()[0]);
+    for start in (0..n).step_by(size as usize) {
+        let len = size.min(n - start);
+        let logits = head.at(start).logits(&hidden.narrow(0, start, len));
+        let drawn = sample(&logits, how, &uniforms[start as usize..(start + len) as usize])?;
+        picked.push(drawn.0);
+        logp.push(drawn.1);
+        entropy.push(drawn.2);
+    }
+    Ok((Tensor::cat(&picked, 0), Tensor::cat(&logp, 0), Tensor::cat(&entropy, 0)))
+}
 
 /// Picks one action a row from logits `[N, A]` with uniforms `[N]`: actions `[N]`, their log-probabilities under the
 /// distribution sampled from, and that distribution's entropy. Greedy reports the model's own log-probability.

@@ -39,7 +39,7 @@ pub fn continuations(
     let mut written = Vec::with_capacity(tokens);
     for t in 0..tokens {
         let step: Vec<f64> = draws.iter().map(|d| d[t]).collect();
-        let (picked, _, _) = sampling::sample(&head.logits(&hidden), how, &step)?;
+        let (picked, _, _) = sampling::draw(&hidden, head, how, &step)?;
         let picked = picked.view([n, s, 1]);
         if t + 1 < tokens {
             hidden = decoder.branches(&picked, &cache, Some(&mut grown), None)?.reshape([-1, width]);

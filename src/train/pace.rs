@@ -98,7 +98,7 @@ impl Pace {
         let draws = timed(|| {
             let _guard = tch::no_grad_guard();
             let uniforms = vec![0.5; drawn as usize];
-            let (picked, ..) = sampling::sample(&Head::base(&head).logits(&last), &Sampling::default(), &uniforms)?;
+            let (picked, ..) = sampling::draw(&last, Head::base(&head), &Sampling::default(), &uniforms)?;
             Ok(picked.sum(Kind::Float).double_value(&[]))
         })?;
         Ok(Self {
