@@ -11,6 +11,7 @@ mod compressors;
 mod configs;
 mod damage;
 mod decoders;
+mod device;
 mod distill;
 mod encoders;
 mod evaluation;

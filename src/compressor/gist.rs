@@ -175,8 +175,8 @@ impl<'a> GistPolicy<'a> {
         let mut grown = BranchCache::new(budget);
         for t in 0..budget {
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
-            let logits = self.head(adapter, matches.as_ref()).logits(&hidden);
-            let (picked, logp, entropy) = sampling::sample(&logits, draws.how, &uniforms.get(t as i64))?;
+            let head = self.head(adapter, matches.as_ref());
+            let (picked, logp, entropy) = sampling::draw(&hidden, head, draws.how, &uniforms.get(t as i64))?;
             let [actions, logp, entropy] = to_vecs([&picked, &logp, &entropy])?;
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
                 gist.behavior_logprobs.push(logp[row]);

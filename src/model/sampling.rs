@@ -3,6 +3,7 @@
 
 use crate::config::parts::Sampling;
 use crate::error::Result;
+use crate::model::vocab::{Head, chunk_tokens};
 use crate::tensor::check_shape;
 use tch::{Device, Kind, Tensor};
 
@@ -10,6 +11,28 @@ use tch::{Device, Kind, Tensor};
 pub fn by_step(rows: &[Vec<f64>], steps: usize, device: Device) -> Tensor {
     let numbers: Vec<f64> = (0..steps).flat_map(|t| rows.iter().map(move |row| row[t])).collect();
     Tensor::from_slice(&numbers).view([steps as i64, rows.len() as i64]).to_device(device)
+}
+
+/// Rows of a draw at once over a vocabulary of `v`: a draw holds several times as many copies of its logits as a loss.
+pub fn rows_at_once(v: i64) -> i64 {
+    (chunk_tokens(v) / 4).max(1)
+}
+
+/// Like [`sample`], for hidden states `[N, H]` and the head that makes logits of them.
+pub fn draw(hidden: &Tensor, head: Head, how: &Sampling, uniforms: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    let n = hidden.size()[0];
+    check_shape("uniforms", uniforms, &[n])?;
+    let (mut picked, mut logp, mut entropy) = (Vec::new(), Vec::new(), Vec::new());
+    let size = rows_at_once(head.weight.size()[0]);
+    for start in (0..n).step_by(size as usize) {
+        let len = size.min(n - start);
+        let logits = head.at(start).logits(&hidden.narrow(0, start, len));
+        let drawn = sample(&logits, how, &uniforms.narrow(0, start, len))?;
+        picked.push(drawn.0);
+        logp.push(drawn.1);
+        entropy.push(drawn.2);
+    }
+    Ok((Tensor::cat(&picked, 0), Tensor::cat(&logp, 0), Tensor::cat(&entropy, 0)))
 }
 
 /// Picks one action a row from logits `[N, A]` with uniforms `[N]` f64: actions `[N]`, their log-probabilities under the

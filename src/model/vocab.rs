@@ -44,7 +44,7 @@ impl<'a> Head<'a> {
     }
 
     /// For the tokens from `first` on.
-    fn at(self, first: i64) -> Self {
+    pub(super) fn at(self, first: i64) -> Self {
         Self { copy: self.copy.map(|copy| CopyHead { first, ..copy }), ..self }
     }
 

@@ -39,7 +39,7 @@ pub fn continuations(
     let uniforms = sampling::by_step(&draws, tokens, decoder.device());
     let mut written = Vec::with_capacity(tokens);
     for t in 0..tokens {
-        let (picked, _, _) = sampling::sample(&head.logits(&hidden), how, &uniforms.get(t as i64))?;
+        let (picked, _, _) = sampling::draw(&hidden, head, how, &uniforms.get(t as i64))?;
         let picked = picked.view([n, s, 1]);
         if t + 1 < tokens {
             hidden = decoder.branches(&picked, &cache, Some(&mut grown), None)?.reshape([-1, width]);

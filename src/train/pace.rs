@@ -98,7 +98,7 @@ impl Pace {
         let draws = timed(|| {
             let _guard = tch::no_grad_guard();
             let uniforms = Tensor::full([drawn], 0.5, (Kind::Double, device));
-            let (picked, ..) = sampling::sample(&Head::base(&head).logits(&last), &Sampling::default(), &uniforms)?;
+            let (picked, ..) = sampling::draw(&last, Head::base(&head), &Sampling::default(), &uniforms)?;
             Ok(picked.sum(Kind::Float).double_value(&[]))
         })?;
         Ok(Self {
@@ -124,7 +124,7 @@ fn decode(block: &Decoder, adapter: &Adapter, sizes: &Sizes) -> Result<f64> {
     // Half of the gists are there: so many they read on the mean.
     let written = (sizes.budget / 2).max(1);
     let half = Tensor::randint(FEW, [n, g, written as i64], (Kind::Int64, device));
-    let mut grown = BranchCache::new(written + STEPS);
+    let mut grown = BranchCache::new(written + RUNS * STEPS / 2);
     let _ = block.branches(&half, &cache, Some(&mut grown), Some(&active))?;
     let seconds = timed(|| {
         for _ in 0..STEPS / 2 {

@@ -7,6 +7,7 @@ use crate::config::train::{DataSection, TrainConfig};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::lora::{self, Extra};
+use crate::model::sampling::rows_at_once;
 use crate::model::vocab::chunk_tokens;
 use crate::train::cost::Sizes;
 use crate::train::memory::{MIB, rss_mib};
@@ -245,6 +246,7 @@ impl Tensors<'_> {
     }
 
     fn drawing(&self, rows: usize) -> Bytes {
+        let rows = rows.min(rows_at_once(self.model.vocab_size) as usize);
         bytes("logits of a draw", rows * self.model.vocab_size as usize * DRAWN_BYTES)
     }
 

@@ -14,7 +14,7 @@ fn bases() -> [Decoder; 2] {
 }
 
 #[test]
-fn logits_are_those_of_float32_to_three_digits() {
+fn logits_are_those_of_float32_to_two_digits() {
     let [whole, half] = bases().map(|decoder| {
         let adapter = adapter(&decoder, 4);
         let hidden = decoder.forward(&row(&ids(20, 48, 1)), &[0], Some(&decoder.activate(&adapter, false))).unwrap();
@@ -22,7 +22,7 @@ fn logits_are_those_of_float32_to_three_digits() {
         Head::base(decoder.head()).logits(&hidden.squeeze_dim(0))
     });
     assert_eq!(half.kind(), Kind::Float);
-    assert_close(&half, &whole, 5e-3 * whole.abs().max().double_value(&[]));
+    assert_close(&half, &whole, 1e-2 * whole.abs().max().double_value(&[]));
     assert!(gap(&half, &whole) > 0.0);
 }
 

@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use gist::config::parts::Sampling;
-use gist::model::sampling::sample;
+use gist::model::sampling::{self, rows_at_once, sample};
+use gist::model::vocab::{Head, chunk_tokens};
 use gist::rng::{self, Stream};
 use gist::tensor::to_vec;
 use tch::{Kind, Tensor};
@@ -111,4 +112,25 @@ fn the_entropy_is_that_of_the_distribution_sampled_from() {
     let p: Tensor = (logits / 0.7).softmax(-1, Kind::Float);
     let expected = -(&p * p.log()).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
     assert_close(&entropy, &expected, 1e-5);
+}
+
+#[test]
+fn draws_in_chunks_are_those_in_one_go() {
+    let (v, n) = (17i64, rows_at_once(17) + 45);
+    let (hidden, weight) = (noise(&[n, 5], 1.0, 3), noise(&[v, 5], 1.0, 4));
+    let (head, uniforms) = (Head::base(&weight), Tensor::from_slice(&grid(n as usize)));
+    let parts = sampling::draw(&hidden, head, &Sampling::default(), &uniforms).unwrap();
+    let whole = sample(&head.logits(&hidden), &Sampling::default(), &uniforms).unwrap();
+    assert!(parts.0.equal(&whole.0));
+    assert_close(&parts.1, &whole.1, 1e-6);
+    assert_close(&parts.2, &whole.2, 1e-6);
+    assert!(sampling::draw(&hidden, head, &Sampling::default(), &uniforms.narrow(0, 1, n - 1)).is_err());
+}
+
+#[test]
+fn a_chunk_is_bounded_in_bytes_whatever_the_vocabulary() {
+    for v in [17, 4096, 32_000, 151_936, 262_144] {
+        let tokens = chunk_tokens(v);
+        assert!(tokens * v * 4 <= 64 << 20 && (tokens == 1024 || tokens * v * 4 > 60 << 20), "{v}: {tokens}");
+    }
 }
