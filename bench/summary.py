@@ -11,73 +11,86 @@ import json
 import sys
 from pathlib import Path
 
-GOALS = {"decoding": 3.0, "training": 0.4, "step": 2.0}
+DECODING, TRAINING, STEP = 3.0, 0.4, 2.0
+RESUMED = {
+    "same": "The run that was killed and resumed has the metrics of the one that went through, to the last byte.",
+    "other": "The run that was killed and resumed has other metrics than the one that went through.",
+}
 
 
-def read(path: Path):
+def text(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def figures(path: Path) -> dict | None:
+    """A part that failed may have left nothing, or half of a file."""
     try:
-        text = path.read_text()
-    except OSError:
+        return json.loads(text(path))
+    except json.JSONDecodeError:
         return None
-    return json.loads(text) if path.suffix == ".json" and text.strip() else text.strip() or None
+
+
+def row(name: str, value: float, here=None, peer=None, goal=None) -> dict:
+    return {"name": name, "here": here, "peer": peer, "value": value, "goal": goal}
 
 
 def compare(bench: dict, rollouts: dict | None, step: dict | None) -> list[dict]:
-    """Rows: what, here, PyTorch's, ratio or share, goal."""
+    """What is measured here, with PyTorch's figure, their ratio or a share, and its goal."""
     rows = []
-    for ours in bench["decoding"]:
-        for theirs in (rollouts or {}).get("decoding", []):
-            if theirs["batch"] == ours["batch"]:
-                key = "decode_tokens_per_second"
-                name = f"decoding, {ours['batch']} gists at once, tokens/s"
-                rows.append(dict(name=name, here=ours[key], peer=theirs[key], value=ours[key] / theirs[key], goal=GOALS["decoding"]))
     if rollouts:
-        here, peer = bench["rollout_tokens_per_second"], rollouts["rollout_tokens_per_second"]
-        rows.append(dict(name="rollouts of a step, tokens/s", here=here, peer=peer, value=here / peer, goal=None))
+        theirs = {decoding["batch"]: decoding["decode_tokens_per_second"] for decoding in rollouts["decoding"]}
+        for ours in bench["decoding"]:
+            here, peer = ours["decode_tokens_per_second"], theirs[ours["batch"]]
+            rows.append(row(f"decoding {ours['batch']} gists, tokens/s", here / peer, here, peer, DECODING))
+        here, peer = (side["rollout_tokens_per_second"] for side in [bench, rollouts])
+        rows.append(row("rollouts of a step, tokens/s", here / peer, here, peer))
     if step:
         for part in bench["parts"]:
-            peer = step["parts"].get(part["name"])
-            rows.append(dict(name=f"{part['name']}, s", here=part["seconds"], peer=peer, value=peer / part["seconds"], goal=None))
+            here, peer = part["seconds"], step["parts"][part["name"]]
+            rows.append(row(f"{part['name']}, s", peer / here, here, peer))
         here, peer = bench["step_seconds"], step["step_seconds"]
-        rows.append(dict(name="whole step, s", here=here, peer=peer, value=peer / here, goal=GOALS["step"]))
-    rate = f"updates, share of {bench['gemm_gflops'] / 1e3:.2f} TFLOP/s ({bench['dtype']} matrix product)"
-    rows.append(dict(name=rate, here=None, peer=None, value=bench["training_gemm_share"], goal=GOALS["training"]))
-    return rows
+        rows.append(row("whole step, s", peer / here, here, peer, STEP))
+    rate = f"updates, share of the {bench['dtype']} matrix product's {bench['gemm_gflops'] / 1e3:.3g} TFLOP/s"
+    return rows + [row(rate, bench["training_gemm_share"], goal=TRAINING)]
 
 
-def number(value) -> str:
+def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def main(work: Path, output: Path, device: str) -> int:
-    parts = [line.split("\t") for line in (work / "parts").read_text().splitlines()]
-    found = {name: read(work / f"{name}.json") for name in ["check", "bench", "rollouts", "step"]}
-    rows = compare(found["bench"], found["rollouts"], found["step"]) if found["bench"] else []
-    judged = device != "cpu"
-    for row in rows:
-        row["reached"] = row["value"] >= row["goal"] if judged and row["goal"] else None
-    lines = ["| part | outcome | seconds |", "|---|---|---|"]
-    lines += [f"| {name} | {outcome} | {seconds} |" for name, outcome, seconds in parts]
-    if gates := (found["check"] or {}).get("gates"):
-        lines += ["", f"{sum(gate['ok'] for gate in gates)} of {len(gates)} gates hold."]
-        lines += [f"- fails: {gate['name']} ({gate['on']}, {gate['dtype']}): {gate['measured']} of {gate['allowed']}" for gate in gates if not gate["ok"]]
-    resumed = read(work / "resumed")
+def table(head: list[str], rows: list[list]) -> list[str]:
+    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
+    return ["", line(head), "|" + "---|" * len(head), *map(line, rows)]
+
+
+def main(work: Path, output: Path, device: str) -> bool:
+    parts = [line.split("\t") for line in text(work / "parts").splitlines()]
+    found = {name: figures(work / f"{name}.json") for name in ["check", "bench", "rollouts", "step"]}
+    bench, resumed = found["bench"], text(work / "resumed")
+    rows = compare(bench, found["rollouts"], found["step"]) if bench else []
+    for entry in rows:
+        entry["reached"] = entry["value"] >= entry["goal"] if entry["goal"] and device != "cpu" else None
+    lines = table(["part", "outcome", "seconds"], parts)
+    if found["check"]:
+        gates = found["check"]["gates"]
+        failed = [gate for gate in gates if not gate["ok"]]
+        lines += ["", f"{len(gates) - len(failed)} of {len(gates)} gates hold."]
+        lines += [f"- not {g['name']} ({g['on']}, {g['dtype']}): {g['measured']} of {g['allowed']}" for g in failed]
     if resumed:
-        lines += ["", f"The run that was killed and resumed has {'the same' if resumed == 'same' else 'other'} metrics {'to the last byte as' if resumed == 'same' else 'than'} the one that went through."]
-    if rows:
-        w, g, p, l, f, k = found["bench"]["sizes"]
-        lines += ["", f"{device}, {found['bench']['dtype']}: {w} windows, G {g}, P {p}, L {l}, F {f}, K {k}.", ""]
-        lines += ["| | gist | PyTorch | ratio or share | goal | reached |", "|---|---|---|---|---|---|"]
-        for row in rows:
-            reached = {True: "yes", False: "no", None: ""}[row["reached"]]
-            goal = number(row["goal"]) if judged else ""
-            lines.append(f"| {row['name']} | {number(row['here'])} | {number(row['peer'])} | {number(row['value'])} | {goal} | {reached} |")
-        if not judged:
-            lines += ["", "A rehearsal: on a CPU nothing is judged by the goals."]
-    results = {"device": device, "parts": [dict(zip(["name", "outcome", "seconds"], part)) for part in parts], "comparison": rows, "resumed": resumed} | found
+        lines += ["", RESUMED[resumed]]
+    if bench:
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(["windows", "G", "P", "L", "F", "K"], bench["sizes"]))
+        lines += ["", f"{device}, {bench['dtype']}; {sizes}."]
+        said = {True: "reached", False: "not reached", None: ""}
+        cells = [[e["name"], *(number(e[key]) for key in ["here", "peer", "value", "goal"]), said[e["reached"]]] for e in rows]
+        lines += table(["", "gist", "PyTorch", "ratio or share", "goal", ""], cells)
+        if device == "cpu":
+            lines += ["", "A rehearsal: the goals are a GPU's, and nothing is judged by them here."]
+    outcomes = [dict(zip(["name", "outcome", "seconds"], part)) for part in parts]
+    results = {"device": device, "parts": outcomes, "comparison": rows, "resumed": resumed} | found
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (output / "summary.md").write_text("\n".join(lines) + "\n")
-    print("\n" + "\n".join(lines) + f"\n\n{output}: results.json, summary.md, log.txt, metrics.jsonl")
+    (output / "summary.md").write_text("\n".join(lines[1:]) + "\n")
+    print("\n".join(lines) + f"\n\n{output}: summary.md, results.json, log.txt, metrics.jsonl")
     return any(outcome == "failed" for _, outcome, _ in parts)
 
 

@@ -15,7 +15,17 @@ fn root() -> &'static Path {
 fn check(root: &Path, flags: &[&str]) -> (Output, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("check.json");
-    let fixed = ["check", "--device", "cpu", "--json", json.to_str().unwrap(), "--root", root.to_str().unwrap()];
+    let fixed = [
+        "check",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--json",
+        json.to_str().unwrap(),
+        "--root",
+        root.to_str().unwrap(),
+    ];
     let output = command(&[&fixed, flags].concat()).output().unwrap();
     let found: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!(found["device"], "cpu");

@@ -19,7 +19,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "float32,bfloat16")]
     dtype: Vec<String>,
     /// CPU threads.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     threads: i32,
     /// The folder that holds checkpoints, data and tests.
     #[arg(long, value_name = "DIR", default_value = ".")]

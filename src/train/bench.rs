@@ -94,8 +94,11 @@ fn synchronize(device: Device) {
     }
 }
 
-/// Median seconds of `work` on `device` over `repeats` runs after one warm-up, and the memory of the process at its peak, MiB.
-fn timed(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
+/// Median seconds, and the memory of the process at its peak, MiB.
+type Timed = (f64, f64);
+
+/// Runs `work` on `device` `repeats` times after one warm-up.
+fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>) -> Result<Timed> {
     memory::forget_peak();
     work()?;
     synchronize(device);
@@ -118,7 +121,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let loaded_rss_mib = memory::rss_mib("VmRSS:");
     let side = if device.is_cuda() { 8192 } else { 1024 };
     let square = Tensor::randn([side, side], (Kind::Float, device)).to_kind(config.hardware.kind());
-    let (gemm, _) = timed(device, repeats.max(5), || Ok(drop(square.matmul(&square))))?;
+    let (gemm, _) = timed(device, repeats.max(5), || Ok(square.matmul(&square)))?;
     let gemm_gflops = 2.0 * (side as f64).powi(3) / gemm / 1e9;
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
@@ -137,14 +140,14 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         policy.sample(&active, requests, draws)
     };
     // Gists, their tokens, and what `timed` says.
-    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, (f64, f64))> {
+    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, Timed)> {
         let gists = sample(&frozen[0], requests, group, budget)?;
         let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
-        Ok((gists, tokens, timed(device, repeats, || Ok(drop(sample(&frozen[0], requests, group, budget)?)))?))
+        Ok((gists, tokens, timed(device, repeats, || sample(&frozen[0], requests, group, budget))?))
     };
     let (groups, gist_tokens, rollouts) = sampled(&requests, g, k)?;
 
-    let teacher = timed(device, repeats, || setup.taught(0, &windows).map(|_| ()))?;
+    let teacher = timed(device, repeats, || setup.taught(0, &windows))?;
     let taught = setup.taught(0, &windows)?;
     let contexts: Vec<(usize, Vec<u32>)> = groups
         .iter()
@@ -154,7 +157,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let read = timed(device, repeats, || {
         let active = decoder.activate(&generator.adapter, false);
-        taught.measure(decoder, Some(&active), &rows).map(|_| ())
+        taught.measure(decoder, Some(&active), &rows)
     })?;
 
     let sliced: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
@@ -170,7 +173,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let place = Place { step: 0, root: folder, batch: &windows };
     let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
     let policy_update = timed(device, repeats, || {
-        policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place)).map(|_| ())
+        policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place))
     })?;
     let read_rows: Vec<(usize, &[u32])> = rows
         .iter()
@@ -179,9 +182,8 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .map(|(_, row)| *row)
         .collect();
     let at_once = config.reader_rows();
-    let reader_update = timed(device, repeats, || {
-        reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)).map(|_| ())
-    })?;
+    let reader_update =
+        timed(device, repeats, || reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)))?;
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
     drop(empty_reader);
