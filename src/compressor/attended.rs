@@ -62,7 +62,7 @@ pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Ve
     values
 }
 
-/// In standard deviations from their mean, cut at [`LARGEST`].
+/// In standard deviations from their mean, at most four of them.
 pub fn standardised(values: &[f32]) -> Vec<f32> {
     let centre = mean(values);
     let spread = mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
