@@ -16,7 +16,7 @@ pub fn advice(message: &str) -> Option<String> {
 
 /// What to lower when memory is short, largest effect first.
 pub const LOWER: &str = "lower train.micro_windows (windows of one pass; gradients accumulate, so results stay the same) and set \
-     train.checkpoint_activations = true (the same gradients for about a third more time), then lower \
+     train.checkpoint_activations = true (the same gradients, in more time), then lower \
      rollout.group_size, generator.gists_per_window, train.imagined_futures, data.prefix_tokens; or set \
      hardware.dtype = \"bfloat16\"";
 
