@@ -10,7 +10,7 @@ use gist::tokenizer::{Marks, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 type Record = BTreeMap<String, Tensor>;
@@ -91,16 +91,34 @@ fn in_bfloat16_they_agree_as_far_as_its_digits_go() {
 }
 
 /// The real weights, when `./setup --minilm` has brought them; with `GIST_NEEDS_MINILM` set they must be there.
-#[test]
-fn the_real_minilm_gives_the_hidden_states_of_transformers() {
+fn minilm() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".minilm");
     if !folder.exists() && std::env::var_os("GIST_NEEDS_MINILM").is_none() {
         eprintln!("skipped: ./setup --minilm brings the weights");
-        return;
+        return None;
     }
+    Some(folder)
+}
+
+#[test]
+fn the_real_minilm_gives_the_hidden_states_of_transformers() {
+    let Some(folder) = minilm() else { return };
     let minilm = encoder(&folder, Kind::Float);
     assert_eq!((minilm.config().hidden_size, minilm.config().num_hidden_layers), (384, 6));
     assert_parity(&minilm, "minilm");
+}
+
+/// The example with which Sentence Transformers' documentation begins (sbert.net, quickstart).
+#[test]
+fn the_real_minilm_finds_sentences_as_near_as_its_authors_do() {
+    let Some(folder) = minilm() else { return };
+    let foreign = Foreign::load(&folder.join("tokenizer.json")).unwrap();
+    let texts =
+        ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."].map(String::from);
+    let states = foreign.embed(&encoder(&folder, Kind::Float), &texts, false).unwrap();
+    let published = [[1.0f32, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]];
+    let published = Tensor::from_slice(published.as_flattened()).view([3, 3]);
+    assert_close(&states.matmul(&states.tr()), &published, 1e-4);
 }
 
 #[test]
