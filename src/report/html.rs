@@ -142,7 +142,10 @@ fn tiles(s: &Summary) -> Markup {
             @if let Some((name, entry)) = primary(s) {
                 (tile("Gap closed", percent(entry.gap_closed), ci_note(percent_ci(entry.gap_closed, entry.gap_closed_ci95), name)))
                 (tile("Kept of the prefix", percent(entry.keep_ratio), format!("budget {} of {} tokens", e.budget_tokens, s.windows.prefix)))
-                (tile("KL with the gist", nats(entry.kl), format!("nats per token; {} after the warm start", nats(e.kl_warm_start))))
+                (tile("KL with the gist", nats(entry.kl), match e.kl_warm_start.is_nan() {
+                    true => "nats per token".into(),
+                    false => format!("nats per token; {} after the warm start", nats(e.kl_warm_start)),
+                }))
             }
             (tile("Context value", nats(e.context_value), "nats per token that there are to gain".into()))
             @if let Some(d) = &e.gist_minus_best {

@@ -132,12 +132,13 @@ pub fn difference(diff: f64, ci: [f64; 2], other: &str) -> String {
 /// The lines below a table.
 pub fn facts(summary: &Summary) -> Vec<String> {
     let (s, e) = (summary, &summary.eval);
+    let earlier = [("kl_start", e.kl_start), ("kl_warm_start", e.kl_warm_start)];
+    let earlier = earlier.iter().filter(|(_, kl)| !kl.is_nan()).map(|(name, kl)| format!(" · {name} {}", nats(*kl)));
     let mut lines = vec![format!(
-        "context_value {} nats/token (unadapted {}) · kl_start {} · kl_warm_start {}",
+        "context_value {} nats/token (unadapted {}){}",
         nats_ci(e.context_value, e.context_value_ci95),
         nats(e.context_value_unadapted),
-        nats(e.kl_start),
-        nats(e.kl_warm_start)
+        earlier.collect::<String>()
     )];
     lines.extend(
         e.gist_minus_best
