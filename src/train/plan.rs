@@ -227,15 +227,20 @@ impl Tensors<'_> {
         tokens * self.model.num_attention_heads as usize * before * each
     }
 
-    /// All blocks, or under activation checkpointing their inputs and one block.
-    fn tape(&self, tokens: usize, one: usize) -> Vec<Bytes> {
+    /// An update of so many tokens, a share of them predicted: all blocks, and in backward one block's gradients; under
+    /// activation checkpointing the inputs of the blocks, and first the loss, then one block at a time.
+    fn updating(&self, tokens: usize, predicted: usize, weights: usize) -> Vec<Bytes> {
         let [h, .., layers] = self.dims();
-        match self.config.train.checkpoint_activations {
-            true => vec![
-                bytes("inputs of the blocks", tokens * h * self.width() * layers),
-                bytes("activations of one block", one),
-            ],
-            false => vec![bytes("activations", one * layers)],
+        let one = self.saved(tokens) + weights;
+        let gradients = bytes("gradients of one block", self.passing(tokens) + 2 * weights);
+        let chunk = self.vocabulary(predicted, LOSS_COPIES);
+        if !self.config.train.checkpoint_activations {
+            return vec![bytes("activations", one * layers), gradients, chunk];
+        }
+        let inputs = bytes("inputs of the blocks", tokens * h * self.width() * layers);
+        match one as f64 + gradients.bytes > chunk.bytes {
+            true => vec![inputs, bytes("activations of one block", one), gradients],
+            false => vec![inputs, chunk],
         }
     }
 
@@ -289,10 +294,7 @@ impl Tensors<'_> {
         let written = if s.writes { s.group * s.budget } else { 0 };
         let tokens = windows * (s.prompt + written);
         let weights = self.branch_weights(windows * written, s.prompt + s.budget);
-        let mut needs = self.tape(tokens, self.saved(tokens) + weights);
-        needs.push(bytes("gradients of one block", self.passing(tokens) + 2 * weights));
-        needs.push(self.vocabulary(windows * written, LOSS_COPIES));
-        needs
+        self.updating(tokens, windows * written, weights)
     }
 
     fn reader(&self) -> Vec<Bytes> {
@@ -302,9 +304,6 @@ impl Tensors<'_> {
         // Several futures of a row are branches of it.
         let futures = if s.imagined > 0 { rows * s.futures() } else { 0 };
         let weights = self.branch_weights(futures, s.budget + 1 + s.local + s.future);
-        let mut needs = self.tape(tokens, self.saved(tokens) + weights);
-        needs.push(bytes("gradients of one block", self.passing(tokens) + 2 * weights));
-        needs.push(self.vocabulary(rows * s.futures(), LOSS_COPIES));
-        needs
+        self.updating(tokens, rows * s.futures(), weights)
     }
 }
