@@ -277,12 +277,24 @@ fn what_cannot_be_compared_is_refused_and_nothing_is_written() {
         assert!(!output.exists(), "{name}");
     }
     assert_says(&fails(&compare(&[run, run], &output, &[])), &["--runs: expected each run once", "twice"], "twice");
+    let unknown = Path::new("a b=gone");
+    assert_says(&fails(&compare(&[unknown], &output, &[])), &["a b=gone"], "no name");
     let named = changed("named", &|r| edit(&r.join("config.toml"), "name = \"tiny\"", "name = \"recent\""));
     assert_says(
         &fails(&compare(&[&named], &output, &[])),
         &["`recent` is also the name of a run's experiment"],
         "name",
     );
+
+    // What is refused as seeds of one experiment are two entrants under names of their own.
+    let arm = changed("arm", &|r| edit(&r.join("config.toml"), "steps = 6", "steps = 5"));
+    assert_says(&fails(&compare(&[run, &arm], &output, &[])), &["expected each run once"], "two arms");
+    let called = [format!("long={}", run.display()), format!("short={}", arm.display())];
+    let both = dir.join("both");
+    ok(&compare(&[Path::new(&called[0]), Path::new(&called[1])], &both, &["--readers", "shared"]));
+    let found = read(&both);
+    assert_eq!((found.name.as_str(), found.compressors.len()), ("long+short", 4));
+    assert_eq!((found.compressors[0].name.as_str(), found.compressors[1].name.as_str()), ("long", "short"));
     let cut = changed("cut", &|r| edit(&r.join("status.json"), "\"done\"", "\"interrupted\""));
     assert_says(
         &fails(&compare(&[&cut], &output, &[])),

@@ -202,6 +202,20 @@ fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
     let given = given.path().join("extractive/seed=0");
     assert_eq!(fs::read(own.join("metrics.jsonl")).unwrap(), fs::read(given.join("metrics.jsonl")).unwrap());
 
+    // Another run of the same folder of runs takes them over, whatever they are; with another seed it makes its own.
+    let first = own.join("labels/labels_0000.json");
+    let mut rows: Vec<Value> = read_json(&first).unwrap();
+    rows[0]["worth"][0] = 0.125.into();
+    fs::write(&first, serde_json::to_string(&rows).unwrap()).unwrap();
+    let runs = own.ancestors().nth(2).unwrap();
+    let labels_of = |name: &str, seed: &str| {
+        ok(&train(runs, &flags(&[&none[..], &[name, seed]].concat())));
+        let run = format!("{}/{}", name.trim_start_matches("name="), seed);
+        read_json::<Vec<Value>>(&runs.join(run).join("labels/labels_0000.json")).unwrap()
+    };
+    assert_eq!(labels_of("name=again", "seed=0"), rows);
+    assert_ne!(labels_of("name=other", "seed=1")[0]["prefix"], rows[0]["prefix"]);
+
     let other = fails(&[&["label", "tiny.toml", "--output", at][..], &flags(&["seed=1"])].concat());
     assert_says(&other, &["manifest.json: expected labels of the same experiment", "\"seed\""], "another seed");
 

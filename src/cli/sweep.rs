@@ -23,7 +23,7 @@ use gist::eval::files::read_windows;
 use gist::eval::summary::Summary;
 use gist::eval::verdict::{self, Arm, Judged};
 use gist::report::format::{percent_ci, points_ci};
-use gist::run_dir::{RunDir, Start, State, Status, read_json, write_atomic, write_json_atomic};
+use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -160,14 +160,8 @@ fn config(root: &Path, member: &Member) -> PathBuf {
 
 /// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name.
 fn twin(runs: &Path, toml: &str) -> Option<PathBuf> {
-    let folders = |path: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-        found.sort();
-        found
-    };
     let is_twin = |path: &PathBuf| RunDir::at(path).is_ok_and(|run| is_done(&run) && is_same(&run, toml));
-    folders(runs).iter().flat_map(|experiment| folders(experiment)).find(is_twin)
+    subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)).find(is_twin)
 }
 
 fn is_same(run: &RunDir, toml: &str) -> bool {

@@ -19,7 +19,7 @@ pub(super) fn not_negative(key: &str, value: f64) -> Result<(), Problem> {
 }
 
 /// Fails unless `name` can name a folder.
-pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+pub fn check_name(name: &str) -> Result<(), Problem> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_safe) {
         return Ok(());

@@ -1,7 +1,8 @@
-//! Everything over the vocabulary, in chunks of tokens: log-probabilities, entropies, KL divergences, cross-entropy.
-//! No `[N, V]` tensor of all tokens ever exists, however large the vocabulary: a chunk is bounded in bytes; for training, each chunk's logits are computed again and its backward
-//! run at once into detached leaves, and a surrogate scalar carries the collected gradients into the graph:
-//! Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes no seed gradient.)
+//! Everything over the vocabulary, in chunks of tokens: log-probabilities, entropies, KL divergences, cross-entropy. No
+//! `[N, V]` tensor of all tokens ever exists, however large the vocabulary: a chunk is bounded in bytes; for training, each
+//! chunk's logits are computed again and its backward run at once into detached leaves, and a surrogate scalar carries the
+//! collected gradients into the graph: Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes
+//! no seed gradient.)
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;

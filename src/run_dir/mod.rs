@@ -20,6 +20,14 @@ pub fn component(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }
 
+/// The folders in a folder, sorted; none where it cannot be read.
+pub fn subfolders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}
+
 /// What to do when the run directory already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

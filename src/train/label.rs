@@ -1,22 +1,24 @@
 //! Labels for an extractive compressor: what the teacher attributes to each unit of training prefixes, measured by reading.
 //! Either alone (how much the KL falls when the unit is all that the reader gets) or by leaving it out (how much it rises
 //! for the bare base when the rest of the prefix stays), as leave-one-out attributions of a context are (Cohen-Wang et al.
-//! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little and several runs can share them.
+//! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little; what another run of the same folder of runs
+//! has measured with the same settings is taken over, so that a sweep labels once a seed.
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
+use crate::config::compressors::Unit;
 use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::rollout::{reader_context, request};
-use crate::run_dir::{read_json, write_json_atomic};
+use crate::run_dir::{read_json, subfolders, write_json_atomic};
 use crate::tensor::to_vec;
 use crate::train::progress::Progress;
 use crate::train::setup::Setup;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
@@ -52,12 +54,17 @@ struct Manifest {
     settings: serde_json::Value,
 }
 
-fn settings(setup: &Setup) -> serde_json::Value {
+fn settings(setup: &Setup, unit: Unit) -> serde_json::Value {
     let c = setup.config;
+    // A larger budget than a unit changes nothing.
+    let budget = match unit {
+        Unit::Span { tokens, .. } => setup.budget.min(tokens),
+        _ => setup.budget,
+    };
     serde_json::json!({
         "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "budget": setup.budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher,
+        "budget": budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher,
         "distill.windows": c.distill.windows,
     })
 }
@@ -73,7 +80,7 @@ pub fn make(
 ) -> Result<Vec<Labelled>> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(setup) };
+    let own = Manifest { settings: settings(setup, policy.unit) };
     if manifest.exists() {
         let found: Manifest = read_json(&manifest)?;
         let differs = |key: &&String| found.settings.get(key.as_str()) != own.settings.get(key.as_str());
@@ -90,11 +97,12 @@ pub fn make(
     let mut all = Vec::with_capacity(windows.len());
     for (i, stretch) in stretches.enumerate() {
         check_stop()?;
-        let path = folder.join(format!("labels_{i:04}.json"));
+        let path = folder.join(stretch_name(i));
         if !path.exists() {
-            let own = match &setup.config.distill.teacher {
-                Some(teacher) => by_teacher(setup, policy, teacher, stretch)?,
-                None => measure(setup, policy, reader, stretch, i)?,
+            let own = match (taken_over(folder, &own, i), &setup.config.distill.teacher) {
+                (Some(labels), _) => labels,
+                (None, Some(teacher)) => by_teacher(setup, policy, teacher, stretch)?,
+                (None, None) => measure(setup, policy, reader, stretch, i)?,
             };
             write_json_atomic(&path, &own)?;
         }
@@ -110,13 +118,26 @@ pub fn read(folder: &Path) -> Result<Vec<Labelled>> {
     read_json::<Manifest>(&folder.join("manifest.json"))?;
     let mut all = Vec::new();
     for i in 0.. {
-        let path = folder.join(format!("labels_{i:04}.json"));
+        let path = folder.join(stretch_name(i));
         if !path.exists() {
             break;
         }
         all.extend(read_json::<Vec<Labelled>>(&path)?);
     }
     Ok(all)
+}
+
+/// Stretch `i` as another run labelled it, with the settings of `own`: `folder` is `<runs>/<experiment>/<run>/labels`.
+fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<Vec<Labelled>> {
+    let runs = folder.ancestors().nth(3)?;
+    let others = subfolders(runs).into_iter().flat_map(|experiment| subfolders(&experiment));
+    let same = |labels: &PathBuf| read_json::<Manifest>(&labels.join("manifest.json")).is_ok_and(|found| found == *own);
+    let found = others.map(|run| run.join("labels")).filter(|labels| labels != folder).filter(same);
+    found.filter_map(|labels| read_json(&labels.join(stretch_name(i))).ok()).next()
+}
+
+fn stretch_name(i: usize) -> String {
+    format!("labels_{i:04}.json")
 }
 
 fn measure(

@@ -46,7 +46,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What is compared.
 #[derive(clap::Args)]
 pub struct CompareArgs {
-    /// Directories of finished runs; several seeds of an experiment are one entrant.
+    /// Directories of finished runs; several seeds of an experiment are one entrant. NAME=DIR gives a run another name
+    /// than its experiment's, as two arms of a sweep need.
     #[arg(long, value_name = "RUN", required = true, num_args = 1..)]
     runs: Vec<PathBuf>,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use gist::compressor::budget::Controller;
 use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::{Compressed, Compressor, Request};
 use gist::config::merge;
-use gist::config::parts::Sampling;
+use gist::config::parts::{Sampling, check_name};
 use gist::config::train::TrainConfig;
 use gist::error::{Error, Result};
 use gist::eval::comparison::ComparedRun;
@@ -94,9 +94,15 @@ fn differing(expected: &BTreeMap<String, String>, got: &BTreeMap<String, String>
 }
 
 impl Finished {
-    fn open(root: &Path) -> anyhow::Result<Self> {
-        let run = RunDir::at(root)?;
-        let config = crate::cli::start::load::<TrainConfig>(&run.config(), &[])?;
+    /// `argument` is the run's directory, or `NAME=` and that: what it is called in place of its experiment.
+    fn open(argument: &Path) -> anyhow::Result<Self> {
+        let text = argument.to_str().filter(|_| !argument.exists());
+        let named = text.and_then(|text| text.split_once('=')).filter(|(name, _)| check_name(name).is_ok());
+        let run = RunDir::at(named.map_or(argument, |(_, root)| Path::new(root)))?;
+        let mut config = crate::cli::start::load::<TrainConfig>(&run.config(), &[])?;
+        if let Some((name, _)) = named {
+            config.name = name.to_string();
+        }
         let status: Status = read_json(&run.status())?;
         if status.state != State::Done {
             let message = format!("expected a finished run, got one that is {:?}", status.state).to_lowercase();
