@@ -14,9 +14,11 @@ use crate::model::lora::Adapter;
 use crate::rollout::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
 use crate::tensor::to_vec;
+use crate::train::checkpoint::sha256_file;
 use crate::train::progress::Progress;
-use crate::train::setup::Setup;
+use crate::train::setup::{Setup, model_files};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -54,19 +56,24 @@ struct Manifest {
     settings: serde_json::Value,
 }
 
-fn settings(setup: &Setup, unit: Unit) -> serde_json::Value {
+fn settings(setup: &Setup, unit: Unit) -> Result<serde_json::Value> {
     let c = setup.config;
+    let adapters = [c.warm_start.from.as_ref().map(|from| from.join("generator")), c.distill.teacher.clone()];
+    let adapters = adapters.into_iter().flatten().map(|folder| folder.join("adapter_model.safetensors"));
+    let files = model_files(&c.model.folder()?).into_iter().chain(c.data.train.clone()).chain(adapters);
+    let hashed = |path: PathBuf| Ok((path.display().to_string(), sha256_file(&path)?.1));
+    let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
     // A larger budget than a unit changes nothing.
     let budget = match unit {
         Unit::Span { tokens, .. } => setup.budget.min(tokens),
         _ => setup.budget,
     };
-    serde_json::json!({
-        "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
+    Ok(serde_json::json!({
+        "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
         "budget": budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher,
         "distill.windows": c.distill.windows,
-    })
+    }))
 }
 
 /// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
@@ -80,7 +87,7 @@ pub fn make(
 ) -> Result<Vec<Labelled>> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(setup, policy.unit) };
+    let own = Manifest { settings: settings(setup, policy.unit)? };
     if manifest.exists() {
         let found: Manifest = read_json(&manifest)?;
         let differs = |key: &&String| found.settings.get(key.as_str()) != own.settings.get(key.as_str());
@@ -98,16 +105,20 @@ pub fn make(
     for (i, stretch) in stretches.enumerate() {
         check_stop()?;
         let path = folder.join(stretch_name(i));
+        let mut whence = String::new();
         if !path.exists() {
-            let own = match (taken_over(folder, &own, i), &setup.config.distill.teacher) {
-                (Some(labels), _) => labels,
+            let labels = match (taken_over(folder, &own, i), &setup.config.distill.teacher) {
+                (Some((other, labels)), _) => {
+                    whence = format!("taken over from {}", other.display());
+                    labels
+                }
                 (None, Some(teacher)) => by_teacher(setup, policy, teacher, stretch)?,
                 (None, None) => measure(setup, policy, reader, stretch, i)?,
             };
-            write_json_atomic(&path, &own)?;
+            write_json_atomic(&path, &labels)?;
         }
         all.extend(read_json::<Vec<Labelled>>(&path)?);
-        progress.step("");
+        progress.step(&whence);
     }
     progress.finish();
     Ok(all)
@@ -127,13 +138,18 @@ pub fn read(folder: &Path) -> Result<Vec<Labelled>> {
     Ok(all)
 }
 
-/// Stretch `i` as another run labelled it, with the settings of `own`: `folder` is `<runs>/<experiment>/<run>/labels`.
-fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<Vec<Labelled>> {
-    let runs = folder.ancestors().nth(3)?;
-    let others = subfolders(runs).into_iter().flat_map(|experiment| subfolders(&experiment));
-    let same = |labels: &PathBuf| read_json::<Manifest>(&labels.join("manifest.json")).is_ok_and(|found| found == *own);
-    let found = others.map(|run| run.join("labels")).filter(|labels| labels != folder).filter(same);
-    found.filter_map(|labels| read_json(&labels.join(stretch_name(i))).ok()).next()
+/// Stretch `i` as another run labelled it, with the settings of `own`, and where: `folder` is
+/// `<runs>/<experiment>/<run>/labels`.
+fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<(PathBuf, Vec<Labelled>)> {
+    let experiments = subfolders(folder.ancestors().nth(3)?);
+    let mut others = experiments.iter().flat_map(|path| subfolders(path)).map(|run| run.join("labels"));
+    others.find_map(|labels| {
+        let path = labels.join(stretch_name(i));
+        let same =
+            path.exists() && read_json::<Manifest>(&labels.join("manifest.json")).is_ok_and(|found| found == *own);
+        let found = if same { read_json(&path).ok() } else { None };
+        found.map(|found| (path, found))
+    })
 }
 
 fn stretch_name(i: usize) -> String {
