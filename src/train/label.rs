@@ -60,6 +60,8 @@ fn settings(setup: &Setup, unit: Unit) -> Result<serde_json::Value> {
     let c = setup.config;
     let adapters = [c.warm_start.from.as_ref().map(|from| from.join("generator")), c.distill.teacher.clone()];
     let adapters = adapters.into_iter().flatten().map(|folder| folder.join("adapter_model.safetensors"));
+    // Whoever loads one that is not there, or is of another kind, says so.
+    let adapters = adapters.filter(|path| path.exists());
     let files = model_files(&c.model.folder()?).into_iter().chain(c.data.train.clone()).chain(adapters);
     let hashed = |path: PathBuf| Ok((path.display().to_string(), sha256_file(&path)?.1));
     let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
@@ -147,8 +149,7 @@ fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<(PathBuf, Vec<L
         let path = labels.join(stretch_name(i));
         let same =
             path.exists() && read_json::<Manifest>(&labels.join("manifest.json")).is_ok_and(|found| found == *own);
-        let found = if same { read_json(&path).ok() } else { None };
-        found.map(|found| (path, found))
+        same.then(|| read_json(&path).ok()).flatten().map(|found| (path, found))
     })
 }
 
