@@ -1,6 +1,7 @@
 //! What an instruct model is told: an instruction around the text, in the chat template that came with the model (Jinja, as
 //! transformers renders it, in its own sandboxed engine).
 
+use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use minijinja::syntax::SyntaxConfig;
@@ -38,6 +39,14 @@ impl Frame {
             return Err(Error::file(folder, format!("chat template: expected the message once, got it {got} times")));
         };
         Ok(Self { before: tokenizer.encode_control(before)?, after: tokenizer.encode_control(after)? })
+    }
+
+    /// What a compressor of this kind is told; nothing around the bare text where it has no instruction.
+    pub fn of(compressor: &CompressorConfig, folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
+        match compressor {
+            CompressorConfig::Gist { instruction: Some(text) } => Self::new(folder, tokenizer, text),
+            _ => Ok(Self::default()),
+        }
     }
 
     /// Tokens of both parts.

@@ -3,7 +3,7 @@
 
 use crate::common::{assert_says, command, copy, fails, files, finished, finished_copy, gist, ok, run_dir, world};
 use crate::support::edit;
-use gist::eval::comparison::{ADAPTED, Comparison, SHARED};
+use gist::eval::comparison::{ADAPTED, ComparedGist, Comparison, SHARED};
 use gist::run_dir::read_json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,7 @@ fn curves_tables_and_figures_are_written_and_readers_kept() {
         assert!(
             c.speed.len() == 2 && c.speed.iter().all(|s| s.ms_per_window > 0.0 && s.prefix_tokens_per_second > 0.0)
         );
+        assert!(c.speed.iter().all(|s| s.latency_ms > 0.0));
     }
     assert!(first.slices.iter().any(|s| s.by == "context value") && !first.examples.is_empty());
     assert_eq!(first.bound, None);
@@ -113,8 +114,29 @@ fn what_must_be_kept_is_kept_inside_the_budget() {
     assert!(seen > 0);
     assert!(found.points.iter().all(|p| p.keep_ratio <= 0.25 + 1e-9));
     let refused = gist(&compare(&[finished()], &folder.path().join("no"), &["--must-keep", "("]));
-    assert_says(&String::from_utf8_lossy(&refused.stderr), &["--must-keep <REGEX>", "unclosed group"], "no pattern");
+    assert_says(&String::from_utf8_lossy(&refused.stderr), &["--must-keep: expected", "unclosed group"], "no pattern");
     assert!(!refused.status.success());
+}
+
+#[test]
+fn an_adaptive_length_meets_the_budget_on_average_and_follows_the_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let flags = ["--compressors", "idf,bm25:token,recent", "--readers", "shared", "--budgets", "0.25"];
+    ok(&compare(&[finished()], &output, &[&flags[..], &["--adaptive", "--must-keep", "numbers"]].concat()));
+    let found = read(&output);
+    assert_eq!(found.terms["adaptive"], "true");
+    let lengths = |name: &str| -> Vec<usize> {
+        let of = |gists: &[ComparedGist]| gists.iter().find(|g| g.compressor == name).unwrap().tokens.len();
+        found.examples.iter().map(|example| of(&example.gists)).collect()
+    };
+    let idf = lengths("idf");
+    assert!(idf.iter().all(|&len| len <= 16) && idf.iter().any(|&len| len != idf[0]), "{idf:?}");
+    let kept = |name: &str| found.points.iter().find(|p| p.compressor == name).unwrap().keep_ratio;
+    assert!(kept("idf") > 0.1 && kept("idf") < 0.45, "{}", kept("idf"));
+    assert!(kept("bm25:token") < 0.5 && kept("tiny") <= 0.25);
+    let message = fails(&compare(&[finished()], &folder.path().join("no"), &["--compressors", "bm25:page"]));
+    assert_says(&message, &["--compressors: expected names among", ":sentence", "\"bm25:page\""], "unit");
 }
 
 #[test]

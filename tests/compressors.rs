@@ -10,20 +10,24 @@ use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::foreign::Foreign;
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
+use gist::compressor::llmlingua::LlmLingua;
 use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressed, Compressor, Request, baselines};
-use gist::config::compressors::{FrozenScorer, ScorerKind, Unit};
+use gist::config::compressors::{Aggregate, FrozenScorer, ScorerKind, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::data::Window;
 use gist::error::Result;
+use gist::eval::oracle::Searching;
 use gist::model::config::ModelConfig;
 use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
 use gist::model::encoder::Encoder;
 use gist::model::lora::{Adapter, Extra};
 use gist::rng::{self, Stream};
+use gist::rollout::Imagined;
+use gist::search::SpanSearch;
 use gist::tokenizer::Tokenizer;
 use regex::Regex;
 use std::cell::Cell;
@@ -95,15 +99,20 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let (decoder, frequencies, tokenizer) = (tiny_decoder(), frequencies(), tokenizer());
     let forbidden: Vec<u32> = [0].into_iter().chain(290..300).collect();
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
+    let strict = Controller {
+        must_keep: Some(Regex::new("[0-9]+|an").unwrap()),
+        drop_consecutive: true,
+        ..Controller::default()
+    };
     for compressor in baselines(parts, &tokenizer, &forbidden, &Controller::default()) {
         check(compressor.as_ref());
     }
-    let strict =
-        Controller { must_keep: Some(Regex::new("[0-9]+|an").unwrap()), drop_consecutive: true, threshold: None };
+    let controller = strict.clone();
+    check(&Named("llmlingua, strict", &LlmLingua { decoder: &decoder, tokenizer: &tokenizer, controller }));
     for &kind in ScorerKind::value_variants() {
         for unit in UNITS {
             check(&Extractive { unit, ..scored(kind, parts, &tokenizer) });
-            let name = format!("{kind:?} by {unit:?}, strict");
+            let name = format!("{} by {unit:?}, strict", kind.name());
             check(&Extractive { unit, name, controller: strict.clone(), ..scored(kind, parts, &tokenizer) });
         }
     }
@@ -119,12 +128,13 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     }
     let gist = (Policy::Gist(GistPolicy::new(&decoder, &forbidden)), random_adapter(&decoder, 1));
     let (decoder, tokenizer) = (&decoder, &tokenizer);
-    let extractive = |unit, foreign, controller: &Controller| -> Policy<'_> {
+    let extractive = |unit, aggregate, foreign, controller: &Controller| -> Policy<'_> {
         let controller = controller.clone();
         Policy::Extractive(ExtractivePolicy {
             decoder,
             tokenizer,
             unit,
+            aggregate,
             foreign,
             blocks: None,
             hints: Vec::new(),
@@ -133,22 +143,35 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     };
     let heads = || random_adapter_with(decoder, Extra::Heads { hints: 0 }, 1);
     let plain = Controller::default();
-    let all = UNITS.map(|unit| (extractive(unit, None, &plain), heads()));
-    let minding = (extractive(UNITS[1], None, &strict), heads());
+    let all = UNITS.map(|unit| (extractive(unit, Aggregate::Mean, None, &plain), heads()));
+    let words = [Aggregate::First, Aggregate::Max].map(|how| (extractive(UNITS[1], how, None, &plain), heads()));
+    let minding = (extractive(UNITS[1], Aggregate::Mean, None, &strict), heads());
     let own = |folder: tempfile::TempDir| {
         let (config, weights) = Encoder::read(folder.path()).unwrap();
         let adapter = Adapter::of_encoder(&config, weights, (features(decoder.config()), 0), Device::Cpu).unwrap();
         let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
-        (extractive(UNITS[3], foreign, &plain), adapter)
+        (extractive(UNITS[3], Aggregate::Mean, foreign, &plain), adapter)
     };
     let encoders = [own(tiny_bert()), own(tiny_encoder("roberta")), own(tiny_encoder("modernbert"))];
-    for (policy, adapter) in [gist, minding].iter().chain(&encoders).chain(&all) {
+    for (policy, adapter) in [gist, minding].iter().chain(&encoders).chain(&all).chain(&words) {
         for (kind, sampling) in [("greedy", Sampling::greedy()), ("sampled", Sampling::default())] {
             let name = format!("{kind} trained");
             let trained = Trained { name, policy, adapter, sampling, seed: 3 };
             check(&trained);
             check(&Chain::new(Box::new(scored(ScorerKind::Overlap, parts, tokenizer)), Box::new(trained)));
         }
+    }
+}
+
+/// Another name for a compressor.
+struct Named<'a>(&'a str, &'a dyn Compressor);
+
+impl Compressor for Named<'_> {
+    fn name(&self) -> &str {
+        self.0
+    }
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        self.1.compress(requests, budget)
     }
 }
 
@@ -256,25 +279,33 @@ fn any_text_can_be_compressed() {
     });
 }
 
+/// Scorers that read with no model.
+const LEXICAL: [&str; 7] = ["truncate", "recent", "random", "idf", "tf_idf", "bm25", "overlap"];
+
 #[test]
 fn a_million_tokens_under_one_budget() {
-    let (frequencies, tokenizer, decoder) = (frequencies(), tokenizer(), tiny_decoder());
-    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
     let long = tokens(8, 0, 1_000_000);
     let local = tokens(8, 1, 20);
-    for &kind in ScorerKind::value_variants() {
-        // What the base reads is long enough for many stretches; the rest is a million.
-        let read = matches!(kind, ScorerKind::SelfInformation | ScorerKind::Attention);
-        let prefix = &long[..if read { 3_000 } else { 1_000_000 }];
+    for_each(|compressor| {
+        let name = compressor.name();
+        // What a model reads is several times as long as its positions; a million is below.
+        let lexical = ["empty", "identity"].contains(&name) || LEXICAL.contains(&name.split(' ').next().unwrap());
+        let prefix = &long[..if lexical { long.len() } else { 1_500 }];
         let request = Request { prefix, local: &local, query: &[], key: 0 };
-        let made = scored(kind, parts, &tokenizer).compress(&[request], 100).unwrap().remove(0);
-        assert_eq!(made.ids.len(), 100, "{kind:?}");
-    }
-    // Read in thousands of windows, ranked all together.
-    let unit = Unit::Span { tokens: 20, stride: 20 };
-    let (decoder, tokenizer, controller) = (&decoder, &tokenizer, Controller::default());
+        let made = compressor.compress(&[request], 100).unwrap().remove(0);
+        assert!(made.ids.len() <= 100 || made.identity, "{name}");
+        assert!(made.ids.len() == 100 || made.identity || name == "empty" || may_stop_early(compressor), "{name}");
+    });
+}
+
+#[test]
+fn a_million_tokens_are_ranked_all_together() {
+    let (tokenizer, decoder, controller) = (tokenizer(), tiny_decoder(), Controller::default());
+    let (long, local) = (tokens(8, 0, 1_000_000), tokens(8, 1, 20));
+    let (unit, aggregate) = (Unit::Span { tokens: 20, stride: 20 }, Aggregate::Mean);
+    let (decoder, tokenizer, hints) = (&decoder, &tokenizer, Vec::new());
     let policy =
-        ExtractivePolicy { decoder, tokenizer, unit, foreign: None, blocks: None, hints: Vec::new(), controller };
+        ExtractivePolicy { decoder, tokenizer, unit, aggregate, foreign: None, blocks: None, hints, controller };
     let (policy, adapter) = (Policy::Extractive(policy), random_adapter_with(decoder, Extra::Heads { hints: 0 }, 1));
     let trained =
         Trained { name: "trained".into(), policy: &policy, adapter: &adapter, sampling: Sampling::greedy(), seed: 3 };
@@ -283,6 +314,41 @@ fn a_million_tokens_under_one_budget() {
     let kept = made.kept.unwrap();
     assert!(kept.len() <= 100 && kept.windows(2).all(|pair| pair[0] < pair[1]));
     assert!(kept.is_empty() || kept[kept.len() - 1] - kept[0] > 200_000, "from one stretch: {kept:?}");
+}
+
+#[test]
+fn a_search_is_a_compressor_of_the_windows_that_it_has() {
+    let decoder = tiny_decoder();
+    let reader = random_adapter(&decoder, 2);
+    let window = |i: u64| Window {
+        document: i as usize,
+        start: 0,
+        prefix: tokens(11, i, 24),
+        local: tokens(12, i, 5),
+        future: tokens(13, i, 4),
+    };
+    let windows: Vec<Window> = (0..3).map(window).collect();
+    let requests: Vec<Request> = (windows.iter().enumerate())
+        .map(|(i, w)| Request { prefix: &w.prefix, local: &w.local, query: &[], key: i as u64 })
+        .collect();
+    let params = SpanSearch { span_tokens: 4, stride: 2, shortlist: 3 };
+    let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };
+    for (name, imagined) in [("oracle_greedy", None), ("lookahead", Some(imagines))] {
+        let (decoder, reader, windows) = (&decoder, &reader, &windows);
+        let search = Searching { name, decoder, reader, windows, imagined, params };
+        for budget in [0, 1, 6, 24, 100] {
+            let made = search.compress(&requests, budget).unwrap();
+            for (c, window) in made.iter().zip(windows) {
+                let kept = c.kept.as_ref().unwrap();
+                assert!(c.ids.len() <= budget && kept.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {kept:?}");
+                assert_eq!(c.ids, kept.iter().map(|&at| window.prefix[at]).collect::<Vec<_>>());
+            }
+            assert_eq!(made, search.compress(&requests, budget).unwrap());
+            assert_eq!(search.compress(&[], budget).unwrap(), []);
+        }
+        let other = Request { key: 1, ..requests[0] };
+        assert!(search.compress(&[other], 6).unwrap_err().to_string().contains("whose future it has"));
+    }
 }
 
 pub fn ids(compressor: &dyn Compressor, prefix: &[u32], local: &[u32], budget: usize) -> Vec<u32> {

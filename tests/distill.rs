@@ -98,6 +98,7 @@ fn an_encoder_learns_what_labelled_texts_keep_and_goes_on_where_it_was_killed() 
     for (name, found) in outcome["compressors"].as_object().unwrap() {
         assert!(found["keep_ratio"].as_f64().unwrap() <= 0.3, "{name}");
     }
+    assert_eq!(outcome["rows"]["train"], json!({"read": 24, "kept": 24, "dropped": {}}));
     assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 11 * 12);
     assert!(run.join("compressor/adapter_model.safetensors").exists());
 
@@ -153,11 +154,15 @@ fn bad_files_and_settings_are_named_before_anything_is_written() {
         assert_says(&fails(&distill(runs.path(), &flags)), words, &set.join(" "));
         assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{set:?}");
     }
-    let unfit = texts(1, 2) + "{\"text\":\"is the 3 of 4.\\n\",\"keep\":[[3,5]]}\n";
+    let unfit = texts(1, 2)
+        + "{\"text\":\"is the 3 of 4.\\n\",\"keep\":[[3,5]]}\n{\"text\":\"is the 3.\\n\",\"keep\":[[3,99]]}\n";
     fs::write(world().root.join("marked-unfit.jsonl"), unfit).unwrap();
     let arguments = distill(runs.path(), &["--set", "data.valid=marked-unfit.jsonl", "--set", "train.epochs=1"]);
     let output = command(&arguments).current_dir(&world().root).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert_says(&said, &["marked-unfit.jsonl: 1 of 3 texts left out: no unit that is labelled by half"], "unfit");
+    assert_says(&said, &["marked-unfit.jsonl: 1 of 4 texts left out: no unit that is labelled by half"], "unfit");
+    let outcome: Value = read_json(&runs.path().join("marked/seed=0/evidence.json")).unwrap();
+    let dropped = json!({"no unit that is labelled by half": 1, "a range that is not in the text": 1});
+    assert_eq!(outcome["rows"]["valid"], json!({"read": 4, "kept": 2, "dropped": dropped}));
 }

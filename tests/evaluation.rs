@@ -285,6 +285,7 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
         tokenizer: &world.tokenizer,
         documents: &world.documents,
         windows: &world.windows,
+        numbers: &(100..110).collect::<Vec<_>>(),
         condition: Condition::Local,
         budgets: &[(0.125, 4), (0.25, 8)],
         seed: 7,
@@ -348,7 +349,13 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
     let examples = curves.examples(3, 8).unwrap();
     assert_eq!((examples.len(), examples[0].gists.len(), examples[0].prefix_tokens.len()), (3, 4, 32));
     assert_eq!(examples[0].gists[0].kept, Some((24..32).collect()));
+    assert_eq!(
+        examples.iter().map(|e| e.window).collect::<Vec<_>>(),
+        [100, 103, 106],
+        "numbers of the held-out windows"
+    );
     let contestants = curves.contestants();
     assert!(contestants.iter().all(|c| c.speed.len() == 2 && c.speed[0].ms_per_window > 0.0));
+    assert!(contestants.iter().all(|c| c.speed.iter().all(|speed| speed.latency_ms > 0.0)));
     assert!(contestants[2].trained() && !contestants[0].trained());
 }

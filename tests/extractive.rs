@@ -34,6 +34,12 @@ fn rows_of(run: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Labels that a run learned from, and those that it left out.
+fn labels_of(metrics: &[Value]) -> (f64, f64) {
+    let figure = |key: &str| metrics[0][key].as_f64().unwrap();
+    (figure("distill/labels"), figure("distill/labels_dropped"))
+}
+
 #[test]
 fn a_run_is_distilled_then_co_trained_and_goes_on_where_it_was_killed() {
     let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -42,6 +48,8 @@ fn a_run_is_distilled_then_co_trained_and_goes_on_where_it_was_killed() {
     let metrics = rows_of(&run);
     assert_eq!(metrics.len(), 4 + 6);
     assert!(metrics[..4].iter().all(|row| row["distill/loss"].is_number()));
+    assert_eq!(labels_of(&metrics), (8.0, 0.0));
+    assert!(metrics[1..].iter().all(|row| row["distill/labels"].is_null()));
     assert!(metrics[4..].iter().all(|row| row["algo/mismatch_kl"].as_f64().unwrap().abs() < 1e-3));
     let summary: Summary = read_json(&run.join("summary.json")).unwrap();
     assert!(summary.eval.compressors["gist"].keep_ratio <= 4.0 / 32.0);
@@ -81,6 +89,8 @@ fn a_student_of_fewer_blocks_learns_from_a_trained_compressor() {
     ok(&train(student.path(), &flags(&all)));
     let label: Value = read_json::<Value>(&student.path().join("extractive/seed=0/labels/labels_0000.json")).unwrap();
     assert!(label[0]["worth"].as_array().unwrap().len() == 16);
+    let provenance = fs::read_to_string(student.path().join("extractive/seed=0/provenance.json")).unwrap();
+    assert_says(&provenance, &[folder.join("adapter_model.safetensors").to_str().unwrap()], "provenance");
     let gist = format!("distill.teacher={}", finished().join("warm_start/compressor").display());
     let other = [&small[..], &learns[..3], &[&gist]].concat();
     let runs = tempfile::tempdir().unwrap();
@@ -98,6 +108,26 @@ fn a_student_of_fewer_blocks_learns_from_a_trained_compressor() {
     let none = [EXTRACTIVE, &["distill.label=teacher"]].concat();
     let said = fails(&train(runs.path(), &none.iter().flat_map(|text| ["--set", *text]).collect::<Vec<_>>()));
     assert_says(&said, &["`distill.teacher`: expected a folder when label is \"teacher\"", "got none"], "no teacher");
+}
+
+#[test]
+fn a_teacher_with_a_hint_labels_for_a_student_without_and_what_it_saw_is_compared() {
+    let runs = tempfile::tempdir().unwrap();
+    let small = ["train.steps=0", "eval.windows=4"];
+    ok(&train(runs.path(), &flags(&[&small[..], &["compressor.hints=[\"bm25\"]"]].concat())));
+    let teacher = runs.path().join("extractive/seed=0/checkpoints/step_000004/compressor");
+    let (teacher, labels) = (format!("distill.teacher={}", teacher.display()), runs.path().join("labels"));
+    let taught = ["distill.label=teacher", &teacher];
+    ok(&[&["label", "tiny.toml", "--output", labels.to_str().unwrap()][..], &flags(&taught)].concat());
+    let rows: Vec<Value> = read_json(&labels.join("labels_0000.json")).unwrap();
+    assert_eq!((rows.len(), rows[0]["worth"].as_array().unwrap().len()), (8, 16));
+
+    // What a teacher says depends on what it may see, not on how many tokens are kept.
+    let from = format!("distill.labels_from={}", labels.display());
+    let student = |more: &'static str| [&small[..], &taught, &[&from, "name=student", more]].concat();
+    let said = fails(&train(runs.path(), &flags(&student("condition=none"))));
+    assert_says(&said, &["manifest.json: ", "`condition`: expected \"none\", got \"local\""], "another condition");
+    ok(&train(runs.path(), &flags(&student("budget.tokens=1"))));
 }
 
 #[test]
@@ -201,6 +231,8 @@ fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
     ok(&train(given.path(), &flags(&[&none[..], &[&from]].concat())));
     let given = given.path().join("extractive/seed=0");
     assert_eq!(fs::read(own.join("metrics.jsonl")).unwrap(), fs::read(given.join("metrics.jsonl")).unwrap());
+    let provenance = fs::read_to_string(given.join("provenance.json")).unwrap();
+    assert_says(&provenance, &["labels/manifest.json", "labels/labels_0000.json"], "provenance");
 
     // Another run of the same folder of runs takes them over, whatever they are; with another seed it makes its own.
     let first = own.join("labels/labels_0000.json");
@@ -208,13 +240,13 @@ fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
     rows[0]["worth"][0] = 0.125.into();
     fs::write(&first, serde_json::to_string(&rows).unwrap()).unwrap();
     let runs = own.ancestors().nth(2).unwrap();
-    let labels_of = |name: &str, seed: &str| {
+    let made_by = |name: &str, seed: &str| {
         ok(&train(runs, &flags(&[&none[..], &[name, seed]].concat())));
         let run = format!("{}/{}", name.trim_start_matches("name="), seed);
         read_json::<Vec<Value>>(&runs.join(run).join("labels/labels_0000.json")).unwrap()
     };
-    assert_eq!(labels_of("name=again", "seed=0"), rows);
-    assert_ne!(labels_of("name=other", "seed=1")[0]["prefix"], rows[0]["prefix"]);
+    assert_eq!(made_by("name=again", "seed=0"), rows);
+    assert_ne!(made_by("name=other", "seed=1")[0]["prefix"], rows[0]["prefix"]);
 
     let other = fails(&[&["label", "tiny.toml", "--output", at][..], &flags(&["seed=1"])].concat());
     assert_says(&other, &["manifest.json: expected labels of the same experiment", "\"seed\""], "another seed");
@@ -233,6 +265,38 @@ fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
     assert!(output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert_says(&said, &["labels: 3 of 8 windows do not fit"], "labels that do not fit");
+    assert_eq!(labels_of(&rows_of(&runs.path().join("extractive/seed=0"))), (5.0, 3.0));
+}
+
+#[test]
+fn labels_of_another_experiment_are_taken_only_if_they_mean_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, runs) = (folder.path().join("labels"), folder.path().join("runs"));
+    ok(&[&["label", "tiny.toml", "--output", labels.to_str().unwrap()][..], &flags(&[])].concat());
+    let from = format!("distill.labels_from={}", labels.display());
+    let given =
+        |more: &[&'static str]| flags(&[&["train.steps=0", "eval.windows=4", from.as_str()][..], more].concat());
+
+    // The same text under another name; of a reading neither the seed nor what the student sees and reads with decides.
+    fs::copy(world().root.join("train.jsonl"), world().root.join("train-again.jsonl")).unwrap();
+    let same = ["data.train=train-again.jsonl", "seed=1", "condition=none", "compressor.blocks=1", "budget.tokens=3"];
+    ok(&train(&runs, &given(&[&same[..], &["distill.windows=4"]].concat())));
+    assert_eq!(labels_of(&rows_of(&runs.join("extractive/seed=1"))), (4.0, 0.0));
+
+    for (set, words) in [
+        ("distill.label=without", "`distill.label`: expected \"without\", got \"alone\""),
+        ("budget.tokens=1", "`budget`: expected 1, got 2"),
+        ("train.imagined_futures=1", "`train.imagined_futures`: expected 1, got 0"),
+        ("data.future_tokens=4", "`data.future_tokens`: expected 4, got 8"),
+        ("data.train=valid.jsonl", "`data.train`: expected \""),
+        ("compressor.unit.tokens=4", "`compressor.unit`: expected {"),
+    ] {
+        let said = fails(&train(&runs, &given(&[set])));
+        assert_says(&said, &["manifest.json: expected labels that mean the same; ", words], set);
+    }
+    fs::write(labels.join("labels_0000.json"), "[]").unwrap();
+    let said = fails(&train(&runs, &given(&[])));
+    assert_says(&said, &["labels: expected 8 labelled windows, got 0; `gist label` makes the rest"], "unfinished");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Generated documents end to end: a base that learns their words, then a run on them.
 
 use crate::common::command;
+use gist::eval::comparison::Comparison;
 use gist::eval::summary::Summary;
 use gist::run_dir::read_json;
 use gist::tokenizer::Tokenizer;
@@ -125,6 +126,18 @@ fn a_run_on_generated_documents() {
     let summary: Summary = read_json(&run.join("summary.json")).unwrap();
     assert_eq!((summary.eval.n_windows, summary.eval.n_documents), (12, 12));
     assert!(summary.eval.compressors["gist"].keep_ratio <= 7.0 / 24.0);
+    // What a gist of a rate must leave is known here, and drawn under the curves.
+    let arguments = ["compare", "--runs", "runs/recall/seed=0", "--budgets", "0.1,0.3", "--compressors", "recent"];
+    let flags = ["--updates", "1", "--readers", "shared", "--output", "compared"];
+    let output = command(&[&arguments[..], &flags].concat()).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let compared: Comparison = read_json(&folder.path().join("compared/comparison.json")).unwrap();
+    let bound = compared.bound.unwrap();
+    assert!(bound.len() > 1 && bound.windows(2).all(|pair| pair[1][1] <= pair[0][1]), "{bound:?}");
+    for file in ["comparison.html", "figures/rate-distortion-shared.svg"] {
+        let text = fs::read_to_string(folder.path().join("compared").join(file)).unwrap();
+        assert!(text.contains("class=\"bound\""), "{file}");
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What each scorer prefers, and what the controller makes of it.
 
 use crate::compressors::{frequencies, ids, scored, tiny_decoder, tokenizer, tokens};
-use gist::compressor::budget::{Controller, calibrate};
+use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::scorer::Extractive;
+use gist::compressor::scorer::{Extractive, Scored, Scorer};
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::{ScorerKind, Unit};
+use gist::error::Result;
 use regex::Regex;
 use tch::Tensor;
 
@@ -82,29 +83,95 @@ fn the_controller_keeps_what_must_be_kept_within_the_budget_and_says_nothing_twi
     assert_eq!(keep(&numbers, room).replace(' ', ""), "19142");
     assert_eq!(keep(&numbers, 1).len(), 1, "of too many the first");
     assert!(keep(&numbers, room + 1).starts_with('a'));
+}
 
-    let twice = tokenizer.encode("x x x x y").unwrap();
-    let once = Controller { drop_consecutive: true, ..Controller::default() };
-    let letters = |controller: &Controller, budget: usize| {
-        let last = Extractive { controller: controller.clone(), ..scored(ScorerKind::Truncate, parts, &tokenizer) };
-        let doubled: Vec<u32> = twice.iter().flat_map(|&id| [id, id]).collect();
-        ids(&last, &doubled, &[], budget)
+/// Places at which the score is 1, of single tokens.
+struct Wanted(Vec<usize>);
+
+impl Scorer for Wanted {
+    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
+        let one = |p: &Scored| p.units.iter().map(|unit| f64::from(self.0.contains(&unit.start))).collect();
+        Ok(prefixes.iter().map(one).collect())
+    }
+}
+
+#[test]
+fn equal_tokens_that_come_to_stand_side_by_side_are_kept_once() {
+    let tokenizer = tokenizer();
+    let keep = |prefix: &[u32], wanted: Vec<usize>, must_keep: Option<&str>, budget: usize| {
+        let must_keep = must_keep.map(|pattern| Regex::new(pattern).unwrap());
+        let controller = Controller { must_keep, drop_consecutive: true, ..Controller::default() };
+        let (name, scorer, unit) = ("wanted".to_string(), Box::new(Wanted(wanted)), Unit::Token {});
+        let compressor = Extractive { name, scorer, unit, controller, tokenizer: &tokenizer };
+        let request = Request { prefix, local: &[], query: &[], key: 0 };
+        compressor.compress(&[request], budget).unwrap().remove(0).kept.unwrap()
     };
-    let kept = letters(&once, 6);
-    assert!(kept.windows(2).all(|pair| pair[0] != pair[1]) && kept.len() == 6, "{kept:?}");
+    assert_eq!(keep(&[1, 5, 1, 6, 1], vec![0, 2, 4], None, 3), [0, 1, 3], "others take the room");
+    assert_eq!(keep(&[1, 5, 1, 6, 7], vec![0, 2, 4], None, 2), [0, 4]);
+    assert_eq!(keep(&[1, 1, 5, 6], vec![0, 1, 3], None, 3), [0, 1, 3], "what stands side by side may stay so");
+    // A number is not broken, neither by its own digits nor by what stands before it.
+    let prefix = tokenizer.encode("2x2277").unwrap();
+    assert_eq!(prefix.len(), 6, "a token a character");
+    assert_eq!(keep(&prefix, vec![0], Some("[0-9]{2,}"), 5), [1, 2, 3, 4, 5]);
+    let alike = vec![7; 1_000_000];
+    let begun = std::time::Instant::now();
+    assert_eq!(keep(&alike, (0..1_000_000).step_by(2).take(1000).collect(), None, 2).len(), 2);
+    assert!(begun.elapsed().as_secs() < 60, "a million equal tokens");
 }
 
 #[test]
 fn a_calibrated_threshold_meets_the_rate_over_documents_not_in_each() {
-    let units: Vec<_> = (0..10).map(|at| at..at + 1).collect();
-    let (rich, poor): (Vec<f64>, Vec<f64>) = ((10..20).map(f64::from).collect(), (0..10).map(f64::from).collect());
-    let threshold = calibrate(&[(&units, &rich, 10), (&units, &poor, 10)], 0.4).unwrap();
-    assert_eq!(threshold, 12.0);
-    assert_eq!(calibrate(&[(&units, &rich, 10)], 0.05), None, "not even one");
+    let prefix: Vec<u32> = (1..11).collect();
+    let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
+    let prefix = |from: i32| {
+        let units = (0..10).map(|at| at..at + 1).collect();
+        let scored = Scored { request: &request, units, pieces: Vec::new(), question: String::new() };
+        (scored, (from..from + 10).map(f64::from).collect::<Vec<f64>>())
+    };
+    let (rich, poor) = (prefix(10), prefix(0));
+    let kept = |controller: &Controller, (prefix, scores): &(Scored, Vec<f64>), budget: usize| {
+        controller.keep(prefix, scores, budget).kept.unwrap().len()
+    };
+    let mut controller = Controller::default();
+    controller.calibrate(&[rich, poor], &[3, 4, 6]);
+    let (rich, poor) = (prefix(10), prefix(0));
+    let lengths = |budget: usize| [kept(&controller, &rich, budget), kept(&controller, &poor, budget)];
+    assert_eq!((lengths(3), lengths(4)), ([6, 0], [8, 0]), "all from the rich one, twice the budget");
+    assert_eq!(lengths(6), [10, 2]);
+    assert_eq!(lengths(5), [5, 5], "a budget that was not calibrated is a cap");
+    // Equal scores come in together or not at all, and what is no number never does.
+    let (units, mut scores) = (rich.0, vec![1.0; 10]);
+    scores[0] = f64::NAN;
+    controller.calibrate(&[(units, scores.clone())], &[5]);
+    assert_eq!(controller.thresholds[&5], f64::INFINITY);
+    assert_eq!(kept(&controller, &(poor.0, scores), 5), 0);
     let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
     let controller = Controller { threshold: Some(7.0), ..Controller::default() };
     let recent = Extractive { controller, ..scored(ScorerKind::Recent, parts, &tokenizer) };
     assert_eq!(ids(&recent, &[9; 10], &[], 8).len(), 3, "places 7, 8, 9");
     assert_eq!(ids(&recent, &[9; 10], &[], 2).len(), 2, "the budget stays a cap");
+}
+
+#[test]
+fn a_calibrated_compressor_meets_its_budget_on_average_with_what_must_be_kept() {
+    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
+    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
+    let prefixes: Vec<Vec<u32>> = (0..40).map(|i| tokens(3, i, 40)).collect();
+    let requests: Vec<Request> = (prefixes.iter().enumerate())
+        .map(|(i, prefix)| Request { prefix, local: &[], query: &[], key: i as u64 })
+        .collect();
+    for kind in [ScorerKind::Idf, ScorerKind::SelfInformation, ScorerKind::Random] {
+        let controller = Controller { must_keep: Some(Regex::new("[0-9]").unwrap()), ..Controller::default() };
+        let mut compressor = Extractive { controller, ..scored(kind, parts, &tokenizer) };
+        assert!(compressor.calibrate(&requests[..30], &[8]).unwrap());
+        assert_eq!((compressor.most(8), compressor.most(7)), (16, 7));
+        let lengths = |requests: &[Request]| -> Vec<usize> {
+            compressor.compress(requests, 8).unwrap().iter().map(|made| made.ids.len()).collect()
+        };
+        let seen = lengths(&requests[..30]);
+        assert!(seen.iter().all(|&len| len <= 16) && seen.iter().sum::<usize>() <= 8 * 30, "{kind:?}: {seen:?}");
+        assert!(seen.iter().sum::<usize>() > 6 * 30 && seen.iter().any(|&len| len != seen[0]), "{kind:?}: {seen:?}");
+        assert!(lengths(&requests[30..]).iter().all(|&len| len <= 16));
+    }
 }

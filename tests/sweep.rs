@@ -1,7 +1,12 @@
-//! `sweep`: arms and seeds as processes, resumed, skipped and judged.
+//! `sweep`: arms and seeds as processes, resumed, skipped and judged. And what `pool` refuses to take together.
 
 use crate::common::*;
+use crate::support::edit;
+use gist::config::merge::load_tree;
+use gist::config::train::TrainConfig;
+use gist::eval::terms::evaluated;
 use gist::run_dir::{State, Status, read_json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +34,15 @@ fn csv(path: &Path) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
 }
 
+/// Names in the tables of a run; the same as its configuration gave away before.
+fn compressors(run: &Path) -> BTreeSet<String> {
+    let config: TrainConfig = load_tree(&run.join("config.toml"), &[]).unwrap().resolve().unwrap();
+    let summary: serde_json::Value = read_json(&run.join("summary.json")).unwrap();
+    let names: BTreeSet<String> = summary["eval"]["compressors"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, evaluated(&config.eval).into_iter().collect::<BTreeSet<_>>(), "{}", run.display());
+    names
+}
+
 #[test]
 fn arms_and_seeds_run_once_and_are_judged() {
     let (runs, file) = (tempfile::tempdir().unwrap(), file("sweep-all", ARMS));
@@ -54,9 +68,13 @@ fn arms_and_seeds_run_once_and_are_judged() {
     let verdict: serde_json::Value = read_json(&root.join("verdict.json")).unwrap();
     assert_eq!((verdict[0]["label"].as_str(), verdict[0]["seeds"].as_u64()), (Some("co-trained"), Some(2)));
     assert_eq!(verdict[1]["verdict"].as_str(), Some("baseline"));
+    assert_eq!((verdict[0]["paired"].as_u64(), verdict[1]["paired"].as_u64()), (Some(2), None));
     assert!(verdict[0]["difference"]["low"].as_f64().unwrap() <= verdict[0]["difference"]["high"].as_f64().unwrap());
     let page = fs::read_to_string(root.join("verdict.md")).unwrap();
-    assert_says(&page, &["Does the compressor have to learn?", "| co-trained | 2 |"], "verdict.md");
+    let n = format!("| co-trained | 2 seeds × 12 windows, {} documents |", verdict[0]["documents"]);
+    assert_says(&page, &["Does the compressor have to learn?", &n], "verdict.md");
+    assert_says(&said, &["2 seeds × 12 windows, "], "table");
+    assert!(compressors(&root.join("frozen__seed=0")).contains("idf"));
 
     let before = files(&root);
     let again = ok(&sweep(&file, runs.path(), &[]));
@@ -75,10 +93,8 @@ fn arms_and_seeds_run_once_and_are_judged() {
     assert_says(&said, &["default: the same as", "sweep-all/co-trained__seed=0", "1 of them finished before"], "other");
     let root = runs.path().join("sweep-other");
     assert!(!root.join("default").exists() && csv(&root.join("results.csv"))[1][3] == "done");
-    let summary: serde_json::Value = read_json(&root.join("fewer-opponents/summary.json")).unwrap();
-    let compressors = summary["eval"]["compressors"].as_object().unwrap();
-    assert!(compressors.contains_key("recent") && compressors.contains_key("gist"));
-    assert!(!compressors.contains_key("idf") && !compressors.contains_key("draft"));
+    let few = ["empty", "gist", "recent"].map(String::from);
+    assert_eq!(compressors(&root.join("fewer-opponents")), BTreeSet::from(few));
     assert_same_files(&before, &files(&runs.path().join("sweep-all")), "a sweep whose run stood in");
 }
 
@@ -135,10 +151,84 @@ fn impossible_sweeps_are_refused_before_anything_is_written() {
         ("sweep-key", "[[arm]]\nname = \"x\"\n[arm.set.train]\nstepz = 3", "unknown key `stepz`"),
         ("sweep-axis", "[grid]\n\"train.steps\" = []", "expected a list with at least one value, got []"),
         ("sweep-scalar", "[grid]\n\"train.steps\" = 4", "expected a list with at least one value, got 4"),
+        (
+            "sweep-nobody",
+            "primary_metric = \"eval.compressors.nobody.gap_closed\"\nseeds = [0, 1]",
+            "`primary_metric`: expected a compressor that run `seed=0` evaluates (gist, empty, truncate, ",
+        ),
+        (
+            "sweep-few",
+            "primary_metric = \"eval.compressors.idf.gap_closed\"\n[[arm]]\nname = \"all\"\n\
+             [[arm]]\nname = \"few\"\n[arm.set.eval]\nbaselines = \"recent\"",
+            "expected a compressor that run `few` evaluates (gist, empty, recent), got `idf`",
+        ),
+        (
+            "sweep-default",
+            "[[arm]]\nname = \"x\"\n[[arm]]\nname = \"y\"\n[arm.set.algo]\nrecent_coef = 0.0",
+            "expected runs that differ, got the same configuration for `x` and `y`: once defaults are filled in",
+        ),
+        (
+            "sweep-renamed",
+            "[[arm]]\nname = \"x\"\n[[arm]]\nname = \"y\"\n[arm.set]\nname = \"other\"",
+            "got the same configuration for `x` and `y`",
+        ),
+        (
+            "sweep-windows",
+            "baseline = \"x\"\nseeds = [0, 1]\n[[arm]]\nname = \"x\"\n\
+             [[arm]]\nname = \"y\"\n[arm.set.eval]\nwindows = 6",
+            "`baseline`: arm `y` cannot be compared with `x`: `eval.windows`: expected 12, got 6; without `baseline`",
+        ),
         ("sweep-same", "[[arm]]\nname = \"x\"\n[arm.set.train]\nsteps = 6", "to change a key"),
     ] {
         let file = file(name, rest);
         assert_says(&fails(&sweep(&file, runs.path(), &[])), &[expected, name], name);
         assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{name}");
     }
+}
+
+#[test]
+fn only_what_is_paired_must_be_judged_by_the_same() {
+    let runs = tempfile::tempdir().unwrap();
+    let arms = "[[arm]]\nname = \"x\"\n[[arm]]\nname = \"y\"\n[arm.set.eval]\nwindows = 6";
+    let grid = "baseline = \"x\"\n[[arm]]\nname = \"x\"\n[[arm]]\nname = \"y\"\n[arm.set.train]\nsteps = 2\n\
+                [grid]\n\"eval.windows\" = [6, 8]";
+    for (name, rest, count) in [("sweep-no-baseline", arms, "2 runs"), ("sweep-cells", grid, "4 runs")] {
+        let file = file(name, rest);
+        assert_says(&ok(&sweep(&file, runs.path(), &["--dry-run"])), &[count], name);
+    }
+}
+
+#[test]
+fn runs_that_are_judged_by_other_things_are_not_pooled() {
+    let (_runs, run) = finished_copy();
+    let other = run.with_file_name("seed=1");
+    copy(&run, &other);
+    let (config, record) = (other.join("config.toml"), other.join("provenance.json"));
+    let forge = |file: &str| {
+        let mut made: serde_json::Value = read_json(&record).unwrap();
+        let inputs = made["inputs"].as_array_mut().unwrap();
+        let input = inputs.iter_mut().find(|input| input["path"].as_str().unwrap().ends_with(file)).unwrap();
+        input["sha256"] = "0".repeat(64).into();
+        fs::write(&record, made.to_string()).unwrap();
+    };
+    let pair = ["pool", run.to_str().unwrap(), "--against", other.to_str().unwrap()];
+
+    // What a run sees and learns from may differ.
+    edit(&config, "condition = \"local\"", "condition = \"none\"");
+    forge("train.jsonl");
+    ok(&pair);
+
+    edit(&config, "prefix_tokens = 32", "prefix_tokens = 30");
+    forge("test.jsonl");
+    let words = [
+        "seed=1: cannot be compared with ",
+        "seed=0: ",
+        "`data.prefix_tokens`: expected 32, got 30",
+        "`data.test.sha256`: expected ",
+        "got 000000",
+    ];
+    assert_says(&fails(&pair), &words, "against");
+    assert_says(&fails(&["pool", pair[1], pair[3]]), &words, "seeds");
+    fs::remove_file(&record).unwrap();
+    assert_says(&fails(&pair), &["provenance.json: "], "no record");
 }

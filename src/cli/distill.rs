@@ -16,7 +16,7 @@ use gist::model::lora::Adapter;
 use gist::report::format::{percent, percent_ci, points_ci};
 use gist::retention::{Recovered, recovered};
 use gist::run_dir::{write_atomic, write_json_atomic};
-use gist::train::labelled::{DISTILLED, Example, Examples, Ranker, UNDISTILLED};
+use gist::train::labelled::{DISTILLED, Example, Examples, Ranker, Rows, UNDISTILLED};
 use gist::train::progress::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ struct Outcome<'a> {
     seed: u64,
     texts: usize,
     training_texts: usize,
+    rows: &'a BTreeMap<&'static str, Rows>,
     compressors: &'a BTreeMap<String, Recovery>,
 }
 
@@ -39,7 +40,7 @@ pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
     let figures = recovery(&rows, DISTILLED, config.resamples)?;
     let (experiment, seed) = (config.name.as_str(), config.seed);
     let (texts, training_texts) = (examples.test.len(), examples.train.len());
-    let outcome = Outcome { experiment, seed, texts, training_texts, compressors: &figures };
+    let outcome = Outcome { experiment, seed, texts, training_texts, rows: &examples.rows, compressors: &figures };
     write_json_atomic(&start.run.root().join("evidence.json"), &outcome)?;
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(["text", "compressor", "keep_ratio", "recall", "precision", "whole"])?;

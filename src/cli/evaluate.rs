@@ -126,9 +126,11 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let evaluation = table.evaluation(kl_start, kl_warm_start, warm_kl.as_deref())?;
     table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
     let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
+    // In a sweep the folder names the arm too.
+    let folder = session.run.root().file_name().map(|name| name.to_string_lossy().into_owned());
     let summary = Summary {
         experiment: config.name.clone(),
-        run: format!("seed={}", config.seed),
+        run: folder.unwrap_or_else(|| format!("seed={}", config.seed)),
         seed: config.seed,
         steps: session.state.update,
         seconds,

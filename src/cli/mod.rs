@@ -67,14 +67,8 @@ enum Command {
         /// The experiment's TOML file.
         #[arg(default_value = "experiments/gist.toml")]
         experiment: PathBuf,
-        /// Override a key (repeatable).
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
         #[command(flatten)]
-        device: DeviceArg,
-        /// A base of this architecture with random weights, in place of the experiment's.
-        #[arg(long, value_name = "CONFIG.json")]
-        random_weights: Option<PathBuf>,
+        over: OverArgs,
         /// Folder that receives bench.json.
         #[arg(long, default_value = "runs")]
         runs: PathBuf,
@@ -86,19 +80,13 @@ enum Command {
     Plan {
         /// The experiment's TOML file.
         experiment: PathBuf,
-        /// Override a key (repeatable).
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
         #[command(flatten)]
-        device: DeviceArg,
-        /// The architecture of another base, in place of the experiment's.
-        #[arg(long, value_name = "CONFIG.json")]
-        random_weights: Option<PathBuf>,
+        over: OverArgs,
         /// Write the figures here too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Pool several seeds of an experiment, from the files of their evaluations.
+    /// Pool several seeds of an experiment, from the files of their run directories.
     Pool {
         /// Run directories.
         #[arg(required = true)]
@@ -178,6 +166,26 @@ impl DeviceArg {
     }
 }
 
+/// What an experiment is measured with in place of its own.
+#[derive(Args)]
+pub struct OverArgs {
+    /// Override a key (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// A base of this architecture with random weights, in place of the experiment's.
+    #[arg(long, value_name = "CONFIG.json")]
+    random_weights: Option<PathBuf>,
+}
+
+impl OverArgs {
+    /// Overrides of keys, the device among them.
+    fn set(&self) -> Vec<String> {
+        self.device.after(&self.set)
+    }
+}
+
 /// The fair contest: a reader for each compressor.
 #[derive(Args)]
 pub struct AdaptArgs {
@@ -239,11 +247,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Validate { files } => start::validate(&files),
         Command::Eval { run, device, adapt, search_windows } => evaluate::again(&run, &device, &adapt, search_windows),
         Command::Check(args) => check::run(&args),
-        Command::Bench { experiment, set, device, random_weights, runs, repeats } => {
-            bench::run(&experiment, &device.after(&set), random_weights.as_ref(), (&runs, repeats))
+        Command::Bench { experiment, over, runs, repeats } => {
+            bench::run(&experiment, &over.set(), over.random_weights.as_ref(), (&runs, repeats))
         }
-        Command::Plan { experiment, set, device, random_weights, json } => {
-            plan::run(&experiment, &device.after(&set), random_weights.as_ref(), json.as_deref())
+        Command::Plan { experiment, over, json } => {
+            plan::run(&experiment, &over.set(), over.random_weights.as_ref(), json.as_deref())
         }
         Command::Label { experiment, set, device, output } => label::run(&experiment, &device.after(&set), output),
         Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),

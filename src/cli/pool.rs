@@ -1,11 +1,15 @@
-//! `pool`: several seeds of one experiment as one result, from the files of their evaluations alone.
+//! `pool`: several seeds of one experiment as one result, from the files of the run directories alone. Runs that were not
+//! judged by the same things are refused.
 
+use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::train::TrainConfig;
 use gist::eval::files::{WindowRow, read_windows};
 use gist::eval::intrinsic::{ADAPTED, BASE, GENERATOR};
 use gist::eval::pooled::Series;
 use gist::eval::stats::Interval;
 use gist::eval::summary::{Role, Summary};
+use gist::eval::terms::{self, Terms};
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -14,6 +18,9 @@ const RESAMPLES: usize = 10_000;
 const GIST: &str = "gist";
 
 struct Run {
+    root: PathBuf,
+    /// What decides what was measured.
+    terms: Terms,
     summary: Summary,
     windows: Vec<WindowRow>,
 }
@@ -25,6 +32,9 @@ pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow
     let others = against.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     if !others.is_empty() && others.len() != mine.len() {
         anyhow::bail!("--against: expected {} runs, one a run, got {}", mine.len(), others.len());
+    }
+    for run in mine.iter().chain(&others) {
+        terms::check(&mine[0].root, &mine[0].terms, &run.root, &run.terms)?;
     }
     let mut output = Map::new();
     output.insert("runs".into(), json!(runs));
@@ -49,7 +59,9 @@ fn load(root: &Path) -> anyhow::Result<Run> {
     let run = RunDir::at(root)?;
     let summary: Summary = read_json(&run.summary())?;
     let windows = read_windows(&run.eval(summary.steps).join("windows.jsonl"))?;
-    Ok(Run { summary, windows })
+    let config = start::load::<TrainConfig>(&run.config(), &[])?;
+    let terms = terms::judged(&config, terms::recorded(&run, &config)?);
+    Ok(Run { root: root.to_path_buf(), terms, summary, windows })
 }
 
 fn rows(runs: &[Run]) -> Vec<Vec<WindowRow>> {

@@ -16,11 +16,12 @@ use crate::cli::start::{self, Experiment};
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use gist::config::merge;
+use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
 use gist::eval::files::read_windows;
 use gist::eval::summary::Summary;
+use gist::eval::terms;
 use gist::eval::verdict::{self, Arm, Judged};
 use gist::report::format::{percent_ci, points_ci};
 use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
@@ -61,7 +62,7 @@ pub struct Member {
     name: String,
     /// Its name without the seed.
     label: String,
-    seed: u64,
+    config: TrainConfig,
     toml: String,
     /// Its run directory.
     folder: PathBuf,
@@ -137,9 +138,56 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
             run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
         let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
         let (folder, toml) = (PathBuf::from(&run), merge::to_toml(&config)?);
-        members.push(Member { name: run, label, seed: config.seed, toml, folder });
+        members.push(Member { name: run, label, config, toml, folder });
     }
-    Ok(Plan { name, compressor: compressor.to_string(), spec, members })
+    let plan = Plan { name, compressor: compressor.to_string(), spec, members };
+    plan.check(path, &keys)?;
+    Ok(plan)
+}
+
+impl Plan {
+    /// Refuses what would come to light after the runs only: a compressor that a run does not evaluate, runs that differ in
+    /// their names alone, and arms that are not judged by the same things as the baseline.
+    fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
+        for (i, member) in self.members.iter().enumerate() {
+            let (run, known) = (&member.name, terms::evaluated(&member.config.eval));
+            if !known.contains(&self.compressor) {
+                let (known, got) = (known.join(", "), &self.compressor);
+                let message = format!("expected a compressor that run `{run}` evaluates ({known}), got `{got}`");
+                return Err(keys.invalid("primary_metric", message).into());
+            }
+            let is_same = |other: &&Member| {
+                TrainConfig { name: member.config.name.clone(), ..other.config.clone() } == member.config
+            };
+            if let Some(other) = self.members[..i].iter().find(is_same) {
+                let why = ": once defaults are filled in, what sets them apart changes nothing";
+                return Err(sweep::twins(path, &other.name, run, why).into());
+            }
+            let rival = self.baseline(member);
+            let is_rival =
+                |other: &&Member| Some(&other.label) == rival.as_ref() && other.config.seed == member.config.seed;
+            let Some(rival) = self.members.iter().find(is_rival) else { continue };
+            let differing = terms::differing(&terms::planned(&rival.config), &terms::planned(&member.config));
+            if !differing.is_empty() {
+                let message = format!(
+                    "arm `{}` cannot be compared with `{}`: {}; without `baseline` the sweep runs, with no verdict",
+                    member.label,
+                    rival.label,
+                    differing.join("; ")
+                );
+                return Err(keys.invalid("baseline", message).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Label of the arm that a run is compared with, in its own cell of the grid.
+    fn baseline(&self, member: &Member) -> Option<String> {
+        self.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
+            Some((_, grid)) => format!("{name}__{grid}"),
+            None => name.clone(),
+        })
+    }
 }
 
 /// The runs, and the keys in which each differs from the first.
@@ -284,7 +332,7 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
     csv.write_record(COLUMNS)?;
     let mut unfinished = Vec::new();
     for member in &plan.members {
-        let mut row = vec![member.name.clone(), member.label.clone(), member.seed.to_string()];
+        let mut row = vec![member.name.clone(), member.label.clone(), member.config.seed.to_string()];
         match finished(member) {
             Err(said) => {
                 unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
@@ -313,17 +361,13 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     let mut arms: Vec<Arm> = Vec::new();
     for member in &plan.members {
-        let baseline = plan.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
-            Some((_, grid)) => format!("{name}__{grid}"),
-            None => name.clone(),
-        });
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
-            arms.push(Arm { label: member.label.clone(), baseline, runs: Vec::new() });
+            arms.push(Arm { label: member.label.clone(), baseline: plan.baseline(member), runs: Vec::new() });
             arms.len() - 1
         });
         if let Ok(run) = finished(member) {
             let summary: Summary = read_json(&run.summary())?;
-            arms[at].runs.push((member.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
+            arms[at].runs.push((member.config.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }
     }
     let judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
@@ -341,12 +385,12 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     Ok(table.to_string())
 }
 
-const HEADER: [&str; 5] = ["arm", "seeds", "gap closed [95 %]", "less the baseline [95 %]", "verdict"];
+const HEADER: [&str; 5] = ["arm", "n", "gap closed [95 %]", "less the baseline [95 %]", "verdict"];
 
 fn cells(judged: &Judged) -> [String; 5] {
     [
         judged.label.clone(),
-        judged.seeds.to_string(),
+        judged.n(),
         percent_ci(judged.gap_closed.mean, judged.gap_closed.ci95()),
         judged.difference.map_or(String::new(), |found| points_ci(found.mean, found.ci95())),
         judged.verdict.map_or(String::new(), |verdict| format!("{verdict:?}").to_lowercase()),

@@ -22,7 +22,7 @@ pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
         warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {
-        label::read(folder)?;
+        label::read(&setup, folder)?;
     }
     Ok(setup)
 }

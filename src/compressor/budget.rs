@@ -5,8 +5,9 @@
 
 use crate::compressor::Compressed;
 use crate::compressor::scorer::Scored;
+use rayon::prelude::*;
 use regex::Regex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What else decides, beside scores and budget.
@@ -14,11 +15,18 @@ use std::ops::Range;
 pub struct Controller {
     /// Matches in the text of the prefix are kept before anything else, as far as the budget goes, the best unit's first.
     pub must_keep: Option<Regex>,
-    /// Of equal tokens that come to stand side by side only the first stays, and others take the room.
+    /// Of equal tokens that come to stand side by side one stays, and others take the room; what stands side by side in the
+    /// prefix may stay so, and a match of `must_keep` is never broken.
     pub drop_consecutive: bool,
-    /// Units with a lower score are left out even when there is room: the length then follows the content.
+    /// Units with a lower score are left out even when there is room.
     pub threshold: Option<f64>,
+    /// For a budget: the threshold with which that many tokens are kept of a prefix on average ([`Controller::calibrate`]).
+    /// The length of a gist then follows the content; what is rich gets up to [`RICHEST`] budgets.
+    pub thresholds: BTreeMap<usize, f64>,
 }
+
+/// Budgets that one prefix may take where the budget is met on average.
+pub const RICHEST: usize = 2;
 
 impl Controller {
     /// Whether it needs the texts of the tokens.
@@ -26,28 +34,52 @@ impl Controller {
         self.must_keep.is_some()
     }
 
+    /// The most tokens that are kept of a prefix where `budget` is asked for.
+    pub fn most(&self, budget: usize) -> usize {
+        if self.thresholds.contains_key(&budget) { budget.saturating_mul(RICHEST) } else { budget }
+    }
+
+    /// Finds the thresholds for these budgets: the lowest with which these prefixes keep the budget on average, or less. Where
+    /// already the best units of all are too many, only what must be kept is.
+    pub fn calibrate(&mut self, prefixes: &[(Scored, Vec<f64>)], budgets: &[usize]) {
+        let mut scores: Vec<f64> = prefixes.iter().flat_map(|(_, s)| s).copied().filter(|s| !s.is_nan()).collect();
+        scores.sort_by(|a, b| b.total_cmp(a));
+        scores.dedup();
+        for &budget in budgets {
+            let fits = |&least: &f64| {
+                let thresholds = BTreeMap::from([(budget, least)]);
+                let trial = Controller { thresholds, ..self.clone() };
+                let kept = prefixes.par_iter().map(|(prefix, scores)| trial.places(prefix, scores, budget).len());
+                kept.sum::<usize>() <= budget * prefixes.len()
+            };
+            let fitting = scores.partition_point(fits);
+            let least = fitting.checked_sub(1).map_or(f64::INFINITY, |lowest| scores[lowest]);
+            self.thresholds.insert(budget, least);
+        }
+    }
+
     /// What is kept of a prefix with these scores of its units.
     pub fn keep(&self, prefix: &Scored, scores: &[f64], budget: usize) -> Compressed {
+        let kept = extractive(prefix.request.prefix, self.places(prefix, scores, budget));
+        Compressed { scores: Some(token_scores(prefix, scores)), ..kept }
+    }
+
+    /// The positions that are kept, ascending.
+    fn places(&self, prefix: &Scored, scores: &[f64], budget: usize) -> Vec<usize> {
         let ids = prefix.request.prefix;
-        let first = self.matches(prefix, scores);
-        let worthy = |unit: &usize| self.threshold.is_none_or(|least| scores[*unit] >= least);
-        let ranked = ranking(scores).into_iter().filter(worthy).map(|unit| prefix.units[unit].clone());
-        let ranges: Vec<Range<usize>> = first.into_iter().chain(ranked).collect();
-        let mut barred = BTreeSet::new();
-        let kept = loop {
-            let kept = fill(&ranges, &barred, budget);
-            let twice: Vec<usize> =
-                kept.windows(2).filter(|pair| ids[pair[0]] == ids[pair[1]]).map(|pair| pair[1]).collect();
-            if !self.drop_consecutive || twice.is_empty() {
-                break kept;
-            }
-            barred.extend(twice);
+        let matches = self.matches(prefix, scores);
+        // A match of several tokens stays as it is.
+        let whole: BTreeSet<usize> = matches.iter().filter(|tokens| tokens.len() > 1).cloned().flatten().collect();
+        let select = |ranges: &[Range<usize>], budget: usize| match self.drop_consecutive {
+            false => fill(ranges, budget),
+            true => fill_with(ranges, budget, |kept, at| whole.contains(&at) || !repeats(ids, kept, at)),
         };
-        let mut token_scores = vec![f64::NEG_INFINITY; ids.len()];
-        for (unit, score) in prefix.units.iter().zip(scores) {
-            token_scores[unit.clone()].iter_mut().for_each(|best| *best = best.max(*score));
-        }
-        Compressed { scores: Some(token_scores), ..extractive(ids, kept) }
+        // Also where others may take more, what must be kept takes the budget at most.
+        let first = select(&matches, budget).into_iter().map(|at| at..at + 1);
+        let threshold = self.thresholds.get(&budget).copied().or(self.threshold);
+        let worthy = |unit: &usize| threshold.is_none_or(|least| scores[*unit] >= least);
+        let ranked = ranking(scores).into_iter().filter(worthy).map(|unit| prefix.units[unit].clone());
+        select(&first.chain(ranked).collect::<Vec<_>>(), self.most(budget))
     }
 
     /// The tokens of each match, those in the best units first.
@@ -61,12 +93,11 @@ impl Controller {
             offset += piece.len();
         }
         let holder = |at: usize| starts.partition_point(|&start| start <= at).saturating_sub(1);
+        let worth = token_scores(prefix, scores);
         let mut found: Vec<(f64, Range<usize>)> = (pattern.find_iter(&text).filter(|m| !m.is_empty()))
             .map(|m| {
                 let tokens = holder(m.start())..holder(m.end() - 1) + 1;
-                let touching =
-                    prefix.units.iter().zip(scores).filter(|(u, _)| u.start < tokens.end && tokens.start < u.end);
-                (touching.map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max), tokens)
+                (worth[tokens.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max), tokens)
             })
             .collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.start.cmp(&b.1.start)));
@@ -74,27 +105,20 @@ impl Controller {
     }
 }
 
-/// Units, their scores, and the number of tokens of one prefix.
-pub type Ranked<'a> = (&'a [Range<usize>], &'a [f64], usize);
-
-/// The lowest score of a unit with which, over all these prefixes, the units above it cover `keep_ratio` of the tokens and
-/// no more.
-pub fn calibrate(prefixes: &[Ranked], keep_ratio: f64) -> Option<f64> {
-    let tokens: usize = prefixes.iter().map(|(.., tokens)| tokens).sum();
-    let room = (keep_ratio * tokens as f64).floor() as usize;
-    let mut order: Vec<(usize, usize)> =
-        prefixes.iter().enumerate().flat_map(|(p, (units, ..))| (0..units.len()).map(move |unit| (p, unit))).collect();
-    order.sort_by(|&(p, a), &(q, b)| prefixes[q].1[b].total_cmp(&prefixes[p].1[a]));
-    let mut kept = BTreeSet::new();
-    let mut threshold = None;
-    for (p, unit) in order {
-        kept.extend(prefixes[p].0[unit].clone().map(|at| (p, at)));
-        if kept.len() > room {
-            break;
-        }
-        threshold = Some(prefixes[p].1[unit]);
+/// What each token is worth: as much as the best of its units.
+fn token_scores(prefix: &Scored, scores: &[f64]) -> Vec<f64> {
+    let mut worth = vec![f64::NEG_INFINITY; prefix.request.prefix.len()];
+    for (unit, score) in prefix.units.iter().zip(scores) {
+        worth[unit.clone()].iter_mut().for_each(|best| *best = best.max(*score));
     }
-    threshold
+    worth
+}
+
+/// Whether a token would come to stand beside an equal one that it does not stand beside in the prefix.
+fn repeats(ids: &[u32], kept: &BTreeSet<usize>, at: usize) -> bool {
+    let before = kept.range(..at).next_back().filter(|&&other| other + 1 < at);
+    let after = kept.range(at + 1..).next().filter(|&&other| at + 1 < other);
+    before.into_iter().chain(after).any(|&other| ids[other] == ids[at])
 }
 
 /// Indices from the highest score to the lowest, of equal scores the earlier first. What is not a number counts as −∞.
@@ -108,19 +132,36 @@ pub fn ranking(scores: &[f64]) -> Vec<usize> {
 
 /// Whole ranges in this order while they fit: the positions that they cover together, ascending. One that does not fit is
 /// passed over for one after it that does; what is left of the budget goes to the heads of those passed over, in order.
-pub fn fill(ranges: &[Range<usize>], barred: &BTreeSet<usize>, budget: usize) -> Vec<usize> {
+pub fn fill(ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
+    fill_with(ranges, budget, |_, _| true)
+}
+
+/// The same without the positions that `admits` refuses, beside those that are kept so far.
+fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<usize>, usize) -> bool) -> Vec<usize> {
     let mut kept = BTreeSet::new();
     let mut passed = Vec::new();
+    let add = |kept: &mut BTreeSet<usize>, range: &Range<usize>, most: usize| {
+        let mut added = Vec::new();
+        for at in range.clone() {
+            if kept.len() < most && !kept.contains(&at) && admits(kept, at) {
+                kept.insert(at);
+                added.push(at);
+            }
+        }
+        added
+    };
     for range in ranges {
-        let fresh = || range.clone().filter(|at| !barred.contains(at));
-        let more = fresh().filter(|at| !kept.contains(at)).count();
-        if kept.len() + more <= budget { kept.extend(fresh()) } else { passed.push(range) }
+        if kept.len() == budget {
+            break;
+        }
+        let added = add(&mut kept, range, budget + 1);
+        if kept.len() > budget {
+            added.iter().for_each(|at| _ = kept.remove(at));
+            passed.push(range);
+        }
     }
     for range in passed {
-        let left = budget - kept.len();
-        let fresh: Vec<usize> =
-            range.clone().filter(|at| !barred.contains(at) && !kept.contains(at)).take(left).collect();
-        kept.extend(fresh);
+        add(&mut kept, range, budget);
     }
     kept.into_iter().collect()
 }
@@ -157,7 +198,7 @@ mod tests {
     /// The best of these units within the budget.
     fn select_spans(units: &[Range<usize>], scores: &[f64], budget: usize) -> Vec<usize> {
         let ranges: Vec<Range<usize>> = ranking(scores).into_iter().map(|unit| units[unit].clone()).collect();
-        fill(&ranges, &BTreeSet::new(), budget)
+        fill(&ranges, budget)
     }
 
     fn select(scores: &[f64], budget: usize) -> Vec<usize> {

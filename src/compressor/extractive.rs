@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! <prefix> <separator> local <separator> query <start>      every token sees every other
-//! worth(unit) = mean over its tokens of log p · (0.5 + 0.5 · s)  +  Σ feature · (row · mean hidden state)
+//! worth(unit) = mean (or first, or max) over its tokens of log p · (0.5 + 0.5 · s)  +  Σ feature · (row · mean hidden state)
 //! worth(end)  = end row · hidden state of <start>
 //! ```
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
@@ -18,9 +18,10 @@ use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::foreign::{Foreign, Text};
 use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::ranges::{range_columns, range_means, windows};
 use crate::compressor::scorer::{Scored, Scorer};
 use crate::compressor::{Compressed, Request};
-use crate::config::compressors::Unit;
+use crate::config::compressors::{Aggregate, Unit};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head::{self, DISTANCES};
@@ -32,6 +33,7 @@ use crate::model::sampling;
 use crate::model::vocab::{TokenGrads, TokenStats};
 use crate::tensor::{to_vec, widened};
 use crate::tokenizer::Tokenizer;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -47,13 +49,16 @@ pub struct ExtractivePolicy<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What is kept or dropped as a whole.
     pub unit: Unit,
+    /// What the heads say of a unit's tokens as one figure.
+    pub aggregate: Aggregate,
     /// What reads for an adapter that is an encoder of its own, in place of the base.
     pub foreign: Option<Box<Foreign>>,
     /// Of the base's blocks, those that read; all when none is given.
     pub blocks: Option<usize>,
     /// Scorers that it begins with, whose scores are features of a unit.
     pub hints: Vec<Box<dyn Scorer>>,
-    /// What else decides when it is greedy; its threshold is the worth of the end.
+    /// What else decides when it is greedy; scores are what a unit is worth more than the end, and without a threshold of its
+    /// own it keeps what is worth as much.
     pub controller: Controller,
 }
 
@@ -109,7 +114,15 @@ impl ExtractivePolicy<'_> {
             let features = self.features(request.prefix.len(), &units, (&attended, hints));
             let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
-            let worth = means.select(1, width) + heads.places(&means.narrow(1, 0, width), &features);
+            let worth = match self.aggregate {
+                Aggregate::Mean => means.select(1, width),
+                Aggregate::First => range_columns(&encoded.tokens.select(1, width), &units, 1).squeeze_dim(1),
+                Aggregate::Max => {
+                    let longest = units.iter().map(Range::len).max().unwrap_or(1);
+                    range_columns(&encoded.tokens.select(1, width), &units, longest).amax([1i64].as_slice(), false)
+                }
+            };
+            let worth = worth + heads.places(&means.narrow(1, 0, width), &features);
             all.push(Worths { units, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
         }
         Ok(all)
@@ -165,7 +178,7 @@ impl ExtractivePolicy<'_> {
     /// What stays of a prefix when these units are drawn in this order.
     fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
         let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
-        extractive(prefix, fill(&drawn, &BTreeSet::new(), budget))
+        extractive(prefix, fill(&drawn, budget))
     }
 
     /// See [`crate::compressor::policy::Policy::sample`].
@@ -299,18 +312,40 @@ impl ExtractivePolicy<'_> {
                 }
                 continue;
             }
-            for (request, worths) in batch.iter().zip(self.worths(&active, batch)?) {
-                let mut scores = to_vec(&worths.logits)?;
-                let controller = Controller { threshold: scores.pop(), ..self.controller.clone() };
-                let pieces = match controller.reads_text() {
-                    true => self.tokenizer.pieces(request.prefix)?,
-                    false => Vec::new(),
-                };
-                let scored = Scored { request, units: worths.units, pieces, question: String::new() };
-                all.push(controller.keep(&scored, &scores, budget));
-            }
+            let controller =
+                Controller { threshold: self.controller.threshold.or(Some(0.0)), ..self.controller.clone() };
+            let keep = |(prefix, scores): &(Scored, Vec<f64>)| controller.keep(prefix, scores, budget);
+            all.par_extend(self.scored(&active, batch)?.par_iter().map(keep));
         }
         Ok(all)
+    }
+
+    /// The units of every prefix, and what each is worth more than the end.
+    fn scored<'r>(&self, active: &ActiveAdapter, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for (request, worths) in requests.iter().zip(self.worths(active, requests)?) {
+            let mut scores = to_vec(&worths.logits)?;
+            let end = scores.pop().unwrap_or(0.0);
+            scores.iter_mut().for_each(|score| *score -= end);
+            let pieces = match self.controller.reads_text() {
+                true => self.tokenizer.pieces(request.prefix)?,
+                false => Vec::new(),
+            };
+            all.push((Scored { request, units: worths.units, pieces, question: String::new() }, scores));
+        }
+        Ok(all)
+    }
+
+    /// See [`crate::compressor::Compressor::calibrate`].
+    pub fn calibrate(&mut self, adapter: &Adapter, requests: &[Request], budgets: &[usize]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let active = self.decoder.activate(adapter, false);
+        let mut scored = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            scored.extend(self.scored(&active, batch)?);
+        }
+        self.controller.calibrate(&scored, budgets);
+        Ok(())
     }
 }
 
@@ -327,54 +362,4 @@ fn actions(group: &[Gist], units: usize, device: tch::Device) -> (Tensor, Tensor
     }
     let taken = Tensor::from_slice(&taken).view([-1, units as i64 + 1]).to_device(device);
     (taken, Tensor::from_slice(&targets).unsqueeze(-1).to_device(device))
-}
-
-/// Means `[U, D]` of the rows `[P, D]` in each range.
-pub(super) fn range_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
-    let sums = rows.to_kind(Kind::Double).cumsum(0, Kind::Double);
-    let sums = Tensor::cat(&[Tensor::zeros([1, rows.size()[1]], (Kind::Double, rows.device())), sums], 0);
-    let at = |places: Vec<i64>| sums.index_select(0, &Tensor::from_slice(&places).to_device(rows.device()));
-    let total = at(units.iter().map(|u| u.end as i64).collect()) - at(units.iter().map(|u| u.start as i64).collect());
-    let lengths: Vec<f64> = units.iter().map(|unit| unit.len() as f64).collect();
-    (total / Tensor::from_slice(&lengths).to_device(rows.device()).unsqueeze(-1)).to_kind(Kind::Float)
-}
-
-/// Windows of at most `room` tokens over `len`, a quarter of each shared with the next, and what counts of each: every
-/// token once, where it stands farther from an edge.
-pub(super) fn windows(len: usize, room: usize) -> Vec<(Range<usize>, Range<usize>)> {
-    let room = room.max(1);
-    if len <= room {
-        return vec![(0..len, 0..len)];
-    }
-    let stride = room - room / 4;
-    let mut starts: Vec<usize> = (0..len - room).step_by(stride).collect();
-    starts.push(len - room);
-    let edge = |i: usize| match i {
-        0 => 0,
-        i if i == starts.len() => len,
-        i => (starts[i] + starts[i - 1] + room) / 2,
-    };
-    (0..starts.len()).map(|i| (starts[i]..starts[i] + room, edge(i)..edge(i + 1))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_count_every_token_once() {
-        for (len, room) in [(0, 5), (5, 5), (6, 5), (100, 7), (1000, 256), (9, 1)] {
-            let all = windows(len, room);
-            assert!(all.iter().all(|(window, counts)| window.len() <= room && window.start <= counts.start));
-            assert!(all.iter().all(|(window, counts)| counts.end <= window.end), "{len} {room} {all:?}");
-            assert_eq!(all.iter().flat_map(|(_, counts)| counts.clone()).collect::<Vec<_>>(), Vec::from_iter(0..len));
-        }
-    }
-
-    #[test]
-    fn means_are_of_each_unit() {
-        let rows = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 10.0, 20.0, 30.0]).view([3, 2]);
-        let means = range_means(&rows, &[0..1, 0..3, 1..3]);
-        assert_eq!(to_vec(&means).unwrap_or_default(), [1.0, 2.0, 8.0, 14.0, 11.5, 20.0].map(f64::from));
-    }
 }

@@ -8,7 +8,8 @@
 //! A token of the reading model takes the mean over the encoder's tokens that share bytes with it; one of which the encoder
 //! keeps nothing (blanks) takes the nearest.
 
-use crate::compressor::extractive::{Encoded, range_means, windows};
+use crate::compressor::extractive::Encoded;
+use crate::compressor::ranges::{range_means, windows};
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, real};
 use crate::model::lora::ActiveAdapter;

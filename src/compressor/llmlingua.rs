@@ -3,7 +3,8 @@
 //! Differs from the paper in that a segment keeps its share of the budget, where the paper estimates a threshold that keeps
 //! about as much, and in that there are no instructions or demonstrations, only one context.
 
-use crate::compressor::budget::{extractive, fill, ranking};
+use crate::compressor::budget::{Controller, fill, ranking};
+use crate::compressor::scorer::Scored;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::Unit;
 use crate::error::Result;
@@ -11,7 +12,6 @@ use crate::model::decoder::Decoder;
 use crate::model::read::surprise;
 use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Budgets that sentences may fill before tokens are dropped.
@@ -26,6 +26,8 @@ pub struct LlmLingua<'a> {
     pub decoder: &'a Decoder,
     /// For sentences.
     pub tokenizer: &'a Tokenizer,
+    /// Puts what must be kept before what was chosen, inside the budget.
+    pub controller: Controller,
 }
 
 impl LlmLingua<'_> {
@@ -37,7 +39,7 @@ impl LlmLingua<'_> {
             let sentences = Unit::Sentence {}.cut(&self.tokenizer.pieces(prefix)?);
             let scores: Vec<f64> = sentences.iter().map(|sentence| mean(&hard[sentence.clone()])).collect();
             let order: Vec<Range<usize>> = ranking(&scores).into_iter().map(|s| sentences[s].clone()).collect();
-            all.push(fill(&order, &BTreeSet::new(), budget.saturating_mul(COARSE)));
+            all.push(fill(&order, budget.saturating_mul(COARSE)));
         }
         Ok(all)
     }
@@ -71,7 +73,17 @@ impl Compressor for LlmLingua<'_> {
                     kept[r].extend(own);
                 }
             }
-            all.extend(batch.iter().zip(kept).map(|(request, kept)| extractive(request.prefix, kept)));
+            for (request, kept) in batch.iter().zip(kept) {
+                let pieces = match self.controller.reads_text() {
+                    true => self.tokenizer.pieces(request.prefix)?,
+                    false => Vec::new(),
+                };
+                let mut chosen = vec![0.0; request.prefix.len()];
+                kept.iter().for_each(|&at| chosen[at] = 1.0);
+                let units = (0..chosen.len()).map(|at| at..at + 1).collect();
+                let scored = Scored { request, units, pieces, question: String::new() };
+                all.push(self.controller.keep(&scored, &chosen, budget));
+            }
         }
         Ok(all)
     }

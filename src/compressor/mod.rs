@@ -13,7 +13,9 @@ pub mod foreign;
 pub mod frequencies;
 pub mod gist;
 pub mod llmlingua;
+pub mod must_keep;
 pub mod policy;
+mod ranges;
 pub mod scorer;
 pub mod scorers;
 mod unit_features;
@@ -65,8 +67,20 @@ pub trait Compressor {
     /// Name in tables and files.
     fn name(&self) -> &str;
 
-    /// One result a request, each at most `budget` tokens (only the identity control is exempt).
+    /// One result a request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
+
+    /// The most tokens that stand for one prefix where `budget` is asked for: that many, unless it was calibrated.
+    fn most(&self, budget: usize) -> usize {
+        budget
+    }
+
+    /// From now on these budgets are what it keeps on average, as measured on these requests (which must not be those that it
+    /// is judged by), and what it keeps of one prefix follows the content. False, and nothing changes, for one that has no
+    /// scores to go by.
+    fn calibrate(&mut self, _requests: &[Request], _budgets: &[usize]) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// The baselines of every table, in table order, those that score under `controller`, none of which writes an id in
@@ -82,7 +96,7 @@ pub fn baselines<'a>(
     };
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(baseline::Empty)];
     all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind)));
-    all.push(Box::new(llmlingua::LlmLingua { decoder: parts.decoder, tokenizer }));
+    all.push(Box::new(llmlingua::LlmLingua { decoder: parts.decoder, tokenizer, controller: controller.clone() }));
     all.push(Box::new(draft::Draft { decoder: parts.decoder, forbidden }));
     all.push(Box::new(baseline::Identity));
     all

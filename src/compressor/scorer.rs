@@ -5,7 +5,7 @@
 use crate::compressor::budget::Controller;
 use crate::compressor::scorers::{Parts, build, frozen};
 use crate::compressor::{Compressed, Compressor, Request};
-use crate::config::compressors::{FrozenScorer, ScorerKind, Unit};
+use crate::config::compressors::{Aggregate, FrozenScorer, ScorerKind, Unit};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
@@ -38,19 +38,6 @@ pub trait Scorer {
 
     /// One score a unit, higher is kept first; what is not a number is kept last.
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>>;
-}
-
-/// How token scores become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// The first token's.
-    First,
-    /// The highest.
-    Max,
 }
 
 impl Aggregate {
@@ -94,15 +81,32 @@ impl<'a> Extractive<'a> {
         Ok(Self { name: named.to_string(), scorer, unit, controller: Controller::default(), tokenizer })
     }
 
-    fn cut<'r>(&self, request: &'r Request<'r>) -> Result<Scored<'r>> {
-        if !(self.unit.reads_text() || self.controller.reads_text() || self.scorer.reads_text()) {
-            let units = self.unit.cut(&vec![String::new(); request.prefix.len()]);
-            return Ok(Scored { request, units, pieces: Vec::new(), question: String::new() });
-        }
-        let pieces = self.tokenizer.pieces(request.prefix)?;
-        let question = self.tokenizer.decode(request.question())?;
-        Ok(Scored { request, units: self.unit.cut(&pieces), pieces, question })
+    /// Whether anything needs the texts of the tokens.
+    fn reads_text(&self) -> bool {
+        self.unit.reads_text() || self.controller.reads_text() || self.scorer.reads_text()
     }
+
+    /// Units and their scores.
+    fn scored<'r>(&self, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
+        let (unit, tokenizer) = (self.unit, self.reads_text().then_some(self.tokenizer));
+        let prefixes = requests.par_iter().map(|request| cut(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
+        let scores = self.scorer.score(&prefixes)?;
+        if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
+            return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));
+        }
+        Ok(prefixes.into_iter().zip(scores).collect())
+    }
+}
+
+/// A prefix in units; with a tokenizer, also in texts.
+fn cut<'r>(request: &'r Request<'r>, unit: Unit, tokenizer: Option<&Tokenizer>) -> Result<Scored<'r>> {
+    let Some(tokenizer) = tokenizer else {
+        let units = unit.cut(&vec![String::new(); request.prefix.len()]);
+        return Ok(Scored { request, units, pieces: Vec::new(), question: String::new() });
+    };
+    let pieces = tokenizer.pieces(request.prefix)?;
+    let question = tokenizer.decode(request.question())?;
+    Ok(Scored { request, units: unit.cut(&pieces), pieces, question })
 }
 
 const REQUESTS_AT_ONCE: usize = 64;
@@ -112,22 +116,26 @@ impl Compressor for Extractive<'_> {
         &self.name
     }
 
+    fn most(&self, budget: usize) -> usize {
+        self.controller.most(budget)
+    }
+
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let controller = &self.controller;
+        let keep = |(prefix, scores): &(Scored, Vec<f64>)| controller.keep(prefix, scores, budget);
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
-            let prefixes: Vec<Scored> = batch.iter().map(|request| self.cut(request)).collect::<Result<_>>()?;
-            let scores = self.scorer.score(&prefixes)?;
-            if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
-                return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));
-            }
-            let controller = &self.controller;
-            let kept: Vec<Compressed> = prefixes
-                .par_iter()
-                .zip(&scores)
-                .map(|(prefix, scores)| controller.keep(prefix, scores, budget))
-                .collect();
-            all.extend(kept);
+            all.par_extend(self.scored(batch)?.par_iter().map(keep));
         }
         Ok(all)
+    }
+
+    fn calibrate(&mut self, requests: &[Request], budgets: &[usize]) -> Result<bool> {
+        let mut scored = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(REQUESTS_AT_ONCE) {
+            scored.extend(self.scored(batch)?);
+        }
+        self.controller.calibrate(&scored, budgets);
+        Ok(true)
     }
 }

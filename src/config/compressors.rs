@@ -23,6 +23,9 @@ pub enum CompressorConfig {
         /// What is kept or dropped as a whole.
         #[serde(default)]
         unit: Unit,
+        /// What the heads say of a unit's tokens as one figure.
+        #[serde(default, skip_serializing_if = "Aggregate::is_mean")]
+        aggregate: Aggregate,
         /// An encoder to start from in place of the base.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         encoder: Option<EncoderSection>,
@@ -75,7 +78,7 @@ impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         let (unit, encoder, blocks, hints) = match self {
-            CompressorConfig::Extractive { unit, encoder, blocks, hints } => (unit, encoder, blocks, hints),
+            CompressorConfig::Extractive { unit, encoder, blocks, hints, .. } => (unit, encoder, blocks, hints),
             CompressorConfig::Gist { instruction } => {
                 return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
                     1 => Ok(()),
@@ -138,6 +141,26 @@ impl Unit {
             Unit::Span { tokens, stride } => at_least("tokens", tokens, 1).and(at_least("stride", stride, 1)),
             _ => Ok(()),
         }
+    }
+}
+
+/// How scores of tokens become that of a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The first token's.
+    First,
+    /// The highest.
+    Max,
+}
+
+impl Aggregate {
+    /// Whether it is the mean.
+    pub fn is_mean(&self) -> bool {
+        *self == Aggregate::Mean
     }
 }
 

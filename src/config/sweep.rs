@@ -20,10 +20,11 @@ pub struct Sweep {
     /// What the experiment is to answer.
     #[serde(default)]
     pub question: Option<String>,
-    /// Dotted key of `summary.json` on which arms are compared.
+    /// Dotted key of `summary.json` on which arms are compared: `eval.compressors.<name>.gap_closed` of a compressor that
+    /// every run evaluates.
     #[serde(default)]
     pub primary_metric: Option<String>,
-    /// Name of the arm that the others are compared with.
+    /// Name of the arm that the others are compared with; those must be judged by the same things (`eval::terms`).
     #[serde(default)]
     pub baseline: Option<String>,
     /// Smallest difference of the primary metric that matters.
@@ -86,14 +87,17 @@ pub fn expand(path: &Path, set: &[String]) -> Result<Vec<(String, Tree)>> {
                 return Err(Error::file(path, format!("expected distinct run names, got `{name}` twice")));
             }
             if leaves(&earlier.table) == leaves(&tree.table) {
-                let message =
-                    format!("expected runs that differ, got the same configuration for `{other}` and `{name}`");
-                return Err(Error::file(path, message));
+                return Err(twins(path, other, &name, ""));
             }
         }
         runs.push((name, tree));
     }
     Ok(runs)
+}
+
+/// The error about two runs of the file at `path` that have the same configuration; `why` ends the sentence.
+pub fn twins(path: &Path, a: &str, b: &str, why: &str) -> Error {
+    Error::file(path, format!("expected runs that differ, got the same configuration for `{a}` and `{b}`{why}"))
 }
 
 impl Sweep {

@@ -101,7 +101,7 @@ impl Contestant {
     }
 }
 
-/// How fast a compressor is, with all windows at hand at once.
+/// How fast a compressor is: its throughput with all windows at hand at once, its latency with one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
@@ -113,6 +113,14 @@ pub struct Speed {
     /// Tokens of prefixes read in a second.
     #[serde(deserialize_with = "number")]
     pub prefix_tokens_per_second: f64,
+    /// Milliseconds from one window to its gist, where it comes alone; the median of some.
+    #[serde(default = "unknown", deserialize_with = "number")]
+    pub latency_ms: f64,
+}
+
+/// Of a file that was written before it was measured.
+fn unknown() -> f64 {
+    f64::NAN
 }
 
 /// One compressor at one budget under one reader.

@@ -11,4 +11,5 @@ pub mod recovery;
 pub mod slices;
 pub mod stats;
 pub mod summary;
+pub mod terms;
 pub mod verdict;

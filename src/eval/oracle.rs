@@ -2,13 +2,59 @@
 //! and on futures that the teacher imagines (`lookahead`: honest, at the cost of hundreds of readings a window; what a
 //! compressor could know).
 
-use crate::compressor::Compressed;
+use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::files::spread;
 use crate::eval::intrinsic::{Evaluated, Part};
-use crate::rollout::{Imagined, Taught};
+use crate::model::decoder::Decoder;
+use crate::model::lora::Adapter;
+use crate::rollout::{Imagined, Taught, request};
 use crate::search::{SpanSearch, ranked};
+
+/// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`
+/// is the place of its window among them.
+pub struct Searching<'a> {
+    /// Name in tables.
+    pub name: &'a str,
+    /// The base.
+    pub decoder: &'a Decoder,
+    /// Who reads.
+    pub reader: &'a Adapter,
+    /// Where the futures are.
+    pub windows: &'a [Window],
+    /// Futures that the teacher imagines in the true one's place; the true one, in hindsight, when absent.
+    pub imagined: Option<Imagined>,
+    /// Spans and how many of them.
+    pub params: SpanSearch,
+}
+
+impl Compressor for Searching<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let mut windows = Vec::with_capacity(requests.len());
+        for request in requests {
+            let window = self.windows.get(request.key as usize).filter(|window| window.prefix == request.prefix);
+            let stranger =
+                || Error::invalid(format!("{}: expected a window whose future it has, got another", self.name));
+            windows.push(window.ok_or_else(stranger)?.clone());
+        }
+        if windows.is_empty() || budget == 0 {
+            return Ok(vec![Compressed { kept: Some(Vec::new()), ..Compressed::default() }; windows.len()]);
+        }
+        let taught = match self.imagined {
+            None => Taught::new(self.decoder, &windows)?,
+            Some(how) => Taught::imagined(self.decoder, &windows, how)?,
+        };
+        let reader = self.decoder.activate(self.reader, false);
+        let found = ranked(&taught, self.decoder, Some(&reader), budget, self.params, &[])?;
+        let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
+        Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())
+    }
+}
 
 impl Evaluated<'_> {
     /// Searches `count` of the windows, spread evenly, with the generator as reader and that many `imagined` futures.
@@ -18,17 +64,16 @@ impl Evaluated<'_> {
         if picked.is_empty() {
             return Ok(());
         }
-        let windows: Vec<Window> = picked.iter().map(|&w| job.windows[w].clone()).collect();
-        let reader = job.decoder.activate(job.generator, false);
-        let search = |taught: &Taught| -> Result<Vec<Compressed>> {
-            let found = ranked(taught, job.decoder, Some(&reader), job.budget, params, &[])?;
-            let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
-            Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())
-        };
+        let requests: Vec<Request> =
+            picked.iter().map(|&w| request(&job.windows[w], job.condition, w as u64)).collect();
         let how = Imagined { samples: imagined, beside_true: false, run_seed: job.seed, step: 0 };
-        let seen = search(&Taught::new(job.decoder, &windows)?)?;
-        let imagined = search(&Taught::imagined(job.decoder, &windows, how)?)?;
-        self.push("oracle_greedy", Part::Hindsight, picked.clone(), seen)?;
-        self.push("lookahead", Part::Search, picked, imagined)
+        for (name, part, imagined) in [("oracle_greedy", Part::Hindsight, None), ("lookahead", Part::Search, Some(how))]
+        {
+            let (decoder, reader, windows) = (job.decoder, job.generator, job.windows);
+            let searching = Searching { name, decoder, reader, windows, imagined, params };
+            let made = searching.compress(&requests, job.budget)?;
+            self.push(name, part, picked.clone(), made)?;
+        }
+        Ok(())
     }
 }

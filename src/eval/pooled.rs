@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::eval::files::WindowRow;
 use crate::eval::stats::{self, Interval};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// KL of one compressor under one reader, over all windows of some runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,16 @@ impl Series {
             }
         }
         Ok(series)
+    }
+
+    /// Windows, each counted once however many runs saw it.
+    pub fn windows(&self) -> usize {
+        self.places.iter().map(|(_, window, _)| window).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Documents that the windows come from, each counted once.
+    pub fn documents(&self) -> usize {
+        self.places.iter().map(|(.., document)| document).collect::<BTreeSet<_>>().len()
     }
 
     fn clusters(&self) -> Vec<usize> {
@@ -91,6 +101,7 @@ mod tests {
         let gist = Series::new(&runs, "gist", GENERATOR).unwrap();
         assert!((gist.gap_closed(100, 0).mean - 0.4).abs() < 1e-12);
         assert_eq!(gist.clusters(), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!((gist.windows(), gist.documents()), (4, 2));
         let recent = Series::new(&runs, "recent", GENERATOR).unwrap();
         let diff = gist.minus(&recent, 200, 0).unwrap();
         assert!((diff.low - 0.1).abs() < 1e-12 && (diff.high - 0.1).abs() < 1e-12);

@@ -24,6 +24,8 @@ const WARM_UP: usize = 4;
 /// The clock's runs: the median of as many as this, fewer where they take longer than this many seconds together.
 const REPEATS: usize = 5;
 const SECONDS: f64 = 0.5;
+/// Windows that are compressed one by one, for the latency.
+const ALONE: usize = 9;
 const READERS: [&str; 2] = [SHARED, ADAPTED];
 
 /// What everyone is measured on.
@@ -37,6 +39,8 @@ pub struct Exam<'a> {
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
+    /// Which of the held-out windows each of them is.
+    pub numbers: &'a [usize],
     /// What compressors see besides the prefix.
     pub condition: Condition,
     /// Share of the prefix and tokens of each budget, ascending.
@@ -57,6 +61,8 @@ struct Row {
     /// Kept tokens over tokens of the prefix, by window.
     kept: Vec<f64>,
     seconds: f64,
+    /// Seconds of one window alone.
+    latency: f64,
     /// What the first seed made.
     made: Vec<Compressed>,
     /// By reader, in the order of [`READERS`]; empty for one that there is not.
@@ -129,12 +135,14 @@ impl<'a> Curves<'a> {
             budget,
             kept: vec![0.0; windows.len()],
             seconds: 0.0,
+            latency: 0.0,
             made: Vec::new(),
             readings: [Vec::new(), Vec::new()],
         };
         for (compressor, own) in members {
-            let (made, seconds) = self.compress(*compressor, self.exam.budgets[budget].1)?;
+            let (made, [seconds, latency]) = self.compress(*compressor, self.exam.budgets[budget].1)?;
             row.seconds += seconds / count;
+            row.latency += latency / count;
             for ((kept, window), output) in row.kept.iter_mut().zip(windows).zip(&made) {
                 *kept += output.ids.len() as f64 / window.prefix.len().max(1) as f64 / count;
             }
@@ -157,8 +165,8 @@ impl<'a> Curves<'a> {
         Ok(())
     }
 
-    /// One result a window, none above the budget, and the seconds that they take.
-    fn compress(&self, compressor: &dyn Compressor, budget: usize) -> Result<(Vec<Compressed>, f64)> {
+    /// One result a window, none above the budget, and the seconds that they take: all at once, and one alone (median).
+    fn compress(&self, compressor: &dyn Compressor, budget: usize) -> Result<(Vec<Compressed>, [f64; 2])> {
         let windows = self.exam.windows;
         let of = |(i, w): (usize, &'a Window)| request(w, self.exam.condition, i as u64);
         let requests: Vec<Request> = windows.iter().enumerate().map(of).collect();
@@ -173,14 +181,23 @@ impl<'a> Curves<'a> {
         while times.len() < REPEATS && times.iter().sum::<f64>() < SECONDS {
             times.push(timed()?.1);
         }
-        times.sort_by(f64::total_cmp);
-        let seconds = times[times.len() / 2];
-        check_count(compressor.name(), requests.len(), made.len())?;
-        if let Some(w) = made.iter().position(|output| output.ids.len() > budget) {
-            let what = format!("gist of compressor `{}` for window {w}", compressor.name());
-            return Err(Error::shape(what, format!("at most {budget} tokens"), made[w].ids.len()));
+        let mut alone = Vec::new();
+        for request in requests.iter().take(ALONE) {
+            let begun = Instant::now();
+            compressor.compress(std::slice::from_ref(request), budget)?;
+            alone.push(begun.elapsed().as_secs_f64());
         }
-        Ok((made, seconds))
+        check_count(compressor.name(), requests.len(), made.len())?;
+        let most = compressor.most(budget);
+        if let Some(w) = made.iter().position(|output| output.ids.len() > most) {
+            let what = format!("gist of compressor `{}` for window {w}", compressor.name());
+            return Err(Error::shape(what, format!("at most {most} tokens"), made[w].ids.len()));
+        }
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        Ok((made, [median(times), median(alone)]))
     }
 
     fn read(&self, reader: &Adapter, made: &[Compressed]) -> Result<Vec<Reading>> {
@@ -213,6 +230,7 @@ impl<'a> Curves<'a> {
             budget_tokens: self.exam.budgets[row.budget].1,
             ms_per_window: 1e3 * row.seconds / self.exam.windows.len() as f64,
             prefix_tokens_per_second: tokens as f64 / row.seconds,
+            latency_ms: 1e3 * row.latency,
         };
         let one = |(i, (name, seeds)): (usize, &(String, Vec<u64>))| Contestant {
             name: name.clone(),
@@ -326,7 +344,7 @@ impl<'a> Curves<'a> {
                 });
             }
             Ok(Compared {
-                window,
+                window: self.exam.numbers.get(window).copied().unwrap_or(window),
                 document: self.exam.documents[source.document].id.clone(),
                 prefix_tokens: tokenizer.pieces(&source.prefix)?,
                 local: tokenizer.decode(&source.local)?,

@@ -33,12 +33,32 @@ pub struct Judged {
     pub label: String,
     /// Runs (seeds) that it pools.
     pub seeds: usize,
+    /// Of these, the seeds that the baseline arm has finished too, which alone make the difference; none where there is no
+    /// difference.
+    pub paired: Option<usize>,
+    /// Windows that each run was judged on.
+    pub windows: usize,
+    /// Documents that the windows come from; intervals resample these.
+    pub documents: usize,
     /// gap_closed with 95 % interval.
     pub gap_closed: Interval,
     /// gap_closed less the baseline arm's; none for that arm, or where none is named.
     pub difference: Option<Interval>,
     /// The word; none where there is no baseline.
     pub verdict: Option<Verdict>,
+}
+
+impl Judged {
+    /// How much it rests on, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
+    pub fn n(&self) -> String {
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (seeds, windows) = (count(self.seeds, "seed"), count(self.windows, "window"));
+        let all = format!("{seeds} × {windows}, {}", count(self.documents, "document"));
+        match self.paired {
+            Some(paired) if paired < self.seeds => format!("{all}, {} paired", count(paired, "seed")),
+            _ => all,
+        }
+    }
 }
 
 /// The windows of every finished run of one arm, by seed.
@@ -61,8 +81,8 @@ pub fn judge(arms: &[Arm], compressor: &str, min_effect: Option<f64>) -> Result<
     let mut judged = Vec::new();
     for arm in arms.iter().filter(|arm| !arm.runs.is_empty()) {
         let own: Vec<&(u64, Vec<WindowRow>)> = arm.runs.iter().collect();
-        let gap_closed = series(&own)?.gap_closed(RESAMPLES, 0);
-        let (mut difference, mut verdict) = (None, None);
+        let own = series(&own)?;
+        let (mut difference, mut paired, mut verdict) = (None, None, None);
         if arm.baseline.as_ref() == Some(&arm.label) {
             verdict = Some(Verdict::Baseline);
         } else if let Some(rival) = arms.iter().find(|other| Some(&other.label) == arm.baseline.as_ref()) {
@@ -72,13 +92,23 @@ pub fn judge(arms: &[Arm], compressor: &str, min_effect: Option<f64>) -> Result<
             let mine: Vec<_> = both(arm, rival).into_iter().map(|i| &arm.runs[i]).collect();
             let theirs: Vec<_> = both(rival, arm).into_iter().map(|i| &rival.runs[i]).collect();
             if !mine.is_empty() {
+                paired = Some(mine.len());
                 let (mine, theirs) = (series(&mine)?, series(&theirs)?);
                 let found = mine.minus(&theirs, RESAMPLES, 0)?;
                 verdict = Some(word(theirs.gap_closed(RESAMPLES, 0), found, min_effect));
                 difference = Some(found);
             }
         }
-        judged.push(Judged { label: arm.label.clone(), seeds: arm.runs.len(), gap_closed, difference, verdict });
+        judged.push(Judged {
+            label: arm.label.clone(),
+            seeds: arm.runs.len(),
+            paired,
+            windows: own.windows(),
+            documents: own.documents(),
+            gap_closed: own.gap_closed(RESAMPLES, 0),
+            difference,
+            verdict,
+        });
     }
     Ok(judged)
 }
@@ -104,7 +134,7 @@ mod tests {
         let figures = |kl: f64| WindowFigures { tokens: 3, kl, nll: 1.0, kl_base: kl, kl_adapted: None };
         let row = |window: usize| WindowRow {
             window,
-            document: format!("d{window}"),
+            document: format!("d{}", window / 2),
             context_value_kl: 1.0,
             compressors: [("gist".to_string(), figures(kl + 0.001 * window as f64))].into(),
         };
@@ -124,13 +154,22 @@ mod tests {
             arm("bad", &[(0, 0.9), (1, 0.8)]),
             arm("same", &[(0, 0.8), (1, 0.7)]),
             arm("cut", &[]),
+            arm("late", &[(1, 0.6), (2, 0.1)]),
+            arm("apart", &[(2, 0.1)]),
         ];
         let judged = judge(&arms, "gist", Some(0.01)).unwrap();
-        let words: Vec<(&str, Verdict)> = judged.iter().map(|j| (j.label.as_str(), j.verdict.unwrap())).collect();
+        let words: Vec<(&str, Option<Verdict>)> = judged.iter().map(|j| (j.label.as_str(), j.verdict)).collect();
         use Verdict::*;
-        assert_eq!(words, [("plain", Baseline), ("good", Better), ("bad", Worse), ("same", Equivalent)]);
+        assert_eq!(words[..3], [("plain", Some(Baseline)), ("good", Some(Better)), ("bad", Some(Worse))]);
+        assert_eq!(words[3..], [("same", Some(Equivalent)), ("late", Some(Better)), ("apart", None)]);
         assert!((judged[1].difference.unwrap().mean - 0.1).abs() < 1e-9, "seed 1 against seed 1");
         assert!((judged[2].difference.unwrap().mean + 0.1).abs() < 1e-9);
+        assert!((judged[4].difference.unwrap().mean - 0.1).abs() < 1e-9, "seed 2 has no partner");
+        let paired: Vec<Option<usize>> = judged.iter().map(|j| j.paired).collect();
+        assert_eq!(paired, [None, Some(1), Some(2), Some(2), Some(1), None]);
+        assert_eq!(judged[0].n(), "2 seeds × 12 windows, 6 documents");
+        assert_eq!(judged[1].n(), "1 seed × 12 windows, 6 documents");
+        assert_eq!(judged[4].n(), "2 seeds × 12 windows, 6 documents, 1 seed paired");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         return Ok(());
     }
     let labels = match &distill.labels_from {
-        Some(folder) => label::read(folder)?,
+        Some(folder) => label::read(setup, folder)?,
         None => {
             let reader = config.warm_start.from.is_some().then_some(&session.generator.adapter);
             label::make(setup, policy, reader, &session.run.root().join("labels"), || session.check_stop())?
@@ -73,6 +73,9 @@ pub fn run(session: &mut Session) -> Result<()> {
         let how = (distill.loss, config.train.micro_windows);
         let done = update(policy, &mut session.compressor, &lessons, how, (factor, &place))?;
         let mut row = vec![("distill/loss", done.loss), ("distill/captured", done.captured)];
+        if number == 0 {
+            row.extend([("distill/labels", labelled.len() as f64), ("distill/labels_dropped", dropped as f64)]);
+        }
         let last = number + 1 == updates;
         if (number + 1).is_multiple_of(config.train.eval_every) || last {
             let validation = session.validate()?;

@@ -6,10 +6,13 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::config::compressors::Unit;
+use crate::compressor::scorer::Scorer;
+use crate::compressor::scorers::bm25::Bm25;
+use crate::config::compressors::{CompressorConfig, Unit};
 use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::model::copy_head;
 use crate::model::lora::Adapter;
 use crate::rollout::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
@@ -18,7 +21,8 @@ use crate::train::checkpoint::sha256_file;
 use crate::train::progress::Progress;
 use crate::train::setup::{Setup, model_files};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +30,19 @@ use std::path::{Path, PathBuf};
 const LABELS_AT_ONCE: usize = 48;
 /// Marks the training windows that are labelled.
 const LABEL_STEP: u64 = 1 << 43;
+/// Settings, beside the files, that decide what a label means, as JSON pointers.
+const MEANING: [&str; 10] = [
+    "/distill.label",
+    "/condition",
+    "/budget",
+    "/train.imagined_futures",
+    "/compressor/unit",
+    "/compressor/aggregate",
+    "/data/recall",
+    "/data/prefix_tokens",
+    "/data/local_tokens",
+    "/data/future_tokens",
+];
 
 /// One training window with its labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,31 +68,70 @@ impl Labelled {
 }
 
 /// What lies beside the labels: with what they were made.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
-    settings: serde_json::Value,
+    settings: Value,
 }
 
-fn settings(setup: &Setup, unit: Unit) -> Result<serde_json::Value> {
+/// Weights of the reader and the teacher that labels may depend on, with the key that names each.
+fn adapter_files(from: Option<&Path>, teacher: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
+    let reader = from.map(|from| ("warm_start.from", from.join("generator")));
+    let teacher = teacher.map(|folder| ("distill.teacher", folder.to_path_buf()));
+    let both = [reader, teacher].into_iter().flatten();
+    both.map(|(key, folder)| (key, folder.join("adapter_model.safetensors"))).collect()
+}
+
+fn settings(setup: &Setup) -> Result<Value> {
     let c = setup.config;
-    let adapters = [c.warm_start.from.as_ref().map(|from| from.join("generator")), c.distill.teacher.clone()];
-    let adapters = adapters.into_iter().flatten().map(|folder| folder.join("adapter_model.safetensors"));
+    let adapters = adapter_files(c.warm_start.from.as_deref(), c.distill.teacher.as_deref());
     // Whoever loads one that is not there, or is of another kind, says so.
-    let adapters = adapters.filter(|path| path.exists());
+    let adapters = adapters.into_iter().map(|(_, path)| path).filter(|path| path.exists());
     let files = model_files(&c.model.folder()?).into_iter().chain(c.data.train.clone()).chain(adapters);
     let hashed = |path: PathBuf| Ok((path.display().to_string(), sha256_file(&path)?.1));
     let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
     // A larger budget than a unit changes nothing.
-    let budget = match unit {
-        Unit::Span { tokens, .. } => setup.budget.min(tokens),
+    let budget = match &c.compressor {
+        CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => setup.budget.min(*tokens),
         _ => setup.budget,
     };
+    // What is measured by reading does not depend on what a compressor may see.
+    let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
     Ok(serde_json::json!({
         "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "budget": budget, "distill.label": c.distill.label, "distill.teacher": c.distill.teacher,
-        "distill.windows": c.distill.windows,
+        "budget": budget, "condition": condition, "distill.label": c.distill.label,
+        "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
     }))
+}
+
+/// What decides the meaning of labels of this kind, files by what is in them; all else (seed, windows, the blocks that the
+/// compressor reads with) may be another experiment's.
+fn meaning(settings: &Value, label: &Value) -> Value {
+    let counts = |key: &str| match key {
+        "budget" | "warm_start.from" => label == "alone",
+        "train.imagined_futures" | "data.future_tokens" => label != "teacher",
+        "compressor.aggregate" => label == "teacher",
+        _ => true,
+    };
+    let folder = |key: &str| settings[key].as_str().map(Path::new);
+    let adapters = adapter_files(folder("warm_start.from"), folder("distill.teacher"));
+    let named = |path: &str| match adapters.iter().find(|(_, adapter)| adapter == Path::new(path)) {
+        Some((key, _)) => (*key).to_string(),
+        None if settings["data"]["train"] == path => "data.train".to_string(),
+        None => format!("model.path/{}", Path::new(path).file_name().unwrap_or_default().to_string_lossy()),
+    };
+    let files = settings["files"].as_object().into_iter().flatten();
+    let files = files.map(|(path, sha256)| (named(path), sha256.clone()));
+    let others =
+        MEANING.iter().map(|at| (at[1..].replace('/', "."), settings.pointer(at).cloned().unwrap_or_default()));
+    files.chain(others).filter(|(key, _)| counts(key)).collect()
+}
+
+/// The keys in which two objects differ, with both values; null where there is none.
+fn differences<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a Value, &'a Value)> {
+    let keys = [a, b].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys());
+    let keys: BTreeSet<&'a String> = keys.collect();
+    keys.into_iter().map(|key| (key.as_str(), &a[key], &b[key])).filter(|(_, a, b)| a != b).collect()
 }
 
 /// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
@@ -89,11 +145,10 @@ pub fn make(
 ) -> Result<Vec<Labelled>> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(setup, policy.unit)? };
+    let own = Manifest { settings: settings(setup)? };
     if manifest.exists() {
         let found: Manifest = read_json(&manifest)?;
-        let differs = |key: &&String| found.settings.get(key.as_str()) != own.settings.get(key.as_str());
-        let keys: Vec<&String> = own.settings.as_object().into_iter().flat_map(|o| o.keys()).filter(differs).collect();
+        let keys: Vec<&str> = differences(&own.settings, &found.settings).iter().map(|(key, ..)| *key).collect();
         if !keys.is_empty() {
             let message = format!("expected labels of the same experiment, got others that differ in {keys:?}");
             return Err(Error::file(manifest, message));
@@ -126,9 +181,18 @@ pub fn make(
     Ok(all)
 }
 
-/// The labels of a folder that `make` filled.
-pub fn read(folder: &Path) -> Result<Vec<Labelled>> {
-    read_json::<Manifest>(&folder.join("manifest.json"))?;
+/// The labels of a folder that `make` filled, all of them, for this experiment or another whose labels mean the same.
+pub fn read(setup: &Setup, folder: &Path) -> Result<Vec<Labelled>> {
+    let manifest = folder.join("manifest.json");
+    let found = read_json::<Manifest>(&manifest)?.settings;
+    let own = settings(setup)?;
+    let label = &own["distill.label"];
+    let (asked, got) = (meaning(&own, label), meaning(&found, label));
+    let differ = differences(&asked, &got).into_iter();
+    let differ: Vec<String> = differ.map(|(key, asked, got)| format!("`{key}`: expected {asked}, got {got}")).collect();
+    if !differ.is_empty() {
+        return Err(Error::file(manifest, format!("expected labels that mean the same; {}", differ.join("; "))));
+    }
     let mut all = Vec::new();
     for i in 0.. {
         let path = folder.join(stretch_name(i));
@@ -136,6 +200,10 @@ pub fn read(folder: &Path) -> Result<Vec<Labelled>> {
             break;
         }
         all.extend(read_json::<Vec<Labelled>>(&path)?);
+    }
+    if let Some(asked) = found["distill.windows"].as_u64().filter(|&asked| asked != all.len() as u64) {
+        let message = format!("expected {asked} labelled windows, got {}; `gist label` makes the rest", all.len());
+        return Err(Error::file(folder, message));
     }
     Ok(all)
 }
@@ -147,8 +215,8 @@ fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<(PathBuf, Vec<L
     let mut others = experiments.iter().flat_map(|path| subfolders(path)).map(|run| run.join("labels"));
     others.find_map(|labels| {
         let path = labels.join(stretch_name(i));
-        let same =
-            path.exists() && read_json::<Manifest>(&labels.join("manifest.json")).is_ok_and(|found| found == *own);
+        let is_own = |found: Manifest| differences(&own.settings, &found.settings).is_empty();
+        let same = path.exists() && read_json(&labels.join("manifest.json")).is_ok_and(is_own);
         same.then(|| read_json(&path).ok()).flatten().map(|found| (path, found))
     })
 }
@@ -205,16 +273,26 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
     let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
     let adapter = decoder.load_adapter(folder)?;
     let active = decoder.activate(&adapter, false);
-    if active.heads.is_none() || active.encoder.is_some() {
+    let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
-    }
+    };
+    // Over the base, BM25 is the one hint that there is.
+    let hints: Vec<Box<dyn Scorer>> = match heads.features() - copy_head::features(decoder.config()) {
+        0 => Vec::new(),
+        1 => vec![Box::new(Bm25)],
+        n => {
+            let expected = "distill.teacher: expected a compressor without compressor.hints, or with \"bm25\" alone";
+            return Err(Error::file(folder, format!("{expected}, got one with {n} more features of a unit")));
+        }
+    };
     let teacher = ExtractivePolicy {
         decoder,
         tokenizer,
         unit,
+        aggregate: policy.aggregate,
         foreign: None,
         blocks: None,
-        hints: Vec::new(),
+        hints,
         controller: Controller::default(),
     };
     let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();

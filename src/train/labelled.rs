@@ -25,6 +25,7 @@ use crate::train::roles::{ROLES, extractive_policy, fresh_encoder, fresh_heads};
 use crate::train::setup::model_files;
 use crate::train::trainee::{Place, Trainee};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -62,6 +63,17 @@ impl Example {
     }
 }
 
+/// What became of the rows of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rows {
+    /// Rows in the file.
+    pub read: usize,
+    /// Those that are examples.
+    pub kept: usize,
+    /// The others, by reason.
+    pub dropped: BTreeMap<String, usize>,
+}
+
 /// The base, its tokenizer and the examples of an experiment.
 pub struct Examples<'a> {
     /// The experiment.
@@ -76,6 +88,8 @@ pub struct Examples<'a> {
     pub valid: Vec<Example>,
     /// For the final figures.
     pub test: Vec<Example>,
+    /// What became of the rows of `train`, `valid` and `test`.
+    pub rows: BTreeMap<&'static str, Rows>,
 }
 
 /// Where a resumed run continues.
@@ -92,12 +106,13 @@ impl<'a> Examples<'a> {
         let decoder = Decoder::load(folder, device, config.hardware.kind())?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
-        let mut examples =
-            Examples { config, decoder, tokenizer, train: Vec::new(), valid: Vec::new(), test: Vec::new() };
+        let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        let mut examples = Examples { config, decoder, tokenizer, train, valid, test, rows };
         let d = &config.data;
         let read = |path: &Path| examples.read(path);
         let (train, valid, test) = (read(&d.train)?, read(&d.valid)?, read(&d.test)?);
-        (examples.train, examples.valid, examples.test) = (train, valid, test);
+        (examples.train, examples.valid, examples.test) = (train.0, valid.0, test.0);
+        examples.rows = [("train", train.1), ("valid", valid.1), ("test", test.1)].into();
         examples.fresh()?;
         Ok(examples)
     }
@@ -112,28 +127,33 @@ impl<'a> Examples<'a> {
         Ok(all)
     }
 
-    fn read(&self, path: &Path) -> Result<Vec<Example>> {
+    fn read(&self, path: &Path) -> Result<(Vec<Example>, Rows)> {
         let found = data::read_labelled(path)?;
         let policy = self.policy()?;
-        let examples: Vec<Option<Example>> =
-            found.texts.iter().map(|text| self.example(text, &policy)).collect::<Result<_>>()?;
-        let mut left_out = found.left_out;
-        let total = found.texts.len() + left_out.values().sum::<usize>();
-        let unfit = examples.iter().filter(|example| example.is_none()).count();
-        if unfit > 0 {
-            left_out.insert("no unit that is labelled by half, or no budget".into(), unfit);
+        let read = found.texts.len() + found.left_out.values().sum::<usize>();
+        let (mut examples, mut dropped) = (Vec::new(), found.left_out);
+        for text in &found.texts {
+            match self.example(text, &policy)? {
+                Ok(example) => examples.push(example),
+                Err(why) => *dropped.entry(why.to_string()).or_default() += 1,
+            }
         }
-        for (why, count) in &left_out {
-            eprintln!("{}: {count} of {total} texts left out: {why}", path.display());
+        for (why, count) in &dropped {
+            eprintln!("{}: {count} of {read} texts left out: {why}", path.display());
         }
-        let examples: Vec<Example> = examples.into_iter().flatten().collect();
-        match examples.is_empty() {
-            true => Err(Error::file(path, "expected texts whose labels fit the units, got none")),
-            false => Ok(examples),
+        let kept = examples.len();
+        match kept {
+            0 => Err(Error::file(path, "expected texts whose labels fit the units, got none")),
+            _ => Ok((examples, Rows { read, kept, dropped })),
         }
     }
 
-    fn example(&self, text: &LabelledText, policy: &ExtractivePolicy) -> Result<Option<Example>> {
+    /// The text as an example, or why it cannot be one.
+    fn example(
+        &self,
+        text: &LabelledText,
+        policy: &ExtractivePolicy,
+    ) -> Result<std::result::Result<Example, &'static str>> {
         let (prefix, bytes) = self.tokenizer.aligned(&text.text)?;
         let query = self.tokenizer.encode(&text.query)?;
         let touches =
@@ -144,8 +164,11 @@ impl<'a> Examples<'a> {
             .map(|unit| wanted[unit.clone()].iter().filter(|wanted| **wanted).count() as f64 / unit.len() as f64)
             .map(|share| if share >= HALF { share } else { 0.0 })
             .collect();
-        let fits = budget > 0 && worth.iter().any(|worth| *worth > 0.0);
-        Ok(fits.then(|| Example { id: text.id.clone(), prefix, query, wanted, budget, worth }))
+        Ok(match worth.iter().any(|worth| *worth > 0.0) {
+            false => Err("no unit that is labelled by half"),
+            true if budget == 0 => Err("no budget"),
+            true => Ok(Example { id: text.id.clone(), prefix, query, wanted, budget, worth }),
+        })
     }
 
     /// Network and actions of the compressor.

@@ -1,5 +1,6 @@
 //! The three roles as adapters, fresh or from a folder, and the policy that goes with the experiment's compressor.
 
+use crate::chat::Frame;
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
@@ -131,8 +132,8 @@ pub fn extractive_policy<'a>(
     decoder: &'a Decoder,
     tokenizer: &'a Tokenizer,
 ) -> Result<Option<ExtractivePolicy<'a>>> {
-    let CompressorConfig::Extractive { unit, encoder, blocks, hints } = compressor else { return Ok(None) };
-    let (unit, blocks) = (*unit, *blocks);
+    let CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints } = compressor else { return Ok(None) };
+    let (unit, aggregate, blocks) = (*unit, *aggregate, *blocks);
     let most = decoder.config().num_hidden_layers as usize;
     if let Some(more) = blocks.filter(|&blocks| blocks > most) {
         return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
@@ -147,13 +148,17 @@ pub fn extractive_policy<'a>(
     };
     let hints = hints.iter().map(hint).collect::<Result<_>>()?;
     let controller = Controller::default();
-    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, foreign, blocks, hints, controller }))
+    Ok(Some(ExtractivePolicy { decoder, tokenizer, unit, aggregate, foreign, blocks, hints, controller }))
 }
 
 /// Network and actions of a compressor over this base.
 pub fn policy<'a>(compressor: &CompressorConfig, setup: &'a Setup) -> Result<Policy<'a>> {
     Ok(match extractive_policy(compressor, &setup.decoder, &setup.tokenizer)? {
         Some(policy) => Policy::Extractive(policy),
-        None => Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids()).framed(setup.frame.clone())),
+        None => {
+            // Not the setup's, which may be another experiment's.
+            let frame = Frame::of(compressor, &setup.config.model.folder()?, &setup.tokenizer)?;
+            Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids()).framed(frame))
+        }
     })
 }

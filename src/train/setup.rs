@@ -26,8 +26,6 @@ pub struct Setup<'a> {
     pub shape: WindowShape,
     /// Cap of a gist.
     pub budget: usize,
-    /// What an instruct model is told around a prefix.
-    pub frame: Frame,
     /// Training documents as ids.
     pub train: Vec<Vec<u32>>,
     eligible: Eligible,
@@ -55,10 +53,7 @@ impl<'a> Setup<'a> {
         let d = &config.data;
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         let budget = config.budget_tokens();
-        let frame = match &config.compressor {
-            CompressorConfig::Gist { instruction: Some(text) } => Frame::new(folder, &tokenizer, text)?,
-            _ => Frame::default(),
-        };
+        let frame = Frame::of(&config.compressor, folder, &tokenizer)?;
         // The longest row: prefix, local as condition, what stands around them, two control tokens, gist.
         let longest = (shape.total() + 1).max(frame.len() + shape.prefix + shape.local + 2 + budget) as i64;
         let limit = decoder.config().max_position_embeddings;
@@ -78,7 +73,7 @@ impl<'a> Setup<'a> {
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
         let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
         donors(&test, 0).map_err(at(&d.test))?;
-        Ok(Self { config, decoder, tokenizer, shape, budget, frame, train, eligible, valid, test, test_documents })
+        Ok(Self { config, decoder, tokenizer, shape, budget, train, eligible, valid, test, test_documents })
     }
 
     /// The windows of a training step; `step` is any number that names it.
@@ -111,7 +106,7 @@ impl<'a> Setup<'a> {
         Base { name: self.config.model.path.display().to_string(), sha256 }
     }
 
-    /// Files that a run depends on, for its provenance.
+    /// Files that a run depends on, and folders of such, for its provenance.
     pub fn inputs(config: &TrainConfig) -> Result<Vec<PathBuf>> {
         let mut all = model_files(&config.model.folder()?);
         let files = [&config.data.train, &config.data.valid, &config.data.test];
@@ -130,6 +125,10 @@ impl<'a> Setup<'a> {
                 all.push(from.join(role).join("adapter_model.safetensors"));
             }
         }
+        let teacher = config.distill.teacher.iter().map(|folder| folder.join("adapter_model.safetensors"));
+        // Whoever loads one that is not there, or is of another kind, says so.
+        all.extend(teacher.filter(|path| path.exists()));
+        all.extend(config.distill.labels_from.clone());
         Ok(all)
     }
 }

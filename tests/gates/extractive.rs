@@ -7,7 +7,7 @@ use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::gist::{Draws, Gist, uniforms};
 use gist::compressor::scorer::{Scored, Scorer};
-use gist::config::compressors::Unit;
+use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::model::copy_head::{DISTANCES, values};
 use gist::model::decoder::Decoder;
@@ -41,7 +41,16 @@ impl Setting {
 
     fn policy(&self) -> ExtractivePolicy<'_> {
         let (decoder, tokenizer, controller) = (&self.decoder, &self.tokenizer, Controller::default());
-        ExtractivePolicy { decoder, tokenizer, unit: UNIT, foreign: None, blocks: None, hints: Vec::new(), controller }
+        ExtractivePolicy {
+            decoder,
+            tokenizer,
+            unit: UNIT,
+            aggregate: Aggregate::Mean,
+            foreign: None,
+            blocks: None,
+            hints: Vec::new(),
+            controller,
+        }
     }
 
     fn active(&self) -> ActiveAdapter {

@@ -1,8 +1,10 @@
 //! What the command line asks for, checked: every message names the flag, what was expected and what was got.
 
+use gist::compressor::must_keep;
 use gist::config::choices::BudgetConfig;
 use gist::eval::comparison::{ADAPTED, Budget, SHARED};
 use gist::train::setup::Setup;
+use regex::Regex;
 use std::path::Path;
 
 /// Share of the prefix and tokens of each budget, ascending.
@@ -60,10 +62,10 @@ pub fn nearest(budgets: &Budgets, wanted: usize) -> usize {
     budgets.iter().map(|(_, tokens)| *tokens).min_by_key(|tokens| tokens.abs_diff(wanted)).unwrap_or(wanted)
 }
 
-/// Fails when the base has no positions for the largest budget.
-pub fn room(setup: &Setup, budgets: &Budgets) -> anyhow::Result<()> {
+/// Fails when the base has no positions for the largest budget, so many times over.
+pub fn room(setup: &Setup, budgets: &Budgets, times: usize) -> anyhow::Result<()> {
     let limit = setup.decoder.config().max_position_embeddings as usize;
-    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2);
+    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2) / times;
     match budgets.iter().find(|(_, tokens)| *tokens > most) {
         Some((share, tokens)) => {
             anyhow::bail!(
@@ -81,6 +83,11 @@ pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
         Some(wanted) if (1..=most).contains(&wanted) => Ok(wanted),
         Some(wanted) => anyhow::bail!("--windows: expected 1 to {most}, got {wanted}"),
     }
+}
+
+/// What must be kept.
+pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
+    must_keep::pattern(wanted).map_err(|message| anyhow::anyhow!("--must-keep: {message}"))
 }
 
 /// Fails when a folder holds something else than a comparison.

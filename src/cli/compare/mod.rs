@@ -17,11 +17,11 @@ mod runs;
 
 use crate::cli::{DeviceArg, start};
 use ask::Budgets;
-use gist::compressor::Compressor;
 use gist::compressor::baseline::Empty;
-use gist::compressor::budget::Controller;
+use gist::compressor::budget::{Controller, RICHEST};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorers::Parts;
+use gist::compressor::{Compressor, Request};
 use gist::config::parts::RecallSection;
 use gist::config::train::TrainConfig;
 use gist::data::{RecallConfig, Split, Window};
@@ -32,12 +32,12 @@ use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::WindowLengths;
 use gist::model::lora::Adapter;
 use gist::report::comparison;
+use gist::rollout::request;
 use gist::run_dir::component;
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
 use gist::train::progress::Progress;
 use gist::train::setup::Setup;
 use named::{Baseline, Baselines};
-use regex::Regex;
 use runs::Finished;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub struct CompareArgs {
     runs: Vec<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
-    /// Baselines beside them; frozen models, as encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH
+    /// Baselines beside them, one that scores also with its unit (token, word, sentence), as bm25:token; frozen models, as encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH
     /// (a sentence encoder), the path a folder or OWNER/NAME of the Hub; and chains of two, such as attention+gist: the
     /// second compresses what the first kept.
     #[arg(
@@ -77,13 +77,17 @@ pub struct CompareArgs {
     /// Which readers: one that all share, one adapted to each, or both.
     #[arg(long, value_name = "WHICH,..", value_delimiter = ',', default_value = "shared,adapted")]
     readers: Vec<String>,
-    /// Keep what matches before anything else, inside the budget (all that score units: baselines and trained extractive
-    /// compressors); such as '[0-9]+'.
-    #[arg(long, value_name = "REGEX")]
-    must_keep: Option<Regex>,
+    /// Keep this before anything else, inside the budget (all that extract; repeatable): numbers, identifiers, text:TEXT, or a
+    /// regular expression such as '[A-Z]{2,}'.
+    #[arg(long, value_name = "WHAT")]
+    must_keep: Vec<String>,
     /// Of equal tokens that come to stand side by side keep the first only (the same compressors).
     #[arg(long)]
     drop_consecutive: bool,
+    /// Meet each budget on average, not in each window: what extracts keeps the units above one score, found on validation
+    /// windows, up to twice the budget in a window. What writes, and what is part of a chain, keeps to the budget.
+    #[arg(long)]
+    adaptive: bool,
 }
 
 /// One contestant: its compressors, one a seed.
@@ -114,9 +118,11 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     ask::output(&output)?;
     let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
-    ask::room(&setup, &budgets)?;
+    ask::room(&setup, &budgets, if args.adaptive { RICHEST } else { 1 })?;
+    let must_keep = ask::must_keep(&args.must_keep)?;
     let count = ask::windows(args.windows, setup.test.len())?;
-    let windows: Vec<Window> = spread(setup.test.len(), count).into_iter().map(|w| setup.test[w].clone()).collect();
+    let numbers = spread(setup.test.len(), count);
+    let windows: Vec<Window> = numbers.iter().map(|&w| setup.test[w].clone()).collect();
     let updates = match args.updates {
         Some(updates) => updates as usize,
         None => found[0].updates(&setup)?,
@@ -124,8 +130,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let controller =
-        Controller { must_keep: args.must_keep.clone(), drop_consecutive: args.drop_consecutive, threshold: None };
+    let drop_consecutive = args.drop_consecutive;
+    let controller = Controller { must_keep: must_keep.clone(), drop_consecutive, ..Controller::default() };
     let baselines = Baselines { setup: &setup, parts, forbidden: &forbidden, controller: &controller };
     let named = |name: &str| baselines.named(name);
     let (chained, alone) = chains::split(&args.compressors, &found);
@@ -135,11 +141,15 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
     }
     let mut terms = found[0].terms()?;
-    if let Some(pattern) = &args.must_keep {
-        terms.insert("must_keep".into(), pattern.to_string());
+    if must_keep.is_some() {
+        terms.insert("must_keep".into(), args.must_keep.join(", "));
     }
     if args.drop_consecutive {
         terms.insert("drop_consecutive".into(), "true".into());
+    }
+    if args.adaptive {
+        terms.insert("adaptive".into(), "true".into());
+        calibrate(&setup, &mut entrants, &budgets)?;
     }
     let stop = start::catch_interrupt()?;
     let exam = Exam {
@@ -147,6 +157,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         tokenizer: &setup.tokenizer,
         documents: &setup.test_documents,
         windows: &windows,
+        numbers: &numbers,
         condition: config.condition,
         budgets: &budgets,
         seed: 0,
@@ -183,6 +194,22 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let page = comparison::write(&output, &result)?;
     println!("{}", comparison::text(&result));
     println!("comparison: {}", page.display());
+    Ok(())
+}
+
+/// Has the length of what extracts follow the content, as validation windows say; chains stay as they are.
+fn calibrate(setup: &Setup, entrants: &mut [Entrant], budgets: &Budgets) -> Result<()> {
+    let condition = setup.config.condition;
+    let requests: Vec<Request> = setup.valid.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
+    let tokens: Vec<usize> = budgets.iter().map(|(_, tokens)| *tokens).collect();
+    let progress = Progress::new("calibrate", entrants.len(), 0);
+    for entrant in entrants {
+        for member in &mut entrant.members {
+            member.calibrate(&requests, &tokens)?;
+        }
+        progress.step(&entrant.name);
+    }
+    progress.finish();
     Ok(())
 }
 

