@@ -161,9 +161,9 @@ fn a_calibrated_compressor_meets_its_budget_on_average_with_what_must_be_kept() 
     let requests: Vec<Request> = (prefixes.iter().enumerate())
         .map(|(i, prefix)| Request { prefix, local: &[], query: &[], key: i as u64 })
         .collect();
+    let digits = Controller { must_keep: Some(Regex::new("[0-9]").unwrap()), ..Controller::default() };
     for kind in [ScorerKind::Idf, ScorerKind::SelfInformation, ScorerKind::Random] {
-        let controller = Controller { must_keep: Some(Regex::new("[0-9]").unwrap()), ..Controller::default() };
-        let mut compressor = Extractive { controller, ..scored(kind, parts, &tokenizer) };
+        let mut compressor = Extractive { controller: digits.clone(), ..scored(kind, parts, &tokenizer) };
         assert!(compressor.calibrate(&requests[..30], &[8]).unwrap());
         assert_eq!((compressor.most(8), compressor.most(7)), (16, 7));
         let lengths = |requests: &[Request]| -> Vec<usize> {
