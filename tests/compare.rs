@@ -126,6 +126,7 @@ fn an_adaptive_length_meets_the_budget_on_average_and_follows_the_content() {
     ok(&compare(&[finished()], &output, &[&flags[..], &["--adaptive", "--must-keep", "numbers"]].concat()));
     let found = read(&output);
     assert_eq!(found.terms["adaptive"], "true");
+    assert!(fs::read_to_string(output.join("comparison.html")).unwrap().contains("meets them on average"));
     let lengths = |name: &str| -> Vec<usize> {
         let of = |gists: &[ComparedGist]| gists.iter().find(|g| g.compressor == name).unwrap().tokens.len();
         found.examples.iter().map(|example| of(&example.gists)).collect()

@@ -120,6 +120,9 @@ fn curves(comparison: &Comparison, figures: &[Figure]) -> Markup {
              intervals of the gap closed, over documents. Point at a mark, or reach it with the Tab key, to read it; point at a name to \
              bring its line out. Requested: "
             (comparison.budgets.iter().map(|b| percent(b.requested)).collect::<Vec<_>>().join(", ")) "."
+            @if comparison.terms.contains_key("adaptive") {
+                " What extracts meets them on average, found on validation windows; its length follows the content."
+            }
             @if comparison.bound.is_some() { " Dashed: the least that any gist of that length leaves." }
         }
         @for (reader, drawn) in readers(comparison).into_iter().zip(figures) {
