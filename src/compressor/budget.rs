@@ -154,7 +154,7 @@ fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<u
         if kept.len() == budget {
             break;
         }
-        let added = add(&mut kept, range, budget + 1);
+        let added = add(&mut kept, range, budget.saturating_add(1));
         if kept.len() > budget {
             added.iter().for_each(|at| _ = kept.remove(at));
             passed.push(range);
