@@ -5,7 +5,6 @@ use clap::ValueEnum;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
-use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::foreign::Foreign;
 use gist::compressor::frequencies::DocumentFrequencies;
@@ -17,20 +16,15 @@ use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressed, Compressor, Request, baselines};
 use gist::config::compressors::{Aggregate, FrozenScorer, ScorerKind, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
-use gist::data::Window;
 use gist::error::Result;
-use gist::eval::oracle::Searching;
 use gist::model::config::ModelConfig;
 use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
 use gist::model::encoder::Encoder;
 use gist::model::lora::{Adapter, Extra};
 use gist::rng::{self, Stream};
-use gist::rollout::Imagined;
-use gist::search::SpanSearch;
 use gist::tokenizer::Tokenizer;
 use regex::Regex;
-use std::cell::Cell;
 use tch::{Device, Tensor};
 
 pub const VOCABULARY: i64 = 300;
@@ -180,13 +174,13 @@ fn may_stop_early(compressor: &dyn Compressor) -> bool {
     compressor.name().ends_with("strict") || compressor.name().ends_with("trained")
 }
 
-struct Case {
+pub struct Case {
     prefix: Vec<u32>,
     local: Vec<u32>,
     query: Vec<u32>,
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let mut rng = rng::rng(1, Stream::Synthetic, 0, 0, 0);
     let mut lengths = vec![0, 1, 2, 3, 4, 7, 8, 9, 40];
     lengths.extend((0..6).map(|_| rng::below(&mut rng, 60)));
@@ -198,7 +192,7 @@ fn cases() -> Vec<Case> {
     lengths.into_iter().enumerate().map(case).collect()
 }
 
-fn requests(cases: &[Case]) -> Vec<Request<'_>> {
+pub fn requests(cases: &[Case]) -> Vec<Request<'_>> {
     let numbered = cases.iter().enumerate();
     numbered.map(|(i, c)| Request { prefix: &c.prefix, local: &c.local, query: &c.query, key: i as u64 }).collect()
 }
@@ -316,127 +310,9 @@ fn a_million_tokens_are_ranked_all_together() {
     assert!(kept.is_empty() || kept[kept.len() - 1] - kept[0] > 200_000, "from one stretch: {kept:?}");
 }
 
-#[test]
-fn a_search_is_a_compressor_of_the_windows_that_it_has() {
-    let decoder = tiny_decoder();
-    let reader = random_adapter(&decoder, 2);
-    let window = |i: u64| Window {
-        document: i as usize,
-        start: 0,
-        prefix: tokens(11, i, 24),
-        local: tokens(12, i, 5),
-        future: tokens(13, i, 4),
-    };
-    let windows: Vec<Window> = (0..3).map(window).collect();
-    let requests: Vec<Request> = (windows.iter().enumerate())
-        .map(|(i, w)| Request { prefix: &w.prefix, local: &w.local, query: &[], key: i as u64 })
-        .collect();
-    let params = SpanSearch { span_tokens: 4, stride: 2, shortlist: 3 };
-    let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };
-    for (name, imagined) in [("oracle_greedy", None), ("lookahead", Some(imagines))] {
-        let (decoder, reader, windows) = (&decoder, &reader, &windows);
-        let search = Searching { name, decoder, reader, windows, imagined, params };
-        for budget in [0, 1, 6, 24, 100] {
-            let made = search.compress(&requests, budget).unwrap();
-            for (c, window) in made.iter().zip(windows) {
-                let kept = c.kept.as_ref().unwrap();
-                assert!(c.ids.len() <= budget && kept.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {kept:?}");
-                assert_eq!(c.ids, kept.iter().map(|&at| window.prefix[at]).collect::<Vec<_>>());
-            }
-            assert_eq!(made, search.compress(&requests, budget).unwrap());
-            assert_eq!(search.compress(&[], budget).unwrap(), []);
-        }
-        let other = Request { key: 1, ..requests[0] };
-        assert!(search.compress(&[other], 6).unwrap_err().to_string().contains("whose future it has"));
-    }
-}
-
 pub fn ids(compressor: &dyn Compressor, prefix: &[u32], local: &[u32], budget: usize) -> Vec<u32> {
     let request = Request { prefix, local, query: &[], key: 0 };
     compressor.compress(&[request], budget).unwrap().remove(0).ids
-}
-
-struct Counting<'a>(&'a dyn Compressor, Cell<usize>);
-
-impl Compressor for Counting<'_> {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        self.1.set(self.1.get() + requests.len());
-        self.0.compress(requests, budget)
-    }
-}
-
-#[test]
-fn memory_compresses_once() {
-    let cases = cases();
-    let requests = requests(&cases);
-    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
-    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 2 };
-    let random = scored(ScorerKind::Random, parts, &tokenizer);
-    let counting = Counting(&random, Cell::new(0));
-    let memory = Memory::new(&counting);
-    let expected = random.compress(&requests, 5).unwrap();
-    assert_eq!(memory.compress(&requests[..4], 5).unwrap(), expected[..4]);
-    assert_eq!(memory.compress(&requests, 5).unwrap(), expected);
-    assert_eq!(counting.1.get(), requests.len());
-    memory.compress(&requests, 6).unwrap();
-    assert_eq!(counting.1.get(), 2 * requests.len(), "another budget is another gist");
-    // The same key with another prefix is another request.
-    let other = Request { prefix: requests[8].prefix, ..requests[6] };
-    assert_eq!(memory.compress(&[other], 5).unwrap(), random.compress(&[other], 5).unwrap());
-}
-
-fn windows(documents: &[usize]) -> Vec<Window> {
-    let window = |(i, &document): (usize, &usize)| Window {
-        document,
-        start: i,
-        prefix: tokens(7, i as u64, 20),
-        local: vec![1],
-        future: vec![2],
-    };
-    documents.iter().enumerate().map(window).collect()
-}
-
-#[test]
-fn the_leak_control_reads_another_document() {
-    for documents in [vec![0, 1], vec![0, 0, 1, 1], vec![3, 1, 1, 2, 2, 2, 0, 4, 4], vec![5, 5, 5, 1, 2, 3]] {
-        let windows = windows(&documents);
-        for seed in 0..20 {
-            let donors = donors(&windows, seed).unwrap();
-            let mut all = donors.clone();
-            all.sort_unstable();
-            assert_eq!(all, (0..windows.len()).collect::<Vec<_>>(), "a permutation");
-            assert!((0..windows.len()).all(|w| documents[w] != documents[donors[w]]), "{documents:?}: {donors:?}");
-        }
-    }
-    assert!(donors(&windows(&[0, 0, 1]), 0).unwrap_err().to_string().contains("at most half of the 3 windows"));
-
-    let windows = windows(&[0, 0, 1, 2]);
-    let requests: Vec<Request> = (windows.iter().enumerate())
-        .map(|(i, w)| Request { prefix: &w.prefix, local: &[], query: &[], key: i as u64 })
-        .collect();
-    let donors = donors(&windows, 1).unwrap();
-    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
-    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 1 };
-    let random = scored(ScorerKind::Random, parts, &tokenizer);
-    let own = random.compress(&requests, 6).unwrap();
-    let other = OtherDocument::new(&random, donors.clone());
-    for (made, &donor) in other.compress(&requests, 6).unwrap().iter().zip(&donors) {
-        assert_eq!(made.ids, own[donor].ids);
-    }
-    assert!(other.compress(&requests[..2], 6).is_err());
-
-    let shuffled = Shuffled { inner: &random, seed: 4 }.compress(&requests, 6).unwrap();
-    assert_eq!(shuffled, Shuffled { inner: &random, seed: 4 }.compress(&requests, 6).unwrap());
-    let sorted = |c: &Compressed| {
-        let mut ids = c.ids.clone();
-        ids.sort_unstable();
-        ids
-    };
-    assert!(own.iter().zip(&shuffled).all(|(a, b)| sorted(a) == sorted(b)));
-    assert!(own.iter().zip(&shuffled).any(|(a, b)| a.ids != b.ids));
 }
 
 #[test]

@@ -218,6 +218,12 @@ fn runs_that_are_judged_by_other_things_are_not_pooled() {
     forge("train.jsonl");
     ok(&pair);
 
+    // Its seed may not: pairs are of one seed.
+    let summary = other.join("summary.json");
+    edit(&summary, "\"seed\": 0", "\"seed\": 1");
+    assert_says(&fails(&pair), &["--against: expected the seeds [0], in this order, got [1]"], "seeds");
+    edit(&summary, "\"seed\": 1", "\"seed\": 0");
+
     edit(&config, "prefix_tokens = 32", "prefix_tokens = 30");
     forge("test.jsonl");
     let words = [

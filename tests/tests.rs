@@ -9,6 +9,7 @@ mod common;
 mod compare;
 mod compressors;
 mod configs;
+mod controls;
 mod damage;
 mod decoders;
 mod device;

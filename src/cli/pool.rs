@@ -33,12 +33,16 @@ pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow
     if !others.is_empty() && others.len() != mine.len() {
         anyhow::bail!("--against: expected {} runs, one a run, got {}", mine.len(), others.len());
     }
+    let seeds = |runs: &[Run]| runs.iter().map(|run| run.summary.seed).collect::<Vec<_>>();
+    if !others.is_empty() && seeds(&others) != seeds(&mine) {
+        anyhow::bail!("--against: expected the seeds {:?}, in this order, got {:?}", seeds(&mine), seeds(&others));
+    }
     for run in mine.iter().chain(&others) {
         terms::check(&mine[0].root, &mine[0].terms, &run.root, &run.terms)?;
     }
     let mut output = Map::new();
     output.insert("runs".into(), json!(runs));
-    output.insert("seeds".into(), json!(mine.iter().map(|r| r.summary.seed).collect::<Vec<_>>()));
+    output.insert("seeds".into(), json!(seeds(&mine)));
     for reader in [GENERATOR, ADAPTED, BASE] {
         if let Some(found) = table(&mine, reader)? {
             output.insert(reader.into(), found);

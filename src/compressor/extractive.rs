@@ -321,7 +321,11 @@ impl ExtractivePolicy<'_> {
     }
 
     /// The units of every prefix, and what each is worth more than the end.
-    fn scored<'r>(&self, active: &ActiveAdapter, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
+    pub fn scored<'r>(
+        &self,
+        active: &ActiveAdapter,
+        requests: &'r [Request<'r>],
+    ) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
         let mut all = Vec::with_capacity(requests.len());
         for (request, worths) in requests.iter().zip(self.worths(active, requests)?) {
             let mut scores = to_vec(&worths.logits)?;

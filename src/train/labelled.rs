@@ -4,7 +4,6 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scored;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
@@ -16,7 +15,7 @@ use crate::model::peft::Base;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
-use crate::tensor::{mean, to_vec};
+use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::distill::{Lesson, update};
@@ -296,12 +295,8 @@ impl Compressor for Ranker<'_> {
         let active = self.policy.decoder.activate(self.adapter, false);
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(TEXTS_AT_ONCE) {
-            for (request, worths) in batch.iter().zip(self.policy.worths(&active, batch)?) {
-                let mut scores = to_vec(&worths.logits)?;
-                scores.pop();
-                let scored = Scored { request, units: worths.units, pieces: Vec::new(), question: String::new() };
-                all.push(Controller::default().keep(&scored, &scores, budget));
-            }
+            let scored = self.policy.scored(&active, batch)?;
+            all.extend(scored.iter().map(|(prefix, scores)| Controller::default().keep(prefix, scores, budget)));
         }
         Ok(all)
     }

@@ -52,9 +52,9 @@ pub struct CompareArgs {
     runs: Vec<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
-    /// Baselines beside them, one that scores also with its unit (token, word, sentence), as bm25:token; frozen models, as encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH
-    /// (a sentence encoder), the path a folder or OWNER/NAME of the Hub; and chains of two, such as attention+gist: the
-    /// second compresses what the first kept.
+    /// Baselines beside them, one that scores also with its unit (token, word, sentence), as bm25:token; frozen models, as
+    /// encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH (a sentence encoder), the path a folder or
+    /// OWNER/NAME of the Hub; and chains of two, such as attention+gist: the second compresses what the first kept.
     #[arg(
         long,
         value_name = "NAME,..",
@@ -81,7 +81,7 @@ pub struct CompareArgs {
     /// regular expression such as '[A-Z]{2,}'.
     #[arg(long, value_name = "WHAT")]
     must_keep: Vec<String>,
-    /// Of equal tokens that come to stand side by side keep the first only (the same compressors).
+    /// Of equal tokens that come to stand side by side keep one only (the same compressors).
     #[arg(long)]
     drop_consecutive: bool,
     /// Meet each budget on average, not in each window: what extracts keeps the units above one score, found on validation
@@ -130,8 +130,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let frequencies = DocumentFrequencies::count(&setup.train);
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let drop_consecutive = args.drop_consecutive;
-    let controller = Controller { must_keep: must_keep.clone(), drop_consecutive, ..Controller::default() };
+    let controller = Controller { must_keep, drop_consecutive: args.drop_consecutive, ..Controller::default() };
     let baselines = Baselines { setup: &setup, parts, forbidden: &forbidden, controller: &controller };
     let named = |name: &str| baselines.named(name);
     let (chained, alone) = chains::split(&args.compressors, &found);
@@ -141,7 +140,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
     }
     let mut terms = found[0].terms()?;
-    if must_keep.is_some() {
+    if controller.must_keep.is_some() {
         terms.insert("must_keep".into(), args.must_keep.join(", "));
     }
     if args.drop_consecutive {
