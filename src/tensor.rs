@@ -47,6 +47,14 @@ pub fn widened(xs: &Tensor) -> Tensor {
     }
 }
 
+/// The gradient of `xs`, which is of this `kind`, from that of what [`widened`] made of it.
+pub fn narrowed_gradient(gradient: &Tensor, kind: Kind) -> Tensor {
+    match kind == Kind::Half {
+        true => (gradient * LOSS_SCALE).to_kind(kind),
+        false => gradient.to_kind(kind),
+    }
+}
+
 /// Parameters, which are float32, in the kind that they are used in: what comes back from float16 is scaled no more.
 pub fn narrowed(parameters: &Tensor, kind: Kind) -> Tensor {
     match kind == Kind::Half && parameters.requires_grad() {

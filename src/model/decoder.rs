@@ -194,14 +194,17 @@ impl Decoder {
 
     pub(super) fn project(&self, xs: &Tensor, layer: usize, index: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
         let (weight, bias) = &self.layers[layer].projections[index];
-        let ys = xs.linear(weight, bias.as_ref());
-        match adapter.and_then(|a| a.layers[layer][index].as_ref().map(|pair| (a, pair))) {
-            Some((active, LoraPair { a, b })) => {
-                let input = active.dropout.as_ref().map_or_else(|| xs.shallow_clone(), |d| xs.dropout(d.p, true));
-                ys + input.linear(a, None::<Tensor>).linear(b, None::<Tensor>)
-            }
-            None => ys,
-        }
+        let Some((active, LoraPair { a, b })) = adapter.and_then(|own| Some((own, own.layers[layer][index].as_ref()?)))
+        else {
+            return xs.linear(weight, bias.as_ref());
+        };
+        let mut shape = xs.size();
+        let flat = xs.reshape([-1, shape.pop().unwrap_or(0)]);
+        let mut ys = flat.linear(weight, bias.as_ref());
+        let input = active.dropout.as_ref().map_or_else(|| flat.shallow_clone(), |d| flat.dropout(d.p, true));
+        let ys = ys.addmm_(&input.linear(a, None::<Tensor>), &b.tr()); // no pass of its own to add what the adapter gives
+        shape.push(weight.size()[0]);
+        ys.view(shape.as_slice())
     }
 
     /// Queries or keys `[.., heads, D]`, normed where the architecture norms them.

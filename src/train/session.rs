@@ -16,6 +16,7 @@ use crate::train::roles::{ROLES, first_roles, policy};
 use crate::train::setup::Setup;
 use crate::train::trainee::Trainee;
 use serde::{Deserialize, Serialize};
+use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -75,6 +76,8 @@ pub struct Session<'a> {
     /// Counters and prices.
     pub state: State,
     log: Option<Log>,
+    valid: OnceCell<Taught<'a>>,
+    validated: Cell<Option<([usize; 3], Validation)>>,
     stop: &'a AtomicBool,
     started: Instant,
     seconds_before: f64,
@@ -116,6 +119,8 @@ impl<'a> Session<'a> {
             stale: None,
             smoothed: None,
             log: None,
+            valid: OnceCell::new(),
+            validated: Cell::new(None),
             seconds_before: state.seconds,
             state,
             stop,
@@ -210,8 +215,18 @@ impl<'a> Session<'a> {
     }
 
     /// Mean validation figures: the empty-adapted reader on nothing; the generator on nothing, on greedy gists, on the most
-    /// recent tokens; and those gists.
+    /// recent tokens; and those gists. Of weights that were validated already, what was found then.
     pub fn validate(&self) -> Result<Validation> {
+        let steps = [&self.compressor, &self.generator, &self.empty_reader].map(Trainee::steps);
+        if let Some((_, found)) = self.validated.get().filter(|(at, _)| *at == steps) {
+            return Ok(found);
+        }
+        let found = self.measure()?;
+        self.validated.set(Some((steps, found)));
+        Ok(found)
+    }
+
+    fn measure(&self) -> Result<Validation> {
         let greedy = Trained {
             name: "gist".into(),
             policy: &self.policy,
@@ -223,7 +238,13 @@ impl<'a> Session<'a> {
         let decoder = &setup.decoder;
         let requests: Vec<_> =
             windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
-        let taught = Taught::new(decoder, windows)?;
+        let taught = match self.valid.get() {
+            Some(taught) => taught,
+            None => {
+                let taught = Taught::new(decoder, windows)?;
+                self.valid.get_or_init(|| taught)
+            }
+        };
         let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<f64> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
             let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)?;

@@ -19,13 +19,14 @@ pub struct Trainee {
     pub adapter: Adapter,
     optim: Optimizer,
     encoder_factor: f64,
+    steps: usize,
 }
 
 impl Trainee {
     /// A role that starts from `adapter` with a fresh optimiser.
     pub fn new(name: &'static str, adapter: Adapter, optim: &OptimConfig) -> Self {
         let optim = Optimizer::adamw(optim, adapter.params());
-        Self { name, adapter, optim, encoder_factor: 1.0 }
+        Self { name, adapter, optim, encoder_factor: 1.0, steps: 0 }
     }
 
     /// The same, an encoder's own weights at this share of the learning rate.
@@ -49,9 +50,17 @@ impl Trainee {
     /// Takes an optimiser step on the gradient accumulated so far; a gradient that is not finite saves `batch` and stops.
     pub fn step(&mut self, lr_factor: f64, at: &Place<impl Serialize>) -> Result<StepInfo> {
         match self.optim.step(self.adapter.params(), lr_factor)? {
-            Ok(info) => Ok(info),
+            Ok(info) => {
+                self.steps += 1;
+                Ok(info)
+            }
             Err(norm) => Err(at.non_finite(format!("{}'s gradient (norm {norm})", self.name))),
         }
+    }
+
+    /// Steps taken since the program began, whatever optimiser took them: as long as it stays, so do the weights.
+    pub fn steps(&self) -> usize {
+        self.steps
     }
 
     /// Adds adapter (by `save_adapter`) and optimiser state to a checkpoint's groups.

@@ -8,7 +8,7 @@ use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::vocab::{self, Head, Other, TokenGrads};
+use crate::model::vocab::{self, TokenGrads};
 use crate::rollout::Taught;
 use crate::train::optim::StepInfo;
 use crate::train::trainee::{Place, Trainee};
@@ -154,7 +154,6 @@ pub fn reader_step<T: Serialize>(
     (lr_factor, place): (f64, &Place<T>),
 ) -> Result<(f64, StepInfo)> {
     let width = decoder.config().hidden_size;
-    let head = Head::base(decoder.head());
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&r| rows[r].1.len());
     let mut loss = 0.0;
@@ -165,8 +164,7 @@ pub fn reader_step<T: Serialize>(
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
         let weight = 1.0 / (rows.len() * taught.future()) as f64;
         let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
-        let (value, surrogate) =
-            vocab::kl_surrogate(Other { hidden: &teacher, head }, Other { hidden: &read, head }, &weights)?;
+        let (value, surrogate) = vocab::kl_surrogate(decoder.head(), &teacher, &read, &weights)?;
         decoder.backward(&surrogate, &active)?;
         loss += value;
     }

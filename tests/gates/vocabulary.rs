@@ -147,14 +147,12 @@ fn forward_kl_and_its_gradient() {
     let weight = noise(&[V, H], 0.7, 61); // frozen, as the base is while a reader trains
     let weights = noise(&[N], 1.0, 62).abs();
     let teacher_hidden = teacher.hidden();
-    let teacher = Other { hidden: &teacher_hidden, head: Head::base(&weight) };
     let plain = || {
         let p = teacher_hidden.matmul(&weight.tr()).log_softmax(-1, Kind::Float).detach();
         let q = reader.matmul(&weight.tr()).log_softmax(-1, Kind::Float);
         (kl(&p, &q) * &weights).sum(Kind::Float)
     };
-    let chunked =
-        || vocab::kl_surrogate(teacher, Other { hidden: &reader, head: Head::base(&weight) }, &weights).unwrap();
+    let chunked = || vocab::kl_surrogate(&weight, &teacher_hidden, &reader, &weights).unwrap();
     assert!((chunked().0 - plain().double_value(&[])).abs() < 1e-4 * chunked().0);
     let expected = grad_of(&plain(), &reader);
     assert_close(&grad_of(&chunked().1, &reader), &expected, 1e-5 * expected.norm().double_value(&[]));
