@@ -2,9 +2,8 @@
 
 use crate::compressors::{cases, frequencies, random_adapter, requests, scored, tiny_decoder, tokenizer, tokens};
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
-use gist::compressor::scorers::Parts;
+use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressed, Compressor, Request};
-use gist::config::compressors::ScorerKind;
 use gist::data::Window;
 use gist::error::Result;
 use gist::eval::oracle::Searching;

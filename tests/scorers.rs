@@ -4,9 +4,9 @@ use crate::compressors::{frequencies, ids, scored, tiny_decoder, tokenizer, toke
 use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::scorer::{Extractive, Scored, Scorer};
-use gist::compressor::scorers::Parts;
+use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, Request};
-use gist::config::compressors::{ScorerKind, Unit};
+use gist::config::compressors::Unit;
 use gist::error::Result;
 use regex::Regex;
 use tch::Tensor;

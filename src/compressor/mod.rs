@@ -23,8 +23,7 @@ pub mod units;
 
 use crate::compressor::budget::Controller;
 use crate::compressor::scorer::Extractive;
-use crate::compressor::scorers::Parts;
-use crate::config::compressors::ScorerKind;
+use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 use clap::ValueEnum;

@@ -1,11 +1,11 @@
 //! Extractive compression in two halves: a scorer says what each unit of a prefix is worth, the controller
 //! ([`crate::compressor::budget`]) alone decides what is kept. A new scorer is a file in `scorers/` and a line in
-//! [`crate::config::compressors::ScorerKind`].
+//! [`crate::compressor::scorers`].
 
 use crate::compressor::budget::Controller;
-use crate::compressor::scorers::{Parts, build, frozen};
+use crate::compressor::scorers::{Parts, ScorerKind, build, frozen};
 use crate::compressor::{Compressed, Compressor, Request};
-use crate::config::compressors::{Aggregate, FrozenScorer, ScorerKind, Unit};
+use crate::config::compressors::{Aggregate, FrozenScorer, Unit};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;

@@ -3,7 +3,6 @@
 use crate::config::parts::{Problem, at_least, not_negative, under};
 use crate::error;
 use crate::hub;
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -161,38 +160,6 @@ impl Aggregate {
     /// Whether it is the mean.
     pub fn is_mean(&self) -> bool {
         *self == Aggregate::Mean
-    }
-}
-
-/// What an extractive compressor goes by, in the order of the tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum ScorerKind {
-    /// The first tokens.
-    Truncate,
-    /// The last tokens.
-    Recent,
-    /// Chance.
-    Random,
-    /// Rarity in the training documents.
-    Idf,
-    /// TF-IDF similarity to the query or the local window.
-    TfIdf,
-    /// BM25 for the query or the local window.
-    Bm25,
-    /// Rare tokens shared with the query and the local window.
-    Overlap,
-    /// What the base finds hard to predict (Selective-Context).
-    SelfInformation,
-    /// What the base attends to (SnapKV).
-    Attention,
-}
-
-impl ScorerKind {
-    /// Name in tables, files and flags.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 }
 

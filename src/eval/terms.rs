@@ -1,8 +1,8 @@
 //! What a run is judged by: the windows, the base that is their teacher, its tokenizer, the text. Figures of two runs can be
 //! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
 
+use crate::compressor::scorers::ScorerKind;
 use crate::config::choices::Baselines;
-use crate::config::compressors::ScorerKind;
 use crate::config::eval::EvalConfig;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;

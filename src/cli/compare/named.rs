@@ -3,9 +3,9 @@
 use clap::ValueEnum;
 use gist::compressor::budget::Controller;
 use gist::compressor::scorer::Extractive;
-use gist::compressor::scorers::Parts;
+use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, baselines};
-use gist::config::compressors::{FrozenScorer, ScorerKind, Unit};
+use gist::config::compressors::{FrozenScorer, Unit};
 use gist::model::weights;
 use gist::train::checkpoint::sha256_file;
 use gist::train::setup::Setup;

@@ -3,6 +3,7 @@
 
 use crate::compressor::attended::attention;
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
@@ -12,6 +13,12 @@ use std::ops::Range;
 pub struct Attention<'a> {
     /// The base.
     pub decoder: &'a Decoder,
+}
+
+impl<'a> From<Parts<'a>> for Attention<'a> {
+    fn from(parts: Parts<'a>) -> Self {
+        Self { decoder: parts.decoder }
+    }
 }
 
 impl Scorer for Attention<'_> {

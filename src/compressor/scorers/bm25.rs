@@ -2,6 +2,7 @@
 //! documents, the query or the local window is the query, words in lower case are the terms.
 
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use bm25::{Embedder, EmbedderBuilder, Tokenizer};
@@ -11,7 +12,12 @@ use rayon::prelude::*;
 /// Relevance to the question; all the same without one.
 pub struct Bm25;
 
-#[derive(Default)]
+impl From<Parts<'_>> for Bm25 {
+    fn from(_: Parts) -> Self {
+        Self
+    }
+}
+
 struct Words;
 
 impl Tokenizer for Words {

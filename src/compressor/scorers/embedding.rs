@@ -5,11 +5,9 @@
 use crate::compressor::foreign::Foreign;
 use crate::compressor::scorer::{Scored, Scorer};
 use crate::config::compressors::Unit;
-use crate::error::{Error, Result};
-use crate::model::encoder::Encoder;
-use crate::run_dir::read_json;
+use crate::error::Result;
+use crate::model::encoder::{Encoder, pools_first};
 use crate::tensor::to_vec;
-use serde_json::Value;
 use std::path::Path;
 use tch::Device;
 
@@ -26,22 +24,7 @@ impl Embedding {
         let (config, weights) = Encoder::read(folder)?;
         let weights = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
         let foreign = Foreign::load(&folder.join("tokenizer.json"))?;
-        Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)?, first: takes_the_first(folder)? })
-    }
-}
-
-/// Whether a folder's embeddings are those of first tokens, not means.
-fn takes_the_first(folder: &Path) -> Result<bool> {
-    let path = folder.join("1_Pooling/config.json");
-    if !path.exists() {
-        return Ok(false);
-    }
-    let pooling: Value = read_json(&path)?;
-    let is = |way: &str, key: &str| pooling["pooling_mode"] == way || pooling[key] == true;
-    match (is("cls", "pooling_mode_cls_token"), is("mean", "pooling_mode_mean_tokens")) {
-        (true, false) => Ok(true),
-        (false, true) => Ok(false),
-        _ => Err(Error::file(path, format!("expected pooling by the first token or by the mean, got {pooling}"))),
+        Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)?, first: pools_first(folder)? })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::error::Result;
 use std::collections::BTreeSet;
 
@@ -9,6 +10,12 @@ use std::collections::BTreeSet;
 pub struct Idf<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
+}
+
+impl<'a> From<Parts<'a>> for Idf<'a> {
+    fn from(parts: Parts<'a>) -> Self {
+        Self { frequencies: parts.frequencies }
+    }
 }
 
 impl Idf<'_> {

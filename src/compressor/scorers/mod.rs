@@ -1,21 +1,17 @@
-//! Scorers, one a file: what the units of a prefix are worth. Adding one takes a file here and a line in [`build`], or in
-//! [`frozen`] when it is a model of its own.
+//! Scorers, one a file: what the units of a prefix are worth. A new one is a file here, with a type that is made from
+//! [`Parts`], and a line in the list below: its module, its kind, its name in tables, files and flags all come from there.
+//! (`rustfmt` does not see such files by itself: `rustfmt src/compressor/scorers/*.rs`.) One that is a model of its own has
+//! a line in [`frozen`].
 
-pub mod attention;
-pub mod bm25;
 pub mod embedding;
-pub mod idf;
-pub mod overlap;
-pub mod position;
-pub mod self_information;
-pub mod tf_idf;
 pub mod token_classifier;
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::Scorer;
-use crate::config::compressors::{FrozenKind, FrozenScorer, ScorerKind};
+use crate::config::compressors::{FrozenKind, FrozenScorer};
 use crate::error::Result;
 use crate::model::decoder::Decoder;
+use clap::ValueEnum;
 use tch::Device;
 
 /// What scorers are made of.
@@ -29,19 +25,51 @@ pub struct Parts<'a> {
     pub seed: u64,
 }
 
-/// The scorer of a kind.
-pub fn build<'a>(kind: ScorerKind, parts: Parts<'a>) -> Box<dyn Scorer + 'a> {
-    let Parts { decoder, frequencies, seed } = parts;
-    match kind {
-        ScorerKind::Truncate => Box::new(position::Truncate),
-        ScorerKind::Recent => Box::new(position::Recent),
-        ScorerKind::Random => Box::new(position::Random { seed }),
-        ScorerKind::Idf => Box::new(idf::Idf { frequencies }),
-        ScorerKind::TfIdf => Box::new(tf_idf::TfIdf { frequencies }),
-        ScorerKind::Bm25 => Box::new(bm25::Bm25),
-        ScorerKind::Overlap => Box::new(overlap::Overlap { frequencies }),
-        ScorerKind::SelfInformation => Box::new(self_information::SelfInformation { decoder }),
-        ScorerKind::Attention => Box::new(attention::Attention { decoder }),
+macro_rules! scorers {
+    ($($(#[$about:meta])* $file:ident::$kind:ident,)*) => {
+        $(pub mod $file;)*
+
+        /// What an extractive compressor goes by, in the order of the tables.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+        #[value(rename_all = "snake_case")]
+        pub enum ScorerKind {
+            $($(#[$about])* $kind,)*
+        }
+
+        /// The scorer of a kind.
+        pub fn build<'a>(kind: ScorerKind, parts: Parts<'a>) -> Box<dyn Scorer + 'a> {
+            match kind {
+                $(ScorerKind::$kind => Box::new($file::$kind::from(parts)),)*
+            }
+        }
+    };
+}
+
+scorers! {
+    /// The first tokens.
+    truncate::Truncate,
+    /// The last tokens.
+    recent::Recent,
+    /// Chance.
+    random::Random,
+    /// Rarity in the training documents.
+    idf::Idf,
+    /// TF-IDF similarity to the query or the local window.
+    tf_idf::TfIdf,
+    /// BM25 for the query or the local window.
+    bm25::Bm25,
+    /// Rare tokens shared with the query and the local window.
+    overlap::Overlap,
+    /// What the base finds hard to predict (Selective-Context).
+    self_information::SelfInformation,
+    /// What the base attends to (SnapKV).
+    attention::Attention,
+}
+
+impl ScorerKind {
+    /// Name in tables, files and flags.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::compressor::scorers::idf::Idf;
 use crate::config::compressors::Unit;
 use crate::error::Result;
@@ -13,6 +14,12 @@ use std::collections::BTreeSet;
 pub struct Overlap<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
+}
+
+impl<'a> From<Parts<'a>> for Overlap<'a> {
+    fn from(parts: Parts<'a>) -> Self {
+        Self { frequencies: parts.frequencies }
+    }
 }
 
 impl Overlap<'_> {

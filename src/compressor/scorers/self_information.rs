@@ -2,6 +2,7 @@
 //! comes before it. Differs from the paper in cutting phrases of a fixed number of tokens instead of noun phrases.
 
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::config::compressors::{Aggregate, Unit};
 use crate::error::Result;
 use crate::model::decoder::Decoder;
@@ -11,6 +12,12 @@ use crate::model::read::surprise;
 pub struct SelfInformation<'a> {
     /// The base.
     pub decoder: &'a Decoder,
+}
+
+impl<'a> From<Parts<'a>> for SelfInformation<'a> {
+    fn from(parts: Parts<'a>) -> Self {
+        Self { decoder: parts.decoder }
+    }
 }
 
 impl Scorer for SelfInformation<'_> {

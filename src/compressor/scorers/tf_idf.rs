@@ -2,6 +2,7 @@
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;
@@ -11,6 +12,12 @@ use std::collections::BTreeMap;
 pub struct TfIdf<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
+}
+
+impl<'a> From<Parts<'a>> for TfIdf<'a> {
+    fn from(parts: Parts<'a>) -> Self {
+        Self { frequencies: parts.frequencies }
+    }
 }
 
 impl TfIdf<'_> {

@@ -11,8 +11,10 @@ pub use config::EncoderConfig;
 
 use crate::error::{Error, Result};
 use crate::model::weights;
+use crate::run_dir::read_json;
 use bert::Bert;
 use modern::ModernBert;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -44,6 +46,22 @@ impl EncoderConfig {
             Some(modern) => modern::parameters(self, modern),
             None => bert::parameters(self),
         }
+    }
+}
+
+/// Whether the folder of a sentence encoder says that a text's embedding is that of its first token (`1_Pooling/config.json`
+/// of sentence-transformers), not the mean over its tokens.
+pub fn pools_first(folder: &Path) -> Result<bool> {
+    let path = folder.join("1_Pooling/config.json");
+    if !path.exists() {
+        return Ok(false);
+    }
+    let pooling: Value = read_json(&path)?;
+    let is = |way: &str, key: &str| pooling["pooling_mode"] == way || pooling[key] == true;
+    match (is("cls", "pooling_mode_cls_token"), is("mean", "pooling_mode_mean_tokens")) {
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        _ => Err(Error::file(path, format!("expected pooling by the first token or by the mean, got {pooling}"))),
     }
 }
 

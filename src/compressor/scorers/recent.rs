@@ -1,0 +1,20 @@
+//! The last tokens: a longer local window.
+
+use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
+use crate::error::Result;
+
+/// The later the better.
+pub struct Recent;
+
+impl From<Parts<'_>> for Recent {
+    fn from(_: Parts) -> Self {
+        Self
+    }
+}
+
+impl Scorer for Recent {
+    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
+        Ok(prefixes.iter().map(|p| p.units.iter().map(|unit| unit.start as f64).collect()).collect())
+    }
+}

@@ -1,0 +1,20 @@
+//! The first tokens.
+
+use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scorers::Parts;
+use crate::error::Result;
+
+/// The earlier the better.
+pub struct Truncate;
+
+impl From<Parts<'_>> for Truncate {
+    fn from(_: Parts) -> Self {
+        Self
+    }
+}
+
+impl Scorer for Truncate {
+    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
+        Ok(prefixes.iter().map(|p| p.units.iter().map(|unit| -(unit.start as f64)).collect()).collect())
+    }
+}
