@@ -10,14 +10,20 @@ use crate::data::Window;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::model::read::{control, future_hidden, futures_hidden};
+use crate::model::read::{Stem, control, future_hidden};
 use crate::model::vocab::{self, Head, Other};
 use crate::model::write::continuations;
 use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vecs};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 const ROWS_AT_ONCE: usize = 48;
+
+/// `[N, 1, F]`.
+fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
+    let futures: Vec<&[u32]> = windows.iter().map(|w| w.future.as_slice()).collect();
+    Ok(ids_2d(&futures, device)?.unsqueeze(1))
+}
 
 /// What a compressor may see of `window` under `condition`.
 pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Request<'a> {
@@ -78,36 +84,9 @@ pub struct Imagined {
 impl<'a> Taught<'a> {
     /// Runs the teacher (the base with every adapter off) over whole windows.
     pub fn new(decoder: &Decoder, windows: &'a [Window]) -> Result<Self> {
-        let futures: Vec<&[u32]> = windows.iter().map(|w| w.future.as_slice()).collect();
-        let futures = ids_2d(&futures, decoder.device())?.unsqueeze(1);
-        Self::with_futures(decoder, windows, futures, false)
-    }
-
-    /// The same for futures that the teacher samples after prefix and local window, beside the true one or in its place, and
-    /// as long: what a context is worth on average, rather than in the one case that came about.
-    pub fn imagined(decoder: &Decoder, windows: &'a [Window], how: Imagined) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let tokens = windows.first().map_or(0, |w| w.future.len());
-        let mut parts = Vec::new();
-        for (first, batch) in windows.chunks(ROWS_AT_ONCE).enumerate().map(|(i, batch)| (i * ROWS_AT_ONCE, batch)) {
-            let prompts: Vec<Vec<u32>> = batch.iter().map(|w| [w.prefix.as_slice(), &w.local].concat()).collect();
-            let uniforms = |w: usize, sample: usize| {
-                let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
-                (0..tokens).map(|_| rng::uniform(&mut draw)).collect()
-            };
-            parts.push(continuations(decoder, &[], &prompts, how.samples, tokens, &Sampling::default(), uniforms)?);
-        }
-        let mut futures = Tensor::cat(&parts, 0);
-        if how.beside_true {
-            let real: Vec<&[u32]> = windows.iter().map(|w| w.future.as_slice()).collect();
-            futures = Tensor::cat(&[ids_2d(&real, decoder.device())?.unsqueeze(1), futures], 1);
-        }
-        Self::with_futures(decoder, windows, futures, true)
-    }
-
-    fn with_futures(decoder: &Decoder, windows: &'a [Window], futures: Tensor, imagined: bool) -> Result<Self> {
-        let _guard = tch::no_grad_guard();
-        let mut taught = Self { windows, teacher: Tensor::new(), futures, imagined };
+        let futures = true_futures(windows, decoder.device())?;
+        let mut taught = Self { windows, teacher: Tensor::new(), futures, imagined: false };
         let mut parts = Vec::new();
         for start in (0..windows.len()).step_by(ROWS_AT_ONCE) {
             let rows: Vec<(usize, &[u32])> =
@@ -116,6 +95,29 @@ impl<'a> Taught<'a> {
         }
         taught.teacher = Tensor::cat(&parts, 0);
         Ok(taught)
+    }
+
+    /// Runs the teacher over windows and futures that it samples after prefix and local window, beside the true one or in
+    /// its place, and as long: what a context is worth on average, rather than in the one case that came about.
+    pub fn imagined(decoder: &Decoder, windows: &'a [Window], how: Imagined) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let tokens = windows.first().map_or(0, |w| w.future.len());
+        let (mut futures, mut teacher) = (Vec::new(), Vec::new());
+        for (first, batch) in windows.chunks(ROWS_AT_ONCE).enumerate().map(|(i, batch)| (i * ROWS_AT_ONCE, batch)) {
+            let prompts: Vec<Vec<u32>> = batch.iter().map(|w| [w.prefix.as_slice(), &w.local].concat()).collect();
+            let stem = Stem::read(decoder, None, &prompts)?;
+            let uniforms = |w: usize, sample: usize| {
+                let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
+                (0..tokens).map(|_| rng::uniform(&mut draw)).collect()
+            };
+            let mut own = continuations(decoder, &[], &stem, (how.samples, tokens), &Sampling::default(), uniforms)?;
+            if how.beside_true {
+                own = Tensor::cat(&[true_futures(batch, decoder.device())?, own], 1);
+            }
+            teacher.push(stem.futures(decoder, None, &own)?);
+            futures.push(own);
+        }
+        Ok(Self { windows, teacher: Tensor::cat(&teacher, 0), futures: Tensor::cat(&futures, 0), imagined: true })
     }
 
     /// Predicted tokens of a window, over all its futures.
@@ -143,7 +145,8 @@ impl<'a> Taught<'a> {
             return future_hidden(decoder, adapter, &contexts, &tails, self.future());
         }
         let heads: Vec<Vec<u32>> = rows.iter().map(|(w, c)| [*c, &self.windows[*w].local].concat()).collect();
-        futures_hidden(decoder, adapter, &heads, &self.futures.index_select(0, &self.indices(rows)))
+        let futures = self.futures.index_select(0, &self.indices(rows));
+        Stem::read(decoder, adapter, &heads)?.futures(decoder, adapter, &futures)
     }
 
     fn indices(&self, rows: &[(usize, &[u32])]) -> Tensor {

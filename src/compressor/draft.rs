@@ -5,6 +5,7 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
+use crate::model::read::Stem;
 use crate::model::write::continuations;
 
 const ROWS_AT_ONCE: usize = 32;
@@ -34,10 +35,9 @@ impl Compressor for Draft<'_> {
             let rows: Vec<usize> = (0..batch.len()).filter(|&r| budget > 0 && !seen[r].is_empty()).collect();
             if !rows.is_empty() {
                 let prompts: Vec<Vec<u32>> = rows.iter().map(|&r| seen[r].clone()).collect();
-                let greedy = Sampling::greedy();
-                let ids = continuations(self.decoder, self.forbidden, &prompts, 1, budget, &greedy, |_, _| {
-                    vec![0.0; budget]
-                })?;
+                let prompts = Stem::read(self.decoder, None, &prompts)?;
+                let (greedy, draws) = (Sampling::greedy(), |_, _| vec![0.0; budget]);
+                let ids = continuations(self.decoder, self.forbidden, &prompts, (1, budget), &greedy, draws)?;
                 let ids: Vec<i64> = Vec::try_from(&ids.reshape([-1]).to_device(tch::Device::Cpu))?;
                 for (ids, &row) in ids.chunks(budget).zip(&rows) {
                     written[row].ids = ids.iter().map(|&id| id as u32).collect();

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
+use crate::model::passes::KvCache;
 use crate::model::vocab::{self, Head};
 use crate::tensor::to_vec;
 use std::ops::Range;
@@ -113,25 +114,34 @@ pub fn future_hidden(
     Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
 }
 
-/// The same for several futures a row: `heads` are whole rows up to the future (none empty), `futures` `[R, S, F]`; gives
-/// `[R, S * F, H]`. What comes before the futures is computed once a row.
-pub fn futures_hidden(
-    decoder: &Decoder,
-    adapter: Option<&ActiveAdapter>,
-    heads: &[Vec<u32>],
-    futures: &Tensor,
-) -> Result<Tensor> {
-    let (r, s, f) = futures.size3()?;
-    let (ids, pad) = left_pad(heads)?;
-    let (hidden, cache) = decoder.prefill(&ids, &pad, adapter)?;
-    let width = hidden.size()[2];
-    let first = hidden.narrow(1, ids.size()[1] - 1, 1).unsqueeze(1).expand([r, s, 1, width], false);
-    let all = match f > 1 {
-        true => {
-            let later = decoder.branches(&futures.narrow(2, 0, f - 1), &cache, None, adapter)?; // [R, S, F - 1, H]
-            Tensor::cat(&[first, later], 2)
-        }
-        false => first,
-    };
-    Ok(all.reshape([r, s * f, width]))
+/// Rows that were read up to where they fork.
+pub struct Stem {
+    /// Hidden state of each row's last token, `[R, 1, H]`.
+    pub last: Tensor,
+    /// Keys and values of all its tokens.
+    pub cache: KvCache,
+}
+
+impl Stem {
+    /// Reads whole rows, none empty.
+    pub fn read(decoder: &Decoder, adapter: Option<&ActiveAdapter>, rows: &[Vec<u32>]) -> Result<Self> {
+        let (ids, pad) = left_pad(rows)?;
+        let (hidden, cache) = decoder.prefill(&ids, &pad, adapter)?;
+        Ok(Self { last: hidden.narrow(1, ids.size()[1] - 1, 1), cache })
+    }
+
+    /// Hidden states `[R, S * F, H]` from which several futures a row, `[R, S, F]`, are predicted.
+    pub fn futures(&self, decoder: &Decoder, adapter: Option<&ActiveAdapter>, futures: &Tensor) -> Result<Tensor> {
+        let (r, s, f) = futures.size3()?;
+        let width = decoder.config().hidden_size;
+        let first = self.last.unsqueeze(1).expand([r, s, 1, width], false);
+        let all = match f > 1 {
+            true => {
+                let later = decoder.branches(&futures.narrow(2, 0, f - 1), &self.cache, None, adapter)?;
+                Tensor::cat(&[first, later], 2) // [R, S, 1 + F - 1, H]
+            }
+            false => first,
+        };
+        Ok(all.reshape([r, s * f, width]))
+    }
 }

@@ -4,37 +4,34 @@ use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::passes::BranchCache;
-use crate::model::read::left_pad;
+use crate::model::read::Stem;
 use crate::model::sampling;
 use crate::model::vocab::{self, Head};
 use tch::Tensor;
 
-/// Continuations `[N, S, T]` of `N` prompts (none empty) by `tokens` T, `samples` S of each, none with an id in
-/// `forbidden`; `uniforms(prompt, sample)` gives a continuation's draws.
+/// Continuations `[N, S, T]` of `N` prompts that the bare base has read by `tokens` T, `samples` S of each, none with an id
+/// in `forbidden`; `uniforms(prompt, sample)` gives a continuation's draws.
 pub fn continuations(
     decoder: &Decoder,
     forbidden: &[u32],
-    prompts: &[Vec<u32>],
-    samples: usize,
-    tokens: usize,
+    prompts: &Stem,
+    (samples, tokens): (usize, usize),
     how: &Sampling,
     uniforms: impl Fn(usize, usize) -> Vec<f64>,
 ) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
+    let (n, _, width) = prompts.last.size3()?;
     if samples == 0 || tokens == 0 {
         return Err(Error::shape("continuations", "at least one of at least one token", format!("{samples}×{tokens}")));
     }
-    let draws: Vec<Vec<f64>> = (0..prompts.len() * samples).map(|r| uniforms(r / samples, r % samples)).collect();
+    let draws: Vec<Vec<f64>> = (0..n as usize * samples).map(|r| uniforms(r / samples, r % samples)).collect();
     if let Some(bad) = draws.iter().find(|d| d.len() < tokens) {
         return Err(Error::shape("uniforms of a continuation", tokens, bad.len()));
     }
     let bias = vocab::barred(decoder.config().vocab_size, forbidden, decoder.device());
     let head = Head { bias: Some(&bias), ..Head::base(decoder.head()) };
-    let (ids, pad) = left_pad(prompts)?;
-    let (n, s) = (prompts.len() as i64, samples as i64);
-    let (hidden, cache) = decoder.prefill(&ids, &pad, None)?;
-    let width = hidden.size()[2];
-    let mut hidden = hidden.narrow(1, ids.size()[1] - 1, 1).expand([n, s, width], false).reshape([-1, width]);
+    let s = samples as i64;
+    let mut hidden = prompts.last.expand([n, s, width], false).reshape([-1, width]);
     let mut grown = BranchCache::new(tokens);
     let uniforms = sampling::by_step(&draws, tokens, decoder.device());
     let mut written = Vec::with_capacity(tokens);
@@ -42,7 +39,7 @@ pub fn continuations(
         let (picked, _, _) = sampling::draw(&hidden, head, how, &uniforms.get(t as i64))?;
         let picked = picked.view([n, s, 1]);
         if t + 1 < tokens {
-            hidden = decoder.branches(&picked, &cache, Some(&mut grown), None)?.reshape([-1, width]);
+            hidden = decoder.branches(&picked, &prompts.cache, Some(&mut grown), None)?.reshape([-1, width]);
         }
         written.push(picked);
     }

@@ -72,12 +72,11 @@ impl Sizes {
         let (rows, read) = (n * self.group, n * self.read);
         let imagined = n * self.imagined * self.future;
         let before = n * (self.prefix + self.local);
-        let drawn = if self.imagined > 0 { before } else { 0 };
         let work = Work::default();
         [
             Work {
                 name: "teacher",
-                forward: drawn + before + n * self.futures(),
+                forward: before + n * self.futures(),
                 decode: imagined,
                 decode_heads: imagined,
                 ..work

@@ -4,6 +4,7 @@ use crate::support::*;
 use gist::config::parts::Sampling;
 use gist::data::Window;
 use gist::eval::gates::roles::{empty, identity};
+use gist::model::read::Stem;
 use gist::model::write::continuations;
 use gist::rng::{self, Stream};
 use gist::rollout::{Imagined, Taught, reader_context};
@@ -49,7 +50,8 @@ fn imagined_futures_count_like_true_ones() {
         let mut draw = rng::rng(3, Stream::Imagined, 9, window as u64, sample as u64);
         (0..6).map(|_| rng::uniform(&mut draw)).collect()
     };
-    let written = continuations(&decoder, &[], &prompts, 2, 6, &Sampling::default(), draws).unwrap();
+    let read = Stem::read(&decoder, None, &prompts).unwrap();
+    let written = continuations(&decoder, &[], &read, (2, 6), &Sampling::default(), draws).unwrap();
     let with_future = |sample: i64| -> Vec<Window> {
         let own = |w: usize| Vec::<i64>::try_from(written.get(w as i64).get(sample)).unwrap();
         let future = |w: usize| own(w).into_iter().map(|id| id as u32).collect();
@@ -72,7 +74,8 @@ fn imagined_futures_count_like_true_ones() {
 fn a_greedy_continuation_is_what_the_base_finds_likeliest() {
     let decoder = decoder(8);
     let prompts = [ids(9, 48, 1), ids(4, 48, 2)];
-    let written = continuations(&decoder, &[], &prompts, 1, 5, &Sampling::greedy(), |_, _| vec![0.0; 5]).unwrap();
+    let read = Stem::read(&decoder, None, &prompts).unwrap();
+    let written = continuations(&decoder, &[], &read, (1, 5), &Sampling::greedy(), |_, _| vec![0.0; 5]).unwrap();
     for (i, prompt) in prompts.iter().enumerate() {
         let mut whole = prompt.clone();
         for t in 0..5 {
@@ -83,6 +86,6 @@ fn a_greedy_continuation_is_what_the_base_finds_likeliest() {
         }
     }
     let all_but = |id: u32| (0..VOCAB as u32).filter(|&other| other != id).collect::<Vec<_>>();
-    let written = continuations(&decoder, &all_but(7), &prompts, 1, 2, &Sampling::greedy(), |_, _| vec![0.0; 2]);
+    let written = continuations(&decoder, &all_but(7), &read, (1, 2), &Sampling::greedy(), |_, _| vec![0.0; 2]);
     assert_eq!(Vec::<i64>::try_from(written.unwrap().reshape([-1])).unwrap(), [7; 4]);
 }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use gist::model::decoder::Decoder;
-use gist::model::vocab::{self, Head, Other};
+use gist::model::vocab::{self, Head};
 use tch::{Kind, Tensor};
 
 fn bases() -> [Decoder; 2] {

@@ -8,7 +8,7 @@ use crate::eval::gates::{Gate, Place, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::passes::BranchCache;
-use crate::model::read::left_pad;
+use crate::model::read::{Stem, left_pad};
 use crate::model::{weights, write};
 use crate::rng::{self, Stream};
 use std::collections::BTreeMap;
@@ -89,7 +89,8 @@ impl Recorded {
         let expected = self.get(&format!("{name}.greedy"))?;
         let tokens = expected.size2()?.1 as usize;
         let draws = |_: usize, _: usize| vec![0.5; tokens];
-        let made = write::continuations(decoder, &[], &self.prompts()?, 2, tokens, &Sampling::greedy(), draws)?;
+        let prompts = Stem::read(decoder, None, &self.prompts()?)?;
+        let made = write::continuations(decoder, &[], &prompts, (2, tokens), &Sampling::greedy(), draws)?;
         let differ = made.to_device(Device::Cpu).ne_tensor(&expected.unsqueeze(1));
         Ok(differ.sum(Kind::Double).double_value(&[]))
     }
