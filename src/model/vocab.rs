@@ -217,14 +217,14 @@ pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Dis
 }
 
 /// Σ weights · KL(teacher ‖ reader) over the base vocabulary, hidden states `[N, H]` of both under one frozen head `[V, H]`:
-/// its value, and a surrogate whose backward reaches the reader's hidden states. Their gradient is written down rather than
-/// found by libtorch, which takes a third of the passes over `[N, V]`: ∂KL/∂logits = softmax(logits) − p.
+/// its value, and a surrogate whose backward reaches the reader's hidden states. Their gradient, ∂KL/∂logits =
+/// softmax(logits) − p, is written down rather than found by libtorch, which would keep more of `[N, V]`.
 pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights: &Tensor) -> Result<(f64, Tensor)> {
     let n = reader.size()[0];
     check_rows("teacher", teacher, n)?;
     check_rows("weights", weights, n)?;
     let (fixed, head) = (reader.detach(), Head::base(weight));
-    let _guard = tch::no_grad_guard();
+    let guard = tch::no_grad_guard();
     let (mut values, mut grads) = (Vec::new(), Vec::new());
     for (start, len) in chunks(n, &head) {
         let log_probs = |hidden: &Tensor| head.logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
@@ -235,7 +235,7 @@ pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights:
         let slope = q.exp_().g_sub_(&p).multiply_(&weights);
         grads.push(narrowed_gradient(&slope, reader.kind()).matmul(weight));
     }
-    drop(_guard);
+    drop(guard);
     let surrogate = (reader * Tensor::cat(&grads, 0)).sum(Kind::Float);
     Ok((total(&values)?, surrogate))
 }
