@@ -21,8 +21,8 @@ use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
 use gist::train::labelled::Examples;
-use gist::train::pretrain;
 use gist::train::setup::Setup;
+use gist::train::{overlap, pretrain};
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -271,12 +271,20 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train { args, adapt } => {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
             let setup = train::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| train::run(&setup, s, &adapt))
+            let shared = overlap::check(&plan.config)?;
+            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| {
+                s.run.record_shared_documents(&shared)?;
+                train::run(&setup, s, &adapt)
+            })
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| distill::run(&examples, s))
+            let shared = overlap::check(&plan.config)?;
+            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| {
+                s.run.record_shared_documents(&shared)?;
+                distill::run(&examples, s)
+            })
         }
         Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
@@ -288,7 +296,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
             let text = pretrain::Text::load(config)?;
+            let shared = overlap::check(config)?;
             plan.open()?.guard(&pretrain::Text::files(config), |s| {
+                s.run.record_shared_documents(&shared)?;
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());

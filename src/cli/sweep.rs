@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runs/<sweep>/configs/<run>.toml   every resolved configuration, written before the first run
+//! runs/<sweep>/runs.json            what each run's name stands for: the keys in which it differs, whole
 //! runs/<sweep>/<run>/               a run directory like any other
 //! runs/<sweep>/logs/<run>.log       what the run printed
 //! runs/<sweep>/results.csv          a row a run
@@ -26,6 +27,8 @@ use gist::eval::verdict::{self, Arm, Judged};
 use gist::report::format::{percent_ci, points_ci};
 use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +65,10 @@ pub struct Member {
     name: String,
     /// Its name without the seed.
     label: String,
+    /// Label of the run that it is compared with.
+    rival: Option<String>,
+    /// What is set in it and not in others.
+    varied: BTreeMap<String, String>,
     config: TrainConfig,
     toml: String,
     /// Its run directory.
@@ -103,6 +110,9 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     for member in &plan.members {
         write_atomic(&config(&root, member), member.toml.as_bytes())?;
     }
+    let described = |m: &Member| json!({"run": m.name, "arm": m.label, "seed": m.config.seed, "set": m.varied});
+    let all: Vec<Value> = plan.members.iter().map(described).collect();
+    write_json_atomic(&root.join("runs.json"), &all)?;
     std::fs::create_dir_all(root.join("logs"))?;
     println!("{}: {} runs, {} of them finished before", plan.name, plan.members.len(), plan.members.len() - todo.len());
     let stopped = work(&root, &plan, todo, args.jobs as usize)?;
@@ -120,7 +130,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
 
 /// Expands and checks a sweep file.
 pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
-    let mut tree = merge::load_tree(path, set)?;
+    let mut tree = sweep::load(path, set)?;
     let (spec, keys) = Sweep::take(&mut tree)?;
     let Some(name) = tree.get_str("name").map(String::from) else {
         return Err(tree.invalid("name", "missing; it has no default".into()).into());
@@ -131,14 +141,12 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
         return Err(keys.invalid("primary_metric", message).into());
     };
     let mut members = Vec::new();
-    for (run, tree) in sweep::expand(path, set)? {
-        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {run}"))?;
+    for sweep::Run { name, label, rival, varied, tree } in sweep::expand(path, set)? {
+        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {name}"))?;
         start::settle(config.hardware_mut());
-        let label =
-            run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
-        let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
-        let (folder, toml) = (PathBuf::from(&run), merge::to_toml(&config)?);
-        members.push(Member { name: run, label, config, toml, folder });
+        let label = if label.is_empty() { "all".to_string() } else { label };
+        let (folder, toml) = (PathBuf::from(&name), merge::to_toml(&config)?);
+        members.push(Member { name, label, rival, varied, config, toml, folder });
     }
     let plan = Plan { name, compressor: compressor.to_string(), spec, members };
     plan.check(path, &keys)?;
@@ -163,9 +171,9 @@ impl Plan {
                 let why = ": once defaults are filled in, what sets them apart changes nothing";
                 return Err(sweep::twins(path, &other.name, run, why).into());
             }
-            let rival = self.baseline(member);
-            let is_rival =
-                |other: &&Member| Some(&other.label) == rival.as_ref() && other.config.seed == member.config.seed;
+            let is_rival = |other: &&Member| {
+                Some(&other.label) == member.rival.as_ref() && other.config.seed == member.config.seed
+            };
             let Some(rival) = self.members.iter().find(is_rival) else { continue };
             let differing = terms::differing(&terms::planned(&rival.config), &terms::planned(&member.config));
             if !differing.is_empty() {
@@ -179,14 +187,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// Label of the arm that a run is compared with, in its own cell of the grid.
-    fn baseline(&self, member: &Member) -> Option<String> {
-        self.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
-            Some((_, grid)) => format!("{name}__{grid}"),
-            None => name.clone(),
-        })
     }
 }
 
@@ -362,7 +362,7 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     let mut arms: Vec<Arm> = Vec::new();
     for member in &plan.members {
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
-            arms.push(Arm { label: member.label.clone(), baseline: plan.baseline(member), runs: Vec::new() });
+            arms.push(Arm { label: member.label.clone(), baseline: member.rival.clone(), runs: Vec::new() });
             arms.len() - 1
         });
         if let Ok(run) = finished(member) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::text_file::read_text;
 
 /// Writes `bytes` to `path`, making its folder if need be. On any error what was at `path` before is still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -42,8 +43,7 @@ pub fn write_json_atomic<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 
 /// The JSON file at `path`.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, e.to_string()))
+    serde_json::from_str(&read_text(path)?).map_err(|e| Error::file(path, e.to_string()))
 }
 
 /// What a killed process may leave behind ends in this, and starts with a dot.

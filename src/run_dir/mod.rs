@@ -211,6 +211,16 @@ impl RunDir {
         provenance::write(&self.provenance(), inputs, device)
     }
 
+    /// Records, with the provenance of this sitting, documents that two splits share.
+    pub fn record_shared_documents<T: Serialize>(&self, found: &[T]) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let path = self.provenance();
+        let values = found.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>();
+        provenance::add_shared_documents(&path, values.map_err(|e| Error::file(&path, e.to_string()))?)
+    }
+
     /// SHA-256 of every input file, as the run recorded it when it started.
     pub fn recorded_inputs(&self) -> Result<BTreeMap<PathBuf, String>> {
         provenance::inputs(&self.provenance())

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::atomic::{read_json, write_json_atomic};
@@ -24,6 +25,9 @@ struct Provenance {
     device: String,
     threads: Threads,
     inputs: Vec<Input>,
+    /// Documents that two splits share, as they were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shared_documents: Vec<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     resumed: Vec<Provenance>,
 }
@@ -62,6 +66,16 @@ pub(super) fn write(path: &Path, inputs: &[PathBuf], device: &str) -> Result<()>
     write_json_atomic(path, &record)
 }
 
+/// Adds documents that two splits share to the newest record at `path`.
+pub(super) fn add_shared_documents(path: &Path, found: Vec<Value>) -> Result<()> {
+    let mut record: Provenance = read_json(path)?;
+    match record.resumed.last_mut() {
+        Some(last) => last.shared_documents = found,
+        None => record.shared_documents = found,
+    }
+    write_json_atomic(path, &record)
+}
+
 /// The hash of every input that the record at `path` names.
 pub(super) fn inputs(path: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let record: Provenance = read_json(path)?;
@@ -95,6 +109,7 @@ fn collect(inputs: &[PathBuf], device: &str) -> Result<Provenance> {
             rayon: rayon::current_num_threads(),
         },
         inputs: files.par_iter().map(|file| hash(file)).collect::<Result<_>>()?,
+        shared_documents: Vec::new(),
         resumed: Vec::new(),
     })
 }

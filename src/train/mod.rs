@@ -13,6 +13,7 @@ pub mod labelled;
 pub mod memory;
 pub mod mix;
 pub mod optim;
+pub mod overlap;
 pub mod pace;
 pub mod plan;
 pub mod pretrain;
