@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 
 /// `eval <run>`: evaluates the last checkpoint of a run again, on `device` or on the run's own.
 pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
-    let run = RunDir::at(root)?;
+    let run = RunDir::at(root)?.locked()?;
     let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
     device.put(&mut config.hardware)?;
     if let Some(windows) = oracle {

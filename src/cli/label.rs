@@ -4,6 +4,7 @@ use crate::cli::start;
 use gist::compressor::policy::Policy;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
+use gist::run_dir::Lock;
 use gist::train::label;
 use gist::train::roles::policy;
 use gist::train::setup::Setup;
@@ -18,6 +19,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    Lock::check(&output)?;
     start::bring(&config, false)?;
     let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
@@ -25,6 +27,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
         Some(from) => Some(setup.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let policy = policy(&config.compressor, &setup)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };

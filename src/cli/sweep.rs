@@ -12,6 +12,8 @@
 //! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
 //! that one stands in: sweeps that share their baseline run it once.
 
+mod member;
+
 use crate::cli::DeviceArg;
 use crate::cli::start::{self, Experiment};
 use anyhow::Context;
@@ -25,10 +27,10 @@ use gist::eval::summary::Summary;
 use gist::eval::terms;
 use gist::eval::verdict::{self, Arm, Judged};
 use gist::report::format::{percent_ci, points_ci};
-use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
+use gist::run_dir::{Lock, RunDir, read_json, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use member::Member;
+use serde_json::Value;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -60,21 +62,6 @@ pub struct SweepArgs {
     dry_run: bool,
 }
 
-/// One run of the sweep.
-pub struct Member {
-    name: String,
-    /// Its name without the seed.
-    label: String,
-    /// Label of the run that it is compared with.
-    rival: Option<String>,
-    /// What is set in it and not in others.
-    varied: BTreeMap<String, String>,
-    config: TrainConfig,
-    toml: String,
-    /// Its run directory.
-    folder: PathBuf,
-}
-
 /// What the file asks for.
 pub struct Plan {
     name: String,
@@ -95,7 +82,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     let root = args.runs.join(&plan.name);
     for member in &mut plan.members {
         let own = root.join(&member.name);
-        let twin = if RunDir::at(&own).is_err() { twin(&args.runs, &member.toml) } else { None };
+        let twin = if RunDir::at(&own).is_err() { member.twin(&args.runs) } else { None };
         if let Some(twin) = &twin {
             println!("{}: the same as {}", member.name, twin.display());
         }
@@ -103,15 +90,15 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     }
     let mut todo = Vec::new();
     for member in &plan.members {
-        if let Some(start) = state(member, args.overwrite)? {
+        if let Some(start) = member.start(args.overwrite)? {
             todo.push((member, start));
         }
     }
+    let _lock = Lock::take(&root)?;
     for member in &plan.members {
         write_atomic(&config(&root, member), member.toml.as_bytes())?;
     }
-    let described = |m: &Member| json!({"run": m.name, "arm": m.label, "seed": m.config.seed, "set": m.varied});
-    let all: Vec<Value> = plan.members.iter().map(described).collect();
+    let all: Vec<Value> = plan.members.iter().map(Member::described).collect();
     write_json_atomic(&root.join("runs.json"), &all)?;
     std::fs::create_dir_all(root.join("logs"))?;
     println!("{}: {} runs, {} of them finished before", plan.name, plan.members.len(), plan.members.len() - todo.len());
@@ -206,46 +193,6 @@ fn config(root: &Path, member: &Member) -> PathBuf {
     root.join("configs").join(format!("{}.toml", member.name))
 }
 
-/// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name.
-fn twin(runs: &Path, toml: &str) -> Option<PathBuf> {
-    let is_twin = |path: &PathBuf| RunDir::at(path).is_ok_and(|run| is_done(&run) && is_same(&run, toml));
-    subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)).find(is_twin)
-}
-
-fn is_same(run: &RunDir, toml: &str) -> bool {
-    let known = std::fs::read_to_string(run.config()).unwrap_or_default();
-    merge::differences(&known, toml).is_ok_and(|found| found.iter().all(|(key, ..)| key == "name"))
-}
-
-/// How a run is to be started; nothing when it is finished.
-fn state(member: &Member, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
-    let Ok(run) = RunDir::at(&member.folder) else { return Ok(Some("--resume")) };
-    if is_done(&run) && is_same(&run, &member.toml) {
-        return Ok(None);
-    }
-    if let Err(changed) = RunDir::check(&member.folder, &member.toml, Start::Resume) {
-        return match overwrite {
-            true => Ok(Some("--overwrite")),
-            false => Err(changed).context("--overwrite replaces runs that have changed"),
-        };
-    }
-    Ok(Some("--resume"))
-}
-
-fn is_done(run: &RunDir) -> bool {
-    read_json::<Status>(&run.status()).is_ok_and(|status| status.state == State::Done)
-}
-
-/// The finished run of a member; what it says of itself when it is not finished.
-fn finished(member: &Member) -> Result<RunDir, String> {
-    let run = RunDir::at(&member.folder).map_err(|_| "never started".to_string())?;
-    if is_done(&run) {
-        return Ok(run);
-    }
-    let status = read_json::<Status>(&run.status()).ok();
-    Err(status.map_or("never started".into(), |s| format!("{:?} {}", s.state, s.message).to_lowercase()))
-}
-
 /// Runs them, so many at a time; true when the user stopped it.
 fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> anyhow::Result<bool> {
     let stop: &AtomicBool = start::catch_interrupt()?;
@@ -333,7 +280,7 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let mut unfinished = Vec::new();
     for member in &plan.members {
         let mut row = vec![member.name.clone(), member.label.clone(), member.config.seed.to_string()];
-        match finished(member) {
+        match member.finished() {
             Err(said) => {
                 unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
                 row.push(said.split(' ').next().unwrap_or_default().to_string());
@@ -365,7 +312,7 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
             arms.push(Arm { label: member.label.clone(), baseline: member.rival.clone(), runs: Vec::new() });
             arms.len() - 1
         });
-        if let Ok(run) = finished(member) {
+        if let Ok(run) = member.finished() {
             let summary: Summary = read_json(&run.summary())?;
             arms[at].runs.push((member.config.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }

@@ -33,7 +33,7 @@ use gist::eval::summary::WindowLengths;
 use gist::model::lora::Adapter;
 use gist::report::comparison;
 use gist::rollout::request;
-use gist::run_dir::component;
+use gist::run_dir::{Lock, component};
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
 use gist::train::progress::Progress;
 use gist::train::setup::Setup;
@@ -150,6 +150,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         terms.insert("adaptive".into(), "true".into());
         calibrate(&setup, &mut entrants, &budgets)?;
     }
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let exam = Exam {
         decoder: &setup.decoder,
