@@ -4,6 +4,8 @@
 #![warn(missing_docs)]
 
 pub mod error;
+
+pub mod file_name;
 pub mod text_file;
 
 pub mod hub;

@@ -75,21 +75,22 @@ fn a_document_in_two_splits_is_said_and_recorded_or_refused() {
 #[test]
 fn a_key_of_a_base_is_taken_away() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("top.toml");
-    let base = world().root.join("tiny.toml");
-    let write = |unset: &str| fs::write(&file, format!("base = \"{}\"\nunset = {unset}\n", base.display())).unwrap();
-    write("[\"generator.stale_refresh_steps\", \"train.average_decay\"]");
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (tiny, middle, top) = (world().root.join("tiny.toml"), at("middle.toml"), at("top.toml"));
+    fs::write(&middle, format!("base = \"{}\"\n[warm_start]\noutput = \"adapters\"\n", tiny.display())).unwrap();
+    let write = |unset: &str| fs::write(&top, format!("base = \"middle.toml\"\nunset = {unset}\n")).unwrap();
+    write("[\"warm_start.output\", \"train.average_decay\"]");
     let dry = |arguments: &[&str]| ok(&[&["train", "--dry-run"], arguments].concat());
-    let plain = dry(&[base.to_str().unwrap()]);
-    assert_says(&plain, &["stale_refresh_steps = 3", "average_decay = 0.5"], "plain");
-    let by_file = dry(&[file.to_str().unwrap()]);
-    assert!(!by_file.contains("stale_refresh_steps"), "{by_file}");
+    let plain = dry(&[&middle]);
+    assert_says(&plain, &["output = \"adapters\"", "average_decay = 0.5"], "plain");
+    let by_file = dry(&[&top]);
+    assert!(!by_file.contains("output"), "{by_file}");
     assert_says(&by_file, &["average_decay = 0.0"], "the default");
-    let flags = ["--set", "unset=generator.stale_refresh_steps", "--set", "unset=train.average_decay"];
-    assert_eq!(dry(&[&[base.to_str().unwrap()], &flags[..]].concat()), by_file);
+    let flags = ["--set", "unset=warm_start.output", "--set", "unset=train.average_decay"];
+    assert_eq!(dry(&[&[middle.as_str()], &flags[..]].concat()), by_file);
 
     write("[\"train.averaged_decay\"]");
-    let said = fails(&["train", file.to_str().unwrap()]);
+    let said = fails(&["train", &top]);
     let absent = "`unset`: expected keys that are set below, got `train.averaged_decay`, which is not";
     assert_says(&said, &["top.toml: ", absent, "(did you mean `train.average_decay`?)"], "unknown");
     let said = fails(&["train", "tiny.toml", "--set", "unset=optim.compressor.lr"]);
@@ -97,9 +98,15 @@ fn a_key_of_a_base_is_taken_away() {
 
     let (runs, run) = finished_copy();
     let before = files(&run);
-    let said = fails(&train(runs.path(), &["--resume", "--set", "unset=generator.stale_refresh_steps"]));
-    assert_says(&said, &["`generator.stale_refresh_steps` was 3, is now absent"], "resume");
+    let resume = ["train", &middle, "--runs", runs.path().to_str().unwrap(), "--resume"];
+    let said = fails(&resume);
+    assert_says(&said, &["`warm_start.output` was absent, is now \"adapters\""], "resume");
+    let said =
+        fails(&[&resume[..], &["--set", "unset=train.average_decay", "--set", "unset=warm_start.output"]].concat());
+    assert_says(&said, &["`train.average_decay` was 0.5, is now 0.0"], "resume");
     assert_same_files(&before, &files(&run), "a refused run");
+    // Paths are relative to where the program runs, so this is the configuration of the finished run.
+    ok(&[&resume[..], &["--set", "unset=warm_start.output"]].concat());
 }
 
 #[test]
@@ -124,7 +131,7 @@ fn a_folder_in_progress_is_left_to_its_holder() {
         vec!["eval", &run_at],
         vec!["sweep", "tiny.toml", "--runs", &runs_at],
         labelled,
-        vec!["compare", "--runs", &run_at, "--output", &compared_at],
+        vec!["compare", "--runs", &run_at, "--output", &compared_at, "--budgets", "0.2"],
     ] {
         let said = fails(&arguments);
         let holder = format!("got one in progress: process {} on ", std::process::id());
@@ -210,7 +217,7 @@ fn results_go_through_links_pipes_and_descriptors() {
     assert_eq!(keys(&reader.join().unwrap()), expected);
 
     // Printed text and figures in one file, in their order, none over the other.
-    let printed = ["pipe", "file"].map(|kind| {
+    for kind in ["pipe", "file"] {
         let text = match kind {
             "pipe" => String::from_utf8(run(Path::new("/dev/stdout"), Stdio::piped()).stdout).unwrap(),
             _ => {
@@ -223,14 +230,13 @@ fn results_go_through_links_pipes_and_descriptors() {
         let from = text.find("{\n").unwrap();
         assert!(text[..from].contains("peak memory about"), "{text}");
         assert_eq!(keys(&text[from..]), expected);
-        text[..from].to_string()
-    });
-    assert_eq!(printed[0], printed[1]);
+    }
 
     // A folder is wanted, and a pipe is none.
     let (_runs, finished) = finished_copy();
     let arguments =
-        ["compare", "--runs", finished.to_str().unwrap(), "--output", at("pipe").to_str().unwrap()].map(String::from);
+        ["compare", "--runs", finished.to_str().unwrap(), "--output", at("pipe").to_str().unwrap(), "--budgets", "0.2"]
+            .map(String::from);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let said = message(&command(&arguments).current_dir(&world().root).output().unwrap(), "compare");
     assert_says(&said, &["--output: ", "pipe: expected a new or empty folder", "got a file"], "compare");

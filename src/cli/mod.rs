@@ -102,7 +102,7 @@ enum Command {
     Label {
         /// The experiment's TOML file.
         experiment: PathBuf,
-        /// Override a key (repeatable).
+        /// Override a key: --set train.steps=100; --set unset=KEY takes one away (repeatable).
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
         #[command(flatten)]
@@ -169,7 +169,7 @@ impl DeviceArg {
 /// What an experiment is measured with in place of its own.
 #[derive(Args)]
 pub struct OverArgs {
-    /// Override a key (repeatable).
+    /// Override a key: --set train.steps=100; --set unset=KEY takes one away (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
@@ -216,7 +216,7 @@ impl AdaptArgs {
 pub struct RunArgs {
     /// The experiment's TOML file.
     pub experiment: PathBuf,
-    /// Override a key: --set train.steps=100 (repeatable).
+    /// Override a key: --set train.steps=100; --set unset=KEY takes one away (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     #[command(flatten)]

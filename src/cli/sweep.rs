@@ -43,7 +43,7 @@ use std::time::Duration;
 pub struct SweepArgs {
     /// TOML file with arms, grid or seeds.
     experiment: PathBuf,
-    /// Override a key of every run: --set train.steps=100 (repeatable).
+    /// Override a key of every run: --set train.steps=100; --set unset=KEY takes one away (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]

@@ -53,7 +53,7 @@ impl Tree {
     pub fn resolve<T: DeserializeOwned>(&self) -> Result<T> {
         serde_path_to_error::deserialize(self.table.clone()).map_err(|error| {
             let (key, mut message) = explain::explain(&self.table, error.path(), error.inner().message());
-            if self.unset.contains_key(&key) {
+            if self.unset.keys().any(|unset| is_within(unset, &key)) {
                 message += "; `unset` takes it away here";
             }
             self.invalid(&key, message)
@@ -139,16 +139,13 @@ impl Tree {
         taken
     }
 
-    /// The file that took it away; else that of the leaf itself, of a list around it, or of the first leaf under it; else the
+    /// The file of the leaf itself, of a list around it, or of the first leaf under it; else the one that took it away, or the
     /// file asked for.
     fn origin_of(&self, key: &str) -> &Path {
-        if let Some(file) = self.unset.get(key) {
-            return file;
-        }
         let around = std::iter::successors(Some(key), |key| key.rfind(['.', '[']).map(|end| &key[..end]));
         let exact = around.filter_map(|key| self.origin.get(key)).next();
-        let under = || self.origin.iter().find(|(leaf, _)| is_within(leaf, key)).map(|(_, file)| file);
-        exact.or_else(under).unwrap_or(&self.path)
+        let under = || [&self.origin, &self.unset].into_iter().flatten().find(|(leaf, _)| is_within(leaf, key));
+        exact.or_else(|| under().map(|(_, file)| file)).unwrap_or(&self.path)
     }
 }
 

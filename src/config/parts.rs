@@ -1,5 +1,6 @@
 //! Sections that several experiments share: optimiser, schedule, adapter, sampling, generated documents.
 
+use crate::file_name::MOST;
 use serde::{Deserialize, Serialize};
 
 /// What is impossible: the key and what was expected and got.
@@ -26,10 +27,13 @@ pub(super) fn not_negative(key: &str, value: f64) -> Result<(), Problem> {
 /// Fails unless `name` can name a folder.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_safe) {
-        return Ok(());
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(is_safe) {
+        return Err(("name".into(), format!("expected a name of letters, digits and `._+-`, got {name:?}")));
     }
-    Err(("name".into(), format!("expected a name of letters, digits and `._+-`, got {name:?}")))
+    match name.len() {
+        0..=MOST => Ok(()),
+        length => Err(("name".into(), format!("expected a name of at most {MOST} characters, got {length}"))),
+    }
 }
 
 /// Puts the key of a problem under its section.

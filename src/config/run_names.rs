@@ -2,15 +2,16 @@
 //! letters, digits and `._+-,=~` only. Where a value had to be cut, or two values look alike, a hash of the value stands
 //! behind `~`, so that a name stays what it is whenever the sweep is expanded.
 
-use sha2::{Digest, Sha256};
+use crate::file_name::{MOST, hashed, shortened};
 use toml::Value;
 
 /// Characters of one value.
 const MOST_OF_A_VALUE: usize = 60;
-/// Characters of a name without its seed. With a seed and an ending it is within 143, the limit of encrypted folders.
-const MOST_OF_A_LABEL: usize = 110;
-/// Hexadecimal digits of a hash.
-const HASH_DIGITS: usize = 8;
+/// Characters of a name without its seed and an ending.
+const MOST_OF_A_LABEL: usize = MOST - 33;
+/// What else lies in the folder of a sweep.
+const TAKEN: [&str; 8] =
+    ["configs", "labels", "logs", "results.csv", "run.lock", "runs.json", "verdict.json", "verdict.md"];
 
 /// What stands between the parts of a name.
 const BETWEEN: &str = "__";
@@ -22,7 +23,7 @@ pub fn of_values(values: &[Value]) -> Vec<String> {
         |i: usize| (0..values.len()).all(|j| values[i] == values[j] || !plain[i].eq_ignore_ascii_case(&plain[j]));
     let named = plain.iter().enumerate().map(|(i, name)| match is_alone(i) && name.len() <= MOST_OF_A_VALUE {
         true => name.clone(),
-        false => cut(name, MOST_OF_A_VALUE, &values[i].to_string()),
+        false => hashed(name, MOST_OF_A_VALUE, &values[i].to_string()),
     });
     named.collect()
 }
@@ -35,25 +36,18 @@ pub fn part(key: &str, value: &str) -> String {
 /// The name of everything but the seed; empty when nothing else varies.
 pub fn label(arm: Option<&str>, parts: &[String]) -> String {
     let all: Vec<&str> = arm.into_iter().chain(parts.iter().map(String::as_str)).collect();
-    let whole = all.join(BETWEEN);
-    if whole.len() <= MOST_OF_A_LABEL { whole } else { cut(&whole, MOST_OF_A_LABEL, &whole) }
+    shortened(&all.join(BETWEEN), MOST_OF_A_LABEL)
 }
 
 /// The name of a run.
 pub fn run(label: &str, seed: Option<&str>) -> String {
     match (label, seed) {
         ("", None) => "run".into(),
+        (label, None) if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(label)) => hashed(label, MOST, label),
         (label, None) => label.into(),
         ("", Some(seed)) => seed.into(),
         (label, Some(seed)) => format!("{label}{BETWEEN}{seed}"),
     }
-}
-
-/// The beginning of `name` and a hash of `of`, at most `most` characters.
-fn cut(name: &str, most: usize, of: &str) -> String {
-    let hash: String = Sha256::digest(of).iter().map(|byte| format!("{byte:02x}")).collect();
-    let kept = name.len().min(most - HASH_DIGITS - 1);
-    format!("{}~{}", &name[..kept], &hash[..HASH_DIGITS])
 }
 
 /// A value as it is written, without quotes.
@@ -82,12 +76,6 @@ mod tests {
         of_values(table["values"].as_array().unwrap())
     }
 
-    /// The first digits of `printf '%s' TEXT | sha256sum`.
-    fn hashed(text: &str, toml: &str) -> String {
-        let digest = Sha256::digest(toml);
-        format!("{text}~{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
-    }
-
     #[test]
     fn plain_values_name_themselves() {
         assert_eq!(
@@ -111,7 +99,8 @@ mod tests {
         for (a, b, first, second) in pairs {
             let parse = |text: &str| format!("value = {text}").parse::<toml::Table>().unwrap()["value"].to_string();
             let found = names(&format!("[{a}, {b}, 7]"));
-            assert_eq!(found, [hashed(first, &parse(a)), hashed(second, &parse(b)), "7".to_string()]);
+            let expected = [hashed(first, 60, &parse(a)), hashed(second, 60, &parse(b)), "7".to_string()];
+            assert_eq!(found, expected);
             assert!(!found[0].eq_ignore_ascii_case(&found[1]), "{found:?}");
             assert_eq!(names(&format!("[7, {b}, {a}]"))[2], found[0], "whatever the order");
         }
@@ -129,11 +118,13 @@ mod tests {
     fn names_of_runs_fit_every_file_system() {
         assert_eq!(run("", None), "run");
         assert_eq!(run("", Some("seed=1")), "seed=1");
+        assert_eq!(run("Logs", Some("seed=1")), "Logs__seed=1");
+        assert!(run("Logs", None).starts_with("Logs~"), "the folder of the logs is another");
         assert_eq!(run(&label(Some("x"), &[part("lr", "0.1")]), Some("seed=1")), "x__lr=0.1__seed=1");
         let parts: Vec<String> = (0..9).map(|i| part(&format!("key{i}"), &"v".repeat(50))).collect();
         let (long, other) = (label(Some("x"), &parts), label(Some("y"), &parts));
         assert_eq!((long.len(), other.len(), long == other), (MOST_OF_A_LABEL, MOST_OF_A_LABEL, false));
         let longest = format!("{}.toml", run(&long, Some(&format!("seed={}", u64::MAX))));
-        assert!(longest.len() <= 143, "{}", longest.len());
+        assert!(longest.len() <= MOST, "{}", longest.len());
     }
 }

@@ -32,6 +32,9 @@ struct Row {
     source: Option<String>,
 }
 
+/// Characters of a line that a message shows.
+const SHOWN: usize = 40;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Layout {
     Text,
@@ -136,6 +139,14 @@ fn read_file(path: &Path, root: &Path) -> Result<Vec<Document>> {
 
 /// A line as a `T`; the error names file, line and key, and what was expected and got. `form` says what the object holds.
 pub(super) fn parse_row<T: DeserializeOwned>(path: &Path, number: usize, line: &str, form: &str) -> Result<T> {
+    // serde would take a list for the fields of an object in their order.
+    if !line.trim_start().starts_with('{') {
+        let got = match line.trim_start().chars().next() {
+            Some('[') => "a list; each line is an object of its own".to_string(),
+            _ => format!("`{}`", line.trim().chars().take(SHOWN).collect::<String>()),
+        };
+        return Err(at_line(path, number, format!("expected a JSON object {form}, got {got}")));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(line);
     let bad = |key: &str, error: &serde_json::Error| {
         let place = format!(" at line {} column {}", error.line(), error.column());
@@ -287,10 +298,8 @@ mod tests {
                 "{\"text\":\"a\",\"id\":[1]}",
                 "`id`: expected a JSON object with a string `text`, got: expected a string or a number, got [1] at column 21",
             ),
-            (
-                "[1]",
-                "expected a JSON object with a string `text`, got: invalid type: integer `1`, expected a string at column 2",
-            ),
+            ("[1]", "expected a JSON object with a string `text`, got a list; each line is an object of its own"),
+            ("\"text\"", "expected a JSON object with a string `text`, got `\"text\"`"),
             (
                 "{\"text\":\"a\"} {}",
                 "expected a JSON object with a string `text`, got: trailing characters at column 14",

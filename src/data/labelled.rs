@@ -262,7 +262,7 @@ mod tests {
                 "`context[0][1]`: expected a JSON object with `context`, `question` and `supporting_facts`, as HotpotQA has them, got: invalid type: string",
             ),
             ("{\"id\":1}", "or `context`, `question` and `supporting_facts`, got the keys `id`"),
-            ("[]", "got: invalid type: sequence, expected a map"),
+            ("[]", "got a list; each line is an object of its own"),
         ] {
             let error = read(row).unwrap_err().to_string();
             assert!(error.contains("rows.jsonl:1: ") && error.contains(expected), "{error}");

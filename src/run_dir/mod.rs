@@ -15,13 +15,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::file_name::{MOST, shortened};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
 pub use lock::Lock;
 pub use log::Log;
 
-/// A name as one component of a path; different names stay different.
+/// A name as one component of a path, short enough for any file system; different names stay different.
 pub fn component(name: &str) -> String {
-    name.replace('%', "%25").replace('/', "%2F")
+    shortened(&name.replace('%', "%25").replace('/', "%2F"), MOST)
 }
 
 /// The folders in a folder, sorted; none where it cannot be read.
@@ -322,7 +323,8 @@ mod tests {
         assert_eq!(fs::read_to_string(made.config()).unwrap(), CONFIG);
         let busy = RunDir::open(&root, "seed = 2\n", Start::Fresh).unwrap_err().to_string();
         assert!(busy.contains("seed-1: ") && busy.contains("in progress"), "{busy}");
-        let made = RunDir { _lock: None, ..made };
+        drop(made);
+        let made = RunDir::at(&root).unwrap();
         let error = RunDir::open(&root, "seed = 2\n", Start::Fresh).unwrap_err().to_string();
         assert!(error.contains("--resume") && error.contains("--overwrite") && error.contains("seed-1"), "{error}");
         assert_eq!(fs::read_to_string(made.config()).unwrap(), CONFIG);

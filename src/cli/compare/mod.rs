@@ -114,7 +114,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let mut config: TrainConfig = found[0].config.clone();
     args.device.put(&mut config.hardware)?;
     let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
-    let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
+    let output =
+        args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(component(&runs::joined(&found))));
     ask::output(&output)?;
     let device = start::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
