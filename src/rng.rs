@@ -26,8 +26,6 @@ pub enum Stream {
     Synthetic = 8,
     /// Train / validation / test assignment.
     Split = 9,
-    /// Candidate spans in the hindsight search.
-    Search = 10,
     /// Futures that the teacher imagines.
     Imagined = 11,
 }

@@ -77,14 +77,6 @@ pub fn to_vecs<const N: usize>(all: [&Tensor; N]) -> Result<[Vec<f64>; N]> {
     Ok(std::array::from_fn(|i| values[i * each..(i + 1) * each].to_vec()))
 }
 
-/// A one-element tensor as f64.
-pub fn scalar(xs: &Tensor) -> Result<f64> {
-    if xs.numel() != 1 {
-        return Err(Error::shape("scalar", "1 element", xs.numel()));
-    }
-    Ok(xs.double_value(&[]))
-}
-
 /// Arithmetic mean; NaN for no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
