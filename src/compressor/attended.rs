@@ -2,7 +2,7 @@
 //! compressor sees, for groups of heads, smoothed over the span that would begin at the place. What is worth keeping shows
 //! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it); the copy head learns which heads to trust, and when.
 
-use crate::compressor::Request;
+use crate::compressor::contract::Request;
 use crate::error::Result;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;

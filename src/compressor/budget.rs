@@ -3,8 +3,8 @@
 //! one controller). The budget counts tokens of the reading model, over the whole prefix, and nothing passes it: what must
 //! be kept comes first, not on top.
 
-use crate::compressor::Compressed;
-use crate::compressor::scorer::Scored;
+use crate::compressor::contract::Compressed;
+use crate::compressor::scored::Scored;
 use rayon::prelude::*;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};

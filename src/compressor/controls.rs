@@ -1,7 +1,7 @@
 //! Leak controls, made from another compressor: what they close of the gap was not carried by the right gist. And a memory,
 //! so that controls do not compress again.
 
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream};

@@ -1,7 +1,7 @@
 //! What the bare base would write next, greedily, after everything the compressor may see: a guess at the future in the
 //! place of the past. Under `condition = "local"` a policy could do the same, so it must be among its rivals.
 
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::decoder::Decoder;

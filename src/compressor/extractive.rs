@@ -16,11 +16,11 @@
 
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
-use crate::compressor::foreign::{Foreign, Text};
+use crate::compressor::contract::{Compressed, Request};
+use crate::compressor::foreign::{Encoded, Foreign, Text};
 use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::compressor::ranges::{range_columns, range_means, windows};
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::{Compressed, Request};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
@@ -68,14 +68,6 @@ pub struct Worths {
     pub units: Vec<Range<usize>>,
     /// `[U + 1]` f32: each unit, then the end.
     pub logits: Tensor,
-}
-
-/// What the encoder makes of one prefix.
-pub(super) struct Encoded {
-    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
-    pub tokens: Tensor,
-    /// Worth of the end, a scalar.
-    pub end: Tensor,
 }
 
 impl ExtractivePolicy<'_> {

@@ -12,8 +12,8 @@
 
 use crate::chat::Frame;
 use crate::compressor::attended::{Attended, attended};
+use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::copying::{self, Copier};
-use crate::compressor::{Compressed, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head::{self, CopyHead, Matches};

@@ -2,9 +2,9 @@
 //! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
 
 use crate::compressor::budget::recent;
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::gist::{Draws, Gist, GistPolicy};
-use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};

@@ -1,9 +1,9 @@
 //! What an extractive policy knows of a unit without its encoder: its place, what the base attends to, what hints say.
 
-use crate::compressor::Request;
 use crate::compressor::attended::standardised;
+use crate::compressor::contract::Request;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scored;
+use crate::compressor::scored::Scored;
 use crate::error::Result;
 use crate::model::copy_head::DISTANCES;
 use std::ops::Range;

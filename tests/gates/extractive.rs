@@ -6,7 +6,7 @@ use gist::compressor::attended::attention;
 use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::gist::{Draws, Gist, uniforms};
-use gist::compressor::scorer::{Scored, Scorer};
+use gist::compressor::scored::{Scored, Scorer};
 use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::model::copy_head::{DISTANCES, values};

@@ -4,36 +4,37 @@
 //! a line in [`frozen`].
 
 pub mod embedding;
+mod parts;
 pub mod token_classifier;
 
-use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::Scorer;
-use crate::config::compressors::{FrozenKind, FrozenScorer};
-use crate::error::Result;
-use crate::model::decoder::Decoder;
-use clap::ValueEnum;
-use tch::Device;
+pub use parts::Parts;
 
-/// What scorers are made of.
-#[derive(Clone, Copy)]
-pub struct Parts<'a> {
-    /// The bare base.
-    pub decoder: &'a Decoder,
-    /// Counts on training documents, never those that are evaluated.
-    pub frequencies: &'a DocumentFrequencies,
-    /// Seed of random scores.
-    pub seed: u64,
-}
+use crate::compressor::scored::Scorer;
+use crate::config::compressors::{FrozenKind, FrozenScorer};
+use crate::error::{Error, Result};
+use std::str::FromStr;
+use tch::Device;
 
 macro_rules! scorers {
     ($($(#[$about:meta])* $file:ident::$kind:ident,)*) => {
         $(pub mod $file;)*
 
-        /// What an extractive compressor goes by, in the order of the tables.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-        #[value(rename_all = "snake_case")]
+        /// Scorers that need no model of their own, in the order of the tables.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ScorerKind {
             $($(#[$about])* $kind,)*
+        }
+
+        impl ScorerKind {
+            /// All of them, in the order of the tables.
+            pub const ALL: &[ScorerKind] = &[$(ScorerKind::$kind,)*];
+
+            /// Name in tables, files and flags: that of the scorer's file.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(ScorerKind::$kind => stringify!($file),)*
+                }
+            }
         }
 
         /// The scorer of a kind.
@@ -66,10 +67,15 @@ scorers! {
     attention::Attention,
 }
 
-impl ScorerKind {
-    /// Name in tables, files and flags.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+impl FromStr for ScorerKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let unknown = || {
+            let names: Vec<&str> = ScorerKind::ALL.iter().map(|kind| kind.name()).collect();
+            Error::invalid(format!("expected one of {}, got {name:?}", names.join(", ")))
+        };
+        ScorerKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(unknown)
     }
 }
 
