@@ -143,7 +143,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let minding = (extractive(UNITS[1], Aggregate::Mean, None, &strict), heads());
     let own = |folder: tempfile::TempDir| {
         let (config, weights) = Encoder::read(folder.path()).unwrap();
-        let adapter = Adapter::of_encoder(&config, weights, (features(decoder.config()), 0), Device::Cpu).unwrap();
+        let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), 0, Device::Cpu).unwrap();
         let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
         (extractive(UNITS[3], Aggregate::Mean, foreign, &plain), adapter)
     };

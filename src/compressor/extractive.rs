@@ -103,7 +103,7 @@ impl ExtractivePolicy<'_> {
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
             let attended = values(&rows, groups, &units);
-            let features = self.features(request.prefix.len(), &units, (&attended, hints));
+            let features = self.features(request.prefix.len(), &units, &attended, hints);
             let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = match self.aggregate {
@@ -195,8 +195,9 @@ impl ExtractivePolicy<'_> {
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
-            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
-            let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
+            let picked = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
+            let (logp, entropy) = (to_vec(&picked.logprob)?, to_vec(&picked.entropy)?);
+            let picked = Vec::<i64>::try_from(&picked.action)?;
             let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
             for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {
                 let (gist, pick) = (&mut gists[row], picked[row] as usize);
@@ -289,7 +290,8 @@ impl ExtractivePolicy<'_> {
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        (how, seed): (&Sampling, u64),
+        how: &Sampling,
+        seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.decoder.activate(adapter, false);

@@ -36,7 +36,8 @@ impl ExtractivePolicy<'_> {
         &self,
         tokens: usize,
         units: &[Range<usize>],
-        (attended, hints): (&[Vec<f32>], &[Vec<f32>]),
+        attended: &[Vec<f32>],
+        hints: &[Vec<f32>],
     ) -> Tensor {
         let mut all = Vec::new();
         for (u, (unit, attended)) in units.iter().zip(attended).enumerate() {

@@ -77,7 +77,9 @@ impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         let (unit, encoder, blocks, hints) = match self {
-            CompressorConfig::Extractive { unit, encoder, blocks, hints, .. } => (unit, encoder, blocks, hints),
+            CompressorConfig::Extractive { unit, aggregate: _, encoder, blocks, hints } => {
+                (unit, encoder, blocks, hints)
+            }
             CompressorConfig::Gist { instruction } => {
                 return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
                     1 => Ok(()),
@@ -137,8 +139,8 @@ impl Unit {
     /// Says what is impossible, naming the key.
     pub fn check(self) -> Result<(), Problem> {
         match self {
+            Unit::Token {} | Unit::Word {} | Unit::Sentence {} => Ok(()),
             Unit::Span { tokens, stride } => at_least("tokens", tokens, 1).and(at_least("stride", stride, 1)),
-            _ => Ok(()),
         }
     }
 }

@@ -98,11 +98,12 @@ impl DistillLoss {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         match *self {
-            DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
-                Err(("temperature".into(), format!("expected a finite number above 0, got {temperature}")))
-            }
+            DistillLoss::Ranking { temperature } => match temperature > 0.0 && temperature.is_finite() {
+                true => Ok(()),
+                false => Err(("temperature".into(), format!("expected a finite number above 0, got {temperature}"))),
+            },
             DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("positive_weight", weight),
-            _ => Ok(()),
+            DistillLoss::Keep { positive_weight: None } => Ok(()),
         }
     }
 }

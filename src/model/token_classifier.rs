@@ -9,7 +9,7 @@
 //!   them.
 
 use crate::error::{Error, Result};
-use crate::model::encoder::{Affine, Checkpoint, Encoder, Weights, real};
+use crate::model::encoder::{Affine, Checkpoint, Encoder, EncoderFamily, NamedWeights, real};
 use crate::model::heads::SpanHead;
 use crate::model::weights;
 use serde_json::Value;
@@ -57,7 +57,7 @@ impl TokenClassifier {
         let mut expected = vec![(format!("{stem}.weight"), vec![LABELS, h]), (format!("{stem}.bias"), vec![LABELS])];
         let flag = |key: &str| config.other(key).and_then(Value::as_bool).unwrap_or(false);
         let (dense_bias, norm_bias) = (flag("classifier_bias"), flag("norm_bias"));
-        let has_dense = config.model_type == "modernbert" && !is_kompress;
+        let has_dense = config.family == EncoderFamily::ModernBert && !is_kompress;
         if is_kompress {
             expected.extend(SpanHead::parameters("span_conv.", h));
         } else if has_dense {
@@ -72,7 +72,7 @@ impl TokenClassifier {
             .collect();
         weights::check_exact(&path, &own, &expected)?;
         let there = |all: BTreeMap<String, Tensor>| {
-            Weights(all.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
+            NamedWeights(all.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
         };
         let mut own = there(own);
         let labels = own.affine(stem, true)?;
