@@ -4,13 +4,13 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What the randomness is for; streams never share draws.
+/// Purpose of a random number; streams never share draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
     /// Initial weights.
     Init = 1,
-    /// Which documents and windows a step reads.
+    /// Choice of the documents and windows that a step reads.
     Data = 2,
     /// Sampling gists.
     Rollout = 3,

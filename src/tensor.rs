@@ -28,7 +28,7 @@ pub fn floats(values: &[f64], device: Device) -> Tensor {
     Tensor::from_slice(&values).to_device(device)
 }
 
-/// What gradients inside float16 are multiplied by, so that small ones are not lost (loss scaling, Micikevicius et al. 2018,
+/// Factor on gradients inside float16, so that small ones are not lost (loss scaling, Micikevicius et al. 2018,
 /// arXiv 1710.03740): a tenth of a thousandth, as they often are, would round to few bits. They must stay below 16.
 const LOSS_SCALE: f64 = 4096.0;
 

@@ -80,8 +80,8 @@ pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>
     Ok(heads.iter().map(|heads| Attended::new(&heads.iter().map(Vec::as_slice).collect::<Vec<_>>(), groups)).collect())
 }
 
-/// What each head of the base, reading prefix, local window and query as far as the compressor may see them, attends to
-/// in every prefix: `[heads][places]`. A prefix too long for the base is read in pieces, each followed by the rest.
+/// Attention of each head of the base to every token of every prefix, `[request][head][place]`, from the last tokens of
+/// prefix, local window and query as far as the compressor may see them. A prefix too long for the base is read in pieces, each followed by the rest.
 pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
     let model = decoder.config();
     let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, model.max_position_embeddings as usize);

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 
-/// What a compressor may see of one window. The future is not here: it never reaches a compressor.
+/// Input of a compressor for one window. The future is not here: it never reaches a compressor.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The tokens to compress.
@@ -12,25 +12,25 @@ pub struct Request<'a> {
     pub local: &'a [u32],
     /// The query; empty unless `condition = "query"`.
     pub query: &'a [u32],
-    /// Names the window, so that seeded compressors draw the same whatever the batch.
+    /// Names the window, so that the draws of seeded compressors do not depend on the batch.
     pub key: u64,
 }
 
 impl<'a> Request<'a> {
-    /// What the prefix is wanted for: the query, or else the local window; nothing when neither may be seen.
+    /// The query, or else the local window; empty when the compressor may see neither.
     pub fn question(&self) -> &'a [u32] {
         if self.query.is_empty() { self.local } else { self.query }
     }
 }
 
-/// What stands in the prefix's place.
+/// Output of a compressor: the tokens that stand in place of the prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compressed {
     /// Ordinary tokens of the base vocabulary.
     pub ids: Vec<u32>,
     /// For an extractive compressor: ascending positions in the prefix that were kept.
     pub kept: Option<Vec<usize>>,
-    /// For a scoring one: what each token of the prefix was worth, in the best of its units.
+    /// For a scoring one: the score of each token of the prefix, that of the best of its units.
     pub scores: Option<Vec<f64>>,
     /// Whether the prefix stands unchanged: the reader then gets no separator.
     pub identity: bool,

@@ -1,4 +1,4 @@
-//! What the bare base would write next, greedily, after everything the compressor may see: a guess at the future in the
+//! The greedy continuation that the bare base writes after everything the compressor may see: a guess at the future in
 //! place of the past. Under `condition = "local"` a policy could do the same, so it must be among its rivals.
 
 use crate::compressor::contract::{Compressed, Compressor, Request};

@@ -47,22 +47,22 @@ pub struct ExtractivePolicy<'a> {
     pub decoder: &'a Decoder,
     /// For units that are made of text.
     pub tokenizer: &'a Tokenizer,
-    /// What is kept or dropped as a whole.
+    /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// What the heads say of a unit's tokens as one figure.
+    /// How the scores of a unit's tokens become that of the unit.
     pub aggregate: Aggregate,
-    /// What reads for an adapter that is an encoder of its own, in place of the base.
+    /// Tokenizer of an encoder of its own, for an adapter that is one; absent = the base reads.
     pub foreign: Option<Box<Foreign>>,
-    /// Of the base's blocks, those that read; all when none is given.
+    /// Number of the base's first blocks that read; absent = all.
     pub blocks: Option<usize>,
-    /// Scorers that it begins with, whose scores are features of a unit.
+    /// Scorers whose scores are features of a unit.
     pub hints: Vec<Box<dyn Scorer>>,
-    /// What else decides when it is greedy; scores are what a unit is worth more than the end, and without a threshold of its
-    /// own it keeps what is worth as much.
+    /// Decides what is kept when it is greedy. A unit's score is its logit less that of the end; without a threshold of its
+    /// own the controller keeps units of at least 0.
     pub controller: Controller,
 }
 
-/// What the units of one prefix are worth.
+/// Scores of the units of one prefix.
 pub struct Worths {
     /// The units.
     pub units: Vec<Range<usize>>,
@@ -79,7 +79,7 @@ impl ExtractivePolicy<'_> {
         }
     }
 
-    /// What the units of every prefix are worth, with gradient if the adapter has one.
+    /// Scores of the units of every prefix, with gradient if the adapter has one.
     pub fn worths(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Vec<Worths>> {
         let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
@@ -167,7 +167,7 @@ impl ExtractivePolicy<'_> {
         Ok(tokens.into_iter().zip(ends).map(whole).collect())
     }
 
-    /// What stays of a prefix when these units are drawn in this order.
+    /// The result for a prefix when these units are drawn in this order.
     fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
         let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
         extractive(prefix, fill(&drawn, budget))

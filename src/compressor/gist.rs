@@ -94,7 +94,7 @@ pub struct ActionStates {
     pub hidden: Tensor,
     /// `[M]`: token ids, or `V` for the end.
     pub targets: Tensor,
-    /// What each action could copy, for adapters with a copy head.
+    /// Matches of each action, for adapters with a copy head.
     pub matches: Option<Matches>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> GistPolicy<'a> {
         Self { decoder, bias, frame: Frame::default() }
     }
 
-    /// The same with an instruction around what it reads.
+    /// Puts an instruction around the prompt.
     pub fn framed(self, frame: Frame) -> Self {
         Self { frame, ..self }
     }
@@ -116,7 +116,7 @@ impl<'a> GistPolicy<'a> {
         Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias), copy }
     }
 
-    /// What the base attends to, for adapters with a copy head.
+    /// Attention of the base to each prefix, for adapters with a copy head.
     fn attended(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Option<Vec<Attended>>> {
         adapter.copy.as_ref().map(|_| attended(self.decoder, requests)).transpose()
     }
@@ -133,7 +133,7 @@ impl<'a> GistPolicy<'a> {
         Some(pairs.map(|(request, attended)| Copier::new(request.prefix, attended, longest)).collect())
     }
 
-    /// What the compressor reads before it writes.
+    /// Token ids that the compressor reads before it writes.
     pub fn prompt(&self, request: &Request) -> Vec<u32> {
         let v = self.decoder.config().vocab_size;
         let mut prompt = [&self.frame.before, request.prefix].concat();

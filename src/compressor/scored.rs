@@ -1,4 +1,4 @@
-//! What stands between scorers and the controller: a prefix in units, and one score for each.
+//! Between scorers and the controller: a prefix cut into units, and one score for each.
 
 use crate::compressor::contract::Request;
 use crate::config::compressors::{Aggregate, Unit};
@@ -8,19 +8,19 @@ use std::ops::Range;
 
 /// A prefix to be scored, cut into units.
 pub struct Scored<'a> {
-    /// Prefix, and what else may be seen.
+    /// Prefix, and whatever else the compressor may see.
     pub request: &'a Request<'a>,
     /// Ascending ranges of its tokens.
     pub units: Vec<Range<usize>>,
     /// Texts of its tokens; none when nobody needs them.
     pub pieces: Vec<String>,
-    /// Text of what the prefix is wanted for; empty when nobody needs it.
+    /// Text of the question ([`Request::question`]); empty when nobody needs it.
     pub question: String,
 }
 
-/// Says what units are worth.
+/// Scores units.
 pub trait Scorer {
-    /// What it scores when nobody says.
+    /// Unit that it scores by default.
     fn unit(&self) -> Unit {
         Unit::Token {}
     }
@@ -30,7 +30,7 @@ pub trait Scorer {
         false
     }
 
-    /// One score a unit, higher is kept first; what is not a number is kept last.
+    /// One score for each unit of each prefix; higher is kept first, NaN last.
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>>;
 }
 

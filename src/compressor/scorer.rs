@@ -16,11 +16,11 @@ use tch::Device;
 pub struct Extractive<'a> {
     /// Name in tables and files.
     pub name: String,
-    /// What a unit is worth.
+    /// Scores the units.
     pub scorer: Box<dyn Scorer + 'a>,
-    /// What is kept or dropped as a whole.
+    /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// What is kept.
+    /// Decides from the scores what is kept.
     pub controller: Controller,
     /// For units that are made of text.
     pub tokenizer: &'a Tokenizer,
@@ -34,7 +34,7 @@ impl<'a> Extractive<'a> {
         Self { name: kind.name().to_string(), scorer, unit, controller: Controller::default(), tokenizer }
     }
 
-    /// The same of a frozen model, read now.
+    /// A frozen model as scorer, read now, on its own unit and with nothing that must be kept.
     pub fn frozen(named: &FrozenScorer, device: Device, tokenizer: &'a Tokenizer) -> Result<Self> {
         let scorer = frozen(named, device)?;
         let unit = scorer.unit();

@@ -1,5 +1,4 @@
-//! What is impossible in an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each
-//! other.
+//! Checks of an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each other.
 
 use crate::config::choices::{Condition, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
@@ -47,7 +46,7 @@ impl TrainConfig {
         self.eval.check().map_err(under("eval"))
     }
 
-    /// What one kind of compressor has and the other has not.
+    /// Keys that one kind of compressor has and the other has not.
     fn check_compressor(&self) -> Result<(), Problem> {
         let fail = |key: &str, expected: &str| Err((key.to_string(), expected.to_string()));
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {

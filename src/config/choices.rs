@@ -3,7 +3,7 @@
 use crate::config::parts::{Problem, at_least, below_one, not_negative};
 use serde::{Deserialize, Serialize};
 
-/// What a compressor may see besides the prefix; the same for all compressors in one table.
+/// Input of a compressor besides the prefix; one value for all compressors in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
@@ -28,7 +28,7 @@ pub struct BudgetConfig {
     pub keep_ratio: Option<f64>,
 }
 
-/// What quality is made of.
+/// Signal that the quality of a gist is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
@@ -38,7 +38,7 @@ pub enum Signal {
     Logprob,
 }
 
-/// Whose reading is paid for.
+/// Reader whose predictions the reward is computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reader {
@@ -88,9 +88,9 @@ fn default_dual_lr() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// What quality is made of.
+    /// Signal that quality is measured by.
     pub signal: Signal,
-    /// Who reads the gist when it is paid for.
+    /// Reader whose predictions the reward is computed from.
     pub reader: Reader,
     /// The price of length.
     pub length: LengthPenalty,
@@ -154,7 +154,7 @@ fn default_epochs() -> usize {
 pub enum TokenCredit {
     /// Every action of the gist gets the gist's advantage.
     Uniform,
-    /// What the gist loses without each token's block is added, centred over the gist.
+    /// Added to it, centred over the gist: how much worse the gist reads without the block that the token belongs to.
     LeaveOneOut,
 }
 

@@ -26,13 +26,13 @@ pub struct LabelledConfig {
     pub model: ReadingModel,
     /// Labelled texts.
     pub data: LabelledData,
-    /// What learns; `type = "extractive"`.
+    /// The compressor that learns; `type = "extractive"`.
     pub compressor: CompressorConfig,
-    /// What is kept of a text.
+    /// Cap on the tokens kept of a text.
     pub budget: BudgetConfig,
-    /// What is lowered.
+    /// Loss of the distillation.
     pub loss: DistillLoss,
-    /// Its optimiser.
+    /// Optimiser of the compressor.
     pub optim: OptimConfig,
     /// Length and rhythm.
     #[serde(default)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is impossible: the key and what was expected and got.
+/// An impossible value: its key, and the message that says what was expected and got.
 pub type Problem = (String, String);
 
 /// Fails below `low`.

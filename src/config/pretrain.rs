@@ -27,7 +27,7 @@ pub struct PretrainConfig {
     pub tokenizer: TokenizerConfig,
     /// Architecture.
     pub model: Architecture,
-    /// What a training row is.
+    /// Training rows.
     #[serde(default)]
     pub rows: TrainingRows,
     /// AdamW for embeddings and vectors.

@@ -35,7 +35,7 @@ const RECALL: &str = "recall";
 /// Tenths of the entities for training; validation and test have one each.
 const TRAIN_TENTHS: usize = 8;
 
-/// Which entities a document may use.
+/// Split of a document, which says the entities that it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// Eight tenths of the entities.
@@ -210,7 +210,7 @@ fn entity_split(ring: &[usize], first: usize, second: usize) -> Split {
     }
 }
 
-/// Whose entity the pair is.
+/// The split that an entity belongs to.
 #[cfg(test)]
 pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
     entity_split(&ring(words), first, second)

@@ -10,9 +10,9 @@ use tch::{Device, Kind, Tensor};
 pub struct CopyHead<'a> {
     /// `[classes + values, H]`.
     pub rows: &'a Tensor,
-    /// Of all the tokens whose hidden states the head will see.
+    /// Matches of all actions whose hidden states the head will see.
     pub matches: &'a Matches,
-    /// Of those, the first in the chunk at hand.
+    /// Index of the first action in the chunk at hand.
     pub first: i64,
 }
 

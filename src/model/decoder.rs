@@ -132,7 +132,7 @@ impl Decoder {
         Ok(Self { config: config.clone(), embed, layers, norm, head, rope, checkpointing: false, identity: None })
     }
 
-    /// The same, its updates with or without activation checkpointing ([`crate::model::checkpointing`]).
+    /// Switches activation checkpointing of updates on or off ([`crate::model::checkpointing`]).
     pub fn checkpointed(self, checkpointing: bool) -> Self {
         Self { checkpointing, ..self }
     }

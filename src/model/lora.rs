@@ -70,7 +70,7 @@ pub(super) const END: &str = "gist.end_head.weight";
 pub(super) const COPY: &str = "gist.copy_head.weight";
 pub(super) const HEADS: &str = "gist.extractive.";
 
-/// What the adapter of a compressor has beside low-rank weights and control rows.
+/// Parameters of a compressor's adapter beside low-rank weights and control rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     /// Nothing more, as that of a reader.
@@ -90,7 +90,7 @@ fn pair_names(layer: i64, projection: Projection) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-/// Names and shapes of what an adapter over `model` trains.
+/// Names and shapes of the parameters of an adapter over `model`.
 pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
@@ -137,7 +137,7 @@ impl Adapter {
         Self::with_extra(model, lora, embedding, Extra::Nothing)
     }
 
-    /// The same with what a compressor needs; a copy head starts at 0 too, heads at small draws.
+    /// As [`Adapter::fresh`], with a compressor's parameters; a copy head starts at 0 too, heads at small draws.
     pub fn with_extra(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, extra: Extra) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();
@@ -166,7 +166,7 @@ impl Adapter {
         Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)?, encoder: None })
     }
 
-    /// The same with start-of-gist as the mean of these embeddings `[N, H]`.
+    /// Replaces the row of start-of-gist by the mean of these embeddings `[N, H]`.
     pub fn starting_like(mut self, embeddings: &Tensor) -> Result<Self> {
         let mut named: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
         if let Some(rows) = named.get_mut(CONTROL) {
@@ -182,12 +182,12 @@ impl Adapter {
         &self.config
     }
 
-    /// The same, of one that is low-rank and no encoder.
+    /// Rank, scaling and targets of an adapter that is low-rank; none of one that is an encoder.
     pub fn low_rank(&self) -> Option<&LoraConfig> {
         self.encoder.is_none().then_some(&self.config)
     }
 
-    /// The same weights with this dropout on their input while training.
+    /// Sets the dropout on the input of the low-rank weights while training.
     pub fn with_dropout(mut self, dropout: f64) -> Self {
         self.config.dropout = dropout;
         self

@@ -11,7 +11,7 @@ use crate::model::site::{BranchCache, BranchSite, KeyValue, KvCache, PassSite, R
 use crate::model::tape::NotedPass;
 use tch::{Kind, Tensor};
 
-/// What else a forward pass over whole rows does.
+/// Options of a forward pass over whole rows.
 #[derive(Default)]
 struct Pass<'a> {
     /// Every token sees every other, not only those before it.
@@ -24,7 +24,7 @@ struct Pass<'a> {
     watch: Option<Watch<'a>>,
 }
 
-/// What a block does besides.
+/// Side effects of a block.
 #[derive(Default)]
 pub(super) struct Beside<'a> {
     /// Attention is watched (whole rows only).

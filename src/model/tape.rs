@@ -1,5 +1,5 @@
-//! The tape of activation checkpointing ([`crate::model::checkpointing`]): what forward passes leave for backward, and the
-//! dropout that a block computed again repeats.
+//! The tape of activation checkpointing ([`crate::model::checkpointing`]): the forward passes noted for backward, and the
+//! dropout that a block repeats when it is computed again.
 
 use crate::model::site::{KeyValue, PassSite};
 use crate::rng::{self, Stream};
@@ -32,7 +32,7 @@ impl Dropout {
     }
 }
 
-/// What the forward passes of one update of an adapter leave for backward.
+/// The forward passes of one update of an adapter, as backward needs them.
 #[derive(Default)]
 pub struct Tape {
     passes: RefCell<Vec<NotedPass>>,

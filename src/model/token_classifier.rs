@@ -22,7 +22,7 @@ const LABELS: i64 = 2;
 /// An encoder with such a head.
 pub struct TokenClassifier {
     encoder: Encoder,
-    /// What ModernBERT has before the labels: dense layer, norm.
+    /// Dense layer and norm that ModernBERT has before the labels.
     dense: Option<(Affine, Affine)>,
     labels: Affine,
     spans: Option<SpanHead>,
@@ -110,7 +110,7 @@ impl TokenClassifier {
         Ok((self.labels.linear(&hidden), spans))
     }
 
-    /// What each token is worth, `[N, T]` in f32; what stands at padding means nothing.
+    /// Score of each token, `[N, T]` f32; the values at padding mean nothing.
     pub fn worth(&self, ids: &Tensor, lengths: &[i64]) -> Result<Tensor> {
         let (labels, spans) = self.logits(ids, lengths)?;
         let keep = labels.softmax(-1, Kind::Float).select(-1, 1);

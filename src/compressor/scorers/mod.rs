@@ -1,4 +1,4 @@
-//! Scorers, one a file: what the units of a prefix are worth. A new one is a file here, with a type that is made from
+//! Scorers, one a file: each gives a score to every unit of a prefix. A new one is a file here, with a type that is made from
 //! [`Parts`], and a line in the list below: its module, its kind, its name in tables, files and flags all come from there.
 //! (`rustfmt` does not see such files by itself: `rustfmt src/compressor/scorers/*.rs`.) One that is a model of its own has
 //! a line in [`frozen`].
@@ -51,7 +51,7 @@ scorers! {
     truncate::Truncate,
     /// The last tokens.
     recent::Recent,
-    /// Chance.
+    /// Random scores.
     random::Random,
     /// Rarity in the training documents.
     idf::Idf,
@@ -61,9 +61,9 @@ scorers! {
     bm25::Bm25,
     /// Rare tokens shared with the query and the local window.
     overlap::Overlap,
-    /// What the base finds hard to predict (Selective-Context).
+    /// Surprise of the base (Selective-Context).
     self_information::SelfInformation,
-    /// What the base attends to (SnapKV).
+    /// Attention of the base (SnapKV).
     attention::Attention,
 }
 

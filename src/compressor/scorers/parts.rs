@@ -1,9 +1,9 @@
-//! What scorers are made of.
+//! Inputs of scorers: the base, counts, a seed.
 
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::model::decoder::Decoder;
 
-/// What scorers are made of.
+/// Inputs that a scorer may be built from.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The bare base.

@@ -1,4 +1,4 @@
-//! Chance.
+//! Random scores: the baseline of chance.
 
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;

@@ -27,7 +27,7 @@ const DISTILBERT: [&str; 8] = [
     "ffn.lin2",
     "output_layer_norm",
 ];
-/// The word embedding.
+/// Name of the word embedding `[V, H]`.
 pub const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
@@ -67,7 +67,7 @@ pub fn parameters(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
     all
 }
 
-/// Everything but the words.
+/// The network without its word embedding.
 pub struct Bert {
     positions: Tensor,
     types: Option<Tensor>,

@@ -89,7 +89,7 @@ const BLOCKS: [&str; 2] = ["full_attention", "sliding_attention"];
 /// Sizes of an encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderConfig {
-    /// Which network it is.
+    /// Network.
     pub family: EncoderFamily,
     /// Rows of the word embedding.
     pub vocab_size: i64,
@@ -111,7 +111,7 @@ pub struct EncoderConfig {
     pub(super) positions: i64,
     /// The first of them that a token takes: RoBERTa's begin after the one of padding.
     pub(super) first_position: i64,
-    /// What ModernBERT has beside.
+    /// Keys of ModernBERT alone.
     pub(super) modern: Option<Modern>,
     json: Map<String, Value>,
 }
@@ -121,7 +121,7 @@ pub struct EncoderConfig {
 pub(super) struct Modern {
     /// How far to either side a token of a block with a window sees.
     pub reach: i64,
-    /// Which blocks have a window.
+    /// For each block, whether it has a window.
     pub local: Vec<bool>,
     /// Rotary base and scaling of blocks without and with a window.
     pub rotary: [(f64, Scaling); 2],

@@ -17,7 +17,7 @@ use crate::model::encoder::named::{Affine, NamedWeights};
 use crate::model::rope::{Rope, rotate};
 use tch::{Device, Kind, Tensor};
 
-/// The word embedding.
+/// Name of the word embedding `[V, H]`.
 pub const WORDS: &str = "embeddings.tok_embeddings.weight";
 const NORM: &str = "embeddings.norm";
 const LAST: &str = "final_norm";
@@ -60,7 +60,7 @@ struct ModernBlock {
     down: Affine,
 }
 
-/// Everything but the words.
+/// The network without its word embedding.
 pub struct ModernBert {
     modern: Modern,
     norm: Affine,

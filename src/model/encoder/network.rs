@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// What checkpoints hold beside the encoder: heads (those of a trained compressor too), poolers, buffers.
+/// Prefixes of weights that are not the encoder's: heads (those of a trained compressor too), poolers, buffers.
 const OTHERS: [&str; 16] = [
     "pooler.",
     "cls.",
