@@ -21,6 +21,8 @@ pub mod model;
 
 pub mod compressor;
 
+pub mod models;
+
 pub mod rollout;
 pub mod search;
 

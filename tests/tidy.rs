@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["chat"],
     &["model"],
     &["compressor"],
+    &["models"],
     &["rollout"],
     &["reward", "search"],
     &["algo"],
