@@ -23,6 +23,8 @@ pub mod compressor;
 
 pub mod models;
 
+pub mod reading;
+
 pub mod rollout;
 pub mod search;
 

@@ -2,13 +2,13 @@
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
 use crate::compressor::Request;
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::lora::Adapter;
-use crate::rollout::{reader_context, request};
+use crate::reading::{reader_context, request};
 use crate::train::cost::Sizes;
 use crate::train::inputs::Inputs;
 use crate::train::memory;
@@ -133,14 +133,15 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     let windows = inputs.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, inputs.budget());
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    let sample = |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Gist>>> {
-        let active = decoder.activate(adapter, false);
-        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
-        let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
-        policy.sample(&active, requests, draws)
-    };
+    let sample =
+        |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Trajectory>>> {
+            let active = decoder.activate(adapter, false);
+            let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
+            let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
+            policy.sample(&active, requests, draws)
+        };
     // Gists, their tokens, and what `timed` says.
-    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, Timed)> {
+    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Trajectory>>, f64, Timed)> {
         let gists = sample(&frozen[0], requests, group, budget)?;
         let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
         Ok((gists, tokens, timed(device, repeats, || sample(&frozen[0], requests, group, budget))?))
@@ -160,7 +161,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
         taught.measure(decoder, Some(&active), &rows)
     })?;
 
-    let sliced: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let sliced: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
     let advantages: Vec<Vec<f64>> = (0..n).map(|_| (0..g).map(|i| i as f64 - (g - 1) as f64 / 2.0).collect()).collect();
     let advantages = crate::algo::per_action(&advantages, &sliced, None);
     let batch = PolicyBatch {

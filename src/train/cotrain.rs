@@ -2,15 +2,16 @@
 //! (forward KL to the teacher). One step, top to bottom, is `step`.
 
 use crate::algo;
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::{AlgoConfig, Reader, TokenCredit};
 use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::reading::{Taught, request};
 use crate::reward::{RewardParts, Unit};
 use crate::rng::{self, Stream};
-use crate::rollout::{self, Group, Roles, Site, Taught, request};
+use crate::rollout::{self, Group, Roles, Site};
 use crate::tensor::mean;
 use crate::train::inputs::Inputs;
 use crate::train::mix::{self, Draw, Source};
@@ -99,9 +100,9 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
     let (parts, lambda) = (unit.score(&groups), session.state.lambda.value);
     let mut advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
     let credits = token_credits(session, &taught, &groups, d_ref)?;
-    let own: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let own: Vec<&[Trajectory]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
-    let mut learned: Vec<Vec<Gist>> = own.iter().map(|gists| gists.to_vec()).collect();
+    let mut learned: Vec<Vec<Trajectory>> = own.iter().map(|gists| gists.to_vec()).collect();
     let mut recent_rewards = Vec::new();
     for (w, group) in groups.iter().enumerate() {
         let Some((gist, reading)) = &group.recent else { continue };
@@ -112,7 +113,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         learned[w].push(gist.clone());
         recent_rewards.push(scored.total(lambda));
     }
-    let gists: Vec<&[Gist]> = learned.iter().map(Vec::as_slice).collect();
+    let gists: Vec<&[Trajectory]> = learned.iter().map(Vec::as_slice).collect();
     let policy = match config.train.compressor_learns {
         true => update_compressor(session, frozen, &windows, &gists, &actions, rl_step)?,
         false => PolicyStep::default(),
@@ -230,7 +231,7 @@ fn update_compressor(
     session: &mut Session,
     frozen: &Frozen,
     windows: &[Window],
-    gists: &[&[Gist]],
+    gists: &[&[Trajectory]],
     advantages: &[Vec<Vec<f64>>],
     rl_step: usize,
 ) -> Result<PolicyStep> {
@@ -287,7 +288,7 @@ fn update_readers(
     let draw = Draw { run_seed: config.seed, step: rl_step as u64 };
     let plan = mix::plan(taught.windows.len(), &config.generator, draw);
     let stale = stale_gists(session, taught.windows, &plan, rl_step)?;
-    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let gists: Vec<&[Trajectory]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let v = inputs.models.decoder.config().vocab_size;
     let contexts = mix::contexts(taught.windows, &plan, &gists, &stale, inputs.budget(), v, draw);
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();

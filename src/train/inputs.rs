@@ -6,7 +6,7 @@ use crate::data::Window;
 use crate::error::Result;
 use crate::model::weights;
 use crate::models::Models;
-use crate::rollout::{Imagined, Taught};
+use crate::reading::{Imagined, Taught};
 use crate::train::windows::Windows;
 use std::path::{Path, PathBuf};
 use tch::Device;

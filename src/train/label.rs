@@ -14,7 +14,7 @@ use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::copy_head;
 use crate::model::lora::Adapter;
-use crate::rollout::{reader_context, request};
+use crate::reading::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
 use crate::tensor::to_vec;
 use crate::train::checkpoint::sha256_file;

@@ -8,7 +8,7 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
-use crate::rollout::{Taught, compressed_context, request};
+use crate::reading::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};

@@ -4,14 +4,14 @@
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
 //! useful spans does.
 
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
-use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::parts::Sampling;
 use crate::config::train::WarmStart;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::reading::request;
 use crate::rng::{self, Stream};
-use crate::rollout::request;
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, ranked};
 use crate::train::distill;
@@ -81,7 +81,7 @@ fn copy(session: &mut Session) -> Result<()> {
             .map(|(w, window)| {
                 let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
                 let spans = (0..warm.copy_gists).map(|_| mix::random_spans(&window.prefix, budget, &mut draw));
-                spans.map(|ids| (Gist::imitated(ids, budget), 1.0)).collect()
+                spans.map(|ids| (Trajectory::imitated(ids, budget), 1.0)).collect()
             })
             .collect();
         let factor = config.train.schedule.factor(update, warm.copy_updates, config.optim.imitation.warmup_steps);
@@ -176,10 +176,13 @@ fn weighted(labels: &[Label], count: usize, warm: &WarmStart, prefix: &[u32], bu
     let best = labels.first().map_or(0.0, |(_, kl)| *kl);
     let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / warm.temperature).exp()).collect();
     let scale = (1.0 - warm.recent) / raw.iter().sum::<f64>();
-    let mut gists: Vec<Weighted> =
-        labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw * scale)).collect();
+    let mut gists: Vec<Weighted> = labels
+        .iter()
+        .zip(raw)
+        .map(|((ids, _), raw)| (Trajectory::imitated(ids.clone(), budget), raw * scale))
+        .collect();
     if warm.recent > 0.0 {
-        gists.push((Gist::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
+        gists.push((Trajectory::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
     }
     gists
 }
@@ -210,9 +213,9 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
         let imitation = imitate_gists(session, &chosen, &gists, (factor, &place))?;
         let taught = inputs.taught(COPY_STEP + update as u64, &chosen)?;
-        let gists: Vec<Vec<Gist>> =
+        let gists: Vec<Vec<Trajectory>> =
             gists.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
+        let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
         let v = decoder.config().vocab_size;
         let draw = Draw { run_seed: config.seed, step: WARM_STEP + update as u64 };
         let stale = vec![Vec::new(); chosen.len()];
@@ -259,7 +262,7 @@ mod tests {
         let with_recent = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
         let expected = [0.75 * expected[0], 0.75 * expected[1], 0.75 * expected[2], 0.25];
         assert!(close(&weights(&with_recent), &expected), "{with_recent:?}");
-        assert_eq!(with_recent[3].0, Gist::imitated(vec![8, 9], 2));
+        assert_eq!(with_recent[3].0, Trajectory::imitated(vec![8, 9], 2));
         assert_eq!(gists[0].0.ids, [1]);
         assert!(gists[0].0.ended && !gists[1].0.ended);
     }
