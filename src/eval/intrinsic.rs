@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::stats;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
