@@ -135,7 +135,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let sample =
         |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Trajectory>>> {
-            let active = decoder.activate(adapter, false);
+            let active = decoder.activate(adapter, false)?;
             let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
             let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
             policy.sample(&active, requests, draws)
@@ -157,7 +157,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
         .collect();
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let read = timed(device, repeats, || {
-        let active = decoder.activate(&generator.adapter, false);
+        let active = decoder.activate(&generator.adapter, false)?;
         taught.measure(decoder, Some(&active), &rows)
     })?;
 

@@ -196,8 +196,8 @@ fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) 
     let roles = Roles {
         decoder,
         policy: &session.policy,
-        compressor: &decoder.activate(&session.compressor.adapter, false),
-        reader: &decoder.activate(reader, false),
+        compressor: &decoder.activate(&session.compressor.adapter, false)?,
+        reader: &decoder.activate(reader, false)?,
     };
     let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
     let how = rollout::GroupShape {
@@ -220,7 +220,7 @@ fn token_credits(
         return Ok(None);
     }
     let decoder = &session.inputs.models.decoder;
-    let reader = decoder.activate(&session.generator.adapter, false);
+    let reader = decoder.activate(&session.generator.adapter, false)?;
     let mut values = rollout::block_values(decoder, &reader, taught, groups, algo::BLOCK)?;
     values.iter_mut().flatten().flatten().for_each(|value| *value /= d_ref);
     Ok(Some(values))
@@ -310,7 +310,7 @@ fn stale_gists(session: &Session, windows: &[Window], plan: &[Vec<Source>], rl_s
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&Source::Stale)).collect();
     let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active: ActiveAdapter = inputs.models.decoder.activate(stale, false);
+    let active: ActiveAdapter = inputs.models.decoder.activate(stale, false)?;
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;

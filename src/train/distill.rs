@@ -116,7 +116,7 @@ pub(super) fn update(
 ) -> Result<Step> {
     let (mut sum, mut kept, mut best) = (0.0, 0.0, 0.0);
     for lessons_now in lessons.chunks(micro) {
-        let active = compressor.active(policy.decoder);
+        let active = compressor.active(policy.decoder)?;
         let requests: Vec<Request> = lessons_now.iter().map(|lesson| lesson.request).collect();
         let mut losses = Vec::new();
         for (own, Lesson { worth, budget, .. }) in policy.worths(&active, &requests)?.iter().zip(lessons_now) {

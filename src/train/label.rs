@@ -236,7 +236,7 @@ fn measure(
     let decoder = &inputs.models.decoder;
     let alone = inputs.config.distill.label == Label::Alone;
     let taught = inputs.taught(LABEL_STEP + stretch as u64, windows)?;
-    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false));
+    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false)).transpose()?;
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
     for (w, window) in windows.iter().enumerate() {
@@ -272,7 +272,7 @@ fn by_teacher(inputs: Inputs, policy: &ExtractivePolicy, folder: &Path, windows:
     let _guard = tch::no_grad_guard();
     let (decoder, tokenizer, unit) = (&inputs.models.decoder, &inputs.models.tokenizer, policy.unit);
     let adapter = decoder.load_adapter(folder)?;
-    let active = decoder.activate(&adapter, false);
+    let active = decoder.activate(&adapter, false)?;
     let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
     };

@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
         };
         let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<f64> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)?;
+            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)?), &rows)?;
             Ok(mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>()))
         };
         let generator = &self.generator.adapter;

@@ -61,8 +61,9 @@ pub fn policy_step<T: Serialize>(
     for start in (0..batch.requests.len()).step_by(batch.micro) {
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
-        let active = compressor.active(decoder);
-        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| decoder.activate(a, false));
+        let active = compressor.active(decoder)?;
+        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0);
+        let frozen = frozen.map(|adapter| decoder.activate(adapter, false)).transpose()?;
         let surrogate = policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
             // A gist that was not sampled is imitated, at a ratio of 1.
             let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
@@ -124,7 +125,7 @@ pub fn imitation_step<T: Serialize>(
     let total: f64 = gists.iter().flatten().map(|(gist, weight)| weight * gist.actions() as f64).sum();
     let mut loss = 0.0;
     for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
-        let active = compressor.active(decoder);
+        let active = compressor.active(decoder)?;
         let weights: Vec<f64> = (gists.iter().flatten())
             .flat_map(|(gist, weight)| std::iter::repeat_n(-weight / total, gist.actions()))
             .collect();
@@ -160,7 +161,7 @@ pub fn reader_step<T: Serialize>(
     let mut loss = 0.0;
     for batch in order.chunks(at_once) {
         let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
-        let active: ActiveAdapter = reader.active(decoder);
+        let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
         let weight = 1.0 / (rows.len() * taught.future()) as f64;

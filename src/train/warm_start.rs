@@ -150,10 +150,10 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
     let taught = inputs.taught(step, windows)?;
     let trained = round > 0 || warm.from.is_some();
-    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false));
+    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false)).transpose()?;
     let mut extra = vec![Vec::new(); windows.len()];
     if trained && warm.samples > 0 {
-        let active = decoder.activate(&session.compressor.adapter, false);
+        let active = decoder.activate(&session.compressor.adapter, false)?;
         let requests: Vec<_> =
             windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
         for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
