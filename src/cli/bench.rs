@@ -3,12 +3,12 @@
 use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::train::TrainConfig;
+use gist::cost::bench;
 use gist::model::config::ModelConfig;
 use gist::model::decoder::Decoder;
 use gist::models::Models;
 use gist::rng::{self, Stream};
 use gist::run_dir::write_json_atomic;
-use gist::train::bench;
 use gist::train::inputs::{self, Inputs};
 use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
