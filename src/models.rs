@@ -6,7 +6,7 @@ use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
-use crate::compressor::scorer::Scorer;
+use crate::compressor::scored::Scorer;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::compressor::scorers::embedding::Embedding;
 use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};

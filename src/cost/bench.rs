@@ -139,7 +139,7 @@ struct SampledGroups {
 
 impl Sampler<'_> {
     fn sample(&self, requests: &[Request], group: usize, budget: usize) -> Result<Vec<Vec<Trajectory>>> {
-        let active = self.decoder.activate(self.adapter, false);
+        let active = self.decoder.activate(self.adapter, false)?;
         let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
         let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
         self.policy.sample(&active, requests, draws)
@@ -206,7 +206,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
         .collect();
     let rows = as_rows(&contexts);
     let read = timed(device, repeats, || {
-        let active = decoder.activate(&generator.adapter, false);
+        let active = decoder.activate(&generator.adapter, false)?;
         taught.measure(decoder, Some(&active), &rows)
     })?;
 

@@ -123,9 +123,8 @@ pub fn fresh_compressor(config: &TrainConfig, models: &Models) -> Result<Adapter
 pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
-    let hints = hints as i64;
-    let features = copy_head::features(decoder.config()) + hints;
-    Adapter::of_encoder(&config, weights, (features, hints), decoder.device())
+    let known = copy_head::features(decoder.config());
+    Adapter::of_encoder(&config, weights, known, hints as i64, decoder.device())
 }
 
 /// The same where the base itself is the encoder, under a fresh adapter.

@@ -46,9 +46,9 @@ pub fn policy_step(
     for start in (0..batch.requests.len()).step_by(batch.micro) {
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
-        let active = compressor.active(decoder);
+        let active = compressor.active(decoder)?;
         let reference = batch.reference.filter(|_| section.reference_kl_coef != 0.0);
-        let frozen = reference.map(|adapter| decoder.activate(adapter, false));
+        let frozen = reference.map(|adapter| decoder.activate(adapter, false)).transpose()?;
         let surrogate = batch.policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
             let tokens = TokenBatch {
                 behavior: floats(&behavior(groups, &to_vec(&stats.logprob)?), decoder.device()),
@@ -114,7 +114,7 @@ pub fn imitation_step(
     let total: f64 = all.map(|(trajectory, weight)| weight * trajectory.actions() as f64).sum();
     let mut loss = 0.0;
     for (requests, groups) in batch.requests.chunks(batch.micro).zip(batch.groups.chunks(batch.micro)) {
-        let active = compressor.active(decoder);
+        let active = compressor.active(decoder)?;
         let weights: Vec<f64> = (groups.iter().flatten())
             .flat_map(|(trajectory, weight)| std::iter::repeat_n(-weight / total, trajectory.actions()))
             .collect();
@@ -168,7 +168,7 @@ pub fn reader_step(
     let mut kl = 0.0;
     for part in order.chunks(at_once) {
         let picked: Vec<(usize, &[u32])> = part.iter().map(|&r| rows[r]).collect();
-        let active: ActiveAdapter = reader.active(decoder);
+        let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
         let weight = 1.0 / (rows.len() * taught.future()) as f64;

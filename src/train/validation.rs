@@ -67,7 +67,7 @@ pub fn validate<'w>(inputs: Inputs<'w>, taught: &OnceCell<Taught<'w>>, roles: &V
     let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
     let kl = |reader: &Adapter, contexts: Vec<Vec<u32>>| -> Result<f64> {
         let contexts: Vec<(usize, Vec<u32>)> = contexts.into_iter().enumerate().collect();
-        let readings = taught.measure(decoder, Some(&decoder.activate(reader, false)), &as_rows(&contexts))?;
+        let readings = taught.measure(decoder, Some(&decoder.activate(reader, false)?), &as_rows(&contexts))?;
         Ok(mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>()))
     };
     let nothing = || vec![Vec::new(); valid.len()];

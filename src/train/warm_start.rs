@@ -144,7 +144,7 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
     let taught = inputs.taught(step, windows)?;
     let trained = round > 0 || warm.from.is_some();
-    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false));
+    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false)).transpose()?;
     let extra = match trained && warm.samples > 0 {
         true => samples(session, step, windows)?,
         false => vec![Vec::new(); windows.len()],
@@ -158,7 +158,7 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
 fn samples(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Vec<Vec<u32>>>> {
     let inputs = session.inputs;
     let (config, budget) = (inputs.config, inputs.budget());
-    let active = inputs.models.decoder.activate(&session.compressor.adapter, false);
+    let active = inputs.models.decoder.activate(&session.compressor.adapter, false)?;
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let mut all = Vec::with_capacity(windows.len());
     for (part, batch) in requests.chunks(SAMPLED_AT_ONCE).enumerate() {

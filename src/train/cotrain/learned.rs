@@ -76,7 +76,7 @@ pub fn token_credits(
     match config.algo.token_credit {
         TokenCredit::Uniform => Ok(None),
         TokenCredit::LeaveOneOut => {
-            let reader = models.decoder.activate(&session.generator.adapter, false);
+            let reader = models.decoder.activate(&session.generator.adapter, false)?;
             let mut values = rollout::block_values(&models.decoder, &reader, taught, groups, algo::BLOCK)?;
             values.iter_mut().flatten().flatten().for_each(|value| *value /= d_ref);
             Ok(Some(values))

@@ -135,8 +135,8 @@ fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usi
     let roles = Roles {
         decoder,
         policy: &session.policy,
-        compressor: &decoder.activate(&session.compressor.adapter, false),
-        reader: &decoder.activate(reader, false),
+        compressor: &decoder.activate(&session.compressor.adapter, false)?,
+        reader: &decoder.activate(reader, false)?,
     };
     let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example: 0 };
     let how = rollout::GroupShape {
@@ -179,7 +179,7 @@ fn stale_gists(
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&ContextSource::Stale)).collect();
     let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active = models.decoder.activate(stale, false);
+    let active = models.decoder.activate(stale, false)?;
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;

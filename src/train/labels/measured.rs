@@ -31,7 +31,7 @@ pub fn measure(
     let decoder = &inputs.models.decoder;
     let taught = inputs.taught(step, windows)?;
     let active = match how {
-        Measure::Alone(reader) => reader.map(|adapter| decoder.activate(adapter, false)),
+        Measure::Alone(reader) => reader.map(|adapter| decoder.activate(adapter, false)).transpose()?,
         Measure::Without => None,
     };
     let v = decoder.config().vocab_size;

@@ -54,7 +54,7 @@ pub fn label_step(
 ) -> Result<LabelUpdate> {
     let (mut sum, mut kept, mut best) = (0.0, 0.0, 0.0);
     for part in batch.prefixes.chunks(batch.micro) {
-        let active = compressor.active(policy.decoder);
+        let active = compressor.active(policy.decoder)?;
         let requests: Vec<Request> = part.iter().map(|prefix| prefix.request).collect();
         let mut losses = Vec::new();
         for (own, LabelledPrefix { worth, budget, .. }) in policy.worths(&active, &requests)?.iter().zip(part) {

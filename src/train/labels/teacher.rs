@@ -3,7 +3,7 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scorer;
+use crate::compressor::scored::Scorer;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::data::Window;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub fn by_teacher(
     let _guard = tch::no_grad_guard();
     let (decoder, tokenizer, unit) = (&inputs.models.decoder, &inputs.models.tokenizer, policy.unit);
     let adapter = decoder.load_adapter(folder)?;
-    let active = decoder.activate(&adapter, false);
+    let active = decoder.activate(&adapter, false)?;
     let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
     };

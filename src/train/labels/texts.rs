@@ -300,7 +300,7 @@ impl Compressor for Ranker<'_> {
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.policy.decoder.activate(self.adapter, false);
+        let active = self.policy.decoder.activate(self.adapter, false)?;
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(TEXTS_AT_ONCE) {
             let scored = self.policy.scored(&active, batch)?;
