@@ -80,12 +80,14 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey)
         contexts.push((w, Vec::new()));
         contexts.extend(gists.iter().chain(recent).map(|gist| (w, reader_context(&gist.ids, true, v))));
     }
-    let mut readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?.into_iter();
+    let readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?;
+    let mut rest = readings.as_slice();
     let groups = sampled.into_iter().zip(recent).zip(taught.windows).map(|((gists, recent), window)| {
-        let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
-        let own = readings.by_ref().take(gists.len()).collect();
-        let recent = recent.and_then(|gist| Some((gist, readings.next()?)));
-        Group { prefix_tokens: window.prefix.len(), gists, readings: own, empty, recent }
+        let (own, others) = rest.split_at(1 + gists.len() + usize::from(recent.is_some()));
+        rest = others;
+        let recent = recent.map(|gist| (gist, own[1 + gists.len()]));
+        let (empty, readings) = (own[0], own[1..=gists.len()].to_vec());
+        Group { prefix_tokens: window.prefix.len(), gists, readings, empty, recent }
     });
     Ok(groups.collect())
 }

@@ -20,7 +20,7 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::Reader;
 use crate::config::parts::Sampling;
 use crate::data::Window;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::reading::{Taught, request};
 use crate::reward::RewardScale;
@@ -57,8 +57,8 @@ pub fn run(session: &mut Session) -> Result<()> {
     stage.run(session, |session, number| step(session, &frozen, number - first))
 }
 
-/// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles; returns how
-/// validation stands before the first step.
+/// Fresh optimisers for the new objective, the unit of the reward and the first companions; returns how validation stands
+/// before the first step.
 fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     let config = session.inputs.config;
     session.compressor.reset_optimizer(&config.optim.compressor);
@@ -66,10 +66,7 @@ fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     session.empty_reader.reset_optimizer(&config.optim.generator);
     let validation = session.validate()?;
     eprintln!("before co-training: {validation}");
-    session.state.d_ref = Some(validation.context_value);
-    session.averaged = matches!(config.reward.reader, Reader::Ema { .. }).then(|| frozen.generator.duplicate());
-    session.stale = Some(frozen.compressor.duplicate());
-    session.smoothed = (config.train.average_decay > 0.0).then(|| frozen.compressor.duplicate());
+    session.begin_cotraining(frozen, validation.context_value);
     Ok(validation)
 }
 
@@ -82,7 +79,7 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     // Rollouts without gradient: G gists a window from π, each read by whoever is paid for.
     let groups = collect(session, frozen, &taught, number)?;
     // Rewards R = (D(empty) − D(g)) / D_ref − λ · |g| / P.
-    let d_ref = session.state.d_ref.unwrap_or(1.0);
+    let d_ref = session.d_ref()?;
     let scale = RewardScale { signal: config.reward.signal, d_ref };
     let rewards = Rewards { scale, lambda: session.state.lambda.value, parts: scale.score(&groups) };
     // Advantages A = R − baseline, one an action, and those of the most recent tokens beside them.
@@ -103,7 +100,7 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     // What follows the weights: λ, the averages, the stale compressor.
     let figures = StepFigures { groups: &groups, rewards: &rewards, learned: &learned, policy, readers };
     session.state.lambda.update(&config.reward.length, figures.keep_ratio());
-    follow(session, number)?;
+    session.follow(number)?;
     // Metrics.
     if number.is_multiple_of(config.train.log_rollouts_every) {
         let path = session.run.rollouts(session.update());
@@ -129,7 +126,7 @@ fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usi
     let decoder = &models.decoder;
     let reader = match config.reward.reader {
         Reader::Current {} => &session.generator.adapter,
-        Reader::Ema { .. } => session.averaged.as_ref().unwrap_or(&session.generator.adapter),
+        Reader::Ema { .. } => session.companions()?.averaged().ok_or_else(no_average)?,
         Reader::Frozen {} => &frozen.generator,
     };
     let roles = Roles {
@@ -178,8 +175,10 @@ fn stale_gists(
     let budget = session.inputs.budget();
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&ContextSource::Stale)).collect();
-    let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active = models.decoder.activate(stale, false)?;
+    if asked.is_empty() {
+        return Ok(gists);
+    }
+    let active = models.decoder.activate(&session.companions()?.stale, false)?;
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
@@ -192,17 +191,6 @@ fn stale_gists(
     Ok(gists)
 }
 
-/// Has the averaged reader, the averaged compressor and the stale compressor follow those that learned.
-fn follow(session: &mut Session, number: usize) -> Result<()> {
-    let config = session.inputs.config;
-    if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
-        averaged.params_mut().average_towards(session.generator.adapter.params(), 1.0 - decay);
-    }
-    if let Some(smoothed) = session.smoothed.as_mut() {
-        smoothed.params_mut().average_towards(session.compressor.adapter.params(), 1.0 - config.train.average_decay);
-    }
-    if config.generator.stale_refresh_steps.is_some_and(|n| (number + 1).is_multiple_of(n)) {
-        session.stale = Some(session.compressor.adapter.duplicate());
-    }
-    Ok(())
+fn no_average() -> Error {
+    Error::invalid("reward.reader: expected a moving average of the generator, got none")
 }
