@@ -92,14 +92,14 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey)
     Ok(groups.collect())
 }
 
-/// For every gist of every group, how much the reader's KL rises without each block of `block` tokens, nats a token.
-pub fn block_values(
+/// For every gist of every group, what the reader makes of it without each of its blocks of `block` tokens.
+pub fn without_blocks(
     decoder: &Decoder,
     reader: &ActiveAdapter,
     taught: &Taught,
     groups: &[Group],
     block: usize,
-) -> Result<Vec<Vec<Vec<f64>>>> {
+) -> Result<Vec<Vec<Vec<Reading>>>> {
     let v = decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, gist) in groups.iter().enumerate().flat_map(|(w, group)| group.gists.iter().map(move |gist| (w, gist))) {
@@ -108,12 +108,7 @@ pub fn block_values(
             contexts.push((w, reader_context(&[&gist.ids[..start], &gist.ids[end..]].concat(), true, v)));
         }
     }
-    let mut without = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
-    let mut values = |gist: &Trajectory, reading: &Reading| {
-        without.by_ref().take(gist.ids.len().div_ceil(block)).map(|r| r.kl - reading.kl).collect()
-    };
-    Ok(groups
-        .iter()
-        .map(|group| group.gists.iter().zip(&group.readings).map(|(gist, reading)| values(gist, reading)).collect())
-        .collect())
+    let mut readings = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
+    let mut of = |gist: &Trajectory| readings.by_ref().take(gist.ids.len().div_ceil(block)).collect();
+    Ok(groups.iter().map(|group| group.gists.iter().map(&mut of).collect()).collect())
 }

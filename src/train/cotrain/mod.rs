@@ -22,6 +22,7 @@ use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::model::lora::Adapter;
 use crate::reading::{Taught, request};
 use crate::reward::RewardScale;
 use crate::rollout::{self, Group, Roles, RolloutKey};
@@ -79,14 +80,13 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     // Rollouts without gradient: G gists a window from π, each read by whoever is paid for.
     let groups = collect(session, frozen, &taught, number)?;
     // Rewards R = (D(empty) − D(g)) / D_ref − λ · |g| / P.
-    let d_ref = session.d_ref()?;
-    let scale = RewardScale { signal: config.reward.signal, d_ref };
+    let scale = RewardScale { signal: config.reward.signal, d_ref: session.d_ref()? };
     let rewards = Rewards { scale, lambda: session.state.lambda.value, parts: scale.score(&groups) };
     // Advantages A = R − baseline, one an action, and those of the most recent tokens beside them.
     let (estimator, baseline) = (&config.algo.estimator, &mut session.state.baseline);
     let advantages = algo::advantages(&rewards.parts, rewards.lambda, estimator, baseline);
-    let credits = token_credits(session, &taught, &groups, d_ref)?;
-    let learned = Learned::new(&config.algo, &groups, &rewards, advantages, credits.as_deref());
+    let credits = token_credits(session, paid_reader(session, frozen)?, &taught, &groups, &scale)?;
+    let learned = Learned::new(&config.algo, &groups, &rewards, advantages, credits);
     // Policy update: θ ← θ − η ∇ L(A).
     let policy = match config.train.compressor_learns {
         true => Some(update_compressor(session, frozen, &windows, &learned, number)?),
@@ -120,20 +120,24 @@ fn live(metrics: &Metrics) -> String {
     format!("reward {reward:.3}  KL {kl:.4}  keep_ratio {keep_ratio:.3}")
 }
 
+/// The reader whose reading the reward pays for.
+fn paid_reader<'s>(session: &'s Session, frozen: &'s WarmStarted) -> Result<&'s Adapter> {
+    match session.inputs.config.reward.reader {
+        Reader::Current {} => Ok(&session.generator.adapter),
+        Reader::Ema { .. } => session.companions()?.averaged().ok_or_else(no_average),
+        Reader::Frozen {} => Ok(&frozen.generator),
+    }
+}
+
 /// Samples groups, read by whoever the reward trusts.
 fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usize) -> Result<Vec<Group>> {
     let Inputs { config, models, .. } = session.inputs;
     let decoder = &models.decoder;
-    let reader = match config.reward.reader {
-        Reader::Current {} => &session.generator.adapter,
-        Reader::Ema { .. } => session.companions()?.averaged().ok_or_else(no_average)?,
-        Reader::Frozen {} => &frozen.generator,
-    };
     let roles = Roles {
         decoder,
         policy: &session.policy,
         compressor: &decoder.activate(&session.compressor.adapter, false)?,
-        reader: &decoder.activate(reader, false)?,
+        reader: &decoder.activate(paid_reader(session, frozen)?, false)?,
     };
     let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example: 0 };
     let how = rollout::GroupShape {
