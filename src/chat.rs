@@ -3,6 +3,7 @@
 
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
+use crate::text_file::read_text;
 use crate::tokenizer::Tokenizer;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, context};
@@ -67,7 +68,7 @@ fn template(folder: &Path) -> Result<Option<Template>> {
     let (own, config) = (folder.join("chat_template.jinja"), folder.join("tokenizer_config.json"));
     let special: Value = if config.exists() { crate::run_dir::read_json(&config)? } else { Value::Null };
     if own.exists() {
-        let text = std::fs::read_to_string(&own).map_err(|e| Error::io(&own, e))?;
+        let text = read_text(&own)?;
         return Ok(Some((own, text, special)));
     }
     let text = match special.get("chat_template") {

@@ -9,6 +9,7 @@ pub mod file_name;
 pub mod text_file;
 
 pub mod hub;
+pub mod metrics;
 pub mod rng;
 pub mod tensor;
 
@@ -25,6 +26,10 @@ pub mod model;
 
 pub mod compressor;
 
+pub mod models;
+
+pub mod reading;
+
 pub mod rollout;
 pub mod search;
 
@@ -33,6 +38,8 @@ pub mod reward;
 pub mod algo;
 
 pub mod train;
+
+pub mod cost;
 
 pub mod eval;
 

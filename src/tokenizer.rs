@@ -1,6 +1,7 @@
 //! The only border between text and ids: a Hugging Face `tokenizer.json`, loaded or trained (byte-level BPE).
 
 use crate::error::{Error, Result};
+use crate::text_file::read_text;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::path::Path;
@@ -43,8 +44,8 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads a `tokenizer.json`.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
+        let inner =
+            tokenizers::Tokenizer::from_bytes(read_text(path)?).map_err(|e| Error::file(path, e.to_string()))?;
         Ok(Self::wrap(inner))
     }
 

@@ -35,6 +35,19 @@ fn text_of_another_system_gives_the_same_windows() {
     let packed = zstd::encode_all(&wide[..], 1).unwrap();
     fs::write(at("test.jsonl.zst"), [&packed[..], &[0; 512]].concat()).unwrap();
     assert_eq!(examples("wide-runs", &at("test.jsonl.zst")), expected);
+    // Experiment and configurations saved with a mark, by a system that ends lines in `\r\n`.
+    copy(&world().root.join("base"), &at("base"));
+    for name in ["config.json", "tokenizer.json"] {
+        let text = fs::read_to_string(at("base").join(name)).unwrap();
+        fs::write(at("base").join(name), format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    }
+    let experiment = fs::read_to_string(world().root.join("tiny.toml")).unwrap().replace('\n', "\r\n");
+    fs::write(at("marked.toml"), format!("\u{feff}{experiment}")).unwrap();
+    let (marked, runs, base) = (at("marked.toml"), at("marked-runs"), format!("model.path={}", at("base").display()));
+    let flags = ["--set", &base, "--set", "eval.baselines=recent"];
+    let arguments = ["train", marked.to_str().unwrap(), "--runs", runs.to_str().unwrap()];
+    ok(&[&arguments[..], &SHORT, &flags].concat());
+    assert_eq!(fs::read_to_string(run_dir(&runs).join("eval/step_000000/examples.jsonl")).unwrap(), expected);
 }
 
 #[test]

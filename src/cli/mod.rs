@@ -20,9 +20,11 @@ use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
-use gist::train::labelled::Examples;
-use gist::train::setup::Setup;
-use gist::train::{overlap, pretrain};
+use gist::train::inputs::{self, Inputs};
+use gist::train::labels::texts::Examples;
+use gist::train::overlap;
+use gist::train::pretrain::{self, PretrainingText};
+use gist::train::windows::Windows;
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -125,7 +127,11 @@ enum Command {
     /// Write what a run trained into a folder that other tools read: an adapter for PEFT, the base with it merged in, or an
     /// encoder.
     Export(export::ExportArgs),
-    /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
+    /// Bring a model of the Hugging Face Hub into the cache, and print the folder that it lies in.
+    #[command(after_help = "Environment variables, as Python's huggingface_hub reads them: HF_HUB_CACHE, HF_HOME or \
+        XDG_CACHE_HOME place the cache; HF_ENDPOINT is the address of a mirror; HF_TOKEN, or the file HF_TOKEN_PATH, holds the \
+        token; HF_HUB_OFFLINE=1 forbids the network; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds a server may be silent. \
+        http_proxy, https_proxy and no_proxy choose proxies, SSL_CERT_FILE and SSL_CERT_DIR the trusted certificates.")]
     Fetch {
         /// The repository: owner/name.
         model: PathBuf,
@@ -270,11 +276,15 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Train { args, adapt } => {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
-            let setup = train::load(&plan.config, plan.device)?;
-            let shared = overlap::check(&plan.config)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| {
+            let config = &plan.config;
+            let models = inputs::models(config, plan.device)?;
+            let windows = Windows::load(config, &models)?;
+            let inputs = Inputs { config, models: &models, windows: &windows };
+            train::check(inputs)?;
+            let shared = overlap::check(config)?;
+            plan.open()?.guard(&inputs::files(config)?, |s| {
                 s.run.record_shared_documents(&shared)?;
-                train::run(&setup, s, &adapt)
+                train::run(inputs, s, &adapt)
             })
         }
         Command::Distill(args) => {
@@ -288,16 +298,18 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
-            println!("{}", gist::hub::fetch(&model, revision.as_deref(), offline)?.display());
+            let folder = gist::hub::fetch(&model, revision.as_deref(), offline)?;
+            anyhow::ensure!(folder.is_dir(), "{}: expected a repository, owner/name, or a folder", model.display());
+            println!("{}", folder.display());
             Ok(())
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
-            let text = pretrain::Text::load(config)?;
+            let text = PretrainingText::load(config)?;
             let shared = overlap::check(config)?;
-            plan.open()?.guard(&pretrain::Text::files(config), |s| {
+            plan.open()?.guard(&PretrainingText::files(config), |s| {
                 s.run.record_shared_documents(&shared)?;
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");

@@ -15,10 +15,11 @@
 mod member;
 
 use crate::cli::DeviceArg;
-use crate::cli::start::{self, Experiment};
+use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment::{self, Experiment};
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
@@ -129,7 +130,7 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
     };
     let mut members = Vec::new();
     for sweep::Run { name, label, rival, varied, tree } in sweep::expand(path, set)? {
-        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {name}"))?;
+        let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {name}"))?;
         start::settle(config.hardware_mut());
         let label = if label.is_empty() { "all".to_string() } else { label };
         let (folder, toml) = (PathBuf::from(&name), merge::to_toml(&config)?);

@@ -27,7 +27,6 @@ pub struct Lock {
 struct Holder {
     pid: u32,
     host: String,
-    /// RFC 3339, UTC.
     since: String,
     command: String,
 }
@@ -38,7 +37,7 @@ impl Holder {
         Holder {
             pid: std::process::id(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
-            since: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            since: httpdate::fmt_http_date(SystemTime::now()),
             command: words.collect::<Vec<_>>().join(" "),
         }
     }
@@ -125,9 +124,9 @@ mod tests {
         let run = folder.path().join("new/run");
         let lock = Lock::take(&run).unwrap();
         let holder: Holder = serde_json::from_str(&std::fs::read_to_string(run.join(LOCK)).unwrap()).unwrap();
-        assert!(holder.since.ends_with('Z') && !holder.host.is_empty());
+        assert!(holder.since.ends_with("GMT") && !holder.host.is_empty());
         for error in [Lock::take(&run).map(drop).unwrap_err(), Lock::check(&run).unwrap_err()] {
-            let expected = format!("in progress: process {} on {}, since 2", std::process::id(), holder.host);
+            let expected = format!("in progress: process {} on {}", std::process::id(), holder.host);
             assert!(error.to_string().contains(&expected), "{error}");
         }
         drop(lock);

@@ -1,21 +1,16 @@
 //! Baselines by name: those that every table has, and frozen models from their folder or repository.
 
-use clap::ValueEnum;
 use gist::compressor::budget::Controller;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, baselines};
 use gist::config::compressors::{FrozenScorer, Unit};
 use gist::model::weights;
+use gist::models::Models;
 use gist::train::checkpoint::sha256_file;
-use gist::train::setup::Setup;
 
 /// A baseline, and which weights it is: `baseline` for what has none of its own.
 pub type Baseline<'a> = (Box<dyn Compressor + 'a>, String);
-
-fn scorer(name: &str) -> Option<ScorerKind> {
-    ScorerKind::value_variants().iter().copied().find(|kind| kind.name() == name)
-}
 
 /// A unit that has no settings, by its name in experiment files.
 fn unit_named(name: &str) -> Option<Unit> {
@@ -29,12 +24,10 @@ fn unit_named(name: &str) -> Option<Unit> {
 
 /// What baselines are made of.
 pub struct Baselines<'a> {
-    /// Base, tokenizer, text.
-    pub setup: &'a Setup<'a>,
+    /// Base and tokenizer.
+    pub models: &'a Models,
     /// For scorers.
     pub parts: Parts<'a>,
-    /// Ids that none may write.
-    pub forbidden: &'a [u32],
     /// What is kept by those that score.
     pub controller: &'a Controller,
 }
@@ -45,14 +38,15 @@ impl<'a> Baselines<'a> {
         if FrozenScorer::is_meant(name) {
             return self.frozen(name);
         }
-        let tokenizer = &self.setup.tokenizer;
-        let mut known = baselines(self.parts, tokenizer, self.forbidden, self.controller);
+        let tokenizer = &self.models.tokenizer;
+        let mut known = baselines(self.parts, tokenizer, &self.models.forbidden, self.controller);
         known.retain(|compressor| !["empty", "identity"].contains(&compressor.name()));
         let list = known.iter().map(|compressor| compressor.name()).collect::<Vec<_>>().join(", ");
         if let Some(found) = known.into_iter().find(|compressor| compressor.name() == name) {
             return Ok((found, "baseline".into()));
         }
-        match name.split_once(':').and_then(|(kind, unit)| Some((scorer(kind)?, unit_named(unit)?))) {
+        match name.split_once(':').and_then(|(kind, unit)| Some((kind.parse::<ScorerKind>().ok()?, unit_named(unit)?)))
+        {
             Some((kind, unit)) => {
                 let (name, controller) = (name.to_string(), self.controller.clone());
                 let plain = Extractive::plain(kind, self.parts, tokenizer);
@@ -67,7 +61,7 @@ impl<'a> Baselines<'a> {
     fn frozen(&self, name: &str) -> anyhow::Result<Baseline<'a>> {
         let scorer = FrozenScorer::try_from(name.to_string());
         let scorer = scorer.map_err(|message| anyhow::anyhow!("--compressors: {message}"))?;
-        let compressor = Extractive::frozen(&scorer, self.setup.decoder.device(), &self.setup.tokenizer)?;
+        let compressor = Extractive::frozen(&scorer, self.models.decoder.device(), &self.models.tokenizer)?;
         let mut hashes = Vec::new();
         for file in weights::files(&scorer.folder()?) {
             hashes.push(sha256_file(&file)?.1);

@@ -1,38 +1,32 @@
-//! Labels for an extractive compressor: what the teacher attributes to each unit of training prefixes, measured by reading.
-//! Either alone (how much the KL falls when the unit is all that the reader gets) or by leaving it out (how much it rises
-//! for the bare base when the rest of the prefix stays), as leave-one-out attributions of a context are (Cohen-Wang et al.
-//! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little; what another run of the same folder of runs
-//! has measured with the same settings is taken over, so that a sweep labels once a seed.
+//! Labels of training windows in files: what each unit of a prefix is worth, measured by reading ([`super::measured`]) or
+//! given by a trained compressor ([`super::teacher`]). Kept in stretches, so that a killed run loses little; what another run
+//! of the same folder of runs has labelled with the same settings is taken over, so that a sweep labels once a seed.
 
-use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scorer;
-use crate::compressor::scorers::bm25::Bm25;
 use crate::config::compressors::{CompressorConfig, Unit};
 use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
-use crate::model::copy_head;
 use crate::model::lora::Adapter;
-use crate::rollout::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
-use crate::tensor::to_vec;
 use crate::train::checkpoint::sha256_file;
+use crate::train::draws::LABEL_STEP;
+use crate::train::inputs::{Inputs, model_files};
+use crate::train::labels::labelled_window::LabelledWindow;
+use crate::train::labels::measured::{UnitMeasure, measure};
+use crate::train::labels::teacher::Teacher;
 use crate::train::progress::Progress;
-use crate::train::setup::{Setup, model_files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
-/// Marks the training windows that are labelled.
-const LABEL_STEP: u64 = 1 << 43;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
-const MEANING: [&str; 10] = [
+const MEANING: [&str; 11] = [
     "/distill.label",
+    "/distill.teacher_hints",
     "/condition",
     "/budget",
     "/train.imagined_futures",
@@ -44,32 +38,9 @@ const MEANING: [&str; 10] = [
     "/data/future_tokens",
 ];
 
-/// One training window with its labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Labelled {
-    /// Index of its training document.
-    pub document: usize,
-    /// Where it begins there, in tokens.
-    pub start: usize,
-    /// Ids of its prefix.
-    pub prefix: Vec<u32>,
-    /// First token of each unit and the one after its last.
-    pub units: Vec<(usize, usize)>,
-    /// What each is worth, nats a token.
-    pub worth: Vec<f64>,
-}
-
-impl Labelled {
-    fn new(window: &Window, units: Vec<Range<usize>>, worth: Vec<f64>) -> Self {
-        let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
-        Self { document: window.document, start: window.start, prefix: window.prefix.clone(), units, worth }
-    }
-}
-
 /// What lies beside the labels: with what they were made.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+struct LabelManifest {
     settings: Value,
 }
 
@@ -81,8 +52,8 @@ fn adapter_files(from: Option<&Path>, teacher: Option<&Path>) -> Vec<(&'static s
     both.map(|(key, folder)| (key, folder.join("adapter_model.safetensors"))).collect()
 }
 
-fn settings(setup: &Setup) -> Result<Value> {
-    let c = setup.config;
+fn settings(inputs: Inputs) -> Result<Value> {
+    let c = inputs.config;
     let adapters = adapter_files(c.warm_start.from.as_deref(), c.distill.teacher.as_deref());
     // Whoever loads one that is not there, or is of another kind, says so.
     let adapters = adapters.into_iter().map(|(_, path)| path).filter(|path| path.exists());
@@ -91,16 +62,17 @@ fn settings(setup: &Setup) -> Result<Value> {
     let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
     // A larger budget than a unit changes nothing.
     let budget = match &c.compressor {
-        CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => setup.budget.min(*tokens),
-        _ => setup.budget,
+        CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => inputs.budget().min(*tokens),
+        CompressorConfig::Extractive { .. } | CompressorConfig::Gist { .. } => inputs.budget(),
     };
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
+    let hints = Some(&c.distill.teacher_hints).filter(|hints| !hints.is_empty());
     Ok(serde_json::json!({
         "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
         "budget": budget, "condition": condition, "distill.label": c.distill.label,
-        "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
+        "distill.teacher": c.distill.teacher, "distill.teacher_hints": hints, "distill.windows": c.distill.windows,
     }))
 }
 
@@ -109,6 +81,7 @@ fn settings(setup: &Setup) -> Result<Value> {
 fn meaning(settings: &Value, label: &Value) -> Value {
     let counts = |key: &str| match key {
         "budget" | "warm_start.from" => label == "alone",
+        "distill.teacher_hints" => label == "teacher",
         "train.imagined_futures" | "data.future_tokens" => label != "teacher",
         "compressor.aggregate" => label == "teacher",
         _ => true,
@@ -137,17 +110,18 @@ fn differences<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a Value, &'a V
 /// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
 /// bare base when none is given), `check_stop` fails when the user asked to stop.
 pub fn make(
-    setup: &Setup,
+    inputs: Inputs,
     policy: &ExtractivePolicy,
     reader: Option<&Adapter>,
     folder: &Path,
     check_stop: impl Fn() -> Result<()>,
-) -> Result<Vec<Labelled>> {
+) -> Result<Vec<LabelledWindow>> {
+    let labeller = labeller(inputs, policy, reader)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(setup)? };
+    let own = LabelManifest { settings: settings(inputs)? };
     if manifest.exists() {
-        let found: Manifest = read_json(&manifest)?;
+        let found: LabelManifest = read_json(&manifest)?;
         let keys: Vec<&str> = differences(&own.settings, &found.settings).iter().map(|(key, ..)| *key).collect();
         if !keys.is_empty() {
             let message = format!("expected labels of the same experiment, got others that differ in {keys:?}");
@@ -155,7 +129,7 @@ pub fn make(
         }
     }
     write_json_atomic(&manifest, &own)?;
-    let windows = setup.training_windows(LABEL_STEP, setup.config.distill.windows);
+    let windows = inputs.training_windows(LABEL_STEP, inputs.config.distill.windows);
     let stretches = windows.chunks(LABELS_AT_ONCE);
     let progress = Progress::new("label", stretches.len(), 0);
     let mut all = Vec::with_capacity(windows.len());
@@ -164,28 +138,51 @@ pub fn make(
         let path = folder.join(stretch_name(i));
         let mut whence = String::new();
         if !path.exists() {
-            let labels = match (taken_over(folder, &own, i), &setup.config.distill.teacher) {
-                (Some((other, labels)), _) => {
+            let labels = match taken_over(folder, &own, i) {
+                Some((other, labels)) => {
                     whence = format!("taken over from {}", other.display());
                     labels
                 }
-                (None, Some(teacher)) => by_teacher(setup, policy, teacher, stretch)?,
-                (None, None) => measure(setup, policy, reader, stretch, i)?,
+                None => match &labeller {
+                    Labeller::Measured(how) => measure(inputs, policy, *how, stretch, LABEL_STEP + i as u64)?,
+                    Labeller::Teacher(teacher) => teacher.label(stretch)?,
+                },
             };
             write_json_atomic(&path, &labels)?;
         }
-        all.extend(read_json::<Vec<Labelled>>(&path)?);
+        all.extend(read_json::<Vec<LabelledWindow>>(&path)?);
         progress.step(&whence);
     }
     progress.finish();
     Ok(all)
 }
 
+/// Who labels.
+enum Labeller<'a> {
+    /// A reader, or the bare base.
+    Measured(UnitMeasure<'a>),
+    /// A trained compressor.
+    Teacher(Box<Teacher<'a>>),
+}
+
+/// Who labels according to the experiment.
+fn labeller<'a>(inputs: Inputs<'a>, policy: &ExtractivePolicy, reader: Option<&'a Adapter>) -> Result<Labeller<'a>> {
+    let distill = &inputs.config.distill;
+    match (distill.label, &distill.teacher) {
+        (Label::Alone, _) => Ok(Labeller::Measured(UnitMeasure::Alone(reader))),
+        (Label::Without, _) => Ok(Labeller::Measured(UnitMeasure::Without)),
+        (Label::Teacher, Some(folder)) => Ok(Labeller::Teacher(Box::new(Teacher::load(inputs, policy, folder)?))),
+        (Label::Teacher, None) => {
+            Err(Error::invalid("distill.teacher: expected a folder when distill.label is \"teacher\", got none"))
+        }
+    }
+}
+
 /// The labels of a folder that `make` filled, all of them, for this experiment or another whose labels mean the same.
-pub fn read(setup: &Setup, folder: &Path) -> Result<Vec<Labelled>> {
+pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<LabelledWindow>> {
     let manifest = folder.join("manifest.json");
-    let found = read_json::<Manifest>(&manifest)?.settings;
-    let own = settings(setup)?;
+    let found = read_json::<LabelManifest>(&manifest)?.settings;
+    let own = settings(inputs)?;
     let label = &own["distill.label"];
     let (asked, got) = (meaning(&own, label), meaning(&found, label));
     let differ = differences(&asked, &got).into_iter();
@@ -199,7 +196,7 @@ pub fn read(setup: &Setup, folder: &Path) -> Result<Vec<Labelled>> {
         if !path.exists() {
             break;
         }
-        all.extend(read_json::<Vec<Labelled>>(&path)?);
+        all.extend(read_json::<Vec<LabelledWindow>>(&path)?);
     }
     if let Some(asked) = found["distill.windows"].as_u64().filter(|&asked| asked != all.len() as u64) {
         let message = format!("expected {asked} labelled windows, got {}; `gist label` makes the rest", all.len());
@@ -210,12 +207,12 @@ pub fn read(setup: &Setup, folder: &Path) -> Result<Vec<Labelled>> {
 
 /// Stretch `i` as another run labelled it, with the settings of `own`, and where: `folder` is
 /// `<runs>/<experiment>/<run>/labels`.
-fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<(PathBuf, Vec<Labelled>)> {
+fn taken_over(folder: &Path, own: &LabelManifest, i: usize) -> Option<(PathBuf, Vec<LabelledWindow>)> {
     let experiments = subfolders(folder.ancestors().nth(3)?);
     let mut others = experiments.iter().flat_map(|path| subfolders(path)).map(|run| run.join("labels"));
     others.find_map(|labels| {
         let path = labels.join(stretch_name(i));
-        let is_own = |found: Manifest| differences(&own.settings, &found.settings).is_empty();
+        let is_own = |found: LabelManifest| differences(&own.settings, &found.settings).is_empty();
         let same = path.exists() && read_json(&labels.join("manifest.json")).is_ok_and(is_own);
         same.then(|| read_json(&path).ok()).flatten().map(|found| (path, found))
     })
@@ -225,97 +222,22 @@ fn stretch_name(i: usize) -> String {
     format!("labels_{i:04}.json")
 }
 
-fn measure(
-    setup: &Setup,
-    policy: &ExtractivePolicy,
-    reader: Option<&Adapter>,
-    windows: &[Window],
-    stretch: usize,
-) -> Result<Vec<Labelled>> {
-    let _guard = tch::no_grad_guard();
-    let decoder = &setup.decoder;
-    let alone = setup.config.distill.label == Label::Alone;
-    let taught = setup.taught(LABEL_STEP + stretch as u64, windows)?;
-    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false));
-    let v = decoder.config().vocab_size;
-    let (mut units, mut contexts) = (Vec::new(), Vec::new());
-    for (w, window) in windows.iter().enumerate() {
-        let own = policy.units(&window.prefix)?;
-        let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
-        read(&[]);
-        for unit in &own {
-            match alone {
-                // Of a unit that passes the budget the controller keeps the head.
-                true => read(&window.prefix[unit.start..unit.end.min(unit.start + setup.budget)]),
-                false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
-            }
-        }
-        units.push(own);
-    }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut kls = taught.measure(decoder, active.as_ref(), &rows)?.into_iter().map(|reading| reading.kl);
-    let mut all = Vec::new();
-    for (window, units) in windows.iter().zip(units) {
-        let empty = kls.next().unwrap_or(f64::NAN);
-        let read = kls.by_ref().take(units.len());
-        let worth = match alone {
-            true => read.map(|kl| empty - kl).collect(),
-            false => read.collect(), // with the whole prefix it is 0
-        };
-        all.push(Labelled::new(window, units, worth));
-    }
-    Ok(all)
-}
-
-/// The scores of a trained compressor that reads with all of the base.
-fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
-    let _guard = tch::no_grad_guard();
-    let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
-    let adapter = decoder.load_adapter(folder)?;
-    let active = decoder.activate(&adapter, false);
-    let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
-        return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
-    };
-    // Over the base, BM25 is the one hint that there is.
-    let hints: Vec<Box<dyn Scorer>> = match heads.features() - copy_head::features(decoder.config()) {
-        0 => Vec::new(),
-        1 => vec![Box::new(Bm25)],
-        n => {
-            let expected = "distill.teacher: expected a compressor without compressor.hints, or with \"bm25\" alone";
-            return Err(Error::file(folder, format!("{expected}, got one with {n} more features of a unit")));
-        }
-    };
-    let teacher = ExtractivePolicy {
-        decoder,
-        tokenizer,
-        unit,
-        aggregate: policy.aggregate,
-        foreign: None,
-        blocks: None,
-        hints,
-        controller: Controller::default(),
-    };
-    let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();
-    let mut all = Vec::new();
-    for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {
-        let mut worth = to_vec(&own.logits)?;
-        let end = worth.pop().unwrap_or(0.0);
-        worth.iter_mut().for_each(|worth| *worth -= end);
-        all.push(Labelled::new(window, own.units, worth));
-    }
-    Ok(all)
-}
-
 /// A window and what each unit of its prefix is worth.
 pub type Aligned = (Window, Vec<f64>);
 
 /// The windows of labels that fit the training text and the units of `policy`, with those labels, and how many do not fit.
-pub fn aligned(setup: &Setup, policy: &ExtractivePolicy, labels: Vec<Labelled>) -> Result<(Vec<Aligned>, usize)> {
-    let (total, shape) = (labels.len(), setup.shape);
+pub fn aligned(
+    inputs: Inputs,
+    policy: &ExtractivePolicy,
+    labels: Vec<LabelledWindow>,
+) -> Result<(Vec<Aligned>, usize)> {
+    let (total, shape) = (labels.len(), inputs.windows.shape);
     let mut fitting = Vec::new();
     for label in labels {
         let end = label.start.saturating_add(shape.total());
-        let Some(text) = setup.train.get(label.document).and_then(|text| text.get(label.start..end)) else { continue };
+        let Some(text) = inputs.windows.train.get(label.document).and_then(|text| text.get(label.start..end)) else {
+            continue;
+        };
         let (prefix, rest) = text.split_at(shape.prefix);
         let units: Vec<(usize, usize)> = policy.units(prefix)?.into_iter().map(|unit| (unit.start, unit.end)).collect();
         let finite = label.worth.iter().all(|worth| worth.is_finite());
