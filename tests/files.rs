@@ -5,7 +5,7 @@ use crate::common::{
     assert_same_files, assert_says, command, copy, fails, files, finished_copy, gist, message, ok, rows, run_dir,
     train, world,
 };
-use gist::run_dir::Lock;
+use gist::run_dir::FolderLock;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -133,7 +133,7 @@ fn a_folder_in_progress_is_left_to_its_holder() {
     let (sweep, labels, compared) = (folder("tiny"), folder("labels"), folder("compared"));
     let at = |path: &Path| path.to_str().unwrap().to_string();
     let [run_at, runs_at, labels_at, compared_at] = [&run, runs.path(), &labels, &compared].map(at);
-    let locks = [&run, &sweep, &labels, &compared].map(|folder| Lock::take(folder).unwrap());
+    let locks = [&run, &sweep, &labels, &compared].map(|folder| FolderLock::take(folder).unwrap());
     let before = files(runs.path());
     let label = ["label", "tiny.toml", "--output", &labels_at, "--set", "compressor.type=extractive"];
     let labelled = [&label[..], &["--set", "distill.windows=2", "--set", "warm_start.rounds=0"]].concat();

@@ -5,7 +5,7 @@ use gist::compressor::policy::Policy;
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
-use gist::run_dir::Lock;
+use gist::run_dir::FolderLock;
 use gist::train::inputs::{self, Inputs};
 use gist::train::labels::windows as labels;
 use gist::train::windows::Windows;
@@ -20,7 +20,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
-    Lock::check(&output)?;
+    FolderLock::check(&output)?;
     start::bring(&config, false)?;
     let device = start::prepare(&config)?;
     let models = inputs::models(&config, device)?;
@@ -29,7 +29,7 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
         Some(from) => Some(models.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
-    let _lock = Lock::take(&output)?;
+    let _lock = FolderLock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let policy = models.policy(&config.compressor)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };

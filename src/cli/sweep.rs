@@ -28,7 +28,7 @@ use gist::eval::summary::Summary;
 use gist::eval::terms;
 use gist::eval::verdict::{self, Arm, Judged};
 use gist::report::format::{percent_ci, points_ci};
-use gist::run_dir::{Lock, RunDir, read_json, write_atomic, write_json_atomic};
+use gist::run_dir::{FolderLock, RunDir, read_json, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
 use member::Member;
 use serde_json::Value;
@@ -95,7 +95,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
             todo.push((member, start));
         }
     }
-    let _lock = Lock::take(&root)?;
+    let _lock = FolderLock::take(&root)?;
     for member in &plan.members {
         write_atomic(&config(&root, member), member.toml.as_bytes())?;
     }
@@ -129,7 +129,7 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
         return Err(keys.invalid("primary_metric", message).into());
     };
     let mut members = Vec::new();
-    for sweep::Run { name, label, rival, varied, tree } in sweep::expand(path, set)? {
+    for sweep::SweepRun { name, label, rival, varied, tree } in sweep::expand(path, set)? {
         let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {name}"))?;
         start::settle(config.hardware_mut());
         let label = if label.is_empty() { "all".to_string() } else { label };

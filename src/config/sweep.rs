@@ -90,7 +90,7 @@ struct Draft {
 
 /// A run of a sweep.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct SweepRun {
     /// Name of its folder.
     pub name: String,
     /// Its name without the seed, which its repetitions share; empty when nothing else varies.
@@ -111,7 +111,7 @@ pub fn load(path: &Path, set: &[String]) -> Result<Tree> {
 }
 
 /// Expands the file at `path` into its runs, arms outermost and seeds innermost.
-pub fn expand(path: &Path, set: &[String]) -> Result<Vec<Run>> {
+pub fn expand(path: &Path, set: &[String]) -> Result<Vec<SweepRun>> {
     let mut overrides = parse_set(set)?;
     let mut base = load_tree(path, &[])?;
     let mut absent = base.apply_loosely(&overrides, Path::new(COMMAND_LINE))?;
@@ -119,7 +119,7 @@ pub fn expand(path: &Path, set: &[String]) -> Result<Vec<Run>> {
     sweep.check_arms(&base, &spec)?;
     KEYS.iter().for_each(|key| drop(overrides.remove(*key)));
 
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<SweepRun> = Vec::new();
     for draft in sweep.drafts(&spec)? {
         let mut tree = base.clone();
         let mut varied = BTreeMap::new();
@@ -141,7 +141,7 @@ pub fn expand(path: &Path, set: &[String]) -> Result<Vec<Run>> {
                 return Err(twins(path, &earlier.name, &name, ""));
             }
         }
-        runs.push(Run { name, label, rival, varied, tree });
+        runs.push(SweepRun { name, label, rival, varied, tree });
     }
     match absent.first() {
         Some(key) => Err(base.not_set(key, Path::new(COMMAND_LINE))),

@@ -67,28 +67,29 @@ struct Hotpot {
 }
 
 /// A row of any of the three forms.
-enum Row {
+enum LabelledRow {
     Spans(Spans),
     Pair(Pair),
     Hotpot(Hotpot),
 }
 
-impl Row {
+impl LabelledRow {
     /// Reads a line; the keys that it has say of which form it is to be.
-    fn parse(path: &Path, number: usize, line: &str) -> Result<Row> {
+    fn parse(path: &Path, number: usize, line: &str) -> Result<LabelledRow> {
         let forms = "with `text` and `keep`, `text` and `compressed`, or `context`, `question` and `supporting_facts`";
         // A key without a value is as good as none.
         let keys: BTreeMap<String, Option<IgnoredAny>> = parse_row(path, number, line, forms)?;
         let has = |key: &str| matches!(keys.get(key), Some(Some(_)));
         if has("keep") {
-            return parse_row(path, number, line, "with `text` and `keep`, pairs of characters").map(Row::Spans);
+            return parse_row(path, number, line, "with `text` and `keep`, pairs of characters")
+                .map(LabelledRow::Spans);
         }
         if has("compressed") {
-            return parse_row(path, number, line, "with `text` and `compressed`").map(Row::Pair);
+            return parse_row(path, number, line, "with `text` and `compressed`").map(LabelledRow::Pair);
         }
         if has("context") || has("supporting_facts") {
             let form = "with `context`, `question` and `supporting_facts`, as HotpotQA has them";
-            return parse_row(path, number, line, form).map(Row::Hotpot);
+            return parse_row(path, number, line, form).map(LabelledRow::Hotpot);
         }
         let names: Vec<String> = keys.keys().map(|key| format!("`{key}`")).collect();
         let got = if names.is_empty() { "none".into() } else { names.join(", ") };
@@ -102,17 +103,17 @@ pub fn read_labelled(path: &Path) -> Result<Labelled> {
     let mut pairs: Vec<(usize, Alignment)> = Vec::new();
     for (line, text) in read_lines(path)? {
         let name = |id: Option<String>| id.unwrap_or_else(|| format!("row {line}"));
-        let made = match Row::parse(path, line, &text)? {
-            Row::Spans(Spans { id, text, query, keep }) => {
+        let made = match LabelledRow::parse(path, line, &text)? {
+            LabelledRow::Spans(Spans { id, text, query, keep }) => {
                 spans(&text, &keep).map(|keep| (name(id), text, query.unwrap_or_default(), keep))
             }
-            Row::Pair(Pair { id, text, query, compressed }) => {
+            LabelledRow::Pair(Pair { id, text, query, compressed }) => {
                 let aligned = align(&text, &compressed);
                 let keep = aligned.keep.clone();
                 pairs.push((found.texts.len(), aligned));
                 Ok((name(id), text, query.unwrap_or_default(), keep))
             }
-            Row::Hotpot(Hotpot { id, context, question, supporting_facts }) => {
+            LabelledRow::Hotpot(Hotpot { id, context, question, supporting_facts }) => {
                 evidence(&context, &supporting_facts).map(|(text, keep)| (name(id), text, question, keep))
             }
         };

@@ -16,7 +16,7 @@ pub(super) const LOCK: &str = "run.lock";
 
 /// A folder that no other process may work in until this is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub struct FolderLock {
     path: PathBuf,
     /// Nothing where the file system has no locks.
     file: Option<File>,
@@ -43,9 +43,9 @@ impl Holder {
     }
 }
 
-impl Lock {
+impl FolderLock {
     /// Takes the lock of `folder`, which is made if need be; an error that names the holder when another process has it.
-    pub fn take(folder: &Path) -> Result<Lock> {
+    pub fn take(folder: &Path) -> Result<FolderLock> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(LOCK);
         let io = |e| Error::io(&path, e);
@@ -57,7 +57,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Err(in_progress(folder)),
                 Err(TryLockError::Error(e)) if has_no_locks(&e) => {
                     eprintln!("warning: {}: {e}: nothing keeps a second process out of this folder", path.display());
-                    return Ok(Lock { path, file: None });
+                    return Ok(FolderLock { path, file: None });
                 }
                 Err(TryLockError::Error(e)) => return Err(io(e)),
             }
@@ -68,12 +68,12 @@ impl Lock {
             let mut text = serde_json::to_string(&Holder::this_process()).map_err(|e| io(e.into()))?;
             text.push('\n');
             let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(io);
-            let lock = Lock { path: path.clone(), file: Some(file) };
+            let lock = FolderLock { path: path.clone(), file: Some(file) };
             return written.map(|()| lock);
         }
     }
 
-    /// Fails where [`Lock::take`] would find another process; writes nothing.
+    /// Fails where [`FolderLock::take`] would find another process; writes nothing.
     pub fn check(folder: &Path) -> Result<()> {
         let Ok(file) = File::open(folder.join(LOCK)) else { return Ok(()) };
         match file.try_lock_shared() {
@@ -83,7 +83,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for FolderLock {
     fn drop(&mut self) {
         // Removed while the lock is held: nobody else's file goes.
         if self.file.as_ref().is_some_and(|file| is_at(file, &self.path)) {
@@ -122,16 +122,16 @@ mod tests {
     fn the_second_is_refused_and_told_who_holds_it() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("new/run");
-        let lock = Lock::take(&run).unwrap();
+        let lock = FolderLock::take(&run).unwrap();
         let holder: Holder = serde_json::from_str(&std::fs::read_to_string(run.join(LOCK)).unwrap()).unwrap();
         assert!(holder.since.ends_with("GMT") && !holder.host.is_empty());
-        for error in [Lock::take(&run).map(drop).unwrap_err(), Lock::check(&run).unwrap_err()] {
+        for error in [FolderLock::take(&run).map(drop).unwrap_err(), FolderLock::check(&run).unwrap_err()] {
             let expected = format!("in progress: process {} on {}", std::process::id(), holder.host);
             assert!(error.to_string().contains(&expected), "{error}");
         }
         drop(lock);
         assert_eq!(std::fs::read_dir(&run).unwrap().count(), 0);
-        assert!(Lock::check(&run).is_ok() && Lock::check(&folder.path().join("absent")).is_ok());
+        assert!(FolderLock::check(&run).is_ok() && FolderLock::check(&folder.path().join("absent")).is_ok());
         assert!(!folder.path().join("absent").exists());
     }
 
@@ -143,8 +143,8 @@ mod tests {
             "left by a killed process, and longer than what is written over it".repeat(9),
         )
         .unwrap();
-        assert!(Lock::check(folder.path()).is_ok());
-        let _lock = Lock::take(folder.path()).unwrap();
+        assert!(FolderLock::check(folder.path()).is_ok());
+        let _lock = FolderLock::take(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(LOCK)).unwrap();
         assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().pid, std::process::id());
     }
@@ -159,7 +159,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..300 {
-                        let Ok(_lock) = Lock::take(folder.path()) else { continue };
+                        let Ok(_lock) = FolderLock::take(folder.path()) else { continue };
                         assert_eq!(inside.fetch_add(1, order), 0);
                         taken.fetch_add(1, order);
                         std::thread::yield_now();

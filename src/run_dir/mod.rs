@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::file_name::{MOST, shortened};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
-pub use lock::Lock;
+pub use lock::FolderLock;
 pub use log::Log;
 
 /// A name as one component of a path, short enough for any file system; different names stay different.
@@ -91,7 +91,7 @@ pub struct Status {
 pub struct RunDir {
     root: PathBuf,
     /// Held as long as a copy of this value is: only one process writes to a run.
-    _lock: Option<Arc<Lock>>,
+    _lock: Option<Arc<FolderLock>>,
 }
 
 impl RunDir {
@@ -114,13 +114,13 @@ impl RunDir {
 
     /// The run, locked: an error that names the holder when another process works in it.
     pub fn locked(self) -> Result<RunDir> {
-        let lock = Lock::take(&self.root)?;
+        let lock = FolderLock::take(&self.root)?;
         Ok(RunDir { _lock: Some(Arc::new(lock)), ..self })
     }
 
     /// Fails where [`RunDir::open`] would refuse; writes nothing.
     pub fn check(root: &Path, config_toml: &str, start: Start) -> Result<()> {
-        Lock::check(root)?;
+        FolderLock::check(root)?;
         RunDir { root: root.to_path_buf(), _lock: None }.check_content(config_toml, start)
     }
 

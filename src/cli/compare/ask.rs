@@ -3,7 +3,7 @@
 use gist::compressor::must_keep;
 use gist::config::choices::BudgetConfig;
 use gist::eval::comparison::{ADAPTED, Budget, SHARED};
-use gist::run_dir::Lock;
+use gist::run_dir::FolderLock;
 use gist::train::inputs::Inputs;
 use regex::Regex;
 use std::path::Path;
@@ -97,7 +97,7 @@ pub fn output(root: &Path) -> anyhow::Result<()> {
     if root.exists() && !root.is_dir() {
         anyhow::bail!("--output: {}: {expected}, got a file", root.display());
     }
-    Lock::check(root)?;
+    FolderLock::check(root)?;
     let holds = |name: &str| root.join(name).exists();
     if gist::run_dir::is_occupied(root)? && !holds("comparison.json") && !holds("readers") {
         anyhow::bail!("--output: {}: {expected}, got one with other files in it", root.display());

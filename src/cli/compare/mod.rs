@@ -34,7 +34,7 @@ use gist::model::lora::Adapter;
 use gist::models::Models;
 use gist::reading::request;
 use gist::report::comparison;
-use gist::run_dir::{Lock, component};
+use gist::run_dir::{FolderLock, component};
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
 use gist::train::inputs::{self, Inputs};
 use gist::train::progress::Progress;
@@ -154,7 +154,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         terms.insert("adaptive".into(), "true".into());
         calibrate(inputs, &mut entrants, &budgets)?;
     }
-    let _lock = Lock::take(&output)?;
+    let _lock = FolderLock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let exam = Exam {
         decoder: &models.decoder,

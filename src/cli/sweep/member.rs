@@ -3,7 +3,7 @@
 use anyhow::Context;
 use gist::config::merge;
 use gist::config::train::TrainConfig;
-use gist::run_dir::{Lock, RunDir, Start, State, Status, read_json, subfolders};
+use gist::run_dir::{FolderLock, RunDir, Start, State, Status, read_json, subfolders};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Member {
     /// Another process works in its folder; a run of another configuration is there, and `overwrite` is not set.
     pub fn start(&self, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
         let Ok(run) = RunDir::at(&self.folder) else { return Ok(Some("--resume")) };
-        Lock::check(&self.folder)?;
+        FolderLock::check(&self.folder)?;
         if is_done(&run) && self.is_same(&run) {
             return Ok(None);
         }

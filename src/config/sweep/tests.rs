@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn runs(text: &str, set: &[&str]) -> std::result::Result<Vec<Run>, String> {
+fn runs(text: &str, set: &[&str]) -> std::result::Result<Vec<SweepRun>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sweep.toml");
     std::fs::write(&path, text).unwrap();
@@ -74,7 +74,8 @@ fn set_wins_over_everything_and_reaches_the_sweep() {
         "sweep.toml: expected runs that differ, got the same configuration for `frozen__keep_ratio=0.5__seed=0` \
              and `frozen__keep_ratio=0.25__seed=0`"
     );
-    let Run { tree, .. } = &runs("[algo]\ntype = \"a\"\n[grid]\nalgo.type = [\"b\", \"c\"]", &["algo.x=1"]).unwrap()[1];
+    let SweepRun { tree, .. } =
+        &runs("[algo]\ntype = \"a\"\n[grid]\nalgo.type = [\"b\", \"c\"]", &["algo.x=1"]).unwrap()[1];
     assert_eq!(tree.table, toml::from_str("[algo]\ntype = \"c\"\nx = 1").unwrap());
 }
 
@@ -158,7 +159,7 @@ fn arms_grid_and_command_line_take_keys_away() {
 #[test]
 fn grid_may_change_a_variant_and_its_keys_in_any_order() {
     let text = "[algo]\ntype = \"rloo\"\nold = 1\n[grid]\n\"algo.clip\" = [0.2]\n\"algo.type\" = [\"ppo\"]";
-    let Run { tree, .. } = &runs(text, &[]).unwrap()[0];
+    let SweepRun { tree, .. } = &runs(text, &[]).unwrap()[0];
     assert_eq!(tree.table, toml::from_str("[algo]\nclip = 0.2\ntype = \"ppo\"").unwrap());
 }
 
