@@ -1,7 +1,6 @@
 //! Closed sets of variants as tagged enums; a variant's defaults are the vetted setting.
 
 use crate::config::parts::{Problem, not_negative};
-use crate::config::train::RewardConfig;
 use serde::{Deserialize, Serialize};
 
 /// What a compressor may see besides the prefix; the same for all compressors in one table.
@@ -15,25 +14,6 @@ pub enum Condition {
     Local,
     /// A query.
     Query,
-}
-
-/// Opponents of an evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Baselines {
-    /// All of them.
-    #[default]
-    All,
-    /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run
-    /// either: for sweeps, whose arms are compared with each other.
-    Recent,
-}
-
-impl Baselines {
-    /// Whether none is left out.
-    pub fn is_all(&self) -> bool {
-        *self == Baselines::All
-    }
 }
 
 /// The hard cap on a gist: exactly one of the two.
@@ -102,6 +82,24 @@ pub enum LengthPenalty {
 
 fn default_dual_lr() -> f64 {
     0.5
+}
+
+/// reward(g) = quality − λ · |g| / P.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// What quality is made of.
+    pub signal: Signal,
+    /// Who reads the gist when it is paid for.
+    pub reader: Reader,
+    /// The price of length.
+    pub length: LengthPenalty,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self { signal: Signal::Kl, reader: Reader::Current {}, length: LengthPenalty::Fixed { lambda: 0.0 } }
+    }
 }
 
 /// Estimator of the policy gradient.

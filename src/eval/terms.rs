@@ -2,8 +2,7 @@
 //! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
 
 use crate::compressor::scorers::ScorerKind;
-use crate::config::choices::Baselines;
-use crate::config::eval::EvalConfig;
+use crate::config::eval::{Baselines, EvalConfig};
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
