@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod hash;
 pub mod hub;
 pub mod rng;
 pub mod tensor;

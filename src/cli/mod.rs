@@ -211,6 +211,14 @@ impl AdaptArgs {
     }
 }
 
+/// What becomes of differences between then and now.
+#[derive(Args, Clone, Copy)]
+pub struct AcceptArg {
+    /// Go on where the program, or a file that a run was made from, has changed since; what has is recorded.
+    #[arg(long)]
+    pub accept_changes: bool,
+}
+
 /// How a run is started.
 #[derive(Args)]
 pub struct RunArgs {
@@ -233,6 +241,8 @@ pub struct RunArgs {
     /// Replace an existing run.
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub accept: AcceptArg,
     /// Print the resolved configuration and stop.
     #[arg(long)]
     pub dry_run: bool,

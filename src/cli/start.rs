@@ -12,7 +12,7 @@ use gist::config::sweep;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::hub;
-use gist::run_dir::{RunDir, Start, State, Status};
+use gist::run_dir::{Provenance, RunDir, Sitting, Start, State, Status, settle};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,7 @@ pub struct Plan<T> {
     root: PathBuf,
     toml: String,
     start: Start,
+    accept_changes: bool,
 }
 
 /// An open run.
@@ -46,6 +47,7 @@ pub struct Session {
     /// Set by Ctrl-C.
     pub stop: &'static AtomicBool,
     device_name: String,
+    accept_changes: bool,
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -69,7 +71,7 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
     RunDir::check(&root, &toml, start)?;
     bring(&config, args.offline)?;
     let device = prepare(&config)?;
-    Ok(Some(Plan { config, device, root, toml, start }))
+    Ok(Some(Plan { config, device, root, toml, start, accept_changes: args.accept.accept_changes }))
 }
 
 impl<T: Experiment> Plan<T> {
@@ -78,7 +80,7 @@ impl<T: Experiment> Plan<T> {
         let run = RunDir::open(&self.root, &self.toml, self.start)?;
         let stop = catch_interrupt()?;
         let device_name = self.config.hardware().device.clone();
-        Ok(Session { run, device: self.device, stop, device_name })
+        Ok(Session { run, device: self.device, stop, device_name, accept_changes: self.accept_changes })
     }
 }
 
@@ -152,22 +154,31 @@ pub fn catch_interrupt() -> anyhow::Result<&'static AtomicBool> {
 }
 
 impl Session {
-    /// Runs `work` with provenance written before and the status kept current.
+    /// Runs `work` with provenance written before and the status kept current. A run that goes on must have been made from
+    /// these inputs by this program, unless the user accepts what has changed.
     pub fn guard(
         &self,
         inputs: &[PathBuf],
         work: impl FnOnce(&Session) -> anyhow::Result<usize>,
     ) -> anyhow::Result<()> {
-        self.run.write_provenance(inputs, &self.device_name)?;
-        let status = |state, step, message: String| self.run.set_status(&Status { state, step, message });
-        status(State::Running, 0, String::new())?;
+        let run = &self.run;
+        let mut now = Sitting::now(inputs, &self.device_name)?;
+        if run.provenance().exists() {
+            let changes = Provenance::read(run)?.changes(&now);
+            let what = "cannot go on with a run whose inputs or program have changed";
+            now = now.accepting(settle(changes, self.accept_changes, run.root(), what)?);
+        }
+        Provenance::add_training(run, now)?;
+        Status::turn(run, State::Running, "")?;
         match work(self) {
-            Ok(step) => Ok(status(State::Done, step, String::new())?),
+            Ok(step) => Ok(Status::write(run, State::Done, step, "")?),
             Err(error) => {
                 // The error itself says more than one about the status (both have one cause on a full disk).
                 let _ = match error.downcast_ref::<Error>() {
-                    Some(Error::Interrupted { step }) => status(State::Interrupted, *step, error.to_string()),
-                    _ => status(State::Failed, 0, format!("{error:#}")),
+                    Some(Error::Interrupted { step }) => {
+                        Status::write(run, State::Interrupted, *step, &error.to_string())
+                    }
+                    _ => Status::turn(run, State::Failed, &format!("{error:#}")),
                 };
                 Err(error)
             }

@@ -8,7 +8,7 @@ use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::hub::INDEX;
 use crate::model::weights;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Provenance, RunDir, short};
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,6 @@ pub type Terms = BTreeMap<String, String>;
 
 /// What does not decide what is measured: what compressors see, and the text that they learned from.
 const FREE: [&str; 3] = ["condition", "data.train.sha256", "data.valid.sha256"];
-
-/// Characters of a hash in a message.
-const HASH_SHOWN: usize = 24;
 
 /// The terms of an experiment with its files as they are: `hash` gives the SHA-256 of one. An error where its model is
 /// neither a folder nor in the cache, and where `hash` fails.
@@ -32,7 +29,7 @@ pub fn of(config: &TrainConfig, hash: impl Fn(&Path) -> Result<String>) -> Resul
 /// The terms of the experiment of a run, with the hashes that it recorded; the files themselves may be gone. An error where
 /// the run recorded nothing, or not what its configuration names.
 pub fn recorded(run: &RunDir, config: &TrainConfig) -> Result<Terms> {
-    let inputs = run.recorded_inputs()?;
+    let inputs = Provenance::read(run)?.measured().inputs();
     let named = &config.model.path;
     // Otherwise the model is of the Hub, and its files were recorded where the cache has them.
     let folder = if inputs.contains_key(&named.join("config.json")) { named.clone() } else { config.model.folder()? };
@@ -71,7 +68,7 @@ pub fn planned(config: &TrainConfig) -> Terms {
 pub fn differing(expected: &Terms, got: &Terms) -> Vec<String> {
     let shown = |key: &str, value: Option<&String>| match value {
         None => "nothing".to_string(),
-        Some(hash) if key.ends_with(".sha256") => hash.chars().take(HASH_SHOWN).collect(),
+        Some(hash) if key.ends_with(".sha256") => short(hash).to_string(),
         Some(value) => value.clone(),
     };
     let mut keys: Vec<&String> = expected.keys().chain(got.keys()).collect();

@@ -6,8 +6,8 @@ use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, baselines};
 use gist::config::compressors::{FrozenScorer, Unit};
+use gist::hash::FileHash;
 use gist::model::weights;
-use gist::train::checkpoint::sha256_file;
 use gist::train::setup::Setup;
 
 /// A baseline, and which weights it is: `baseline` for what has none of its own.
@@ -70,7 +70,7 @@ impl<'a> Baselines<'a> {
         let compressor = Extractive::frozen(&scorer, self.setup.decoder.device(), &self.setup.tokenizer)?;
         let mut hashes = Vec::new();
         for file in weights::files(&scorer.folder()?) {
-            hashes.push(sha256_file(&file)?.1);
+            hashes.push(FileHash::of(&file)?.sha256);
         }
         Ok((Box::new(Extractive { controller: self.controller.clone(), ..compressor }), hashes.join("+")))
     }

@@ -10,9 +10,10 @@ use gist::config::train::TrainConfig;
 use gist::error::{Error, Result};
 use gist::eval::comparison::ComparedRun;
 use gist::eval::terms::{self, Terms};
+use gist::hash::FileHash;
 use gist::model::lora::Adapter;
-use gist::run_dir::{RunDir, State, Status, read_json};
-use gist::train::checkpoint::{self, sha256_file};
+use gist::run_dir::{RunDir, State, Status};
+use gist::train::checkpoint;
 use gist::train::roles::policy;
 use gist::train::session::{Session, warm_record};
 use gist::train::setup::Setup;
@@ -87,7 +88,7 @@ impl Finished {
         if let Some((name, _)) = named {
             config.name = name.to_string();
         }
-        let status: Status = read_json(&run.status())?;
+        let status = Status::read(&run)?;
         if status.state != State::Done {
             let message = format!("expected a finished run, got one that is {:?}", status.state).to_lowercase();
             return Err(Error::file(run.status(), message).into());
@@ -115,7 +116,7 @@ impl Finished {
     pub fn weights(&self) -> Result<String> {
         // Low-rank weights over the base, or an encoder of its own.
         let files = ["adapter_model.safetensors", "model.safetensors"].map(|file| self.adapter.join(file));
-        Ok(sha256_file(files.iter().find(|file| file.exists()).unwrap_or(&files[0]))?.1)
+        Ok(FileHash::of(files.iter().find(|file| file.exists()).unwrap_or(&files[0]))?.sha256)
     }
 
     /// Updates that its generator had, the warm start included.
@@ -143,7 +144,7 @@ impl Finished {
 
     /// What it is judged by, with the hashes of the files as they are now.
     pub fn terms(&self) -> Result<Terms> {
-        terms::of(&self.config, |path| Ok(sha256_file(path)?.1))
+        terms::of(&self.config, |path| Ok(FileHash::of(path)?.sha256))
     }
 }
 
