@@ -6,6 +6,7 @@
 pub mod error;
 pub mod hash;
 pub mod hub;
+pub mod progress;
 pub mod rng;
 pub mod tensor;
 
@@ -13,6 +14,7 @@ pub mod config;
 pub mod run_dir;
 
 pub mod data;
+pub mod device;
 pub mod retention;
 pub mod tokenizer;
 

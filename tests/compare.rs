@@ -3,7 +3,8 @@
 
 use crate::common::{assert_says, command, copy, fails, files, finished, finished_copy, gist, ok, run_dir, world};
 use crate::support::edit;
-use gist::eval::comparison::{ADAPTED, ComparedGist, Comparison, SHARED};
+use gist::eval::schema::comparison::{ComparedGist, Comparison};
+use gist::eval::schema::readers::{ADAPTED, SHARED};
 use gist::run_dir::read_json;
 use std::fs;
 use std::path::{Path, PathBuf};

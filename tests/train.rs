@@ -5,8 +5,9 @@ use crate::common::{
     UPDATES, assert_same_files, assert_says, command, fails, files, finished, finished_copy, ok, results, rows,
     run_dir, timeless_summary, train, world,
 };
-use gist::eval::files::read_windows;
-use gist::eval::summary::{Example, Role, Summary};
+use gist::eval::schema::summary::{Role, Summary};
+use gist::eval::schema::windows::WindowExample;
+use gist::eval::schema::windows::read_windows;
 use gist::run_dir::{State, Status, read_json};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -256,7 +257,7 @@ fn a_finished_run_has_every_figure() {
     let examples = lines(&run.join("eval/step_000010/examples.jsonl"));
     assert_eq!(examples.len(), 4);
     for example in examples {
-        let example: Example = serde_json::from_value(example).unwrap();
+        let example: WindowExample = serde_json::from_value(example).unwrap();
         assert!(example.gists.contains_key("gist"));
     }
     let page = fs::read_to_string(run.join("report.html")).unwrap();

@@ -1,6 +1,6 @@
 //! `distill`: an extractive encoder from labelled texts, then what it and retrieval keep of those never seen.
 
-use crate::cli::start::Session as Start;
+use crate::cli::start::OpenRun;
 use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
@@ -33,7 +33,7 @@ struct Outcome<'a> {
 }
 
 /// Trains and evaluates; returns the updates done.
-pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
+pub fn run(examples: &Examples, start: &OpenRun) -> anyhow::Result<usize> {
     let config = examples.config;
     let adapter = examples.run(&start.run, start.stop)?;
     let rows = evaluate(examples, &adapter)?;

@@ -1,6 +1,6 @@
 //! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
 
-use crate::cli::{AdaptArgs, DeviceArg, start};
+use crate::cli::args::{AdaptArgs, DeviceArg};
 use anyhow::Context;
 use gist::compressor::budget::Controller;
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
@@ -13,8 +13,9 @@ use gist::config::eval::Baselines;
 use gist::config::experiment;
 use gist::config::parts::Sampling;
 use gist::config::train::TrainConfig;
-use gist::eval::intrinsic::{Evaluated, Job, Part};
-use gist::eval::summary::{Summary, WindowLengths};
+use gist::device;
+use gist::eval::schema::summary::{Summary, WindowLengths};
+use gist::eval::table::{Evaluated, Job, Standing};
 use gist::model::lora::Adapter;
 use gist::report;
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
@@ -25,19 +26,34 @@ use gist::train::progress::Progress;
 use gist::train::roles::{fresh_compressor, fresh_reader, load_roles, policy};
 use gist::train::session::{Session, warm_record};
 use gist::train::setup::Setup;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-/// `eval <run>`: evaluates the last checkpoint of a run again, on `device` or on the run's own.
-pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
-    let run = RunDir::at(root)?;
+/// What is evaluated, and how.
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    /// The run's directory.
+    run: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    adapt: AdaptArgs,
+    /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
+    #[arg(long, value_name = "N")]
+    search_windows: Option<usize>,
+}
+
+/// Evaluates the last checkpoint of a run again, on its own device or on another.
+pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
+    let EvalArgs { run, device, adapt, search_windows } = args;
+    let run = RunDir::at(run)?;
     let mut config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     device.put(&mut config.hardware)?;
-    if let Some(windows) = oracle {
-        config.eval.search_windows = windows;
+    if let Some(windows) = search_windows {
+        config.eval.search_windows = *windows;
     }
     warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
-    let device = start::prepare(&config)?;
+    let device = device::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
     let stop = AtomicBool::new(false);
     let session = Session::open(&setup, &run, &stop)?;
@@ -86,11 +102,11 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     adapt.check(&adaptable)?;
 
     let mut table = Evaluated::new(job)?;
-    let mut all: Vec<(&dyn Compressor, Part)> = honest.iter().map(|c| (c.as_ref(), Part::Baseline)).collect();
-    all.push((&greedy, Part::Gist));
+    let mut all: Vec<(&dyn Compressor, Standing)> = honest.iter().map(|c| (c.as_ref(), Standing::Baseline)).collect();
+    all.push((&greedy, Standing::Gist));
     if whole {
-        all.push((&sampled, Part::Gist));
-        all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
+        all.push((&sampled, Standing::Gist));
+        all.extend([(&other as &dyn Compressor, Standing::LeakControl), (&shuffled, Standing::LeakControl)]);
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, part) in all {

@@ -1,7 +1,6 @@
 //! `export`: what a run trained, in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or
 //! an encoder of its own with its tokenizer.
 
-use crate::cli::start;
 use anyhow::Context;
 use gist::config::compressors::CompressorConfig;
 use gist::config::experiment;

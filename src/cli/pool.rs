@@ -1,15 +1,14 @@
 //! `pool`: several seeds of one experiment as one result, from the files of the run directories alone. Runs that were not
 //! judged by the same things are refused.
 
-use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
-use gist::eval::files::{WindowRow, read_windows};
-use gist::eval::intrinsic::{ADAPTED, BASE, GENERATOR};
 use gist::eval::pooled::Series;
+use gist::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use gist::eval::schema::summary::{Role, Summary};
+use gist::eval::schema::windows::{WindowRow, read_windows};
 use gist::eval::stats::Interval;
-use gist::eval::summary::{Role, Summary};
 use gist::eval::terms::{self, Terms};
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use serde_json::{Map, Value, json};
@@ -26,9 +25,23 @@ struct Run {
     windows: Vec<WindowRow>,
 }
 
-/// Prints pooled and per-seed figures of `runs`, and of the difference to `against` (the same seeds of another
-/// experiment), and writes them to `json`.
-pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow::Result<()> {
+/// What is pooled.
+#[derive(clap::Args)]
+pub struct PoolArgs {
+    /// Run directories.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The same seeds of another experiment: prints the paired difference.
+    #[arg(long, num_args = 1..)]
+    against: Vec<PathBuf>,
+    /// Write the figures here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Prints pooled and per-seed figures of some runs, and of the difference to others (the same seeds of another experiment).
+pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
+    let PoolArgs { runs, against, json } = args;
     let mine = runs.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     let others = against.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     if !others.is_empty() && others.len() != mine.len() {

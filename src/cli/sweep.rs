@@ -11,19 +11,20 @@
 //! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
 //! that one stands in: sweeps that share their baseline run it once.
 
-use crate::cli::DeviceArg;
+use crate::cli::args::DeviceArg;
 use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use gist::config::experiment::{self, Experiment};
+use gist::config::experiment;
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
-use gist::eval::files::read_windows;
-use gist::eval::summary::Summary;
+use gist::device;
+use gist::eval::schema::summary::Summary;
+use gist::eval::schema::windows::read_windows;
 use gist::eval::terms;
-use gist::eval::verdict::{self, Arm, Judged};
+use gist::eval::verdict::{self, ArmRuns, Judged};
 use gist::report::format::{percent_ci, points_ci};
 use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
 use gist::train::progress::Progress;
@@ -134,7 +135,7 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
     let mut members = Vec::new();
     for (run, tree) in sweep::expand(path, set)? {
         let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {run}"))?;
-        start::settle(config.hardware_mut());
+        device::settle(&mut config.hardware);
         let label =
             run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
         let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
@@ -360,10 +361,10 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 
 /// Writes `verdict.json` and `verdict.md`; returns the table for the terminal.
 fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
-    let mut arms: Vec<Arm> = Vec::new();
+    let mut arms: Vec<ArmRuns> = Vec::new();
     for member in &plan.members {
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
-            arms.push(Arm { label: member.label.clone(), baseline: plan.baseline(member), runs: Vec::new() });
+            arms.push(ArmRuns { label: member.label.clone(), baseline: plan.baseline(member), runs: Vec::new() });
             arms.len() - 1
         });
         if let Ok(run) = finished(member) {

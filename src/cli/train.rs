@@ -1,7 +1,8 @@
 //! `train`: warm start, co-training, final evaluation, report.
 
-use crate::cli::start::Session as Start;
-use crate::cli::{AdaptArgs, evaluate};
+use crate::cli::args::{AdaptArgs, RunArgs};
+use crate::cli::evaluate;
+use crate::cli::start::OpenRun;
 use gist::compressor::scorers::frozen;
 use gist::config::train::TrainConfig;
 use gist::train::roles::{first_roles, policy};
@@ -9,6 +10,15 @@ use gist::train::session::{Session, warm_record};
 use gist::train::setup::Setup;
 use gist::train::{cotrain, label, warm_start};
 use tch::Device;
+
+/// How a run is started, and what it is evaluated with.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub adapt: AdaptArgs,
+}
 
 /// Reads everything that a run needs, so that what is wrong with it is said before anything is written.
 pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
@@ -28,7 +38,7 @@ pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
 }
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(setup: &Setup, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<usize> {
+pub fn run(setup: &Setup, start: &OpenRun, adapt: &AdaptArgs) -> anyhow::Result<usize> {
     let mut session = Session::open(setup, &start.run, start.stop)?;
     session.log()?;
     warm_start::run(&mut session)?;

@@ -1,9 +1,10 @@
 //! From per-window measurements to the figures of `summary.json`.
 
 use crate::error::{Error, Result};
-use crate::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Part, Row};
+use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use crate::eval::schema::summary::{Entry, Evaluation, GapDifference, NamedDifference};
 use crate::eval::stats::{self, Interval};
-use crate::eval::summary::{Difference, Entry, Evaluation, NamedDifference};
+use crate::eval::table::{Evaluated, Measured, Standing};
 use crate::retention::{self, Retention};
 use crate::rollout::Reading;
 use crate::tensor::mean;
@@ -27,7 +28,7 @@ impl Evaluated<'_> {
         made.collect()
     }
 
-    fn entry(&self, row: &Row, reader: &str) -> Option<Entry> {
+    fn entry(&self, row: &Measured, reader: &str) -> Option<Entry> {
         let readings = row.readings.get(reader)?;
         let (resamples, seed) = (self.job.resamples, self.job.seed);
         let clusters = at(&self.clusters, &row.windows);
@@ -50,9 +51,9 @@ impl Evaluated<'_> {
             top1_agreement: mean(&column(readings, |r| r.top1_agreement)),
             keep_ratio_decoded: decoded.map(|d| share(d.iter().map(|(tokens, _)| *tokens).collect())),
             kl_decoded: decoded.map(|d| mean(&d.iter().map(|(_, kl)| *kl).collect::<Vec<f64>>())),
-            cheating: row.part == Part::Hindsight,
-            leak_control: row.part == Part::LeakControl,
-            search: row.part == Part::Search,
+            cheating: row.standing == Standing::Hindsight,
+            leak_control: row.standing == Standing::LeakControl,
+            search: row.standing == Standing::Search,
             n_windows: row.windows.len(),
         })
     }
@@ -66,7 +67,7 @@ impl Evaluated<'_> {
     pub fn gist_minus_best(&self, reader: &str) -> Option<NamedDifference> {
         let gist = self.rows.iter().find(|row| row.name == GIST)?;
         let own = column(gist.readings.get(reader)?, |r| r.kl);
-        let honest = self.rows.iter().filter(|row| row.part == Part::Baseline && !row.is_identity());
+        let honest = self.rows.iter().filter(|row| row.standing == Standing::Baseline && !row.is_identity());
         let (name, best) = honest
             .filter_map(|row| Some((&row.name, column(row.readings.get(reader)?, |r| r.kl))))
             .min_by(|a, b| mean(&a.1).total_cmp(&mean(&b.1)))?;
@@ -75,13 +76,13 @@ impl Evaluated<'_> {
     }
 
     /// The greedy gist against another KL per window (of the same windows), such as that of the warm start.
-    pub fn gist_minus(&self, other_kl: &[f64]) -> Result<Difference> {
+    pub fn gist_minus(&self, other_kl: &[f64]) -> Result<GapDifference> {
         let own = self.kl(GIST)?;
         if own.len() != other_kl.len() {
             return Err(Error::shape("KL to compare with", format!("{} windows", own.len()), other_kl.len()));
         }
         let found = self.paired(&own, other_kl);
-        Ok(Difference { gap_closed_diff: found.mean, ci95: found.ci95() })
+        Ok(GapDifference { gap_closed_diff: found.mean, ci95: found.ci95() })
     }
 
     fn paired(&self, a: &[f64], b: &[f64]) -> Interval {
@@ -90,7 +91,7 @@ impl Evaluated<'_> {
 
     /// What each compressor keeps on the surface, mean over its windows.
     pub fn retention(&self) -> BTreeMap<String, Retention> {
-        let of = |row: &Row| {
+        let of = |row: &Measured| {
             let each: Vec<Retention> = (0..row.windows.len())
                 .map(|i| {
                     let (window, ids) = (row.windows[i], &row.compressed[i].ids);

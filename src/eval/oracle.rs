@@ -6,7 +6,7 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::eval::files::spread;
-use crate::eval::intrinsic::{Evaluated, Part};
+use crate::eval::table::{Evaluated, Standing};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::rollout::{Imagined, Taught, request};
@@ -67,12 +67,13 @@ impl Evaluated<'_> {
         let requests: Vec<Request> =
             picked.iter().map(|&w| request(&job.windows[w], job.condition, w as u64)).collect();
         let how = Imagined { samples: imagined, beside_true: false, run_seed: job.seed, step: 0 };
-        for (name, part, imagined) in [("oracle_greedy", Part::Hindsight, None), ("lookahead", Part::Search, Some(how))]
+        for (name, standing, imagined) in
+            [("oracle_greedy", Standing::Hindsight, None), ("lookahead", Standing::Search, Some(how))]
         {
             let (decoder, reader, windows) = (job.decoder, job.generator, job.windows);
             let searching = Searching { name, decoder, reader, windows, imagined, params };
             let made = searching.compress(&requests, job.budget)?;
-            self.push(name, part, picked.clone(), made)?;
+            self.push(name, standing, picked.clone(), made)?;
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ fn panel(run: &RunData, spec: &Spec) -> Option<Panel> {
         .map(|((key, label), color)| line(run.series(key), label, color))
         .filter(|line| !line.raw.is_empty())
         .collect();
-    let budget = |s: &crate::eval::summary::Summary| s.budget_tokens as f64 / s.windows.prefix as f64;
+    let budget = |s: &crate::eval::schema::summary::Summary| s.budget_tokens as f64 / s.windows.prefix as f64;
     let mark = (spec.name == "keep-ratio").then(|| run.summary.as_ref().map(budget)).flatten();
     (!lines.is_empty()).then(|| Panel {
         name: spec.name.into(),

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::eval::summary::{Role, Summary};
+use crate::eval::schema::summary::{Role, Summary};
 use crate::report::data::RunData;
 use crate::report::figure::Figure;
 use crate::report::format::{duration, nats, percent, percent_ci, points_ci, thousands};
@@ -30,7 +30,7 @@ pub fn page(run: &RunData) -> Result<String> {
     sections.push(("origin", "How it was made", origin(run)));
     let header = html! { h1 { (name) } (opening(run)) };
     let own = [("as text", "after decoding the gist and encoding it again, which is what is used downstream")];
-    let page = Frame { title: &name, head: html! {}, header, sections: &sections, terms: &own, end: html! {} };
+    let page = PageFrame { title: &name, head: html! {}, header, sections: &sections, terms: &own, end: html! {} };
     Ok(page.draw())
 }
 
@@ -38,7 +38,7 @@ pub fn page(run: &RunData) -> Result<String> {
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /// What every page has around its sections.
-pub(super) struct Frame<'a> {
+pub(super) struct PageFrame<'a> {
     /// In the browser's tab, before the project's name.
     pub title: &'a str,
     /// More of the head, before the style.
@@ -53,7 +53,7 @@ pub(super) struct Frame<'a> {
     pub end: Markup,
 }
 
-impl Frame<'_> {
+impl PageFrame<'_> {
     /// The page as text.
     pub fn draw(&self) -> String {
         let page = html! {

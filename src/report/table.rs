@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::eval::summary::{Entry, Role, Summary};
+use crate::eval::schema::summary::{Entry, Role, Summary};
 use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points_ci, thousands};
 
 /// Column heads of every comparison table.

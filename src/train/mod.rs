@@ -16,7 +16,7 @@ pub mod optim;
 pub mod pace;
 pub mod plan;
 pub mod pretrain;
-pub mod progress;
+pub use crate::progress;
 pub mod roles;
 pub mod rollout_log;
 pub mod session;

@@ -143,7 +143,9 @@ impl<'a> Modules<'a> {
     /// The file that defines what an absolute path names.
     fn file(&self, path: &[String]) -> Option<&'a str> {
         for (at, _) in path.iter().enumerate() {
-            if let Some(target) = self.passed_on.get(&path[..=at]) {
+            // A module and something in it that have one name lie in one file.
+            let target = self.passed_on.get(&path[..=at]).filter(|_| !self.files.contains_key(&path[..=at]));
+            if let Some(target) = target {
                 return self.file(&[target, &path[at + 1..]].concat());
             }
         }
@@ -207,20 +209,22 @@ pub fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     let modules = Modules::new(sources);
     let edges: BTreeMap<&str, BTreeSet<&str>> =
         sources.iter().map(|source| (source.path.as_str(), modules.imported(source))).collect();
-    let reached = |from: &str| {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
-        while let Some(file) = next.pop() {
-            let others = edges.get(file).into_iter().flatten();
-            next.extend(others.filter(|other| seen.insert(**other)));
-        }
-        seen
-    };
-    let reach: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|file| (*file, reached(file))).collect();
+    let reach: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|file| (*file, reached(&edges, file))).collect();
     let mut circles: BTreeSet<Vec<String>> = BTreeSet::new();
     for (file, seen) in reach.iter().filter(|(file, seen)| seen.contains(*file)) {
         circles.insert(seen.iter().filter(|other| reach[**other].contains(file)).map(|f| f.to_string()).collect());
     }
     circles.into_iter().collect()
+}
+
+/// The files that one imports from, and those that these import from, and so on.
+fn reached<'a>(edges: &BTreeMap<&str, BTreeSet<&'a str>>, from: &'a str) -> BTreeSet<&'a str> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(file) = next.pop() {
+        let others = edges.get(file).into_iter().flatten();
+        next.extend(others.copied().filter(|other| seen.insert(*other)));
+    }
+    seen
 }
 
 /// The direct imports of every file, for a message.

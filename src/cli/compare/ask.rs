@@ -2,7 +2,8 @@
 
 use gist::compressor::must_keep;
 use gist::config::choices::BudgetConfig;
-use gist::eval::comparison::{ADAPTED, Budget, SHARED};
+use gist::eval::schema::comparison::Budget;
+use gist::eval::schema::readers::{ADAPTED, SHARED};
 use gist::train::setup::Setup;
 use regex::Regex;
 use std::path::Path;

@@ -15,7 +15,8 @@ mod chains;
 mod named;
 mod runs;
 
-use crate::cli::{DeviceArg, start};
+use crate::cli::args::DeviceArg;
+use crate::cli::start;
 use ask::Budgets;
 use gist::compressor::baseline::Empty;
 use gist::compressor::budget::{Controller, RICHEST};
@@ -25,11 +26,12 @@ use gist::compressor::{Compressor, Request};
 use gist::config::parts::RecallSection;
 use gist::config::train::TrainConfig;
 use gist::data::{RecallConfig, Split, Window};
+use gist::device;
 use gist::error::{Error, Result};
-use gist::eval::comparison::{ComparedRun, Comparison};
+use gist::eval::curves::{Contender, Curves, Exam};
 use gist::eval::files::spread;
-use gist::eval::rate_distortion::{Curves, Exam, Member};
-use gist::eval::summary::WindowLengths;
+use gist::eval::schema::comparison::{ComparedRun, Comparison};
+use gist::eval::schema::summary::WindowLengths;
 use gist::model::lora::Adapter;
 use gist::report::comparison;
 use gist::rollout::request;
@@ -116,7 +118,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
     ask::output(&output)?;
-    let device = start::prepare(&config)?;
+    let device = device::prepare(&config)?;
     let setup = Setup::load(&config, device)?;
     ask::room(&setup, &budgets, if args.adaptive { RICHEST } else { 1 })?;
     let must_keep = ask::must_keep(&args.must_keep)?;
@@ -338,11 +340,12 @@ impl<'a> School<'a> {
         let progress = Progress::new("measure", entrants.len() * exam.budgets.len(), 0);
         for (entrant, own) in entrants.iter().zip(&own) {
             let number = curves.enter(&entrant.name, entrant.seeds.clone())?;
-            let members: Vec<Member> =
-                entrant.members.iter().enumerate().map(|(m, c)| (c.as_ref(), own.get(m))).collect();
+            let members = entrant.members.iter().enumerate();
+            let contenders: Vec<Contender> =
+                members.map(|(m, c)| Contender { compressor: c.as_ref(), reader: own.get(m) }).collect();
             for budget in 0..exam.budgets.len() {
                 self.check()?;
-                curves.measure(number, budget, &members, shared.as_ref())?;
+                curves.measure(number, budget, &contenders, shared.as_ref())?;
                 progress.step(&entrant.name);
             }
         }

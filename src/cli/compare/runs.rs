@@ -8,7 +8,7 @@ use gist::config::merge;
 use gist::config::parts::{Sampling, check_name};
 use gist::config::train::TrainConfig;
 use gist::error::{Error, Result};
-use gist::eval::comparison::ComparedRun;
+use gist::eval::schema::comparison::ComparedRun;
 use gist::eval::terms::{self, Terms};
 use gist::hash::FileHash;
 use gist::model::lora::Adapter;

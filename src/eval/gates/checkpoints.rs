@@ -4,7 +4,7 @@
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::eval::gates::{Gate, Place, far, logits, worse};
+use crate::eval::gates::gate::{Gate, GatePlace, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::passes::BranchCache;
@@ -161,7 +161,7 @@ pub fn decoders(root: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// All gates on checkpoints.
-pub fn gates(place: Place) -> Result<Vec<Gate>> {
+pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let fixtures = place.root.join("tests/fixtures");
     let load = |folder: &Path| Decoder::load(folder, place.device, place.kind);
     let mut gates = Vec::new();

@@ -7,7 +7,7 @@ use crate::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
 use crate::config::parts::{LoraConfig, Sampling};
 use crate::data::{Split, Window, WindowShape, held_out_windows, split_documents};
 use crate::error::Result;
-use crate::eval::gates::{Gate, Place, far, logits, worse};
+use crate::eval::gates::gate::{Gate, GatePlace, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{TokenGrads, token_stats};
@@ -174,7 +174,7 @@ impl<'a> Sampled<'a> {
 }
 
 /// All gates on the roles.
-pub fn gates(place: Place) -> Result<Vec<Gate>> {
+pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let folder = place.root.join("checkpoints/code-4m");
     let decoder = Decoder::load(&folder, place.device, place.kind)?;
     let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use crate::error::Result;
-use crate::eval::comparison::{Comparison, Point};
+use crate::eval::schema::comparison::{Comparison, Point};
 use crate::report::figure::{AXIS, Figure, GRID, INK, MUTED, SERIES, hex, width};
 use crate::report::format::{decimals, nats_ci, percent, percent_ci};
 use crate::report::table::reader_title;

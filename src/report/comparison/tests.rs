@@ -1,9 +1,11 @@
 //! The files of a comparison: complete, self-contained, escaped, and no worse for odd figures.
 #![allow(clippy::unwrap_used)]
 
-use super::{csv, figure, page, ranked, text, write};
-use crate::eval::comparison::*;
-use crate::eval::summary::WindowLengths;
+use super::view::ranked;
+use super::{csv, figure, page, text, write};
+use crate::eval::schema::comparison::*;
+use crate::eval::schema::readers::{ADAPTED, SHARED};
+use crate::eval::schema::summary::WindowLengths;
 use crate::report::fixture::HOSTILE;
 use resvg::tiny_skia::Pixmap;
 

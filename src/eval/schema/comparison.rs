@@ -1,14 +1,10 @@
 //! The schema of `comparison.json`: what was compared, every point of the rate–distortion curves, slices, speed, winners,
 //! examples. Unknown keys are refused. A figure that is undefined (NaN) is `null` in the file.
 
-use crate::eval::summary::{WindowLengths, number, pair};
+use crate::eval::schema::summary::WindowLengths;
+use crate::eval::schema::undefined::{number, pair};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// One reader for all, adapted on all their outputs in equal shares.
-pub const SHARED: &str = "shared";
-/// A reader for each, adapted on its own output.
-pub const ADAPTED: &str = "adapted";
 
 /// `comparison.json`. KL and NLL are means in nats per future token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,11 +1,10 @@
-//! The schema of `summary.json` and of `eval/step_NNNNNN/examples.jsonl`: written by the evaluator, read by the report.
-//! Unknown keys are refused. A figure that is undefined (NaN) is `null` in the file.
+//! The schema of `summary.json`: written by the evaluation of a run, read by the report. Unknown keys are refused. A figure
+//! that is undefined (NaN) is `null` in the file.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer, Serialize};
-
+use crate::eval::schema::undefined::{number, pair};
 use crate::retention::Retention;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `summary.json`: the final figures of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +77,7 @@ pub struct Evaluation {
     /// The greedy gist against the strongest honest baseline.
     pub gist_minus_best: Option<NamedDifference>,
     /// The greedy gist against the same run before RL.
-    pub gist_minus_warm_start: Option<Difference>,
+    pub gist_minus_warm_start: Option<GapDifference>,
     /// What each compressor keeps of the prefix on the surface.
     #[serde(default)]
     pub retention: BTreeMap<String, Retention>,
@@ -130,7 +129,7 @@ pub struct Entry {
 /// A paired difference in `gap_closed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Difference {
+pub struct GapDifference {
     /// gap_closed of the gist less that of the other.
     #[serde(deserialize_with = "number")]
     pub gap_closed_diff: f64,
@@ -186,50 +185,6 @@ impl Summary {
     }
 }
 
-/// One row of `examples.jsonl`: a window and what each compressor made of its prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Example {
-    /// Index of the held-out window.
-    pub window: usize,
-    /// Id of the document.
-    pub document: String,
-    /// Text of the prefix.
-    pub prefix: String,
-    /// The prefix token by token, each decoded alone.
-    pub prefix_tokens: Vec<String>,
-    /// Text of the local window.
-    pub local: String,
-    /// Text of the future.
-    pub future: String,
-    /// What each compressor kept, and the KL it left.
-    pub gists: BTreeMap<String, ExampleGist>,
-}
-
-/// One compressed prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExampleGist {
-    /// Decoded text.
-    pub text: String,
-    /// Token by token, each decoded alone.
-    pub tokens: Vec<String>,
-    /// KL from teacher to generator on this window, nats per token.
-    #[serde(deserialize_with = "number")]
-    pub kl: f64,
-    /// Kept over original tokens.
-    #[serde(deserialize_with = "number")]
-    pub keep_ratio: f64,
-}
-
-pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-pub(super) fn pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
-    Ok(<[Option<f64>; 2]>::deserialize(deserializer)?.map(|bound| bound.unwrap_or(f64::NAN)))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -277,7 +232,7 @@ mod tests {
                 compressors: [("gist".to_string(), entry(0.09, false, false))].into(),
                 readers: BTreeMap::new(),
                 gist_minus_best: None,
-                gist_minus_warm_start: Some(Difference { gap_closed_diff: 0.1, ci95: [0.05, 0.15] }),
+                gist_minus_warm_start: Some(GapDifference { gap_closed_diff: 0.1, ci95: [0.05, 0.15] }),
                 retention: BTreeMap::new(),
             },
         }

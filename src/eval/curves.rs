@@ -7,9 +7,10 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::choices::Condition;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
-use crate::eval::comparison::{ADAPTED, Compared, ComparedGist, Contestant, Point, SHARED, Slice, Speed, Winner};
 use crate::eval::files::spread;
-use crate::eval::slices::{Part, parts};
+use crate::eval::schema::comparison::{Compared, ComparedGist, Contestant, Point, Slice, Speed, Winner};
+use crate::eval::schema::readers::{ADAPTED, SHARED};
+use crate::eval::slices::{Subset, parts};
 use crate::eval::stats::{self, Interval};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
@@ -51,8 +52,14 @@ pub struct Exam<'a> {
     pub resamples: usize,
 }
 
-/// One seed of an entrant: the compressor, and the reader adapted to it, if it has one.
-pub type Member<'a> = (&'a dyn Compressor, Option<&'a Adapter>);
+/// One seed of an entrant.
+#[derive(Clone, Copy)]
+pub struct Contender<'a> {
+    /// The compressor.
+    pub compressor: &'a dyn Compressor,
+    /// The reader adapted to it, if it has one.
+    pub reader: Option<&'a Adapter>,
+}
 
 /// One entrant at one budget.
 struct Row {
@@ -124,11 +131,11 @@ impl<'a> Curves<'a> {
         &mut self,
         entrant: usize,
         budget: usize,
-        members: &[Member],
+        contenders: &[Contender],
         shared: Option<&Adapter>,
     ) -> Result<()> {
         let windows = self.exam.windows;
-        let count = members.len() as f64;
+        let count = contenders.len() as f64;
         let blank = vec![Reading { kl: 0.0, nll: 0.0, top1_agreement: 0.0 }; windows.len()];
         let mut row = Row {
             entrant,
@@ -139,14 +146,14 @@ impl<'a> Curves<'a> {
             made: Vec::new(),
             readings: [Vec::new(), Vec::new()],
         };
-        for (compressor, own) in members {
-            let (made, [seconds, latency]) = self.compress(*compressor, self.exam.budgets[budget].1)?;
+        for contender in contenders {
+            let (made, [seconds, latency]) = self.compress(contender.compressor, self.exam.budgets[budget].1)?;
             row.seconds += seconds / count;
             row.latency += latency / count;
             for ((kept, window), output) in row.kept.iter_mut().zip(windows).zip(&made) {
                 *kept += output.ids.len() as f64 / window.prefix.len().max(1) as f64 / count;
             }
-            for (sums, reader) in row.readings.iter_mut().zip([shared, *own]) {
+            for (sums, reader) in row.readings.iter_mut().zip([shared, contender.reader]) {
                 let Some(reader) = reader else { continue };
                 if sums.is_empty() {
                     sums.clone_from(&blank);
@@ -305,7 +312,7 @@ impl<'a> Curves<'a> {
         let sources: Vec<&str> = self.clusters.iter().map(|&d| exam.documents[d].source.as_str()).collect();
         let futures = exam.windows.iter().map(|w| exam.tokenizer.decode(&w.future)).collect::<Result<Vec<_>>>()?;
         let mut slices = Vec::new();
-        for Part { by, name, windows } in parts(&sources, &self.context, &futures) {
+        for Subset { by, name, windows } in parts(&sources, &self.context, &futures) {
             let at = |values: &[f64]| mean(&windows.iter().map(|&w| values[w]).collect::<Vec<_>>());
             for (reader, reader_name) in READERS.into_iter().enumerate() {
                 for row in self.rows.iter().filter(|row| row.read_by(reader)) {
