@@ -1,4 +1,4 @@
-//! What a run is judged by: the `[eval]` section.
+//! Evaluation of a run: the `[eval]` section.
 
 use crate::config::compressors::FrozenScorer;
 use crate::config::parts::{Problem, Sampling, at_least, under};

@@ -27,10 +27,10 @@ pub struct TrainConfig {
     pub model: ModelSection,
     /// Text, or generated documents.
     pub data: DataSection,
-    /// What a compressor may see besides the prefix.
+    /// Input of a compressor besides the prefix.
     #[serde(default)]
     pub condition: Condition,
-    /// What the compressor that learns does.
+    /// The compressor that learns.
     #[serde(default)]
     pub compressor: CompressorConfig,
     /// Hard cap on the tokens of a gist.
@@ -46,13 +46,13 @@ pub struct TrainConfig {
     /// Sampling of gists during training.
     #[serde(default)]
     pub rollout: Rollout,
-    /// What a gist is paid for.
+    /// Reward of a gist.
     #[serde(default)]
     pub reward: RewardConfig,
     /// Estimator of the policy gradient.
     #[serde(default)]
     pub algo: AlgoSection,
-    /// What the generator learns from.
+    /// Gists that the generator learns from.
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// Optimisers.

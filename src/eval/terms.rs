@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::hub::INDEX;
 use crate::model::weights;
 use crate::run_dir::{Provenance, RunDir, short};
-use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -92,9 +91,9 @@ pub fn check(first: &Path, expected: &Terms, other: &Path, got: &Terms) -> Resul
 pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
     let mut names = vec!["gist".to_string(), "empty".to_string()];
     match eval.baselines {
-        Baselines::Recent => names.push(ScorerKind::Recent.name()),
+        Baselines::Recent => names.push(ScorerKind::Recent.name().to_string()),
         Baselines::All => {
-            names.extend(ScorerKind::value_variants().iter().map(|kind| kind.name()));
+            names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
             let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
             names.extend(others.map(String::from));
         }
