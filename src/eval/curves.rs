@@ -14,7 +14,7 @@ use crate::eval::slices::{Subset, parts};
 use crate::eval::stats::{self, Interval};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeSet;

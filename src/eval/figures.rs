@@ -5,8 +5,8 @@ use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::schema::summary::{Entry, Evaluation, GapDifference, NamedDifference};
 use crate::eval::stats::{self, Interval};
 use crate::eval::table::{Evaluated, Measured, Standing};
+use crate::reading::Reading;
 use crate::retention::{self, Retention};
-use crate::rollout::Reading;
 use crate::tensor::mean;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,7 +9,7 @@ use crate::eval::files::spread;
 use crate::eval::table::{Evaluated, Standing};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Imagined, Taught, request};
+use crate::reading::{Imagined, Taught, request};
 use crate::search::{SpanSearch, ranked};
 
 /// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`

@@ -10,7 +10,7 @@ use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::stats;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 

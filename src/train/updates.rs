@@ -2,14 +2,14 @@
 
 use crate::algo::{self, TokenBatch};
 use crate::compressor::Request;
-use crate::compressor::gist::Gist;
+use crate::compressor::actions::Trajectory;
 use crate::compressor::policy::Policy;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{self, TokenGrads};
-use crate::rollout::Taught;
+use crate::reading::Taught;
 use crate::train::optim::StepInfo;
 use crate::train::trainee::{Place, Trainee};
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct PolicyBatch<'a> {
     /// What the compressor sees of each window.
     pub requests: &'a [Request<'a>],
     /// Its gists.
-    pub groups: &'a [&'a [Gist]],
+    pub groups: &'a [&'a [Trajectory]],
     /// Advantages by window, gist and action.
     pub advantages: &'a [Vec<Vec<f64>>],
     /// Windows of one pass.
@@ -109,7 +109,7 @@ pub fn policy_step<T: Serialize>(
 }
 
 /// A gist to imitate, and how much.
-pub type Weighted = (Gist, f64);
+pub type Weighted = (Trajectory, f64);
 
 /// One step of imitation: −Σ weight · log π(gist) / Σ weight · actions, over as many gists for every window. Returns that
 /// mean loss of an action.
@@ -129,8 +129,9 @@ pub fn imitation_step<T: Serialize>(
             .flat_map(|(gist, weight)| std::iter::repeat_n(-weight / total, gist.actions()))
             .collect();
         let weights = crate::tensor::floats(&weights, decoder.device());
-        let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
+        let gists: Vec<Vec<Trajectory>> =
+            gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
+        let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
         let surrogate = policy.surrogate(&active, None, requests, &groups, |stats| {
             loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
             Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })

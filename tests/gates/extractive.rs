@@ -2,10 +2,10 @@
 
 use crate::support::*;
 use gist::compressor::Request;
+use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::attention;
 use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
-use gist::compressor::gist::{Draws, Gist, uniforms};
 use gist::compressor::scored::{Scored, Scorer};
 use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
@@ -103,7 +103,7 @@ impl Setting {
     }
 
     /// log-probabilities of one gist's actions: a softmax over what is left, draw by draw.
-    fn plain_log_probs(&self, active: &ActiveAdapter, request: &Request, gist: &Gist) -> Vec<Tensor> {
+    fn plain_log_probs(&self, active: &ActiveAdapter, request: &Request, gist: &Trajectory) -> Vec<Tensor> {
         let (units, worths) = self.plain(active, request);
         let mut left: Vec<usize> = (0..=units.len()).collect();
         (gist.picks.iter().copied().chain(gist.ended.then_some(units.len())))
@@ -118,8 +118,8 @@ impl Setting {
     }
 }
 
-fn gist(picks: &[usize], ended: bool) -> Gist {
-    Gist { picks: picks.to_vec(), ended, ..Gist::default() }
+fn gist(picks: &[usize], ended: bool) -> Trajectory {
+    Trajectory { picks: picks.to_vec(), ended, ..Trajectory::default() }
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn log_probs_of_draws_without_replacement_and_their_gradients_are_the_plain_ones
         vec![gist(&[1, 0], false), gist(&[1], true)],
         vec![gist(&[2], true), gist(&[3, 2, 0], true)],
     ];
-    let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-    let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
+    let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
+    let actions: usize = gists.iter().flatten().map(Trajectory::actions).sum();
     let weights = noise(&[actions as i64], 1.0, 6);
     let leaf = setting.adapter.params().leaf();
 
