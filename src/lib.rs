@@ -37,6 +37,8 @@ pub mod algo;
 
 pub mod train;
 
+pub mod runs;
+
 pub mod eval;
 
 pub mod report;

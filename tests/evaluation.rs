@@ -14,8 +14,9 @@ use gist::config::parts::Sampling;
 use gist::data::{Document, Window, WindowShape, held_out_windows};
 use gist::error::Result;
 use gist::eval::curves::{Contender, Curves, Exam};
+use gist::eval::figures::Earlier;
 use gist::eval::pooled::Series;
-use gist::eval::schema::comparison::Point;
+use gist::eval::schema::comparison::{Budget, Point};
 use gist::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use gist::eval::schema::readers::{ADAPTED as OWN, SHARED};
 use gist::eval::schema::summary::Evaluation;
@@ -115,7 +116,7 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
 fn identity_without_adapters_loses_nothing_and_empty_is_local_only() {
     let world = world();
     with_everything(&world, 8, |evaluated| {
-        let evaluation = evaluated.evaluation(0.3, 0.2, None).unwrap();
+        let evaluation = evaluated.evaluation(None).unwrap();
         let base = &evaluation.readers[BASE];
         assert!(base["identity"].kl.abs() < 1e-6, "{}", base["identity"].kl);
         assert_eq!(base["identity"].top1_agreement, 1.0);
@@ -149,7 +150,8 @@ fn entries_differences_and_files_agree() {
         evaluated.add_searches(4, 2, SEARCH).unwrap();
         evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
         let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
-        let evaluation = evaluated.evaluation(0.3, 0.2, Some(&warm)).unwrap();
+        let earlier = Earlier { untrained: vec![0.3; warm.len()], warm_started: warm.clone() };
+        let evaluation = evaluated.evaluation(Some(&earlier)).unwrap();
         assert_eq!((evaluation.n_windows, evaluation.budget_tokens), (10, 8));
         assert!(evaluation.n_documents >= 5);
         for (name, entry) in &evaluation.compressors {
@@ -289,7 +291,7 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
         windows: &world.windows,
         numbers: &(100..110).collect::<Vec<_>>(),
         condition: Condition::Local,
-        budgets: &[(0.125, 4), (0.25, 8)],
+        budgets: &[Budget { requested: 0.125, tokens: 4 }, Budget { requested: 0.25, tokens: 8 }],
         seed: 7,
         resamples: 200,
     };

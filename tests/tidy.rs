@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["reward"],
     &["algo"],
     &["train"],
+    &["runs"],
     &["eval"],
     &["report", "serve"],
 ];

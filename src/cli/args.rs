@@ -1,9 +1,11 @@
 //! Flags that several commands share.
 
 use clap::Args;
-use gist::compressor::Compressor;
+use gist::config::eval::EvalConfig;
 use gist::config::hardware::Hardware;
 use gist::device;
+use gist::error::Error;
+use gist::eval::run::adaptable;
 use std::path::PathBuf;
 
 /// Where to compute.
@@ -62,18 +64,14 @@ pub struct AdaptArgs {
 }
 
 impl AdaptArgs {
-    /// Fails on a name that none of `adaptable` has.
-    pub fn check(&self, adaptable: &[&dyn Compressor]) -> anyhow::Result<()> {
-        let names: Vec<&str> = adaptable.iter().map(|compressor| compressor.name()).collect();
-        match self.adapt_readers.iter().flatten().find(|name| !names.contains(&name.as_str())) {
-            Some(bad) => anyhow::bail!("--adapt-readers: expected names among {}, got {bad:?}", names.join(", ")),
-            None => Ok(()),
+    /// The compressors that get a reader of their own; an error on a name that the evaluation does not have.
+    pub fn names(&self, eval: &EvalConfig) -> anyhow::Result<Vec<String>> {
+        let known = adaptable(eval);
+        let Some(asked) = &self.adapt_readers else { return Ok(Vec::new()) };
+        if let Some(bad) = asked.iter().find(|name| !known.contains(name)) {
+            anyhow::bail!("--adapt-readers: expected names among {}, got {bad:?}", known.join(", "));
         }
-    }
-
-    /// Whether the compressor of this name gets its own reader.
-    pub fn wants(&self, name: &str) -> bool {
-        self.adapt_readers.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(|n| n == name))
+        Ok(if asked.is_empty() { known } else { asked.clone() })
     }
 }
 
@@ -83,6 +81,14 @@ pub struct AcceptArg {
     /// Go on where the program, or a file that a run was made from, has changed since; what has is recorded.
     #[arg(long)]
     pub accept_changes: bool,
+}
+
+/// Puts a flag's name before an error about its value; an error that names a file stays as it is.
+pub fn naming(flag: &'static str) -> impl Fn(Error) -> anyhow::Error {
+    move |error| match error {
+        Error::Invalid(message) => anyhow::anyhow!("{flag}: {message}"),
+        other => other.into(),
+    }
 }
 
 /// How a run is started.

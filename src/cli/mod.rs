@@ -94,7 +94,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
-            println!("comparison: {}", compare::redraw(&run)?.display());
+            println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())
         }
         Command::Report { run } => {
@@ -111,8 +111,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let models = inputs::models(config, plan.device)?;
             let windows = Windows::load(config, &models)?;
             let inputs = Inputs { config, models: &models, windows: &windows };
+            let adapt = args.adapt.names(&config.eval)?;
             train::check(inputs)?;
-            plan.open()?.guard(&inputs::files(config)?, |s| train::run(inputs, s, &args.adapt))
+            plan.open()?.guard(&inputs::files(config)?, |s| train::run(inputs, s, &adapt))
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! `pool`: several seeds of one experiment as one result, from the files of the run directories alone. Runs that were not
 //! judged by the same things are refused.
 
+use crate::cli::args::AcceptArg;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
@@ -9,16 +10,17 @@ use gist::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use gist::eval::schema::summary::{Role, Summary};
 use gist::eval::schema::windows::{WindowRow, read_windows};
 use gist::eval::stats::Interval;
-use gist::eval::terms::{self, Terms};
-use gist::run_dir::{RunDir, read_json, write_json_atomic};
+use gist::run_dir::{RunDir, read_json, settle, write_json_atomic};
+use gist::runs::integrity::{between, program_between};
+use gist::runs::terms::{self, Terms};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 const RESAMPLES: usize = 10_000;
 const GIST: &str = "gist";
 
-struct Run {
-    root: PathBuf,
+struct PooledRun {
+    dir: RunDir,
     /// What decides what was measured.
     terms: Terms,
     summary: Summary,
@@ -37,26 +39,38 @@ pub struct PoolArgs {
     /// Write the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    accept: AcceptArg,
 }
 
 /// Prints pooled and per-seed figures of some runs, and of the difference to others (the same seeds of another experiment).
 pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
-    let PoolArgs { runs, against, json } = args;
+    let PoolArgs { runs, against, json, accept } = args;
     let mine = runs.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     let others = against.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     if !others.is_empty() && others.len() != mine.len() {
         anyhow::bail!("--against: expected {} runs, one a run, got {}", mine.len(), others.len());
     }
-    let seeds = |runs: &[Run]| runs.iter().map(|run| run.summary.seed).collect::<Vec<_>>();
+    let seeds = |runs: &[PooledRun]| runs.iter().map(|run| run.summary.seed).collect::<Vec<_>>();
     if !others.is_empty() && seeds(&others) != seeds(&mine) {
         anyhow::bail!("--against: expected the seeds {:?}, in this order, got {:?}", seeds(&mine), seeds(&others));
     }
     for run in mine.iter().chain(&others) {
-        terms::check(&mine[0].root, &mine[0].terms, &run.root, &run.terms)?;
+        terms::check(mine[0].dir.root(), &mine[0].terms, run.dir.root(), &run.terms)?;
     }
+    let mut changes = Vec::new();
+    for run in &mine[1..] {
+        changes.extend(between(&mine[0].dir, &run.dir)?);
+    }
+    for run in &others {
+        changes.extend(program_between(&mine[0].dir, &run.dir)?);
+    }
+    let what = "runs that were not made from one thing cannot be pooled";
+    let accepted = settle(changes, accept.accept_changes, mine[0].dir.root(), what)?;
     let mut output = Map::new();
     output.insert("runs".into(), json!(runs));
     output.insert("seeds".into(), json!(seeds(&mine)));
+    output.insert("accepted".into(), json!(accepted));
     for reader in [GENERATOR, ADAPTED, BASE] {
         if let Some(found) = table(&mine, reader)? {
             output.insert(reader.into(), found);
@@ -73,16 +87,16 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load(root: &Path) -> anyhow::Result<Run> {
+fn load(root: &Path) -> anyhow::Result<PooledRun> {
     let run = RunDir::at(root)?;
     let summary: Summary = read_json(&run.summary())?;
     let windows = read_windows(&run.eval(summary.steps).join("windows.jsonl"))?;
     let config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     let terms = terms::judged(&config, terms::recorded(&run, &config)?);
-    Ok(Run { root: root.to_path_buf(), terms, summary, windows })
+    Ok(PooledRun { dir: run, terms, summary, windows })
 }
 
-fn rows(runs: &[Run]) -> Vec<Vec<WindowRow>> {
+fn rows(runs: &[PooledRun]) -> Vec<Vec<WindowRow>> {
     runs.iter().map(|r| r.windows.clone()).collect()
 }
 
@@ -91,7 +105,7 @@ fn interval(found: Interval) -> Value {
 }
 
 /// Pooled difference in gap_closed of two compressors, and each seed's.
-fn differences(a: &[Run], b: &[Run], of: &str, less: &str, reader: &str) -> anyhow::Result<Value> {
+fn differences(a: &[PooledRun], b: &[PooledRun], of: &str, less: &str, reader: &str) -> anyhow::Result<Value> {
     let pooled = Series::new(&rows(a), of, reader)?.minus(&Series::new(&rows(b), less, reader)?, RESAMPLES, 0)?;
     let mut seeds = Vec::new();
     for (a, b) in a.iter().zip(b) {
@@ -116,7 +130,7 @@ fn in_words(difference: &Value) -> String {
 }
 
 /// One reader's table; none when the runs lack its gist.
-fn table(runs: &[Run], reader: &str) -> anyhow::Result<Option<Value>> {
+fn table(runs: &[PooledRun], reader: &str) -> anyhow::Result<Option<Value>> {
     let Some(entries) = runs[0].summary.eval.readers.get(reader).filter(|e| e.contains_key(GIST)) else {
         return Ok(None);
     };

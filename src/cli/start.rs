@@ -41,7 +41,8 @@ pub struct OpenRun {
     /// Set by Ctrl-C.
     pub stop: &'static AtomicBool,
     device_name: String,
-    accept_changes: bool,
+    /// Whether differences from what a run was made from pass.
+    pub accept_changes: bool,
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -100,7 +101,7 @@ impl OpenRun {
         let run = &self.run;
         let mut now = Sitting::now(inputs, &self.device_name)?;
         if run.provenance().exists() {
-            let changes = Provenance::read(run)?.changes(&now);
+            let changes = Provenance::read(run)?.changes(&now.inputs());
             let what = "cannot go on with a run whose inputs or program have changed";
             now = now.accepting(settle(changes, self.accept_changes, run.root(), what)?);
         }

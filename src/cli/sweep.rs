@@ -21,13 +21,14 @@ use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
 use gist::device;
+use gist::eval::run::evaluated;
 use gist::eval::schema::summary::Summary;
 use gist::eval::schema::windows::read_windows;
-use gist::eval::terms;
 use gist::eval::verdict::{self, ArmRuns, Judged};
+use gist::progress::Progress;
 use gist::report::format::{percent_ci, points_ci};
 use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
-use gist::train::progress::Progress;
+use gist::runs::terms;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ impl Plan {
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
         for (i, member) in self.members.iter().enumerate() {
-            let (run, known) = (&member.name, terms::evaluated(&member.config.eval));
+            let (run, known) = (&member.name, evaluated(&member.config.eval));
             if !known.contains(&self.compressor) {
                 let (known, got) = (known.join(", "), &self.compressor);
                 let message = format!("expected a compressor that run `{run}` evaluates ({known}), got `{got}`");

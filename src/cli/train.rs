@@ -1,10 +1,13 @@
 //! `train`: warm start, co-training, final evaluation, report.
 
 use crate::cli::args::{AdaptArgs, RunArgs};
-use crate::cli::evaluate;
+use crate::cli::evaluate::show;
 use crate::cli::start::OpenRun;
 use gist::compressor::scorers::frozen;
-use gist::train::inputs::Inputs;
+use gist::eval::run::{Took, Wanted, evaluate, summarise};
+use gist::run_dir::Provenance;
+use gist::runs::{Inputs, TrainedRun, terms};
+use gist::train::memory::peak_rss_mib;
 use gist::train::roles::first_roles;
 use gist::train::session::{Session, warm_record};
 use gist::train::{cotrain, label, warm_start};
@@ -36,11 +39,22 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
 }
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(inputs: Inputs, start: &OpenRun, adapt: &AdaptArgs) -> anyhow::Result<usize> {
+pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<usize> {
     let mut session = Session::open(inputs, &start.run, start.stop)?;
     session.log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
-    evaluate::finish(&session, adapt, None)?;
+    let run = TrainedRun::open(start.run.root())?;
+    let hashes = Provenance::read(run.dir())?.trained().inputs();
+    let wanted = Wanted {
+        adapt,
+        terms: &terms::of(inputs.config, &hashes, &run.dir().provenance())?,
+        accept_changes: start.accept_changes,
+        check: &|| session.check_stop(),
+    };
+    let outcome = evaluate(&run, inputs, &wanted)?;
+    Provenance::add_accepted(run.dir(), outcome.accepted)?;
+    let took = Took { seconds: session.seconds(), peak_rss_mib: peak_rss_mib() };
+    show(&run, &summarise(&run, inputs, outcome.evaluation, took)?)?;
     Ok(session.state.update)
 }

@@ -8,7 +8,7 @@ use crate::config::choices::Condition;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
 use crate::eval::files::spread;
-use crate::eval::schema::comparison::{Compared, ComparedGist, Contestant, Point, Slice, Speed, Winner};
+use crate::eval::schema::comparison::{Budget, Compared, ComparedGist, Contestant, Point, Slice, Speed, Winner};
 use crate::eval::schema::readers::{ADAPTED, SHARED};
 use crate::eval::slices::{Subset, parts};
 use crate::eval::stats::{self, Interval};
@@ -44,8 +44,8 @@ pub struct Exam<'a> {
     pub numbers: &'a [usize],
     /// What compressors see besides the prefix.
     pub condition: Condition,
-    /// Share of the prefix and tokens of each budget, ascending.
-    pub budgets: &'a [(f64, usize)],
+    /// Budgets, ascending.
+    pub budgets: &'a [Budget],
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Bootstrap resamples.
@@ -147,7 +147,7 @@ impl<'a> Curves<'a> {
             readings: [Vec::new(), Vec::new()],
         };
         for contender in contenders {
-            let (made, [seconds, latency]) = self.compress(contender.compressor, self.exam.budgets[budget].1)?;
+            let (made, [seconds, latency]) = self.compress(contender.compressor, self.exam.budgets[budget].tokens)?;
             row.seconds += seconds / count;
             row.latency += latency / count;
             for ((kept, window), output) in row.kept.iter_mut().zip(windows).zip(&made) {
@@ -234,7 +234,7 @@ impl<'a> Curves<'a> {
     pub fn contestants(&self) -> Vec<Contestant> {
         let tokens: usize = self.exam.windows.iter().map(|w| w.prefix.len()).sum();
         let speed = |row: &Row| Speed {
-            budget_tokens: self.exam.budgets[row.budget].1,
+            budget_tokens: self.exam.budgets[row.budget].tokens,
             ms_per_window: 1e3 * row.seconds / self.exam.windows.len() as f64,
             prefix_tokens_per_second: tokens as f64 / row.seconds,
             latency_ms: 1e3 * row.latency,
@@ -254,7 +254,7 @@ impl<'a> Curves<'a> {
         let point = |reader: usize, row: &Row| {
             let kl = row.kl(reader);
             let (kl_mean, gap) = (stats::mean(&kl, &self.clusters, resamples, seed), self.gap(&kl, &all));
-            let (requested, budget_tokens) = self.exam.budgets[row.budget];
+            let Budget { requested, tokens: budget_tokens } = self.exam.budgets[row.budget];
             Point {
                 compressor: self.entrants[row.entrant].0.clone(),
                 reader: READERS[reader].into(),
@@ -277,7 +277,7 @@ impl<'a> Curves<'a> {
     pub fn winners(&self) -> Vec<Winner> {
         let mut winners = Vec::new();
         for (reader, name) in READERS.into_iter().enumerate() {
-            for (budget, &(requested, budget_tokens)) in self.exam.budgets.iter().enumerate() {
+            for (budget, &Budget { requested, tokens: budget_tokens }) in self.exam.budgets.iter().enumerate() {
                 let at = self.rows.iter().filter(|row| row.budget == budget && row.read_by(reader));
                 let mut ranked: Vec<(&str, Vec<f64>)> =
                     at.map(|row| (self.entrants[row.entrant].0.as_str(), row.kl(reader))).collect();
@@ -325,7 +325,7 @@ impl<'a> Curves<'a> {
                         context_value: at(&self.context),
                         compressor: self.entrants[row.entrant].0.clone(),
                         reader: reader_name.into(),
-                        budget_tokens: exam.budgets[row.budget].1,
+                        budget_tokens: exam.budgets[row.budget].tokens,
                         kl: at(&kl),
                         gap_closed: gap.mean,
                         gap_closed_ci95: gap.ci95(),
@@ -342,7 +342,7 @@ impl<'a> Curves<'a> {
         let example = |window: usize| {
             let source = &self.exam.windows[window];
             let mut gists = Vec::new();
-            for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].1 == tokens) {
+            for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].tokens == tokens) {
                 gists.push(ComparedGist {
                     compressor: self.entrants[row.entrant].0.clone(),
                     tokens: tokenizer.pieces(&row.made[window].ids)?,

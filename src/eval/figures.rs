@@ -13,6 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Name of the greedy policy: the primary figure.
 pub const GIST: &str = "gist";
 
+/// KL of the greedy gist with the generator of the same run, per window, nats a token, at earlier stages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Earlier {
+    /// Before any training.
+    pub untrained: Vec<f64>,
+    /// After the warm start, before co-training.
+    pub warm_started: Vec<f64>,
+}
+
 fn column(readings: &[Reading], figure: fn(&Reading) -> f64) -> Vec<f64> {
     readings.iter().map(figure).collect()
 }
@@ -104,9 +113,8 @@ impl Evaluated<'_> {
         self.rows.iter().map(of).collect()
     }
 
-    /// The `eval` part of `summary.json`. `kl_start` and `kl_warm_start`: mean KL with the gist before any training and
-    /// after the warm start; `warm_start_kl`: the latter per window, to compare with.
-    pub fn evaluation(&self, kl_start: f64, kl_warm_start: f64, warm_start_kl: Option<&[f64]>) -> Result<Evaluation> {
+    /// The `eval` part of `summary.json`, with the figures of the same run at earlier stages where they were measured.
+    pub fn evaluation(&self, earlier: Option<&Earlier>) -> Result<Evaluation> {
         let context_value = self.context_value();
         let compressors = self.entries(GENERATOR);
         let readers = [BASE, ADAPTED].into_iter().map(|reader| (reader.to_string(), self.entries(reader)));
@@ -120,12 +128,12 @@ impl Evaluated<'_> {
             context_value: context_value.mean,
             context_value_ci95: context_value.ci95(),
             context_value_unadapted: mean(&self.unadapted),
-            kl_start,
-            kl_warm_start,
+            kl_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.untrained)),
+            kl_warm_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.warm_started)),
             compressors,
             readers,
             gist_minus_best: self.gist_minus_best(GENERATOR),
-            gist_minus_warm_start: warm_start_kl.map(|kl| self.gist_minus(kl)).transpose()?,
+            gist_minus_warm_start: earlier.map(|earlier| self.gist_minus(&earlier.warm_started)).transpose()?,
             retention: self.retention(),
         })
     }

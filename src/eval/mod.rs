@@ -1,5 +1,6 @@
 //! Evaluation: every compressor on equal terms, statistics, gates, and the files that come of it.
 
+pub mod compare;
 pub mod curves;
 pub mod figures;
 pub mod files;
@@ -7,9 +8,9 @@ pub mod gates;
 pub mod oracle;
 pub mod pooled;
 pub mod recovery;
+pub mod run;
 pub mod schema;
 pub mod slices;
 pub mod stats;
 pub mod table;
-pub mod terms;
 pub mod verdict;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
 pub use build::Build;
 pub use log::Log;
-pub use provenance::{ACCEPT, Hashes, Provenance, Sitting, changed, settle, short};
+pub use provenance::{ACCEPT, Hashes, Provenance, Sitting, changed, changed_inputs, hashes_now, settle, short};
 pub use status::{Pulse, State, Status, seconds_since_1970};
 
 /// A name as one component of a path; different names stay different.

@@ -72,12 +72,7 @@ pub type Hashes = BTreeMap<PathBuf, String>;
 impl Sitting {
     /// This process, with the hash of every input file as it is now (folders are walked); `device` in words.
     pub fn now(inputs: &[PathBuf], device: &str) -> Result<Self> {
-        let mut files = Vec::new();
-        for input in inputs {
-            walk(input, &mut files)?;
-        }
-        files.sort();
-        files.dedup();
+        let files = files(inputs)?;
         let hashed = |path: &PathBuf| Ok(Input { path: path.clone(), hash: FileHash::of(path)? });
         Ok(Self {
             started: super::seconds_since_1970(),
@@ -118,27 +113,39 @@ impl Sitting {
     pub fn accepting(self, accepted: Vec<String>) -> Self {
         Self { accepted, ..self }
     }
+}
 
-    /// A sentence for every input file that `now` has with another hash, or has and this sitting had not, or has no longer.
-    /// A file that lies elsewhere under its old name and with its old hash, as another cache has it, is the same.
-    pub fn changed_inputs(&self, now: &Sitting) -> Vec<String> {
-        let (then, now) = (self.inputs(), now.inputs());
-        let mut changes: Vec<String> = changed(&then, &now, ["then", "now"]);
-        let of = |all: &Hashes, others: &Hashes| -> Vec<(PathBuf, String)> {
-            all.iter().filter(|(path, _)| !others.contains_key(*path)).map(|(p, h)| (p.clone(), h.clone())).collect()
-        };
-        let (gone, mut new) = (of(&then, &now), of(&now, &then));
-        for (path, hash) in gone {
-            match new.iter().position(|(other, same)| other.file_name() == path.file_name() && *same == hash) {
-                Some(moved) => drop(new.swap_remove(moved)),
-                None => changes.push(format!("{}: sha256 {} then, not an input now", path.display(), short(&hash))),
+/// The hashes of input files as they are now (folders are walked); those in `known` are taken from there, others added to it.
+pub fn hashes_now(inputs: &[PathBuf], known: &mut Hashes) -> Result<Hashes> {
+    let files = files(inputs)?;
+    let new: Vec<&PathBuf> = files.iter().filter(|path| !known.contains_key(*path)).collect();
+    let hashed = |path: &&PathBuf| Ok(((*path).clone(), FileHash::of(path)?.sha256));
+    known.extend(new.par_iter().map(hashed).collect::<Result<Vec<_>>>()?);
+    Ok(files.into_iter().filter_map(|path| known.get_key_value(&path).map(|(p, h)| (p.clone(), h.clone()))).collect())
+}
+
+/// A sentence for every file that `now` has with another hash than `then` had, or has and `then` had not, or has no longer; of
+/// the last, only those for which `counts`. A file that lies elsewhere under its old name and with its old hash, as another
+/// cache has it, is the same.
+pub fn changed_inputs(then: &Hashes, now: &Hashes, counts: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut changes: Vec<String> = changed(then, now, ["then", "now"]);
+    let of = |all: &Hashes, others: &Hashes| -> Vec<(PathBuf, String)> {
+        all.iter().filter(|(path, _)| !others.contains_key(*path)).map(|(p, h)| (p.clone(), h.clone())).collect()
+    };
+    let (gone, mut new) = (of(then, now), of(now, then));
+    for (path, hash) in gone {
+        match new.iter().position(|(other, same)| other.file_name() == path.file_name() && *same == hash) {
+            Some(moved) => drop(new.swap_remove(moved)),
+            None if counts(&path) => {
+                changes.push(format!("{}: sha256 {} then, not an input now", path.display(), short(&hash)));
             }
+            None => {}
         }
-        changes.extend(
-            new.iter().map(|(p, hash)| format!("{}: not an input then, sha256 {} now", p.display(), short(hash))),
-        );
-        changes
     }
+    let added =
+        |(path, hash): &(PathBuf, String)| format!("{}: not an input then, sha256 {} now", path.display(), short(hash));
+    changes.extend(new.iter().map(added));
+    changes
 }
 
 /// A sentence for every file that is in both with different hashes; `words` say which side is which.
@@ -196,9 +203,9 @@ impl Provenance {
     }
 
     /// A sentence for everything that is not as it was when the run was last trained: input files, and the program.
-    pub fn changes(&self, now: &Sitting) -> Vec<String> {
-        let mut changes = self.trained().changed_inputs(now);
-        changes.extend(self.trained().build.difference(&now.build, ["then", "now"]));
+    pub fn changes(&self, now: &Hashes) -> Vec<String> {
+        let mut changes = changed_inputs(&self.trained().inputs(), now, |_| true);
+        changes.extend(self.trained().build.difference(&Build::own(), ["then", "now"]));
         changes
     }
 
@@ -235,12 +242,33 @@ impl Provenance {
         write_json_atomic(&path, &record)
     }
 
+    /// Records differences that were accepted in the course of the last training sitting.
+    pub fn add_accepted(run: &RunDir, accepted: Vec<String>) -> Result<()> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let mut record = Self::read(run)?;
+        record.resumed.last_mut().unwrap_or(&mut record.first).accepted.extend(accepted);
+        write_json_atomic(&run.provenance(), &record)
+    }
+
     /// Records an evaluation of a run that has a record.
     pub fn add_evaluation(run: &RunDir, sitting: Sitting) -> Result<()> {
         let mut record = Self::read(run)?;
         record.evaluated.push(sitting);
         write_json_atomic(&run.provenance(), &record)
     }
+}
+
+/// Every file of the inputs, each once, in order.
+fn files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        walk(input, &mut files)?;
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
 }
 
 fn walk(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -312,14 +340,16 @@ mod tests {
         };
         let files = [place("a/train.jsonl", "abc"), place("a/config.json", "x"), place("a/shard-1", "y")];
         let then = Sitting::now(&files, "cpu").unwrap();
-        assert!(then.changed_inputs(&then).is_empty());
+        assert!(changed_inputs(&then.inputs(), &then.inputs(), |_| true).is_empty());
         place("a/train.jsonl", "");
         let files = [place("a/train.jsonl", ""), place("b/config.json", "x"), place("a/new", "z")];
-        let changes = then.changed_inputs(&Sitting::now(&files, "cpu").unwrap());
+        let now = Sitting::now(&files, "cpu").unwrap();
+        let fewer = changed_inputs(&then.inputs(), &now.inputs(), |path| !path.ends_with("shard-1"));
+        let changes = changed_inputs(&then.inputs(), &now.inputs(), |_| true);
+        assert_eq!((fewer.len(), changes.len()), (2, 3));
         let said = |at: usize, parts: [&str; 3]| {
             assert!(parts.iter().all(|part| changes[at].contains(part)), "{:?}: {parts:?}", changes[at])
         };
-        assert_eq!(changes.len(), 3, "{changes:?}");
         said(0, ["a/train.jsonl", "ba7816bf8f01cfea414140de then", "e3b0c44298fc1c149afbf4c8 now"]);
         said(1, ["a/shard-1", "then", "not an input now"]);
         said(2, ["a/new", "not an input then", "now"]);

@@ -16,6 +16,12 @@ pub struct Comparison {
     pub runs: Vec<ComparedRun>,
     /// What all runs have in common: condition, windows, hashes of base, tokenizer and data.
     pub terms: BTreeMap<String, String>,
+    /// The program that compared, in words; empty in files of older versions.
+    #[serde(default)]
+    pub program: String,
+    /// Differences from what the runs and readers were made from, in words, that were accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
     /// Updates of every reader.
     pub updates: usize,
     /// Seed of the readers.

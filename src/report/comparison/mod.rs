@@ -17,7 +17,7 @@ use crate::eval::schema::comparison::{Comparison, Point};
 use crate::report::figure::Figure;
 use crate::report::format::{percent, percent_ci};
 use crate::report::table::reader_title;
-use crate::run_dir::{write_atomic, write_json_atomic};
+use crate::run_dir::{read_json, write_atomic, write_json_atomic};
 use view::{count, number, readers, verdict};
 
 /// Pixels of a PNG file for one of the drawing.
@@ -42,6 +42,11 @@ const CSV_HEAD: [&str; 18] = [
     "prefix_tokens_per_second",
     "latency_ms",
 ];
+
+/// Writes the files of a comparison again, from the `comparison.json` in `folder`. Returns the page's path.
+pub fn redraw(folder: &Path) -> Result<PathBuf> {
+    write(folder, &read_json(&folder.join("comparison.json"))?)
+}
 
 /// Writes every file of the comparison into `folder`; all are made before the first is written. Returns the page's path.
 pub fn write(folder: &Path, comparison: &Comparison) -> Result<PathBuf> {

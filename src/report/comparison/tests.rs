@@ -89,6 +89,8 @@ fn fixture() -> Comparison {
             weights: "ab".into(),
         }],
         terms: [("condition".to_string(), "local".to_string())].into(),
+        program: "commit 0123456789ab".into(),
+        accepted: Vec::new(),
         updates: 300,
         seed: 0,
         device: "cpu (2 threads, float32)".into(),
