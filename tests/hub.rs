@@ -1,8 +1,7 @@
 //! Models by repository, from a real HTTP server that serves the Hub's routes from a folder: redirects to another path, range
 //! requests, a connection that is cut, a gated repository, one that does not exist, bytes that are not what they should be.
 
-use crate::common::{assert_says, command, finished, gist, train, world};
-use crate::support::tiny_encoder;
+use crate::common::{assert_says, command, finished, gist, tiny_encoder, train, world};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,6 @@
 //! `sweep`: arms and seeds as processes, resumed, skipped and judged. And what `pool` refuses to take together.
 
 use crate::common::*;
-use crate::support::edit;
 use gist::config::merge::load_tree;
 use gist::config::train::TrainConfig;
 use gist::eval::run::evaluated;

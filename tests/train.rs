@@ -301,7 +301,7 @@ fn an_evaluation_again_finds_the_same_and_only_writes_its_own_files() {
     assert_says(&said, &["gist", "recent", "report: "], "eval");
     assert_eq!(timeless_summary(&run), timeless_summary(finished()));
     let mut after = files(&run);
-    for own in ["summary.json", "report.html"] {
+    for own in ["summary.json", "report.html", "provenance.json"] {
         after.insert(own.into(), before[Path::new(own)].clone());
     }
     assert_same_files(&before, &after, "eval");

@@ -8,7 +8,7 @@ use gist::error::Error;
 use gist::eval::run::adaptable;
 use std::path::PathBuf;
 
-/// Where to compute.
+/// The device to compute on.
 #[derive(Args)]
 pub struct DeviceArg {
     /// cpu, cuda, cuda:N or auto, in place of the configuration's: what --set hardware.device=DEVICE says.
@@ -34,7 +34,7 @@ impl DeviceArg {
     }
 }
 
-/// What an experiment is measured with in place of its own.
+/// Overrides of an experiment that is measured or planned.
 #[derive(Args)]
 pub struct OverArgs {
     /// Override a key (repeatable).
@@ -75,7 +75,7 @@ impl AdaptArgs {
     }
 }
 
-/// What becomes of differences between then and now.
+/// Acceptance of differences between then and now.
 #[derive(Args, Clone, Copy)]
 pub struct AcceptArg {
     /// Go on where the program, or a file that a run was made from, has changed since; what has is recorded.
@@ -91,7 +91,7 @@ pub fn naming(flag: &'static str) -> impl Fn(Error) -> anyhow::Error {
     }
 }
 
-/// How a run is started.
+/// Flags that start a run.
 #[derive(Args)]
 pub struct RunArgs {
     /// The experiment's TOML file.

@@ -16,7 +16,7 @@ use gist::train::inputs::{self, Inputs};
 use gist::train::windows::Windows;
 use std::path::PathBuf;
 
-/// What is measured.
+/// Flags of `bench`.
 #[derive(clap::Args)]
 pub struct BenchArgs {
     /// The experiment's TOML file.

@@ -9,7 +9,7 @@ use gist::run_dir::write_json_atomic;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Where the gates are run.
+/// Flags of `check`.
 #[derive(Args)]
 pub struct CheckArgs {
     /// The device: cpu, cuda, cuda:N, or auto.

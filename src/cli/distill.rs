@@ -58,7 +58,7 @@ pub fn run(examples: &Examples, start: &OpenRun) -> anyhow::Result<usize> {
     Ok(config.train.epochs * per_epoch)
 }
 
-/// What every compressor recovers of each test text: the one that learned, and the scorers on the same units.
+/// Recall and precision on each test text, of the compressor that learned and of the scorers on the same units.
 fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<String, Vec<Recovered>>> {
     let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;

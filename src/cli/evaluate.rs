@@ -2,11 +2,11 @@
 
 use crate::cli::args::{AcceptArg, AdaptArgs, DeviceArg};
 use gist::device;
-use gist::eval::run::{Took, Wanted, evaluate, summarise};
+use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
 use gist::eval::schema::summary::Summary;
 use gist::report;
 use gist::run_dir::{Provenance, Sitting, read_json, settle};
-use gist::runs::integrity::{changed_since_training, evaluation_files};
+use gist::runs::integrity::{EvaluationFiles, changed_since_training};
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::inputs;
 use gist::train::memory::peak_rss_mib;
@@ -14,7 +14,7 @@ use gist::train::windows::Windows;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What is evaluated, and how.
+/// Flags of `eval`.
 #[derive(clap::Args)]
 pub struct EvalArgs {
     /// The run's directory.
@@ -42,18 +42,19 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let adapt = args.adapt.names(&config.eval)?;
     run.reader_updates()?;
     let accept_changes = args.accept.accept_changes;
-    let sitting = Sitting::now(&evaluation_files(&config)?, &config.hardware.device)?;
+    let sitting = Sitting::now(&EvaluationFiles::of(&config)?.all(), &config.hardware.device)?;
     let hashes = sitting.inputs();
-    let changes = changed_since_training(&Provenance::read(run.dir())?, &hashes);
+    let changes = changed_since_training(run.dir(), &config, &hashes)?;
     let root = run.dir().root();
-    let mut accepted = settle(changes, accept_changes, root, "cannot evaluate a run whose inputs have changed")?;
+    let refused = format!("{}: not evaluated, it was made from other things", root.display());
+    let mut accepted = settle(changes, accept_changes, &refused)?;
     let device = device::prepare(&config)?;
     let models = inputs::models(&config, device)?;
     let windows = Windows::load(&config, &models)?;
     let inputs = Inputs { config: &config, models: &models, windows: &windows };
     let terms = terms::of(&config, &hashes, root)?;
-    let wanted = Wanted { adapt: &adapt, terms: &terms, accept_changes, check: &|| Ok(()) };
-    let outcome = evaluate(&run, inputs, &wanted)?;
+    let options = EvaluationOptions { adapt: &adapt, terms: &terms, accept_changes, check: &|| Ok(()) };
+    let outcome = evaluate(&run, inputs, &options)?;
     // Training took as long as it took, however often it is evaluated.
     let took = match read_json::<Summary>(&run.dir().summary()) {
         Ok(before) => Took { seconds: before.seconds, peak_rss_mib: before.peak_rss_mib },

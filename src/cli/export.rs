@@ -5,12 +5,12 @@ use gist::runs::export::export;
 use gist::train::roles::ROLES;
 use std::path::PathBuf;
 
-/// What is exported, and where to.
+/// Flags of `export`.
 #[derive(clap::Args)]
 pub struct ExportArgs {
     /// The run's directory.
     run: PathBuf,
-    /// Which role.
+    /// Role whose weights are exported.
     #[arg(long, default_value = ROLES[1], value_parser = ROLES)]
     role: String,
     /// Merge the adapter into the base: a checkpoint that needs nothing else.

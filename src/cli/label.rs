@@ -13,7 +13,7 @@ use gist::train::windows::Windows;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-/// What is labelled.
+/// Flags of `label`.
 #[derive(clap::Args)]
 pub struct LabelArgs {
     /// The experiment's TOML file.

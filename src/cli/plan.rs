@@ -12,7 +12,7 @@ use gist::train::memory::{MIB, free_and_total_mib};
 use gist::train::plan::{Bytes, Plan};
 use std::path::PathBuf;
 
-/// What is estimated.
+/// Flags of `plan`.
 #[derive(clap::Args)]
 pub struct PlanArgs {
     /// The experiment's TOML file.

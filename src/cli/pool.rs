@@ -21,19 +21,19 @@ const GIST: &str = "gist";
 
 struct PooledRun {
     dir: RunDir,
-    /// What decides what was measured.
+    /// Terms that decide what was measured.
     terms: Terms,
     summary: Summary,
     windows: Vec<WindowRow>,
 }
 
-/// What is pooled.
+/// Flags of `pool`.
 #[derive(clap::Args)]
 pub struct PoolArgs {
     /// Run directories.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// The same seeds of another experiment: prints the paired difference.
+    /// Runs of another experiment with the same seeds: prints the paired difference.
     #[arg(long, num_args = 1..)]
     against: Vec<PathBuf>,
     /// Write the figures here too.
@@ -65,8 +65,7 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
     for run in &others {
         changes.extend(program_between(&mine[0].dir, &run.dir)?);
     }
-    let what = "runs that were not made from one thing cannot be pooled";
-    let accepted = settle(changes, accept.accept_changes, mine[0].dir.root(), what)?;
+    let accepted = settle(changes, accept.accept_changes, "not pooled, the runs were made from different things")?;
     let mut output = Map::new();
     output.insert("runs".into(), json!(runs));
     output.insert("seeds".into(), json!(seeds(&mine)));

@@ -24,7 +24,7 @@ pub fn bring<T: Experiment>(config: &T, offline: bool) -> anyhow::Result<()> {
 pub struct PreparedRun<T> {
     /// The experiment.
     pub config: T,
-    /// Where it computes.
+    /// Device that it computes on.
     pub device: Device,
     root: PathBuf,
     toml: String,
@@ -36,7 +36,7 @@ pub struct PreparedRun<T> {
 pub struct OpenRun {
     /// Its directory.
     pub run: RunDir,
-    /// Where it computes.
+    /// Device that it computes on.
     pub device: Device,
     /// Set by Ctrl-C.
     pub stop: &'static AtomicBool,
@@ -102,8 +102,8 @@ impl OpenRun {
         let mut now = Sitting::now(inputs, &self.device_name)?;
         if run.provenance().exists() {
             let changes = Provenance::read(run)?.changes(&now.inputs());
-            let what = "cannot go on with a run whose inputs or program have changed";
-            now = now.accepting(settle(changes, self.accept_changes, run.root(), what)?);
+            let refused = format!("{}: not resumed, it was made from other things", run.root().display());
+            now = now.accepting(settle(changes, self.accept_changes, &refused)?);
         }
         Provenance::add_training(run, now)?;
         Status::turn(run, State::Running, "")?;

@@ -4,7 +4,7 @@ use crate::cli::args::{AdaptArgs, RunArgs};
 use crate::cli::evaluate::show;
 use crate::cli::start::OpenRun;
 use gist::compressor::scorers::frozen;
-use gist::eval::run::{Took, Wanted, evaluate, summarise};
+use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
 use gist::run_dir::Provenance;
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::memory::peak_rss_mib;
@@ -12,7 +12,7 @@ use gist::train::roles::first_roles;
 use gist::train::session::{Session, warm_record};
 use gist::train::{cotrain, label, warm_start};
 
-/// How a run is started, and what it is evaluated with.
+/// Flags of `train`.
 #[derive(clap::Args)]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -46,13 +46,13 @@ pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<
     cotrain::run(&mut session)?;
     let run = TrainedRun::open(start.run.root())?;
     let hashes = Provenance::read(run.dir())?.trained().inputs();
-    let wanted = Wanted {
+    let options = EvaluationOptions {
         adapt,
         terms: &terms::of(inputs.config, &hashes, &run.dir().provenance())?,
         accept_changes: start.accept_changes,
         check: &|| session.check_stop(),
     };
-    let outcome = evaluate(&run, inputs, &wanted)?;
+    let outcome = evaluate(&run, inputs, &options)?;
     Provenance::add_accepted(run.dir(), outcome.accepted)?;
     let took = Took { seconds: session.seconds(), peak_rss_mib: peak_rss_mib() };
     show(&run, &summarise(&run, inputs, outcome.evaluation, took)?)?;

@@ -10,7 +10,7 @@ use gist::config::sweep::KEYS;
 use gist::config::train::TrainConfig;
 use std::path::{Path, PathBuf};
 
-/// Which files are checked.
+/// Flags of `validate`.
 #[derive(clap::Args)]
 pub struct ValidateArgs {
     /// TOML files; one without `name` is taken for a `base`, which may leave out keys.

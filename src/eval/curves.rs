@@ -29,20 +29,20 @@ const SECONDS: f64 = 0.5;
 const ALONE: usize = 9;
 const READERS: [&str; 2] = [SHARED, ADAPTED];
 
-/// What everyone is measured on.
+/// The measurement that all compressors undergo.
 #[derive(Clone, Copy)]
 pub struct Exam<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Where the windows come from; only ids and sources are read.
+    /// Documents that the windows come from; only ids and sources are read.
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
-    /// Which of the held-out windows each of them is.
+    /// Index of each window among all held-out windows.
     pub numbers: &'a [usize],
-    /// What compressors see besides the prefix.
+    /// Input of the compressors besides the prefix.
     pub condition: Condition,
     /// Budgets, ascending.
     pub budgets: &'a [Budget],
@@ -70,7 +70,7 @@ struct Row {
     seconds: f64,
     /// Seconds of one window alone.
     latency: f64,
-    /// What the first seed made.
+    /// Output of the first seed.
     made: Vec<Compressed>,
     /// By reader, in the order of [`READERS`]; empty for one that there is not.
     readings: [Vec<Reading>; 2],
@@ -214,7 +214,7 @@ impl<'a> Curves<'a> {
         self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)), &rows)
     }
 
-    /// What there is to gain.
+    /// Mean KL of the reader adapted to the empty gist: the most that a gist could remove.
     pub fn context_value(&self) -> Interval {
         stats::mean(&self.context, &self.clusters, self.exam.resamples, self.exam.seed)
     }
@@ -230,7 +230,7 @@ impl<'a> Curves<'a> {
         stats::gap_closed(&at(kl), &at(&self.context), &clusters, self.exam.resamples, self.exam.seed)
     }
 
-    /// Who takes part, and how fast.
+    /// The compressors that take part, with their speed.
     pub fn contestants(&self) -> Vec<Contestant> {
         let tokens: usize = self.exam.windows.iter().map(|w| w.prefix.len()).sum();
         let speed = |row: &Row| Speed {

@@ -98,7 +98,7 @@ impl Evaluated<'_> {
         stats::gap_closed_diff(a, b, &self.context, &self.clusters, self.job.resamples, self.job.seed)
     }
 
-    /// What each compressor keeps on the surface, mean over its windows.
+    /// Surface figures of each compressor's output (numbers, names, identifiers kept), means over its windows.
     pub fn retention(&self) -> BTreeMap<String, Retention> {
         let of = |row: &Measured| {
             let each: Vec<Retention> = (0..row.windows.len())

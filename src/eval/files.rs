@@ -1,5 +1,5 @@
-//! What an evaluation leaves in `eval/step_NNNNNN/`: `metrics.json`, `windows.jsonl` (figures per window, from which any
-//! pooled statistic follows without a model), `examples.jsonl`.
+//! Files of an evaluation, in `eval/step_NNNNNN/`: `metrics.json`, `windows.jsonl` (figures per window, from which any pooled
+//! statistic follows without a model), `examples.jsonl`.
 
 use crate::error::{Error, Result};
 use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};

@@ -1,4 +1,4 @@
-//! What a search over spans reaches on a few windows: with the future in sight (`oracle_greedy`: headroom, not a contestant),
+//! Search over spans, on a few windows: with the future in sight (`oracle_greedy`: headroom, not a contestant),
 //! and on futures that the teacher imagines (`lookahead`: honest, at the cost of hundreds of readings a window; what a
 //! compressor could know).
 
@@ -19,9 +19,9 @@ pub struct Searching<'a> {
     pub name: &'a str,
     /// The base.
     pub decoder: &'a Decoder,
-    /// Who reads.
+    /// Adapter of the reader that tries the spans.
     pub reader: &'a Adapter,
-    /// Where the futures are.
+    /// Windows with their futures.
     pub windows: &'a [Window],
     /// Futures that the teacher imagines in the true one's place; the true one, in hindsight, when absent.
     pub imagined: Option<Imagined>,

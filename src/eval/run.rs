@@ -57,8 +57,8 @@ pub fn adaptable(eval: &EvalConfig) -> Vec<String> {
     evaluated(&few).into_iter().filter(is_adaptable).collect()
 }
 
-/// What an evaluation is asked for beside the figures of every run.
-pub struct Wanted<'a> {
+/// Options of an evaluation.
+pub struct EvaluationOptions<'a> {
     /// Compressors that get a reader of their own, among the [`adaptable`] ones.
     pub adapt: &'a [String],
     /// Hashes of base, tokenizer and text, for the records of those readers.
@@ -69,7 +69,7 @@ pub struct Wanted<'a> {
     pub check: &'a dyn Fn() -> Result<()>,
 }
 
-/// What a run took.
+/// Time and memory that a run took.
 #[derive(Clone, Copy, Debug)]
 pub struct Took {
     /// Wall-clock seconds from start to report.
@@ -88,7 +88,7 @@ pub struct Outcome {
 
 /// Evaluates the weights of a run and writes `eval/step_NNNNNN/`; `summary.json` is left to [`summarise`]. `inputs` are the
 /// run's experiment, which may say another device or more searches, its models and its windows.
-pub fn evaluate(run: &TrainedRun, inputs: Inputs, wanted: &Wanted) -> Result<Outcome> {
+pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -> Result<Outcome> {
     let Inputs { config, models, windows } = inputs;
     let budget = config.budget_tokens();
     let [judged, generator, empty_reader] = run.judged(models)?;
@@ -131,7 +131,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, wanted: &Wanted) -> Result<Out
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, standing) in all {
-        (wanted.check)()?;
+        (options.check)()?;
         table.add(compressor, standing)?;
         progress.step(compressor.name());
     }
@@ -156,15 +156,15 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, wanted: &Wanted) -> Result<Out
         inputs,
         root: run.dir().root(),
         folder: folder.join("readers"),
-        terms: wanted.terms,
-        accept_changes: wanted.accept_changes,
+        terms: options.terms,
+        accept_changes: options.accept_changes,
     };
     let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (budget * quarter).div_ceil(QUARTERS)).collect();
     let updates = run.reader_updates()?;
     let mut accepted = Vec::new();
     let adaptable = honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]);
-    for compressor in adaptable.filter(|compressor| wanted.adapt.iter().any(|name| name == compressor.name())) {
-        (wanted.check)()?;
+    for compressor in adaptable.filter(|compressor| options.adapt.iter().any(|name| name == compressor.name())) {
+        (options.check)()?;
         let name = compressor.name();
         let lesson = Lesson {
             title: &format!("reader of {name}"),
@@ -172,7 +172,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, wanted: &Wanted) -> Result<Out
             budgets: &budgets,
             gists: config.generator.gists_per_window,
             updates,
-            check: wanted.check,
+            check: options.check,
         };
         let made_of = match name {
             GIST => run.weights()?,

@@ -9,9 +9,9 @@ const MOST_SOURCES: usize = 12;
 /// Some of the windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subset {
-    /// What the windows are parted by.
+    /// Property that divides the windows, such as `source`.
     pub by: &'static str,
-    /// Which part.
+    /// Value or range of that property.
     pub name: String,
     /// Indices of its windows, ascending.
     pub windows: Vec<usize>,

@@ -14,18 +14,18 @@ use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
-/// What is evaluated, and on what.
+/// Models, windows and budget of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Where the windows come from; only their ids are read.
+    /// Documents that the windows come from; only their ids are read.
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
-    /// What compressors see besides the prefix.
+    /// Input of the compressors besides the prefix.
     pub condition: Condition,
     /// Hard cap, in tokens.
     pub budget: usize,
@@ -39,7 +39,7 @@ pub struct Job<'a> {
     pub resamples: usize,
 }
 
-/// What a compressor is in the comparison.
+/// The standing of a compressor in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The trained policy, greedy or sampled.

@@ -1,4 +1,4 @@
-//! What a sweep says about an arm: its paired difference to the baseline arm, pooled over seeds, and a word for it.
+//! The verdict on an arm of a sweep: its paired difference in gap_closed to the baseline arm, pooled over seeds.
 
 use crate::error::Result;
 use crate::eval::pooled::Series;
@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Bootstrap resamples.
 const RESAMPLES: usize = 10_000;
 
-/// The word.
+/// The verdict on an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -44,12 +44,12 @@ pub struct Judged {
     pub gap_closed: Interval,
     /// gap_closed less the baseline arm's; none for that arm, or where none is named.
     pub difference: Option<Interval>,
-    /// The word; none where there is no baseline.
+    /// The verdict; none where there is no baseline.
     pub verdict: Option<Verdict>,
 }
 
 impl Judged {
-    /// How much it rests on, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
+    /// The amount of data behind it, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
     pub fn n(&self) -> String {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (seeds, windows) = (count(self.seeds, "seed"), count(self.windows, "window"));

@@ -1,4 +1,4 @@
-//! What the report reads of a run directory: every file but `config.toml` is optional, none is half-understood.
+//! The files of a run directory as the report reads them: every file but `config.toml` is optional, none is half-understood.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

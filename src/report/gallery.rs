@@ -11,7 +11,7 @@ pub const SHOWN: usize = 16;
 /// A run of at least this many tokens in the prefix's order counts as a copied span.
 const SPAN: usize = 3;
 
-/// How a token relates to the other text.
+/// Relation of a token to the other text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// Not found there.

@@ -8,7 +8,9 @@ use crate::eval::schema::summary::{Role, Summary};
 use crate::report::data::RunData;
 use crate::report::figure::Figure;
 use crate::report::format::{duration, nats, percent, percent_ci, points_ci, thousands};
-use crate::report::table::{HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows};
+use crate::report::table::{
+    BEFORE, HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows,
+};
 use crate::report::{bars, curves, gallery};
 
 /// Style of every page.
@@ -37,7 +39,7 @@ pub fn page(run: &RunData) -> Result<String> {
 /// Nothing is fetched, whatever a page holds.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// What every page has around its sections.
+/// The parts of a page around its sections.
 pub(super) struct PageFrame<'a> {
     /// In the browser's tab, before the project's name.
     pub title: &'a str,
@@ -49,7 +51,7 @@ pub(super) struct PageFrame<'a> {
     pub sections: &'a [(&'a str, &'a str, Markup)],
     /// Terms of the page's own, after those of all pages.
     pub terms: &'a [(&'a str, &'a str)],
-    /// What follows the footer.
+    /// Markup after the footer, such as scripts.
     pub end: Markup,
 }
 
@@ -153,8 +155,8 @@ fn tiles(s: &Summary) -> Markup {
                 (tile("Against the best baseline", value, note))
             }
             @if let Some(d) = &e.gist_minus_warm_start {
-                @let (value, note) = against(d.gap_closed_diff, d.ci95, "the run before RL");
-                (tile("What RL added", value, note))
+                @let (value, note) = against(d.gap_closed_diff, d.ci95, BEFORE);
+                (tile("Against the run before co-training", value, note))
             }
         }
     }
@@ -225,7 +227,7 @@ fn learning(run: &RunData) -> Result<Option<Markup>> {
     Ok(Some(html! {
         p.lead {
             "Against updates. Faint points are single updates, lines a centred moving average."
-            @if curves::rl_begins(run).is_some() { " The dotted vertical line is where RL takes over from the warm start." }
+            @if curves::rl_begins(run).is_some() { " The dotted vertical line is where co-training takes over from the warm start." }
         }
         (panels(&main)?)
         @if !others.is_empty() {

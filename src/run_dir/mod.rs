@@ -32,7 +32,7 @@ pub fn subfolders(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What to do when the run directory already holds a run.
+/// Treatment of a run directory that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// Refuse it.
@@ -174,11 +174,11 @@ impl RunDir {
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
     }
-    /// How far the run has come.
+    /// State and step of the run.
     pub fn status(&self) -> PathBuf {
         self.root.join("status.json")
     }
-    /// What the run was made from.
+    /// Program, inputs and machine that the run was made with.
     pub fn provenance(&self) -> PathBuf {
         self.root.join("provenance.json")
     }

@@ -165,14 +165,14 @@ pub fn short(hash: &str) -> &str {
     hash.get(..HASH_SHOWN).unwrap_or(hash)
 }
 
-/// Lets `changes` pass if the user accepts them; otherwise an error about the file or folder `at` that names every one, where
-/// `what` says what they are.
-pub fn settle(changes: Vec<String>, accept: bool, at: &Path, what: &str) -> Result<Vec<String>> {
+/// Lets `changes` pass if the user accepts them; otherwise an error that names every one, where `refused` says what is not done
+/// because of them.
+pub fn settle(changes: Vec<String>, accept: bool, refused: &str) -> Result<Vec<String>> {
     if changes.is_empty() || accept {
         return Ok(changes);
     }
-    let message = format!("{what}: {}; {ACCEPT} goes on all the same, and it is recorded", changes.join("; "));
-    Err(Error::file(at, message))
+    let changes = changes.join("; ");
+    Err(Error::invalid(format!("{refused}: {changes}; {ACCEPT} goes on all the same, and it is recorded")))
 }
 
 /// `provenance.json`.
@@ -353,9 +353,9 @@ mod tests {
         said(0, ["a/train.jsonl", "ba7816bf8f01cfea414140de then", "e3b0c44298fc1c149afbf4c8 now"]);
         said(1, ["a/shard-1", "then", "not an input now"]);
         said(2, ["a/new", "not an input then", "now"]);
-        let error = settle(changes.clone(), false, Path::new("runs/x"), "other inputs").unwrap_err().to_string();
-        assert!(error.starts_with("runs/x: other inputs: ") && error.contains(ACCEPT), "{error}");
-        assert_eq!(settle(changes.clone(), true, Path::new("runs/x"), "other inputs").unwrap(), changes);
-        assert!(settle(Vec::new(), false, Path::new("runs/x"), "").unwrap().is_empty());
+        let error = settle(changes.clone(), false, "runs/x: not resumed").unwrap_err().to_string();
+        assert!(error.starts_with("runs/x: not resumed: ") && error.contains(ACCEPT), "{error}");
+        assert_eq!(settle(changes.clone(), true, "runs/x").unwrap(), changes);
+        assert!(settle(Vec::new(), false, "").unwrap().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Steps that end sooner after the last one that was told are not told.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How far a run has come.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -26,7 +26,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
-    /// How far the run has come.
+    /// State of the run.
     pub state: State,
     /// Steps completed.
     pub step: usize,
@@ -34,7 +34,7 @@ pub struct Status {
     /// older versions.
     #[serde(default)]
     pub updated: u64,
-    /// What a person should know; may be empty.
+    /// Note for people, such as the error that stopped the run; may be empty.
     pub message: String,
 }
 

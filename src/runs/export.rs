@@ -1,4 +1,4 @@
-//! What a run trained, in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or an encoder
+//! Trained weights in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or an encoder
 //! of its own with its tokenizer.
 
 use crate::config::compressors::CompressorConfig;
@@ -92,7 +92,7 @@ fn vocabulary(base: &Path, to: &Path) -> Result<i64> {
     Ok(first)
 }
 
-/// What must not be written, and what ends a text.
+/// Generation settings: ids that must not be written, and the one that ends a text.
 fn generation(model: &ModelConfig, first: i64, writes: bool, to: &Path) -> Result<()> {
     let silent = if writes { first + 1..first + 3 } else { first..first + 3 };
     let ends = if writes { json!(first) } else { json!(model.eos_token_id) };

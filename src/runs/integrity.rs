@@ -15,33 +15,58 @@ use crate::run_dir::{Build, Hashes, Provenance, RunDir, changed, changed_inputs,
 use crate::train::inputs::{self, model_files};
 use std::path::{Path, PathBuf};
 
-/// The files that the figures of an experiment depend on once its weights are there: base, tokenizer, text, encoders.
-pub fn evaluation_files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
-    let mut all = model_files(&config.model.folder()?);
-    all.extend([&config.data.train, &config.data.valid, &config.data.test].into_iter().flatten().cloned());
-    match &config.compressor {
-        CompressorConfig::Extractive { encoder: Some(encoder), .. } => all.extend(model_files(&encoder.folder()?)),
-        CompressorConfig::Extractive { encoder: None, .. } | CompressorConfig::Gist { .. } => {}
-    }
-    for frozen in &config.eval.encoders {
-        all.extend(model_files(&frozen.folder()?));
-    }
-    Ok(all)
+/// The files that the figures of an experiment depend on once its weights are there.
+pub struct EvaluationFiles {
+    /// Base, tokenizer, text, and the compressor's encoder: what it was trained with.
+    pub trained_with: Vec<PathBuf>,
+    /// Frozen models that it is compared with; others may join after training.
+    pub compared_with: Vec<PathBuf>,
 }
 
-/// A sentence for each of the [`evaluation_files`], whose hashes are `now`, that is not as it was when the run was trained.
-/// What only training needs may be gone.
-pub fn changed_since_training(record: &Provenance, now: &Hashes) -> Vec<String> {
-    let folders: Vec<&Path> =
-        now.keys().filter(|path| path.ends_with("config.json")).filter_map(|path| path.parent()).collect();
-    let of_model = |path: &Path| path.parent().is_some_and(|parent| folders.contains(&parent));
-    changed_inputs(&record.trained().inputs(), now, of_model)
+impl EvaluationFiles {
+    /// Those of an experiment; an error where a model is neither a folder nor in the cache.
+    pub fn of(config: &TrainConfig) -> Result<Self> {
+        let mut trained_with = model_files(&config.model.folder()?);
+        trained_with.extend([&config.data.train, &config.data.valid, &config.data.test].into_iter().flatten().cloned());
+        match &config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), .. } => {
+                trained_with.extend(model_files(&encoder.folder()?));
+            }
+            CompressorConfig::Extractive { encoder: None, .. } | CompressorConfig::Gist { .. } => {}
+        }
+        let mut compared_with = Vec::new();
+        for frozen in &config.eval.encoders {
+            compared_with.extend(model_files(&frozen.folder()?));
+        }
+        Ok(Self { trained_with, compared_with })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<PathBuf> {
+        [self.trained_with.as_slice(), &self.compared_with].concat()
+    }
+}
+
+/// A sentence for each of the [`EvaluationFiles`] of a run's experiment that is not as it was when the run was trained. `now`
+/// holds the hashes of all of them as they are. What only training needs may be gone.
+pub fn changed_since_training(run: &RunDir, config: &TrainConfig, now: &Hashes) -> Result<Vec<String>> {
+    let (files, then) = (EvaluationFiles::of(config)?, Provenance::read(run)?.trained().inputs());
+    let of = |paths: &[PathBuf]| -> Hashes {
+        now.iter().filter(|(path, _)| paths.contains(path)).map(|(path, hash)| (path.clone(), hash.clone())).collect()
+    };
+    let trained_with = of(&files.trained_with);
+    let models = trained_with.keys().filter(|path| path.ends_with("config.json")).filter_map(|path| path.parent());
+    let models: Vec<&Path> = models.collect();
+    let mut changes =
+        changed_inputs(&then, &trained_with, |gone| gone.parent().is_some_and(|folder| models.contains(&folder)));
+    changes.extend(changed(&then, &of(&files.compared_with), ["then", "now"]));
+    Ok(changes)
 }
 
 /// A sentence where another program than this one trained or measured the run.
-pub fn other_program(record: &Provenance) -> Option<String> {
+pub fn other_program(run: &RunDir) -> Result<Option<String>> {
     let own = Build::own();
-    record.builds().into_iter().find_map(|build| build.difference(&own, ["then", "now"]))
+    Ok(Provenance::read(run)?.builds().into_iter().find_map(|build| build.difference(&own, ["then", "now"])))
 }
 
 /// A sentence for everything that is not as it was when a finished run was trained, whose experiment is `config`: files and
@@ -50,7 +75,7 @@ pub fn changed_since_finished(run: &RunDir, config: &TrainConfig, known: &mut Ha
     let record = Provenance::read(run)?;
     match inputs::files(config).and_then(|files| hashes_now(&files, known)) {
         Ok(now) => Ok(record.changes(&now)),
-        Err(error) => Ok(other_program(&record).into_iter().chain([error.to_string()]).collect()),
+        Err(error) => Ok(other_program(run)?.into_iter().chain([error.to_string()]).collect()),
     }
 }
 

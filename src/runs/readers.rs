@@ -17,7 +17,7 @@ pub use crate::train::adapt::Lesson;
 /// The program that taught a reader, in its record.
 const PROGRAM: &str = "program";
 
-/// Where readers are taught and kept.
+/// A folder of readers, with what they are taught from.
 pub struct Readers<'a> {
     /// Experiment, models, windows.
     pub inputs: Inputs<'a>,
@@ -48,10 +48,10 @@ impl Readers<'_> {
         if let Some(known) = path.exists().then(|| read_json::<Map<String, Value>>(&path)).transpose()? {
             let differing = differing(&known, &record);
             if differing.is_empty() {
-                eprintln!("{}: kept", lesson.title);
                 let changes = program(&known, &record)?;
-                let what = "a kept reader that another program taught; removing its folder has it taught again";
-                let accepted = settle(changes, self.accept_changes, &folder, what)?;
+                let refused = format!("{}: a kept reader that another program taught is not used", folder.display());
+                let accepted = settle(changes, self.accept_changes, &refused)?;
+                eprintln!("{}: kept", lesson.title);
                 return Ok(KeptReader { adapter: self.inputs.models.decoder.load_adapter(&folder)?, accepted });
             }
             eprintln!("{}: taught again, {}", lesson.title, differing.join("; "));

@@ -45,7 +45,7 @@ pub fn judged(config: &TrainConfig, mut terms: Terms) -> Terms {
     terms
 }
 
-/// What will decide what is measured, before any file is read: paths in the place of hashes.
+/// Terms that will decide what is measured, before any file is read: paths in the place of hashes.
 pub fn planned(config: &TrainConfig) -> Terms {
     let mut terms = judged(config, values(config));
     terms.insert("model.path".into(), config.model.path.display().to_string());

@@ -14,7 +14,7 @@ use crate::run_dir::{RunDir, State, Status};
 use crate::train::checkpoint;
 use crate::train::inputs;
 use crate::train::roles::{ROLES, fresh_compressor, fresh_reader, load_roles};
-use crate::train::session::{Session, warm_record};
+use crate::train::session::{Session, WarmRecord, warm_record};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -36,9 +36,8 @@ impl TrainedRun {
         let (step, folder) = match checkpoint::latest(&dir.checkpoints())? {
             Some(found) => found,
             None => {
-                let folder = Session::warm_folder(&dir);
-                warm_record(&folder)?;
-                (0, folder)
+                warm_started(&dir)?;
+                (0, Session::warm_folder(&dir))
             }
         };
         Ok(Self { dir, config, step, folder })
@@ -93,7 +92,7 @@ impl TrainedRun {
 
     /// Updates that its generator has had, the warm start included; an error where the warm start has not ended.
     pub fn reader_updates(&self) -> Result<usize> {
-        let warm = warm_record(&Session::warm_folder(&self.dir))?;
+        let warm = warm_started(&self.dir)?;
         Ok(warm.updates + self.step.saturating_sub(self.config.supervised_updates()))
     }
 
@@ -146,6 +145,12 @@ impl TrainedRun {
     }
 }
 
+/// The record of the warm start of a run; an error where it has not ended.
+fn warm_started(run: &RunDir) -> Result<WarmRecord> {
+    let expected = |error| Error::file(run.root(), format!("expected a run past its warm start: {error}"));
+    warm_record(&Session::warm_folder(run)).map_err(expected)
+}
+
 /// The compressor of a run, taking its most likely action.
 pub struct TrainedCompressor<'a> {
     name: String,
@@ -154,7 +159,7 @@ pub struct TrainedCompressor<'a> {
 }
 
 impl TrainedCompressor<'_> {
-    /// The same under `controller`, if it extracts; one that writes knows no controller.
+    /// Replaces the controller of a compressor that extracts; one that writes knows no controller.
     pub fn controlled(mut self, controller: &Controller) -> Self {
         if let Policy::Extractive(extractive) = &mut self.policy {
             extractive.controller = controller.clone();

@@ -1,4 +1,4 @@
-//! What the command line asks for, checked: every message names the flag, what was expected and what was got.
+//! Values of the flags of `compare`, checked: every message names the flag, what was expected and what was got.
 
 use anyhow::Context;
 use gist::compressor::must_keep;
@@ -84,7 +84,7 @@ pub fn room(inputs: Inputs, budgets: &[Budget], times: usize) -> anyhow::Result<
     }
 }
 
-/// How many of the held-out windows are compared.
+/// Count of held-out windows that are compared.
 pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
     match wanted {
         None => Ok(most),
@@ -93,7 +93,7 @@ pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
     }
 }
 
-/// What must be kept.
+/// Pattern of the words that must be kept.
 pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
     must_keep::pattern(wanted).map_err(|message| anyhow::anyhow!("--must-keep: {message}"))
 }

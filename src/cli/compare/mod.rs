@@ -20,7 +20,7 @@ use gist::config::train::TrainConfig;
 use gist::device;
 use gist::error::{Error, Result};
 use gist::eval::compare::group::{check_seeds, common, joined};
-use gist::eval::compare::{Entrants, Wanted, compare};
+use gist::eval::compare::{ComparisonOptions, Entrants, compare};
 use gist::report::comparison;
 use gist::run_dir::settle;
 use gist::runs::Inputs;
@@ -29,7 +29,7 @@ use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// What is compared.
+/// Flags of `compare`.
 #[derive(clap::Args)]
 pub struct CompareArgs {
     /// Directories of finished runs; several seeds of an experiment are one entrant. NAME=DIR gives a run another name
@@ -60,7 +60,7 @@ pub struct CompareArgs {
     /// Folder that receives the comparison; absent = runs/compare/<names of the experiments>.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Which readers: one that all share, one adapted to each, or both.
+    /// Readers: one that all share, one adapted to each, or both.
     #[arg(long, value_name = "WHICH,..", value_delimiter = ',', default_value = "shared,adapted")]
     readers: Vec<String>,
     /// Keep this before anything else, inside the budget (all that extract; repeatable): numbers, identifiers, text:TEXT, or a
@@ -85,8 +85,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let runs = args.runs.iter().map(|argument| ask::run(argument)).collect::<Result<Vec<_>>>()?;
     check_seeds(&runs).map_err(naming("--runs"))?;
     let mut common = common(&runs)?;
-    let what = "runs whose inputs or program have changed since cannot be compared";
-    let accepted = settle(common.changes, args.accept.accept_changes, runs[0].dir().root(), what)?;
+    let refused = "not compared, the runs were made from other things";
+    let accepted = settle(std::mem::take(&mut common.changes), args.accept.accept_changes, refused)?;
     let mut config: TrainConfig = runs[0].config().clone();
     args.device.put(&mut config.hardware)?;
     let budgets = ask::budgets(&shares, config.data.prefix_tokens)?;
@@ -117,7 +117,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         tell("adaptive", "true".into());
     }
     let stop = start::catch_interrupt()?;
-    let wanted = Wanted {
+    let options = ComparisonOptions {
         budgets: &budgets,
         windows: count,
         updates,
@@ -133,7 +133,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
             false => Ok(()),
         },
     };
-    let result = match compare(&runs, inputs, entrants, &wanted) {
+    let result = match compare(&runs, inputs, entrants, &options) {
         Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
         other => other?,
     };

@@ -21,8 +21,8 @@ use crate::runs::{Inputs, TrainedRun};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// What a comparison is asked for.
-pub struct Wanted<'a> {
+/// Options of a comparison.
+pub struct ComparisonOptions<'a> {
     /// Budgets, ascending.
     pub budgets: &'a [Budget],
     /// Held-out windows, spread evenly over those of the experiment.
@@ -49,14 +49,19 @@ pub struct Wanted<'a> {
 
 /// Compares `entrants` over the windows of `inputs`, whose experiment is that of the first of `runs`. Nothing but readers is
 /// written.
-pub fn compare(runs: &[TrainedRun], inputs: Inputs, mut entrants: Vec<Entrant>, wanted: &Wanted) -> Result<Comparison> {
+pub fn compare(
+    runs: &[TrainedRun],
+    inputs: Inputs,
+    mut entrants: Vec<Entrant>,
+    options: &ComparisonOptions,
+) -> Result<Comparison> {
     let Inputs { config, models, windows: text } = inputs;
-    if wanted.adaptive {
+    if options.adaptive {
         let requests: Vec<Request> =
             text.valid.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-        calibrate(&mut entrants, &requests, &tokens(wanted.budgets))?;
+        calibrate(&mut entrants, &requests, &tokens(options.budgets))?;
     }
-    let numbers = spread(text.test.len(), wanted.windows);
+    let numbers = spread(text.test.len(), options.windows);
     let windows: Vec<Window> = numbers.iter().map(|&w| text.test[w].clone()).collect();
     let exam = Exam {
         decoder: &models.decoder,
@@ -65,42 +70,42 @@ pub fn compare(runs: &[TrainedRun], inputs: Inputs, mut entrants: Vec<Entrant>, 
         windows: &windows,
         numbers: &numbers,
         condition: config.condition,
-        budgets: wanted.budgets,
+        budgets: options.budgets,
         seed: 0,
         resamples: config.eval.resamples,
     };
     let readers = Readers {
         inputs,
-        root: wanted.output,
-        folder: wanted.output.join("readers"),
-        terms: wanted.terms,
-        accept_changes: wanted.accept_changes,
+        root: options.output,
+        folder: options.output.join("readers"),
+        terms: options.terms,
+        accept_changes: options.accept_changes,
     };
-    let mut contest = Contest { readers, wanted, accepted: wanted.accepted.clone() };
+    let mut contest = Contest { readers, options, accepted: options.accepted.clone() };
     let curves = contest.curves(exam, &entrants)?;
-    let own = nearest(wanted.budgets, inputs.budget());
+    let own = nearest(options.budgets, inputs.budget());
     let (context, shape) = (curves.context_value(), text.shape);
     Ok(Comparison {
         name: joined(runs),
         runs: runs.iter().map(described).collect::<Result<_>>()?,
-        terms: wanted.terms.clone(),
+        terms: options.terms.clone(),
         program: Build::own().to_string(),
         accepted: contest.accepted,
-        updates: wanted.updates,
+        updates: options.updates,
         seed: config.seed,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
-        n_windows: wanted.windows,
+        n_windows: options.windows,
         n_documents: curves.documents(),
         context_value: context.mean,
         context_value_ci95: context.ci95(),
-        budgets: wanted.budgets.to_vec(),
+        budgets: options.budgets.to_vec(),
         own_budget_tokens: own,
         compressors: curves.contestants(),
         points: curves.points(),
         winners: curves.winners(),
         slices: curves.slices()?,
-        bound: bound(inputs, wanted.budgets.iter().map(|budget| budget.requested).fold(0.0, f64::max)),
+        bound: bound(inputs, options.budgets.iter().map(|budget| budget.requested).fold(0.0, f64::max)),
         examples: curves.examples(config.eval.examples, own)?,
     })
 }
@@ -137,7 +142,7 @@ fn bound(inputs: Inputs, most: f64) -> Option<Vec<[f64; 2]>> {
 /// Teaches readers and measures.
 struct Contest<'a> {
     readers: Readers<'a>,
-    wanted: &'a Wanted<'a>,
+    options: &'a ComparisonOptions<'a>,
     accepted: Vec<String>,
 }
 
@@ -148,10 +153,10 @@ impl Contest<'_> {
         let lesson = Lesson {
             title,
             compressors,
-            budgets: &tokens(self.wanted.budgets),
+            budgets: &tokens(self.options.budgets),
             gists: if is_idle(compressors) { 1 } else { gists },
-            updates: self.wanted.updates,
-            check: self.wanted.check,
+            updates: self.options.updates,
+            check: self.options.check,
         };
         let reader = self.readers.get(place, &lesson, of)?;
         self.accepted.extend(reader.accepted);
@@ -160,7 +165,7 @@ impl Contest<'_> {
 
     /// Teaches every reader, then measures everyone.
     fn curves<'e>(&mut self, exam: Exam<'e>, entrants: &[Entrant]) -> Result<Curves<'e>> {
-        let Wanted { shared, adapted, check, .. } = *self.wanted;
+        let ComparisonOptions { shared, adapted, check, .. } = *self.options;
         let all: Vec<(usize, usize)> =
             (0..entrants.len()).flat_map(|e| (0..entrants[e].members.len()).map(move |m| (e, m))).collect();
         let total = 1 + usize::from(shared) + if adapted { all.len() } else { 0 };

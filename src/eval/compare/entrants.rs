@@ -1,4 +1,4 @@
-//! Who takes part in a comparison: the compressors of runs, baselines, and chains `first+second`, where the second compresses
+//! The compressors that take part in a comparison: those of runs, baselines, and chains `first+second`, where the second compresses
 //! what the first kept ([`Chain`]).
 
 use crate::compressor::budget::Controller;

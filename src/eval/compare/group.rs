@@ -2,9 +2,9 @@
 
 use crate::config::merge;
 use crate::error::{Error, Result};
-use crate::run_dir::{Hashes, Provenance, hashes_now};
+use crate::run_dir::{Hashes, hashes_now};
 use crate::runs::TrainedRun;
-use crate::runs::integrity::{changed_since_training, evaluation_files, other_program};
+use crate::runs::integrity::{EvaluationFiles, changed_since_training, other_program};
 use crate::runs::terms::{self, Terms};
 
 /// The names of the experiments, each once, in order, joined.
@@ -42,7 +42,7 @@ pub fn check_seeds(runs: &[TrainedRun]) -> Result<()> {
     Ok(())
 }
 
-/// What runs are compared by.
+/// Terms that runs share, and what has changed since they were made.
 pub struct Common {
     /// The terms of the first run, with the hashes of its files as they are now.
     pub terms: Terms,
@@ -56,7 +56,7 @@ pub fn common(runs: &[TrainedRun]) -> Result<Common> {
     let Some(first) = runs.first() else { return Err(Error::invalid("expected at least one run, got none")) };
     let mut files = Vec::new();
     for run in runs {
-        files.extend(evaluation_files(run.config())?);
+        files.extend(EvaluationFiles::of(run.config())?.all());
     }
     let now = hashes_now(&files, &mut Hashes::new())?;
     let own = terms::of(first.config(), &now, first.dir().root())?;
@@ -66,13 +66,11 @@ pub fn common(runs: &[TrainedRun]) -> Result<Common> {
     };
     let mut changes = Vec::new();
     for run in runs {
-        let (root, record) = (run.dir().root(), Provenance::read(run.dir())?);
+        let root = run.dir().root();
         let terms = terms::of(run.config(), &now, root)?;
         terms::check(first.dir().root(), &settings(&own), root, &settings(&terms))?;
-        let files = evaluation_files(run.config())?;
-        let here = now.iter().filter(|(path, _)| files.contains(path));
-        let here = here.map(|(path, hash)| (path.clone(), hash.clone())).collect();
-        let found = changed_since_training(&record, &here).into_iter().chain(other_program(&record));
+        let found = changed_since_training(run.dir(), run.config(), &now)?;
+        let found = found.into_iter().chain(other_program(run.dir())?);
         changes.extend(found.map(|change| format!("{}: {change}", root.display())));
         // Another base or text at another place: not what this run is judged on.
         terms::check(first.dir().root(), &own, root, &terms)?;

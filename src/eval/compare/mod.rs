@@ -9,5 +9,5 @@ pub mod entrants;
 pub mod group;
 mod named;
 
-pub use contest::{Wanted, compare};
+pub use contest::{ComparisonOptions, compare};
 pub use entrants::{Entrant, Entrants};

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 /// A figure that must not pass what is allowed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gate {
-    /// What is compared with what.
+    /// Names of the two sides that are compared.
     pub name: String,
     /// The checkpoint, or of several the one that is farthest off.
     pub on: String,
@@ -25,7 +25,7 @@ pub struct Gate {
     pub ok: bool,
 }
 
-/// Where and in what kind the gates are run.
+/// Files, device and kind of number that the gates are run with.
 #[derive(Clone, Copy)]
 pub struct GatePlace<'a> {
     /// The folder that holds `checkpoints`, `data` and `tests`.

@@ -14,7 +14,7 @@ pub struct Comparison {
     pub name: String,
     /// The runs.
     pub runs: Vec<ComparedRun>,
-    /// What all runs have in common: condition, windows, hashes of base, tokenizer and data.
+    /// Terms that all runs share: condition, windows, hashes of base, tokenizer and data.
     pub terms: BTreeMap<String, String>,
     /// The program that compared, in words; empty in files of older versions.
     #[serde(default)]
@@ -44,7 +44,7 @@ pub struct Comparison {
     pub budgets: Vec<Budget>,
     /// The budget nearest to the one that the first run was trained for; the gallery's.
     pub own_budget_tokens: usize,
-    /// Who is compared, in the order of the tables.
+    /// The compressors, in the order of the tables.
     pub compressors: Vec<Contestant>,
     /// Compressor × budget × reader.
     pub points: Vec<Point>,
@@ -74,7 +74,7 @@ pub struct ComparedRun {
     pub weights: String,
 }
 
-/// What is asked of every compressor.
+/// A budget that is asked of every compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -103,7 +103,7 @@ impl Contestant {
     }
 }
 
-/// How fast a compressor is: its throughput with all windows at hand at once, its latency with one.
+/// Speed of a compressor: its throughput with all windows at hand at once, its latency with one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
@@ -195,9 +195,9 @@ impl Winner {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Slice {
-    /// What the windows are parted by.
+    /// Property that divides the windows, such as `source`.
     pub by: String,
-    /// Which part.
+    /// Value or range of that property.
     pub part: String,
     /// Its windows.
     pub n_windows: usize,
@@ -242,7 +242,7 @@ pub struct Compared {
     pub gists: Vec<ComparedGist>,
 }
 
-/// What one compressor made of a window.
+/// Output of one compressor for a window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComparedGist {

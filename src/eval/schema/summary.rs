@@ -66,7 +66,7 @@ pub struct Evaluation {
     /// KL with the gist before any training.
     #[serde(deserialize_with = "number")]
     pub kl_start: f64,
-    /// KL with the gist after the warm start, before RL.
+    /// KL with the gist after the warm start, before co-training.
     #[serde(deserialize_with = "number")]
     pub kl_warm_start: f64,
     /// Every compressor, read by the generator.
@@ -76,9 +76,9 @@ pub struct Evaluation {
     pub readers: BTreeMap<String, BTreeMap<String, Entry>>,
     /// The greedy gist against the strongest honest baseline.
     pub gist_minus_best: Option<NamedDifference>,
-    /// The greedy gist against the same run before RL.
+    /// The greedy gist against that of the same run before co-training, each read by the generator of its time.
     pub gist_minus_warm_start: Option<GapDifference>,
-    /// What each compressor keeps of the prefix on the surface.
+    /// Surface figures of each compressor's output: numbers, names, identifiers kept.
     #[serde(default)]
     pub retention: BTreeMap<String, Retention>,
 }
@@ -87,7 +87,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Which reader: `generator`, `base` or `adapted`.
+    /// Name of the reader: `generator`, `base` or `adapted`.
     pub reader: String,
     /// Kept over original tokens, mean.
     #[serde(deserialize_with = "number")]
@@ -152,7 +152,7 @@ pub struct NamedDifference {
     pub ci95: [f64; 2],
 }
 
-/// What a row of the comparison is.
+/// The role of a row in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Honest and within the budget: takes part in the comparison.
@@ -168,7 +168,7 @@ pub enum Role {
 }
 
 impl Summary {
-    /// What `entry` is in this run.
+    /// The role of `entry` in this run.
     pub fn role(&self, entry: &Entry) -> Role {
         let kept = entry.keep_ratio * self.windows.prefix as f64;
         if entry.leak_control {

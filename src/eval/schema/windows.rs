@@ -75,7 +75,7 @@ pub struct WindowExample {
     pub local: String,
     /// Text of the future.
     pub future: String,
-    /// What each compressor kept, and the KL it left.
+    /// Output of each compressor, with the KL that it left.
     pub gists: BTreeMap<String, ExampleGist>,
 }
 

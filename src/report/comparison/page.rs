@@ -141,6 +141,8 @@ fn origin(comparison: &Comparison) -> Markup {
                 dd { (run.path) ", step " (run.step) ", weights " (run.weights) }
             }
             @for (key, value) in &comparison.terms { dt { (key) } dd { (value) } }
+            @if !comparison.program.is_empty() { dt { "program" } dd { (comparison.program) } }
+            @for change in &comparison.accepted { dt { "accepted" } dd { (change) } }
         }
     }
 }

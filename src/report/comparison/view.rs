@@ -28,7 +28,7 @@ pub fn ranked<'a>(comparison: &'a Comparison, reader: &str, tokens: usize) -> Ve
     points
 }
 
-/// Who is best and whether that can be told, as a sentence.
+/// The best compressor and whether its lead is significant, as a sentence.
 pub fn verdict(winner: &Winner) -> String {
     let Some(second) = &winner.runner_up else { return "nobody to compare with".into() };
     let difference = points_ci(winner.gap_closed_diff, winner.ci95);
