@@ -6,6 +6,7 @@
 pub mod error;
 pub mod hash;
 pub mod hub;
+pub mod metrics;
 pub mod progress;
 pub mod rng;
 pub mod tensor;
@@ -37,6 +38,7 @@ pub mod algo;
 
 pub mod train;
 
+pub mod cost;
 pub mod runs;
 
 pub mod eval;

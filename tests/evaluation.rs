@@ -239,7 +239,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let world = world();
     let (decoder, windows) = (&world.decoder, &world.windows[..6]);
     let taught = Taught::new(decoder, windows).unwrap();
-    let reader = decoder.activate(&world.generator, false);
+    let reader = decoder.activate(&world.generator, false).unwrap();
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
             let best = |extra: &[Vec<Vec<u32>>]| -> Vec<Found> {

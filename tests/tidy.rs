@@ -13,7 +13,7 @@ use syntax::Source;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["hash", "hub", "progress", "rng", "tensor"],
+    &["hash", "hub", "metrics", "progress", "rng", "tensor"],
     &["config", "run_dir"],
     &["data", "device"],
     &["tokenizer", "retention"],
@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["reward"],
     &["algo"],
     &["train"],
-    &["runs"],
+    &["cost", "runs"],
     &["eval"],
     &["report", "serve"],
 ];

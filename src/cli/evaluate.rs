@@ -1,6 +1,7 @@
 //! `eval`: a run on the test windows, again.
 
 use crate::cli::args::{AcceptArg, AdaptArgs, DeviceArg};
+use gist::cost::memory::peak_rss_mib;
 use gist::device;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
 use gist::eval::schema::summary::Summary;
@@ -9,9 +10,9 @@ use gist::run_dir::{Provenance, Sitting, read_json, settle};
 use gist::runs::integrity::{EvaluationFiles, changed_since_training};
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::inputs;
-use gist::train::memory::peak_rss_mib;
 use gist::train::windows::Windows;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Flags of `eval`.
@@ -53,7 +54,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let windows = Windows::load(&config, &models)?;
     let inputs = Inputs { config: &config, models: &models, windows: &windows };
     let terms = terms::of(&config, &hashes, root)?;
-    let options = EvaluationOptions { adapt: &adapt, terms: &terms, accept_changes, check: &|| Ok(()) };
+    let options = EvaluationOptions { adapt: &adapt, terms: &terms, accept_changes, stop: &AtomicBool::new(false) };
     let outcome = evaluate(&run, inputs, &options)?;
     // Training took as long as it took, however often it is evaluated.
     let took = match read_json::<Summary>(&run.dir().summary()) {

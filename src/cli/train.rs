@@ -4,13 +4,14 @@ use crate::cli::args::{AdaptArgs, RunArgs};
 use crate::cli::evaluate::show;
 use crate::cli::start::OpenRun;
 use gist::compressor::scorers::frozen;
+use gist::cost::memory::peak_rss_mib;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
 use gist::run_dir::Provenance;
 use gist::runs::{Inputs, TrainedRun, terms};
-use gist::train::memory::peak_rss_mib;
+use gist::train::labels::windows as labels;
 use gist::train::roles::first_roles;
 use gist::train::session::{Session, warm_record};
-use gist::train::{cotrain, label, warm_start};
+use gist::train::{cotrain, warm_start};
 
 /// Flags of `train`.
 #[derive(clap::Args)]
@@ -33,7 +34,7 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
         warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {
-        label::read(inputs, folder)?;
+        labels::read(inputs, folder)?;
     }
     Ok(())
 }
@@ -41,7 +42,7 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
 /// Runs an experiment to its end; returns the updates done.
 pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<usize> {
     let mut session = Session::open(inputs, &start.run, start.stop)?;
-    session.log()?;
+    session.open_log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
     let run = TrainedRun::open(start.run.root())?;
@@ -50,11 +51,11 @@ pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<
         adapt,
         terms: &terms::of(inputs.config, &hashes, &run.dir().provenance())?,
         accept_changes: start.accept_changes,
-        check: &|| session.check_stop(),
+        stop: start.stop,
     };
     let outcome = evaluate(&run, inputs, &options)?;
     Provenance::add_accepted(run.dir(), outcome.accepted)?;
     let took = Took { seconds: session.seconds(), peak_rss_mib: peak_rss_mib() };
     show(&run, &summarise(&run, inputs, outcome.evaluation, took)?)?;
-    Ok(session.state.update)
+    Ok(session.update())
 }

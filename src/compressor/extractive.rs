@@ -294,7 +294,7 @@ impl ExtractivePolicy<'_> {
         seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             if how.temperature > 0.0 {
@@ -337,7 +337,7 @@ impl ExtractivePolicy<'_> {
     /// See [`crate::compressor::Compressor::calibrate`].
     pub fn calibrate(&mut self, adapter: &Adapter, requests: &[Request], budgets: &[usize]) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut scored = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             scored.extend(self.scored(&active, batch)?);

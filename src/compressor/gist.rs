@@ -242,7 +242,7 @@ impl GistPolicy<'_> {
         seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];
         let parts: Vec<(usize, Request, usize)> = (requests.iter().enumerate())
             .flat_map(|(r, request)| self.parts(request, budget).into_iter().map(move |(part, share)| (r, part, share)))

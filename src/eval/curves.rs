@@ -211,7 +211,7 @@ impl<'a> Curves<'a> {
         let v = self.exam.decoder.config().vocab_size;
         let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, true, v)).collect();
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-        self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)), &rows)
+        self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)?), &rows)
     }
 
     /// Mean KL of the reader adapted to the empty gist: the most that a gist could remove.

@@ -49,7 +49,7 @@ impl Compressor for Searching<'_> {
             None => Taught::new(self.decoder, &windows)?,
             Some(how) => Taught::imagined(self.decoder, &windows, how)?,
         };
-        let reader = self.decoder.activate(self.reader, false);
+        let reader = self.decoder.activate(self.reader, false)?;
         let found = ranked(&taught, self.decoder, Some(&reader), budget, self.params, &[])?;
         let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
         Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())

@@ -11,7 +11,7 @@ use crate::compressor::{Compressor, baselines};
 use crate::config::compressors::FrozenScorer;
 use crate::config::eval::{Baselines, EvalConfig};
 use crate::config::parts::Sampling;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::figures::{Earlier, GIST};
 use crate::eval::schema::summary::{Evaluation, Summary, WindowLengths};
 use crate::eval::table::{Evaluated, Job, Standing};
@@ -25,6 +25,7 @@ use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
 use crate::search::SpanSearch;
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Budgets of a run's own readers are quarters of its cap.
 const QUARTERS: usize = 4;
@@ -65,8 +66,8 @@ pub struct EvaluationOptions<'a> {
     pub terms: &'a Terms,
     /// Whether kept readers that another program taught are used.
     pub accept_changes: bool,
-    /// Asked between compressors; an error ends the evaluation.
-    pub check: &'a dyn Fn() -> Result<()>,
+    /// Set when the user asks to stop: the evaluation then ends with an error.
+    pub stop: &'a AtomicBool,
 }
 
 /// Time and memory that a run took.
@@ -92,6 +93,10 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let Inputs { config, models, windows } = inputs;
     let budget = config.budget_tokens();
     let [judged, generator, empty_reader] = run.judged(models)?;
+    let check = || match options.stop.load(Ordering::SeqCst) {
+        true => Err(Error::Interrupted { step: run.step() }),
+        false => Ok(()),
+    };
     let policy = models.policy(&config.compressor)?;
     let greedy = trained(GIST, &policy, &judged, Sampling::greedy());
     let greedy = Memory::new(&greedy);
@@ -131,7 +136,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, standing) in all {
-        (options.check)()?;
+        check()?;
         table.add(compressor, standing)?;
         progress.step(compressor.name());
     }
@@ -164,7 +169,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let mut accepted = Vec::new();
     let adaptable = honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]);
     for compressor in adaptable.filter(|compressor| options.adapt.iter().any(|name| name == compressor.name())) {
-        (options.check)()?;
+        check()?;
         let name = compressor.name();
         let lesson = Lesson {
             title: &format!("reader of {name}"),
@@ -172,7 +177,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
             budgets: &budgets,
             gists: config.generator.gists_per_window,
             updates,
-            check: options.check,
+            stop: options.stop,
         };
         let made_of = match name {
             GIST => run.weights()?,

@@ -55,7 +55,7 @@ impl Setting {
     }
 
     fn active(&self) -> ActiveAdapter {
-        self.decoder.activate(&self.adapter, false)
+        self.decoder.activate(&self.adapter, false).unwrap()
     }
 
     fn requests(&self) -> Vec<Request<'_>> {

@@ -27,7 +27,6 @@ use gist::runs::Inputs;
 use gist::train::inputs;
 use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 /// Flags of `compare`.
 #[derive(clap::Args)]
@@ -128,10 +127,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         accepted,
         accept_changes: args.accept.accept_changes,
         output: &output,
-        check: &|| match stop.load(Ordering::SeqCst) {
-            true => Err(Error::Interrupted { step: 0 }),
-            false => Ok(()),
-        },
+        stop,
     };
     let result = match compare(&runs, inputs, entrants, &options) {
         Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),

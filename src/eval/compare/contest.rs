@@ -4,7 +4,7 @@ use crate::compressor::baseline::Empty;
 use crate::compressor::{Compressor, Request};
 use crate::config::parts::RecallSection;
 use crate::data::{RecallConfig, Split, Window};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::compare::entrants::{Entrant, calibrate};
 use crate::eval::compare::group::joined;
 use crate::eval::curves::{Contender, Curves, Exam};
@@ -20,6 +20,7 @@ use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Options of a comparison.
 pub struct ComparisonOptions<'a> {
@@ -43,8 +44,8 @@ pub struct ComparisonOptions<'a> {
     pub accept_changes: bool,
     /// Folder of the comparison; readers are kept in it.
     pub output: &'a Path,
-    /// Asked between updates and measurements; an error ends the comparison, and readers that are finished stay.
-    pub check: &'a dyn Fn() -> Result<()>,
+    /// Set when the user asks to stop: the comparison then ends with an error, and readers that are finished stay.
+    pub stop: &'a AtomicBool,
 }
 
 /// Compares `entrants` over the windows of `inputs`, whose experiment is that of the first of `runs`. Nothing but readers is
@@ -156,7 +157,7 @@ impl Contest<'_> {
             budgets: &tokens(self.options.budgets),
             gists: if is_idle(compressors) { 1 } else { gists },
             updates: self.options.updates,
-            check: self.options.check,
+            stop: self.options.stop,
         };
         let reader = self.readers.get(place, &lesson, of)?;
         self.accepted.extend(reader.accepted);
@@ -165,7 +166,7 @@ impl Contest<'_> {
 
     /// Teaches every reader, then measures everyone.
     fn curves<'e>(&mut self, exam: Exam<'e>, entrants: &[Entrant]) -> Result<Curves<'e>> {
-        let ComparisonOptions { shared, adapted, check, .. } = *self.options;
+        let ComparisonOptions { shared, adapted, stop, .. } = *self.options;
         let all: Vec<(usize, usize)> =
             (0..entrants.len()).flat_map(|e| (0..entrants[e].members.len()).map(move |m| (e, m))).collect();
         let total = 1 + usize::from(shared) + if adapted { all.len() } else { 0 };
@@ -200,7 +201,9 @@ impl Contest<'_> {
             let contenders: Vec<Contender> =
                 members.map(|(m, c)| Contender { compressor: c.as_ref(), reader: own.get(m) }).collect();
             for budget in 0..exam.budgets.len() {
-                check()?;
+                if stop.load(Ordering::SeqCst) {
+                    return Err(Error::Interrupted { step: 0 });
+                }
                 curves.measure(number, budget, &contenders, shared.as_ref())?;
                 progress.step(&entrant.name);
             }

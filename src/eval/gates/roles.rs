@@ -42,7 +42,7 @@ fn windows(root: &Path, tokenizer: &Tokenizer) -> Result<Vec<Window>> {
 pub fn fresh(decoder: &Decoder, ids: &Tensor) -> Result<f64> {
     rng::seed_torch(0, Stream::Init, 0, 0);
     let adapter = Adapter::fresh(decoder.config(), &LoraConfig::default(), decoder.embedding())?;
-    let with = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], Some(&decoder.activate(&adapter, false)))?;
+    let with = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], Some(&decoder.activate(&adapter, false)?))?;
     let without = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], None)?;
     Ok(far(&with, &without))
 }
@@ -148,7 +148,7 @@ impl<'a> Sampled<'a> {
         let weights: Vec<f64> = (0..actions).map(|_| rng::uniform(&mut draw) - 0.5).collect();
         let weights = floats(&weights, decoder.device());
 
-        let active = decoder.activate(adapter, false);
+        let active = decoder.activate(adapter, false)?;
         let mut shared = Tensor::new();
         let surrogate = self.policy.surrogate(&active, None, &self.requests, &self.slices(), |stats| {
             shared = stats.logprob;
@@ -156,7 +156,7 @@ impl<'a> Sampled<'a> {
         })?;
         let trained = gradient(surrogate)?;
 
-        let active = decoder.activate(adapter, false);
+        let active = decoder.activate(adapter, false)?;
         let mut plain = Vec::new();
         for (request, group) in self.requests.iter().zip(&self.groups) {
             let prompt = self.policy.prompt(request);
@@ -198,12 +198,12 @@ pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let policy = || GistPolicy::new(&decoder, tokenizer.special_ids());
 
     let compressor = load("compressor")?;
-    let active = decoder.activate(&compressor, false);
+    let active = decoder.activate(&compressor, false)?;
     let sampled = Sampled::new(policy(), &active, &windows)?;
     gates.push(place.gate("KL(sampling ‖ training)", "compressor", sampled.mismatch(&active)?, (1e-3, 1e-3)));
 
     let reader = load("generator")?;
-    let sampled = Sampled::new(policy(), &decoder.activate(&reader, false), &windows)?;
+    let sampled = Sampled::new(policy(), &decoder.activate(&reader, false)?, &windows)?;
     let (apart, gradient) = sampled.against_plain(&decoder, &reader)?;
     gates.push(place.gate("log-probs, shared prefix = alone", "generator", apart, (1e-5, 0.05)));
     gates.push(place.gate("gradient of training = plain", "generator", gradient, (1e-4, 0.2)));
