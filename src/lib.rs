@@ -4,6 +4,8 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod text_file;
+
 pub mod hash;
 pub mod hub;
 pub mod metrics;

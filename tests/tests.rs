@@ -18,6 +18,7 @@ mod encoders;
 mod evaluation;
 mod export;
 mod extractive;
+mod files;
 mod frozen;
 mod gates;
 mod hub;

@@ -13,6 +13,7 @@ use syntax::Source;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
+    &["text_file"],
     &["hash", "hub", "metrics", "progress", "rng", "tensor"],
     &["config", "run_dir"],
     &["data", "device"],

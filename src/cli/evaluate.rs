@@ -34,7 +34,7 @@ pub struct EvalArgs {
 /// Evaluates the last checkpoint of a run again, on its own device or on another.
 pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let run = TrainedRun::open(&args.run)?;
+    let run = TrainedRun::open(&args.run)?.locked()?;
     let mut config = run.config().clone();
     args.device.put(&mut config.hardware)?;
     if let Some(windows) = args.search_windows {

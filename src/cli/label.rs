@@ -7,6 +7,7 @@ use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::device;
 use gist::error::Error;
+use gist::run_dir::Lock;
 use gist::train::inputs::{self, Inputs};
 use gist::train::labels::windows as labels;
 use gist::train::windows::Windows;
@@ -37,6 +38,7 @@ pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    Lock::check(&output)?;
     start::bring(&config, false)?;
     let device = device::prepare(&config)?;
     let models = inputs::models(&config, device)?;
@@ -45,6 +47,7 @@ pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
         Some(from) => Some(models.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let policy = models.policy(&config.compressor)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };

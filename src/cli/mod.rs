@@ -21,8 +21,10 @@ use clap::{Parser, Subcommand};
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
+use gist::run_dir::Provenance;
 use gist::train::inputs::{self, Inputs};
 use gist::train::labels::texts::Examples;
+use gist::train::overlap;
 use gist::train::pretrain::{self, PretrainingText};
 use gist::train::windows::Windows;
 use std::path::PathBuf;
@@ -113,12 +115,20 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let inputs = Inputs { config, models: &models, windows: &windows };
             let adapt = args.adapt.names(&config.eval)?;
             train::check(inputs)?;
-            plan.open()?.guard(&inputs::files(config)?, |s| train::run(inputs, s, &adapt))
+            let shared = overlap::check(config)?;
+            plan.open()?.guard(&inputs::files(config)?, |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
+                train::run(inputs, s, &adapt)
+            })
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| distill::run(&examples, s))
+            let shared = overlap::check(&plan.config)?;
+            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
+                distill::run(&examples, s)
+            })
         }
         Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
@@ -130,7 +140,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
             let text = PretrainingText::load(config)?;
+            let shared = overlap::check(config)?;
             plan.open()?.guard(&PretrainingText::files(config), |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());

@@ -46,6 +46,9 @@ pub struct Judged {
     pub difference: Option<Interval>,
     /// The verdict; none where there is no baseline.
     pub verdict: Option<Verdict>,
+    /// Differences from what its runs were made from, in words, that were accepted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
 }
 
 impl Judged {
@@ -108,6 +111,7 @@ pub fn judge(arms: &[ArmRuns], compressor: &str, min_effect: Option<f64>) -> Res
             gap_closed: own.gap_closed(RESAMPLES, 0),
             difference,
             verdict,
+            accepted: Vec::new(),
         });
     }
     Ok(judged)

@@ -8,6 +8,7 @@
 //!   "inputs": [{"path": …, "bytes": …, "sha256": …}],
 //!   "resumed":   [the same of every --resume],
 //!   "evaluated": [the same of every `gist eval`],
+//!   "shared_documents": [documents that two splits share],
 //!   "accepted":  [differences that --accept-changes let pass, in words]
 //! }
 //! ```
@@ -15,10 +16,12 @@
 use super::RunDir;
 use super::atomic::{read_json, write_json_atomic};
 use super::build::Build;
+use super::lock::LOCK;
 use crate::error::{Error, Result};
 use crate::hash::FileHash;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +43,9 @@ pub struct Sitting {
     device: String,
     threads: Threads,
     inputs: Vec<Input>,
+    /// Documents that two splits share, as they were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shared_documents: Vec<Value>,
     /// Differences from the sittings before, in words, that were accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<String>,
@@ -90,6 +96,7 @@ impl Sitting {
                 rayon: rayon::current_num_threads(),
             },
             inputs: files.par_iter().map(hashed).collect::<Result<_>>()?,
+            shared_documents: Vec::new(),
             accepted: Vec::new(),
         })
     }
@@ -252,6 +259,18 @@ impl Provenance {
         write_json_atomic(&run.provenance(), &record)
     }
 
+    /// Records documents that two splits share with the last training sitting.
+    pub fn add_shared_documents<T: Serialize>(run: &RunDir, found: &[T]) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let values = found.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>();
+        let mut record = Self::read(run)?;
+        record.resumed.last_mut().unwrap_or(&mut record.first).shared_documents =
+            values.map_err(|e| Error::file(run.provenance(), e.to_string()))?;
+        write_json_atomic(&run.provenance(), &record)
+    }
+
     /// Records an evaluation of a run that has a record.
     pub fn add_evaluation(run: &RunDir, sitting: Sitting) -> Result<()> {
         let mut record = Self::read(run)?;
@@ -273,7 +292,7 @@ fn files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 fn walk(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if !path.is_dir() {
-        files.push(path.to_path_buf());
+        files.extend((!path.ends_with(LOCK)).then(|| path.to_path_buf()));
         return Ok(());
     }
     for entry in std::fs::read_dir(path).map_err(|e| Error::io(path, e))? {

@@ -54,6 +54,11 @@ impl TrainedRun {
         Self::open(root)
     }
 
+    /// The run, locked: an error that names the holder when another process works in it.
+    pub fn locked(self) -> Result<Self> {
+        Ok(Self { dir: self.dir.locked()?, ..self })
+    }
+
     /// The run under another name than its experiment's.
     pub fn called(mut self, name: &str) -> Self {
         self.config.name = name.to_string();

@@ -9,6 +9,7 @@ pub mod inputs;
 pub mod labels;
 pub mod mix;
 pub mod optim;
+pub mod overlap;
 pub mod pretrain;
 pub use crate::progress;
 pub mod readers;

@@ -7,6 +7,7 @@ use gist::config::parts::check_name;
 use gist::error::Result;
 use gist::eval::schema::comparison::Budget;
 use gist::eval::schema::readers::{ADAPTED, SHARED};
+use gist::run_dir::Lock;
 use gist::runs::{Inputs, TrainedRun};
 use regex::Regex;
 use std::path::Path;
@@ -101,12 +102,12 @@ pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
 /// Fails when a folder holds something else than a comparison.
 pub fn output(root: &Path) -> anyhow::Result<()> {
     let expected = "expected a new or empty folder, or an earlier comparison's";
-    if root.is_file() {
+    if root.exists() && !root.is_dir() {
         anyhow::bail!("--output: {}: {expected}, got a file", root.display());
     }
+    Lock::check(root)?;
     let holds = |name: &str| root.join(name).exists();
-    let empty = std::fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
-    if !empty && !holds("comparison.json") && !holds("readers") {
+    if gist::run_dir::is_occupied(root)? && !holds("comparison.json") && !holds("readers") {
         anyhow::bail!("--output: {}: {expected}, got one with other files in it", root.display());
     }
     Ok(())

@@ -22,7 +22,7 @@ use gist::error::{Error, Result};
 use gist::eval::compare::group::{check_seeds, common, joined};
 use gist::eval::compare::{ComparisonOptions, Entrants, compare};
 use gist::report::comparison;
-use gist::run_dir::settle;
+use gist::run_dir::{Lock, settle};
 use gist::runs::Inputs;
 use gist::train::inputs;
 use gist::train::windows::Windows;
@@ -115,6 +115,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     if args.adaptive {
         tell("adaptive", "true".into());
     }
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
     let options = ComparisonOptions {
         budgets: &budgets,
