@@ -225,3 +225,48 @@ fn a_comparison_is_of_runs_and_readers_that_this_program_made() {
     assert_says(&said, &["shared by all: taught again", "`terms.data.train.sha256` was \"x\"", "of nothing: kept"], "");
     assert_eq!(read().get("accepted"), None);
 }
+
+#[test]
+fn a_sweep_keeps_and_lends_only_what_this_program_made_from_the_files_that_are_there() {
+    let own = Own::new();
+    let sweep = |name: &str| {
+        let steps =
+            "[train]\nsteps = 1\n[warm_start]\nrounds = 0\n[eval]\nwindows = 4\nvalid_windows = 4\nsearch_windows = 0";
+        let text = format!("base = \"tiny.toml\"\nname = \"{name}\"\nseeds = [0]\n{steps}\nbaselines = \"recent\"\n");
+        fs::write(own.folder.path().join(format!("{name}.toml")), text).unwrap();
+        vec!["sweep".to_string(), format!("{name}.toml"), "--runs".into(), "swept".into()]
+    };
+    let run = |arguments: &[String], flags: &[&str]| {
+        let words: Vec<&str> = arguments.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        command(&words).current_dir(own.folder.path()).output().unwrap()
+    };
+    let ok = |arguments: &[String], flags: &[&str]| {
+        let output = run(arguments, flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (first, second) = (sweep("first"), sweep("second"));
+    ok(&first, &[]);
+    assert_says(&ok(&first, &[]), &["1 runs, 1 of them finished before"], "kept");
+    assert_says(&ok(&second, &[]), &["the same as swept/first/"], "stands in");
+
+    // Made by another program: refused, made again, or accepted and recorded.
+    let made = own.folder.path().join("swept/first/seed=0");
+    other_commit(&made);
+    let said = message(&run(&first, &[]), "kept");
+    assert_says(
+        &said,
+        &["--overwrite replaces", "swept/first/seed=0: not kept", "commit 0123456789ab", ACCEPT],
+        "kept",
+    );
+    assert_says(&ok(&first, &[ACCEPT]), &["1 of them finished before"], "accepted");
+    let verdict = fs::read_to_string(own.folder.path().join("swept/first/verdict.md")).unwrap();
+    assert_says(&verdict, &["swept/first/seed=0: the program: commit 0123456789ab"], "recorded");
+    let judged: Value = read_json(&own.folder.path().join("swept/first/verdict.json")).unwrap();
+    assert_says(judged[0]["accepted"][0].as_str().unwrap(), &["commit 0123456789ab"], "recorded");
+    fs::remove_dir_all(own.folder.path().join("swept/second")).unwrap();
+    assert_says(&ok(&second, &[]), &["does not stand in for it", "commit 0123456789ab", "0 of them finished"], "twin");
+    assert_says(&ok(&first, &["--overwrite"]), &["0 of them finished before"], "made again");
+    let record: Value = read_json(&made.join("provenance.json")).unwrap();
+    assert_ne!(record["commit"], OTHER);
+}

@@ -42,7 +42,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How a sweep is started.
+/// Flags of `sweep`.
 #[derive(Args)]
 pub struct SweepArgs {
     /// TOML file with arms, grid or seeds.
@@ -68,8 +68,8 @@ pub struct SweepArgs {
     accept: AcceptArg,
 }
 
-/// What the file asks for.
-pub struct Plan {
+/// The runs that a sweep file asks for.
+pub struct SweepPlan {
     name: String,
     compressor: String,
     spec: Sweep,
@@ -123,7 +123,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
 }
 
 /// Expands and checks a sweep file.
-pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
+pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<SweepPlan> {
     let mut tree = sweep::load(path, set)?;
     let (spec, keys) = Sweep::take(&mut tree)?;
     let Some(name) = tree.get_str("name").map(String::from) else {
@@ -142,12 +142,12 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
         let (folder, toml) = (PathBuf::from(&name), merge::to_toml(&config)?);
         members.push(Member { name, label, rival, varied, config, toml, folder });
     }
-    let plan = Plan { name, compressor: compressor.to_string(), spec, members };
+    let plan = SweepPlan { name, compressor: compressor.to_string(), spec, members };
     plan.check(path, &keys)?;
     Ok(plan)
 }
 
-impl Plan {
+impl SweepPlan {
     /// Refuses what would come to light after the runs only: a compressor that a run does not evaluate, runs that differ in
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
@@ -185,7 +185,7 @@ impl Plan {
 }
 
 /// The runs, and the keys in which each differs from the first.
-fn show(plan: &Plan) -> anyhow::Result<()> {
+fn show(plan: &SweepPlan) -> anyhow::Result<()> {
     for member in &plan.members {
         println!("{}", member.name);
         for (key, _, value) in merge::differences(&plan.members[0].toml, &member.toml)? {
@@ -201,7 +201,7 @@ fn config(root: &Path, member: &Member) -> PathBuf {
 }
 
 /// Runs them, so many at a time; true when the user stopped it.
-fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, args: &SweepArgs) -> anyhow::Result<bool> {
+fn work(root: &Path, plan: &SweepPlan, todo: Vec<(&Member, &str)>, args: &SweepArgs) -> anyhow::Result<bool> {
     let stop: &AtomicBool = start::catch_interrupt()?;
     let progress = Progress::new(&plan.name, plan.members.len(), plan.members.len() - todo.len());
     let mut waiting = todo.into_iter();
@@ -282,7 +282,7 @@ const COLUMNS: [&str; 13] = [
 ];
 
 /// Writes `results.csv`; returns a line for every run that is not finished.
-fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
+fn results(root: &Path, plan: &SweepPlan) -> anyhow::Result<Vec<String>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(COLUMNS)?;
     let mut unfinished = Vec::new();
@@ -313,7 +313,7 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 }
 
 /// Writes `verdict.json` and `verdict.md`; returns the table for the terminal.
-fn judge(root: &Path, plan: &Plan, checked: &Checked) -> anyhow::Result<String> {
+fn judge(root: &Path, plan: &SweepPlan, checked: &Checked) -> anyhow::Result<String> {
     let mut arms: Vec<ArmRuns> = Vec::new();
     for member in &plan.members {
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {

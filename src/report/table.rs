@@ -11,7 +11,7 @@ use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points
 pub const HEAD: [&str; 8] =
     ["compressor", "kept", "KL", "NLL", "gap closed [95 %]", "top-1", "kept, as text", "KL, as text"];
 
-/// The same run with the weights of its warm start.
+/// Name of a run with the weights of its warm start.
 pub const BEFORE: &str = "the run before co-training";
 /// All that a difference to [`BEFORE`] may come from.
 const SINCE: &str = "both compressor and generator have been trained since";

@@ -4,7 +4,7 @@ mod cache;
 mod network;
 mod server;
 
-use crate::common::{tiny_encoder, assert_says, finished, gist, train, world};
+use crate::common::{assert_says, finished, gist, tiny_encoder, train, world};
 use server::{Body, COMMIT, Cut, Etags, Hub, Rules, git_sha1, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -17,18 +17,18 @@ pub struct Member {
     pub label: String,
     /// Label of the run that it is compared with.
     pub rival: Option<String>,
-    /// What is set in it and not in others.
+    /// Keys that are set in it and not in others, with their values.
     pub varied: BTreeMap<String, String>,
     /// Its configuration.
     pub config: TrainConfig,
-    /// The same as TOML, every default written out.
+    /// Its configuration as TOML, every default written out.
     pub toml: String,
     /// Its run directory.
     pub folder: PathBuf,
 }
 
 impl Member {
-    /// What its name stands for.
+    /// Its name with the settings that it stands for, for `runs.json`.
     pub fn described(&self) -> Value {
         json!({"run": self.name, "arm": self.label, "seed": self.config.seed, "set": self.varied})
     }
