@@ -1,6 +1,8 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
-use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, not_negative, under};
+use crate::config::parts::{
+    OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, is_false, not_negative, under,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -55,6 +57,9 @@ pub struct PretrainData {
     /// Held-out documents.
     #[serde(default)]
     pub valid: Vec<PathBuf>,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
     /// Generated documents besides, or instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,

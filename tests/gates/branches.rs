@@ -1,6 +1,6 @@
 //! Adapters that change nothing, cached and batched forward passes, branches that share a prefix.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::{Ways, ways};
 use gist::model::config::ModelConfig;
