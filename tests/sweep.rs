@@ -1,10 +1,9 @@
 //! `sweep`: arms and seeds as processes, resumed, skipped and judged. And what `pool` refuses to take together.
 
 use crate::common::*;
-use crate::support::edit;
 use gist::config::merge::load_tree;
 use gist::config::train::TrainConfig;
-use gist::eval::terms::evaluated;
+use gist::eval::run::evaluated;
 use gist::run_dir::{State, Status, read_json};
 use std::collections::BTreeSet;
 use std::fs;

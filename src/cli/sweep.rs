@@ -10,27 +10,30 @@
 //! ```
 //! A finished run with the same configuration is kept, one that was cut is resumed, one that fails is named at the end
 //! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
-//! that one stands in: sweeps that share their baseline run it once.
+//! that one stands in: sweeps that share their baseline run it once. Either must have been made from the files that are there
+//! now, by this program: another does not stand in, and is kept only if the user accepts it, which is recorded.
 
 mod member;
 
-use crate::cli::DeviceArg;
+use crate::cli::args::{AcceptArg, DeviceArg};
 use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use gist::config::experiment::{self, Experiment};
+use gist::config::experiment;
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
-use gist::eval::files::read_windows;
-use gist::eval::summary::Summary;
-use gist::eval::terms;
-use gist::eval::verdict::{self, Arm, Judged};
+use gist::device;
+use gist::eval::run::evaluated;
+use gist::eval::schema::summary::Summary;
+use gist::eval::schema::windows::read_windows;
+use gist::eval::verdict::{self, ArmRuns, Judged};
+use gist::progress::Progress;
 use gist::report::format::{percent_ci, points_ci};
-use gist::run_dir::{FolderLock, RunDir, read_json, write_atomic, write_json_atomic};
-use gist::train::progress::Progress;
-use member::Member;
+use gist::run_dir::{ACCEPT, FolderLock, RunDir, read_json, write_atomic, write_json_atomic};
+use gist::runs::terms;
+use member::{Checked, Member};
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -39,7 +42,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How a sweep is started.
+/// Flags of `sweep`.
 #[derive(Args)]
 pub struct SweepArgs {
     /// TOML file with arms, grid or seeds.
@@ -61,10 +64,12 @@ pub struct SweepArgs {
     /// Print the runs and what differs between them, and stop.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    accept: AcceptArg,
 }
 
-/// What the file asks for.
-pub struct Plan {
+/// The runs that a sweep file asks for.
+pub struct SweepPlan {
     name: String,
     compressor: String,
     spec: Sweep,
@@ -81,9 +86,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
         return show(&plan);
     }
     let root = args.runs.join(&plan.name);
+    let mut checked = Checked::new(args.accept.accept_changes);
     for member in &mut plan.members {
         let own = root.join(&member.name);
-        let twin = if RunDir::at(&own).is_err() { member.twin(&args.runs) } else { None };
+        let twin = if RunDir::at(&own).is_err() { member.twin(&args.runs, &mut checked)? } else { None };
         if let Some(twin) = &twin {
             println!("{}: the same as {}", member.name, twin.display());
         }
@@ -91,7 +97,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     }
     let mut todo = Vec::new();
     for member in &plan.members {
-        if let Some(start) = member.start(args.overwrite)? {
+        if let Some(start) = member.start(args.overwrite, &mut checked)? {
             todo.push((member, start));
         }
     }
@@ -103,9 +109,9 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     write_json_atomic(&root.join("runs.json"), &all)?;
     std::fs::create_dir_all(root.join("logs"))?;
     println!("{}: {} runs, {} of them finished before", plan.name, plan.members.len(), plan.members.len() - todo.len());
-    let stopped = work(&root, &plan, todo, args.jobs as usize)?;
+    let stopped = work(&root, &plan, todo, args)?;
     let failed = results(&root, &plan)?;
-    let judged = judge(&root, &plan)?;
+    let judged = judge(&root, &plan, &checked)?;
     println!("{judged}\nresults: {}", root.join("results.csv").display());
     match (stopped, failed.is_empty()) {
         (true, _) => anyhow::bail!("stopped; the same command goes on"),
@@ -117,7 +123,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
 }
 
 /// Expands and checks a sweep file.
-pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
+pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<SweepPlan> {
     let mut tree = sweep::load(path, set)?;
     let (spec, keys) = Sweep::take(&mut tree)?;
     let Some(name) = tree.get_str("name").map(String::from) else {
@@ -131,22 +137,22 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
     let mut members = Vec::new();
     for sweep::SweepRun { name, label, rival, varied, tree } in sweep::expand(path, set)? {
         let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {name}"))?;
-        start::settle(config.hardware_mut());
+        device::settle(&mut config.hardware);
         let label = if label.is_empty() { "all".to_string() } else { label };
         let (folder, toml) = (PathBuf::from(&name), merge::to_toml(&config)?);
         members.push(Member { name, label, rival, varied, config, toml, folder });
     }
-    let plan = Plan { name, compressor: compressor.to_string(), spec, members };
+    let plan = SweepPlan { name, compressor: compressor.to_string(), spec, members };
     plan.check(path, &keys)?;
     Ok(plan)
 }
 
-impl Plan {
+impl SweepPlan {
     /// Refuses what would come to light after the runs only: a compressor that a run does not evaluate, runs that differ in
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
         for (i, member) in self.members.iter().enumerate() {
-            let (run, known) = (&member.name, terms::evaluated(&member.config.eval));
+            let (run, known) = (&member.name, evaluated(&member.config.eval));
             if !known.contains(&self.compressor) {
                 let (known, got) = (known.join(", "), &self.compressor);
                 let message = format!("expected a compressor that run `{run}` evaluates ({known}), got `{got}`");
@@ -179,7 +185,7 @@ impl Plan {
 }
 
 /// The runs, and the keys in which each differs from the first.
-fn show(plan: &Plan) -> anyhow::Result<()> {
+fn show(plan: &SweepPlan) -> anyhow::Result<()> {
     for member in &plan.members {
         println!("{}", member.name);
         for (key, _, value) in merge::differences(&plan.members[0].toml, &member.toml)? {
@@ -195,17 +201,17 @@ fn config(root: &Path, member: &Member) -> PathBuf {
 }
 
 /// Runs them, so many at a time; true when the user stopped it.
-fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> anyhow::Result<bool> {
+fn work(root: &Path, plan: &SweepPlan, todo: Vec<(&Member, &str)>, args: &SweepArgs) -> anyhow::Result<bool> {
     let stop: &AtomicBool = start::catch_interrupt()?;
     let progress = Progress::new(&plan.name, plan.members.len(), plan.members.len() - todo.len());
     let mut waiting = todo.into_iter();
     let mut running: Vec<(&Member, Child)> = Vec::new();
     let mut told = false;
     loop {
-        while running.len() < jobs && !stop.load(Ordering::SeqCst) {
+        while running.len() < args.jobs as usize && !stop.load(Ordering::SeqCst) {
             let Some((member, start)) = waiting.next() else { break };
             progress.note(&format!("{} …", member.name));
-            running.push((member, spawn(root, member, start)?));
+            running.push((member, spawn(root, member, start, args.accept)?));
         }
         if running.is_empty() {
             break;
@@ -233,7 +239,7 @@ fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> an
 }
 
 /// A run as a process in a group of its own, so that Ctrl-C reaches it once, through us.
-fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
+fn spawn(root: &Path, member: &Member, start: &str, accept: AcceptArg) -> anyhow::Result<Child> {
     let log = root.join("logs").join(format!("{}.log", member.name));
     let output = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
     let child = Command::new(std::env::current_exe()?)
@@ -242,6 +248,7 @@ fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
         .arg("--at")
         .arg(&member.folder)
         .arg(start)
+        .args(accept.accept_changes.then_some(ACCEPT))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -275,7 +282,7 @@ const COLUMNS: [&str; 13] = [
 ];
 
 /// Writes `results.csv`; returns a line for every run that is not finished.
-fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
+fn results(root: &Path, plan: &SweepPlan) -> anyhow::Result<Vec<String>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(COLUMNS)?;
     let mut unfinished = Vec::new();
@@ -306,11 +313,11 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 }
 
 /// Writes `verdict.json` and `verdict.md`; returns the table for the terminal.
-fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
-    let mut arms: Vec<Arm> = Vec::new();
+fn judge(root: &Path, plan: &SweepPlan, checked: &Checked) -> anyhow::Result<String> {
+    let mut arms: Vec<ArmRuns> = Vec::new();
     for member in &plan.members {
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
-            arms.push(Arm { label: member.label.clone(), baseline: member.rival.clone(), runs: Vec::new() });
+            arms.push(ArmRuns { label: member.label.clone(), baseline: member.rival.clone(), runs: Vec::new() });
             arms.len() - 1
         });
         if let Ok(run) = member.finished() {
@@ -318,7 +325,8 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
             arms[at].runs.push((member.config.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }
     }
-    let judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    let mut judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    judged.iter_mut().for_each(|arm| arm.accepted = checked.accepted(&arm.label));
     write_json_atomic(&root.join("verdict.json"), &judged)?;
     let rows: Vec<[String; 5]> = judged.iter().map(cells).collect();
     let mut page = format!("# {}\n\n", plan.name);
@@ -327,6 +335,11 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     }
     page += &format!("| {} |\n|---|---|---|---|---|\n", HEADER.join(" | "));
     rows.iter().for_each(|row| page += &format!("| {} |\n", row.join(" | ")));
+    let accepted: Vec<&String> = judged.iter().flat_map(|arm| &arm.accepted).collect();
+    if !accepted.is_empty() {
+        page += "\nAccepted, although runs were made from other things:\n\n";
+        accepted.iter().for_each(|change| page += &format!("- {change}\n"));
+    }
     write_atomic(&root.join("verdict.md"), page.as_bytes())?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER).add_rows(rows);

@@ -1,7 +1,7 @@
 //! A sweep: one experiment file that stands for arms × grid × seeds, expanded into named runs. Pure; runs nothing.
 //!
 //! Precedence: base < file < arm < grid < seed < `--set`. Run names follow from what varies, such as
-//! `no-kl__keep_ratio=0.25__seed=1` ([`run_names`]); what does not vary is left out. An arm takes keys away by
+//! `no-kl__keep_ratio=0.25__seed=1` (`run_names`); what does not vary is left out. An arm takes keys away by
 //! `unset = ["dotted.key"]`, a grid by an axis of such lists: `unset = [[], ["dotted.key"]]`.
 
 use crate::config::keys::{join, leaves, nest, parse_key};

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Jaccard similarity of 5-word shingles above which two texts count as one document.
 const NEARLY: f64 = 0.5;
-/// Pairs that an [`SharedDocuments`] names.
+/// Pairs that an [`SplitOverlap`] names.
 const NAMED: usize = 3;
 
 /// The texts of a split, with the key that names it and the names of the texts.
@@ -24,7 +24,7 @@ pub struct SplitTexts<'a> {
 
 /// Documents that two splits share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SharedDocuments {
+pub struct SplitOverlap {
     /// Key of the split that is learned from first, such as `data.train`.
     pub split: String,
     /// Key of the other split, such as `data.test`.
@@ -50,9 +50,9 @@ pub struct SharedPair {
     pub similarity: f64,
 }
 
-impl fmt::Display for SharedDocuments {
+impl fmt::Display for SplitOverlap {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let SharedDocuments { split, held_out, documents, same, near, pairs } = self;
+        let SplitOverlap { split, held_out, documents, same, near, pairs } = self;
         write!(f, "{held_out}: {} of {documents} documents are in {split} too", same + near)?;
         write!(f, " ({same} word for word, {near} nearly): ")?;
         let named = pairs.iter().map(|pair| format!("`{}` (there: `{}`)", pair.held_out, pair.document));
@@ -62,7 +62,7 @@ impl fmt::Display for SharedDocuments {
 }
 
 /// What each two of these splits share, in their order; splits that share nothing are left out.
-pub fn overlaps(splits: &[SplitTexts]) -> Vec<SharedDocuments> {
+pub fn overlaps(splits: &[SplitTexts]) -> Vec<SplitOverlap> {
     let mut found = Vec::new();
     for (i, split) in splits.iter().enumerate() {
         let others: Vec<(usize, usize)> =
@@ -103,7 +103,7 @@ fn pairs(texts: &[&str], others: &[&str]) -> Vec<(usize, usize, f64)> {
 }
 
 /// The shared documents of two splits, each with its likest, as one finding; nothing when there are none.
-fn overlap(split: &SplitTexts, held_out: &SplitTexts, mut shared: Vec<(usize, usize, f64)>) -> Option<SharedDocuments> {
+fn overlap(split: &SplitTexts, held_out: &SplitTexts, mut shared: Vec<(usize, usize, f64)>) -> Option<SplitOverlap> {
     let is_same = |&&(text, document, _): &&(usize, usize, f64)| {
         split.documents[text].1.trim() == held_out.documents[document].1.trim()
     };
@@ -115,7 +115,7 @@ fn overlap(split: &SplitTexts, held_out: &SplitTexts, mut shared: Vec<(usize, us
         held_out: held_out.documents[document].0.to_string(),
         similarity,
     });
-    (!shared.is_empty()).then(|| SharedDocuments {
+    (!shared.is_empty()).then(|| SplitOverlap {
         split: split.key.into(),
         held_out: held_out.key.into(),
         documents: held_out.documents.len(),
@@ -126,9 +126,9 @@ fn overlap(split: &SplitTexts, held_out: &SplitTexts, mut shared: Vec<(usize, us
 }
 
 /// Warns of what splits share, on stderr; an error when `strict`.
-pub fn report(overlaps: &[SharedDocuments], strict: bool) -> Result<()> {
+pub fn report(overlaps: &[SplitOverlap], strict: bool) -> Result<()> {
     if strict && !overlaps.is_empty() {
-        let all: Vec<String> = overlaps.iter().map(SharedDocuments::to_string).collect();
+        let all: Vec<String> = overlaps.iter().map(SplitOverlap::to_string).collect();
         let expected = "data.strict_splits: expected splits without common documents, got";
         return Err(Error::invalid(format!("{expected} {}", all.join("; "))));
     }

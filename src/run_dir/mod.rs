@@ -1,10 +1,13 @@
 //! A run directory: where each file of a run lies, how a run is started, resumed or replaced, and what it records of
-//! itself. [`RunDir`] gives the paths, [`Log`] writes the rows, [`write_atomic`] is how every other file is written.
+//! itself. [`RunDir`] gives the paths, [`Log`] writes the rows, [`Status`] says how far it has come, [`Provenance`] what it was
+//! made from, [`write_atomic`] is how every other file is written.
 
 mod atomic;
+mod build;
 mod lock;
 mod log;
 mod provenance;
+mod status;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,13 +15,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
 use crate::file_name::{MOST, shortened};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
+pub use build::Build;
 pub use lock::FolderLock;
 pub use log::Log;
+pub use provenance::{ACCEPT, Hashes, Provenance, Sitting, changed, changed_inputs, hashes_now, settle, short};
+pub use status::{Pulse, State, Status, seconds_since_1970};
 
 /// A name as one component of a path, short enough for any file system; different names stay different.
 pub fn component(name: &str) -> String {
@@ -49,7 +53,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
     read().map_err(|e| Error::io(folder, e))
 }
 
-/// What to do when the run directory already holds a run.
+/// Treatment of a run directory that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// Refuse it.
@@ -58,32 +62,6 @@ pub enum Start {
     Resume,
     /// Replace it.
     Overwrite,
-}
-
-/// How far a run has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// In progress, or killed without a word.
-    Running,
-    /// Finished, report and all.
-    Done,
-    /// Stopped by an error, which the message repeats.
-    Failed,
-    /// Stopped by the user at a checkpoint.
-    Interrupted,
-}
-
-/// The content of `status.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Status {
-    /// How far the run has come.
-    pub state: State,
-    /// Steps completed.
-    pub step: usize,
-    /// What a person should know; may be empty.
-    pub message: String,
 }
 
 /// One run's directory.
@@ -229,39 +207,13 @@ impl RunDir {
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
     }
-    /// How far the run has come.
+    /// State and step of the run.
     pub fn status(&self) -> PathBuf {
         self.root.join("status.json")
     }
-    /// What the run was made from.
+    /// Program, inputs and machine that the run was made with.
     pub fn provenance(&self) -> PathBuf {
         self.root.join("provenance.json")
-    }
-
-    /// Records commit, arguments, versions, `device` and the hash of every input file (folders are walked). A resumed
-    /// run keeps the first record and lists the later ones under `resumed`.
-    pub fn write_provenance(&self, inputs: &[PathBuf], device: &str) -> Result<()> {
-        provenance::write(&self.provenance(), inputs, device)
-    }
-
-    /// Records, with the provenance of this sitting, documents that two splits share.
-    pub fn record_shared_documents<T: Serialize>(&self, found: &[T]) -> Result<()> {
-        if found.is_empty() {
-            return Ok(());
-        }
-        let path = self.provenance();
-        let values = found.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>();
-        provenance::add_shared_documents(&path, values.map_err(|e| Error::file(&path, e.to_string()))?)
-    }
-
-    /// SHA-256 of every input file, as the run recorded it when it started.
-    pub fn recorded_inputs(&self) -> Result<BTreeMap<PathBuf, String>> {
-        provenance::inputs(&self.provenance())
-    }
-
-    /// Replaces `status.json`.
-    pub fn set_status(&self, status: &Status) -> Result<()> {
-        write_json_atomic(&self.status(), status)
     }
 }
 
@@ -388,9 +340,5 @@ mod tests {
         let run = RunDir::at(&run(folder.path())).unwrap();
         assert!(run.rollouts(200).ends_with("rollouts/step_000200.jsonl"));
         assert!(run.checkpoint(7).ends_with("checkpoints/step_000007"));
-        let status = Status { state: State::Interrupted, step: 7, message: String::new() };
-        run.set_status(&status).unwrap();
-        assert_eq!(read_json::<Status>(&run.status()).unwrap(), status);
-        assert!(fs::read_to_string(run.status()).unwrap().contains("\"interrupted\""));
     }
 }

@@ -11,7 +11,7 @@ pub mod mix;
 pub mod optim;
 pub mod overlap;
 pub mod pretrain;
-pub mod progress;
+pub use crate::progress;
 pub mod readers;
 pub mod roles;
 pub mod rollout_log;

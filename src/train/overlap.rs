@@ -3,7 +3,7 @@
 use crate::config::labelled::LabelledConfig;
 use crate::config::pretrain::PretrainConfig;
 use crate::config::train::TrainConfig;
-use crate::data::overlap::{SharedDocuments, SplitTexts, overlaps, report};
+use crate::data::overlap::{SplitOverlap, SplitTexts, overlaps, report};
 use crate::data::{Document, read_documents, read_labelled};
 use crate::error::Result;
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ impl Splits for PretrainConfig {
 ///
 /// # Errors
 /// A file that cannot be read; shared documents where `data.strict_splits` refuses them.
-pub fn check(experiment: &impl Splits) -> Result<Vec<SharedDocuments>> {
+pub fn check(experiment: &impl Splits) -> Result<Vec<SplitOverlap>> {
     let splits = experiment.splits()?;
     let texts = splits.iter().map(|(key, documents)| SplitTexts {
         key,

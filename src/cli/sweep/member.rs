@@ -3,7 +3,8 @@
 use anyhow::Context;
 use gist::config::merge;
 use gist::config::train::TrainConfig;
-use gist::run_dir::{FolderLock, RunDir, Start, State, Status, read_json, subfolders};
+use gist::run_dir::{FolderLock, Hashes, RunDir, Start, State, Status, read_json, settle, subfolders};
+use gist::runs::integrity::changed_since_finished;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,26 +17,37 @@ pub struct Member {
     pub label: String,
     /// Label of the run that it is compared with.
     pub rival: Option<String>,
-    /// What is set in it and not in others.
+    /// Keys that are set in it and not in others, with their values.
     pub varied: BTreeMap<String, String>,
     /// Its configuration.
     pub config: TrainConfig,
-    /// The same as TOML, every default written out.
+    /// Its configuration as TOML, every default written out.
     pub toml: String,
     /// Its run directory.
     pub folder: PathBuf,
 }
 
 impl Member {
-    /// What its name stands for.
+    /// Its name with the settings that it stands for, for `runs.json`.
     pub fn described(&self) -> Value {
         json!({"run": self.name, "arm": self.label, "seed": self.config.seed, "set": self.varied})
     }
 
-    /// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name.
-    pub fn twin(&self, runs: &Path) -> Option<PathBuf> {
-        let is_twin = |path: &PathBuf| RunDir::at(path).is_ok_and(|run| is_done(&run) && self.is_same(&run));
-        subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)).find(is_twin)
+    /// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name, and that was
+    /// made from the files that are there now, by this program. One that was not is passed over, unless that is accepted.
+    pub fn twin(&self, runs: &Path, checked: &mut Checked) -> anyhow::Result<Option<PathBuf>> {
+        for path in subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)) {
+            let Ok(run) = RunDir::at(&path) else { continue };
+            if !is_done(&run) || !self.is_same(&run) {
+                continue;
+            }
+            let changes = checked.changes(&run, &self.config)?;
+            if changes.is_empty() || checked.accept(&self.label, &run, &changes) {
+                return Ok(Some(path));
+            }
+            println!("{}: {} does not stand in for it: {}", self.name, path.display(), changes.join("; "));
+        }
+        Ok(None)
     }
 
     fn is_same(&self, run: &RunDir) -> bool {
@@ -46,12 +58,21 @@ impl Member {
     /// The flag that it is to be started with; nothing when it is finished.
     ///
     /// # Errors
-    /// Another process works in its folder; a run of another configuration is there, and `overwrite` is not set.
-    pub fn start(&self, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
+    /// Another process works in its folder; a run of another configuration is there, or a finished one that was made from other
+    /// files or by another program, and `overwrite` is not set.
+    pub fn start(&self, overwrite: bool, checked: &mut Checked) -> anyhow::Result<Option<&'static str>> {
         let Ok(run) = RunDir::at(&self.folder) else { return Ok(Some("--resume")) };
         FolderLock::check(&self.folder)?;
         if is_done(&run) && self.is_same(&run) {
-            return Ok(None);
+            let changes = checked.changes(&run, &self.config)?;
+            if changes.is_empty() || checked.accept(&self.label, &run, &changes) {
+                return Ok(None);
+            }
+            if overwrite {
+                return Ok(Some("--overwrite"));
+            }
+            let refused = format!("{}: not kept, it was made from other things", self.folder.display());
+            settle(changes, false, &refused).context("--overwrite replaces runs that have changed")?;
         }
         if let Err(changed) = RunDir::check(&self.folder, &self.toml, Start::Resume) {
             return match overwrite {
@@ -70,6 +91,40 @@ impl Member {
         }
         let status = read_json::<Status>(&run.status()).ok();
         Err(status.map_or("never started".into(), |s| format!("{:?} {}", s.state, s.message).to_lowercase()))
+    }
+}
+
+/// Checks of finished runs, with what was accepted of them.
+pub struct Checked {
+    accepts: bool,
+    hashes: Hashes,
+    accepted: BTreeMap<String, Vec<String>>,
+}
+
+impl Checked {
+    /// Nothing checked yet; `accepts` lets every difference pass.
+    pub fn new(accepts: bool) -> Self {
+        Self { accepts, hashes: Hashes::new(), accepted: BTreeMap::new() }
+    }
+
+    /// A sentence for everything that is not as it was when the run was made. Every file is hashed once a sweep.
+    fn changes(&mut self, run: &RunDir, config: &TrainConfig) -> anyhow::Result<Vec<String>> {
+        Ok(changed_since_finished(run, config, &mut self.hashes)?)
+    }
+
+    /// Whether differences pass; those that do are recorded with the arm of this label.
+    fn accept(&mut self, label: &str, run: &RunDir, changes: &[String]) -> bool {
+        if self.accepts {
+            let known = self.accepted.entry(label.to_string()).or_default();
+            let told = changes.iter().map(|change| format!("{}: {change}", run.root().display()));
+            known.extend(told.filter(|change| !known.contains(change)).collect::<Vec<_>>());
+        }
+        self.accepts
+    }
+
+    /// Differences that were accepted, by the label of the arm.
+    pub fn accepted(&self, label: &str) -> Vec<String> {
+        self.accepted.get(label).cloned().unwrap_or_default()
     }
 }
 
