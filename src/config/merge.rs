@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What error messages name in place of a file when a key came from the command line.
+/// Name that stands for the command line where an error names the file of a key.
 pub const COMMAND_LINE: &str = "--set";
 /// Top-level key of a layer: the dotted keys (one, or a list) that it takes away from what lies below.
 pub const UNSET: &str = "unset";
@@ -26,7 +26,7 @@ pub struct Tree {
     /// The merged keys, without `base`.
     pub table: Table,
     origin: BTreeMap<String, PathBuf>,
-    /// What was taken away, and by which file.
+    /// Keys that were taken away, and the file that did so.
     unset: BTreeMap<String, PathBuf>,
     path: PathBuf,
 }

@@ -9,11 +9,11 @@ use toml::Value;
 const MOST_OF_A_VALUE: usize = 60;
 /// Characters of a name without its seed and an ending.
 const MOST_OF_A_LABEL: usize = MOST - 33;
-/// What else lies in the folder of a sweep.
+/// Names of other files and folders in the folder of a sweep.
 const TAKEN: [&str; 8] =
     ["configs", "labels", "logs", "results.csv", "run.lock", "runs.json", "verdict.json", "verdict.md"];
 
-/// What stands between the parts of a name.
+/// Separator of the parts of a name.
 const BETWEEN: &str = "__";
 
 /// The names of the values of one axis, in their order. Different values have names that differ in more than case.

@@ -62,7 +62,7 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// What it changes, as a layer over the file.
+    /// Its changes, as a layer over the file.
     fn layer(&self) -> Table {
         let mut layer = self.set.clone().unwrap_or_default();
         if !self.unset.is_empty() {
@@ -97,7 +97,7 @@ pub struct SweepRun {
     pub label: String,
     /// The label of the baseline's run in the same cell of the grid.
     pub rival: Option<String>,
-    /// What is set in it and not in others: dotted key and TOML value; `unset` holds the keys that are taken away.
+    /// Keys that set it apart from the other runs: dotted key and TOML value; `unset` holds the keys that are taken away.
     pub varied: BTreeMap<String, String>,
     /// Its configuration.
     pub tree: Tree,

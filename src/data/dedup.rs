@@ -33,7 +33,7 @@ pub fn near_duplicates(texts: &[&str], against: &[&str], threshold: f64) -> Vec<
     texts.par_iter().enumerate().flat_map_iter(search).collect()
 }
 
-/// Which text has which shingles.
+/// Inverted index: the texts that have a shingle.
 struct Index {
     /// Of each text.
     sets: Vec<Vec<u64>>,
@@ -103,7 +103,7 @@ impl Index {
     }
 }
 
-/// How many elements two ascending lists share.
+/// Number of elements that two ascending lists share.
 fn common(a: &[u64], b: &[u64]) -> usize {
     let (mut i, mut j, mut count) = (0, 0, 0);
     while i < a.len() && j < b.len() {

@@ -35,7 +35,7 @@ pub struct LabelledText {
 pub struct Labelled {
     /// Usable rows, in order.
     pub texts: Vec<LabelledText>,
-    /// Others.
+    /// Number of rows that cannot be used, by reason.
     pub left_out: BTreeMap<String, usize>,
 }
 

@@ -61,7 +61,7 @@ impl fmt::Display for SplitOverlap {
     }
 }
 
-/// What each two of these splits share, in their order; splits that share nothing are left out.
+/// Documents that each two of these splits share, in their order; splits that share nothing are left out.
 pub fn overlaps(splits: &[SplitTexts]) -> Vec<SplitOverlap> {
     let mut found = Vec::new();
     for (i, split) in splits.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{self, Result};
 
-/// How a file is compressed.
+/// Compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Packing {
     /// Not at all.
@@ -19,7 +19,7 @@ pub enum Packing {
 
 /// Logarithm of the largest window that libzstd reads, 2 GiB: what `zstd --long=31` writes.
 const WINDOW_LOG: u32 = 31;
-/// How libzstd says that a window is larger.
+/// Message of libzstd about a larger window.
 const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 /// First bytes of formats that are mistaken for one another.
@@ -44,7 +44,7 @@ impl Packing {
         }
     }
 
-    /// What the content of such a file is called, with the ending that says so.
+    /// Name of the content of such a file, with the ending that says so.
     fn expected(self) -> &'static str {
         match self {
             Packing::Plain => "text",
@@ -94,7 +94,7 @@ pub fn unpack(path: &Path, packing: Packing) -> Result<Vec<u8>> {
     })
 }
 
-/// What the first bytes of a file look like.
+/// The format that the first bytes of a file belong to, in words.
 fn described(first: &[u8]) -> String {
     if first.is_empty() {
         return "an empty file".into();
@@ -132,7 +132,7 @@ fn unpack_parts(
     }
 }
 
-/// How many zero bytes `ahead` begins with; none when it begins with another.
+/// Number of zero bytes that `ahead` begins with; none when it begins with another.
 fn padding(ahead: &[u8]) -> Option<usize> {
     let zeros = ahead.iter().take_while(|&&byte| byte == 0).count();
     (zeros > 0).then_some(zeros)

@@ -41,7 +41,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> 
     File::open(folder)?.sync_all()
 }
 
-/// Where a result goes.
+/// Destination of a result.
 enum Target {
     /// The file to replace or to make, no link.
     File(PathBuf),
@@ -87,7 +87,7 @@ fn is_descriptor(path: &Path) -> bool {
     folder.starts_with("/proc") && folder.ends_with("fd")
 }
 
-/// What this process has open under that number, with the place in it; another is opened to be written on at its end.
+/// The file that this process has open under that number, at its place in it; any other is opened to be written on at its end.
 fn open_descriptor(path: &Path) -> std::io::Result<File> {
     let is_own = std::fs::canonicalize(parent(path)).ok() == std::fs::canonicalize("/proc/self/fd").ok();
     match path.file_name().and_then(|name| name.to_str()) {
@@ -112,7 +112,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&read_text(path)?).map_err(|e| Error::file(path, e.to_string()))
 }
 
-/// What a killed process may leave behind ends in this, and starts with a dot.
+/// Ending of the files that a killed process may leave behind; their names start with a dot.
 pub(super) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// The folder that holds `path`.
