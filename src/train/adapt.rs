@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicBool;
 /// Budgets of a run's own readers are quarters of its cap.
 const QUARTERS: usize = 4;
 
-/// What a reader is taught.
+/// The compressors, budgets and updates that a reader is adapted with.
 #[derive(Clone, Copy)]
 pub struct Lesson<'a> {
     /// Shown while it learns.
