@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::hub::failure::{Failure, Refusal};
+use crate::hub::http::{host, value};
 use crate::hub::settings::{Settings, Token};
 use crate::hub::trust;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -219,17 +220,6 @@ fn inflated(body: Box<dyn Read>) -> std::io::Result<Box<dyn Read>> {
 fn encoding(headers: &HeaderMap) -> Option<String> {
     let encoding = value(headers, "content-encoding")?.trim().to_lowercase();
     (!encoding.is_empty() && encoding != "identity").then_some(encoding)
-}
-
-/// A header's text.
-pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// Name and port of a server.
-pub fn host(url: &Url) -> String {
-    let name = url.host_str().unwrap_or_default();
-    url.port().map_or(name.to_string(), |port| format!("{name}:{port}"))
 }
 
 /// `W/"abc"` and `"abc"` are abc.

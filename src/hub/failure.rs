@@ -1,7 +1,7 @@
 //! What can go wrong between here and the Hub: what is worth another try, and what is said where none helps.
 
 use crate::error::Error;
-use crate::hub::client::{host, value};
+use crate::hub::http::{host, value};
 use reqwest::Url;
 use reqwest::blocking::Response;
 use reqwest::header::HeaderMap;

@@ -5,6 +5,7 @@
 
 mod client;
 mod failure;
+mod http;
 mod settings;
 mod storage;
 mod transfer;
@@ -192,7 +193,7 @@ impl Model {
 
     fn listed<'a>(&self, parts: impl Iterator<Item = &'a str>) -> std::result::Result<List, Failure> {
         let url = self.client.address(parts);
-        let (mut text, host) = (Vec::new(), client::host(&url));
+        let (mut text, host) = (Vec::new(), http::host(&url));
         let body = self.client.get(&url, None)?.body()?;
         body.take(MAX_LIST_BYTES).read_to_end(&mut text).map_err(|e| Failure::Broken(format!("{host}: {e}")))?;
         let list: List = serde_json::from_slice(&text)

@@ -26,7 +26,7 @@ pub struct Storage {
 }
 
 /// Held while a blob is brought; other processes, the Python client among them, wait.
-pub struct Lock {
+pub struct BlobLock {
     /// Whether another process had it first.
     pub waited: bool,
     _file: Option<File>,
@@ -121,7 +121,7 @@ impl Storage {
     }
 
     /// Keeps other processes from bringing the content named `etag`; `waiting` is called where one does already.
-    pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<Lock> {
+    pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<BlobLock> {
         let path = self.locks().join(format!("{etag}.lock"));
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         // One that somebody else made can still be locked.
@@ -134,9 +134,9 @@ impl Storage {
                 true
             }
             // A file system without locks: what arrives is checked all the same.
-            Err(TryLockError::Error(_)) => return Ok(Lock { waited: false, _file: None }),
+            Err(TryLockError::Error(_)) => return Ok(BlobLock { waited: false, _file: None }),
         };
-        Ok(Lock { waited, _file: Some(file) })
+        Ok(BlobLock { waited, _file: Some(file) })
     }
 
     /// Puts what has arrived in its place.

@@ -2,8 +2,9 @@
 //! where it broke, and the content is checked against the hash that names it.
 
 use crate::error::{Error, Result};
-use crate::hub::client::{Answer, Client, Range, host};
+use crate::hub::client::{Answer, Client, Range};
 use crate::hub::failure::{Asked, Failure, Patience};
+use crate::hub::http::host;
 use crate::hub::storage::{Storage, unwritable};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Url;

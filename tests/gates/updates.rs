@@ -1,6 +1,6 @@
 //! Gradients of whole updates: under activation checkpointing, and from micro batches, they are those of one plain pass.
 
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::Request;
 use gist::compressor::actions::Trajectory;
 use gist::compressor::gist::GistPolicy;
