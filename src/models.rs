@@ -45,7 +45,7 @@ impl Models {
         Ok(Self { decoder, tokenizer, forbidden, name: name.display().to_string(), folder: folder.to_path_buf() })
     }
 
-    /// The same with or without activation checkpointing in backward passes.
+    /// These models with or without activation checkpointing in backward passes.
     pub fn checkpointed(self, yes: bool) -> Self {
         Self { decoder: self.decoder.checkpointed(yes), ..self }
     }

@@ -1,4 +1,4 @@
-//! What a reader makes of a context in the prefix's place, against the teacher that saw the prefix: windows with the
+//! Readings of a context in the prefix's place, against the teacher that saw the prefix: windows with the
 //! teacher's hidden states of their futures, and KL, likelihood and agreement of any reader with any context.
 //!
 //! A future ends with its first end-of-text, which is still predicted; what the teacher went on to write after it counts
@@ -27,7 +27,7 @@ fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
     Ok(ids_2d(&futures, device)?.unsqueeze(1))
 }
 
-/// What a compressor may see of `window` under `condition`.
+/// The request to a compressor that may see what `condition` says of `window`.
 pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Request<'a> {
     let local: &[u32] = if condition == Condition::Local { &window.local } else { &[] };
     Request { prefix: &window.prefix, local, query: &[], key }
@@ -219,7 +219,7 @@ impl<'a> Taught<'a> {
         Tensor::from_slice(&indices).to_device(self.futures.device())
     }
 
-    /// What a reader makes of each (window, context).
+    /// Figures of a reader on each (window, context).
     pub fn measure(
         &self,
         decoder: &Decoder,

@@ -22,10 +22,10 @@ impl RewardParts {
     }
 }
 
-/// What a reward is measured in.
+/// Unit of a reward.
 #[derive(Clone, Copy, Debug)]
 pub struct RewardScale {
-    /// What quality is made of.
+    /// Signal of quality.
     pub signal: Signal,
     /// A constant in nats a token: the validation context value before policy-gradient training.
     pub d_ref: f64,

@@ -26,7 +26,7 @@ pub struct Group {
     pub recent: Option<(Trajectory, Reading)>,
 }
 
-/// Who samples and who reads in a rollout.
+/// The policy that samples and the reader that reads in a rollout.
 pub struct Roles<'a> {
     /// The base.
     pub decoder: &'a Decoder,
@@ -52,7 +52,7 @@ pub struct RolloutKey {
 /// How a group is made.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupShape {
-    /// What the compressor may see.
+    /// Condition under which the compressor sees a window.
     pub condition: Condition,
     /// Gists sampled.
     pub group_size: usize,

@@ -25,7 +25,7 @@ pub struct Advantages {
     pub units: Vec<AdvantageUnit>,
 }
 
-/// What the advantages of a group are measured in: whatever joins them is divided alike.
+/// Unit of the advantages of a group: whatever joins them is divided alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AdvantageUnit {
     /// The reward.
@@ -197,7 +197,7 @@ mod tests {
         let doubled: Vec<RewardParts> =
             own.iter().map(|p| RewardParts { quality: 2.0 * p.quality, length: 2.0 * p.length }).collect();
         let twice = RewardParts { quality: 1.0, length: 0.0 };
-        let advantages = advantages(&[doubled.clone()], 0.5, &grpo, &mut MovingBaseline::default());
+        let advantages = advantages(std::slice::from_ref(&doubled), 0.5, &grpo, &mut MovingBaseline::default());
         let imitated = self_imitation(&twice, &doubled, &advantages.units[0], 0.5, 2.0);
         assert!((imitated - joined(grpo, &own)).abs() < 1e-9);
         let flat = group(&[0.2; 3], &[0.1; 3]);

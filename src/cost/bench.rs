@@ -26,7 +26,7 @@ use tch::{Device, Kind, Tensor};
 /// Seconds of one part of a step, and how close it comes to the machine's matrix-product rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepPart {
-    /// Which part.
+    /// Name of the part.
     pub name: String,
     /// Median seconds.
     pub seconds: f64,
@@ -97,7 +97,7 @@ fn synchronize(device: Device) {
     }
 }
 
-/// What repeated work took.
+/// Time and memory of repeated work.
 #[derive(Clone, Copy)]
 struct Timed {
     /// Median seconds.
@@ -122,7 +122,7 @@ fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>)
     Ok(Timed { seconds: seconds[seconds.len() / 2], peak_rss_mib: memory::peak_rss_mib() })
 }
 
-/// Who samples, and how often it is timed.
+/// A policy that samples, and how often it is timed.
 struct Sampler<'a> {
     decoder: &'a Decoder,
     policy: &'a Policy<'a>,

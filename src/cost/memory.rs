@@ -35,7 +35,7 @@ pub fn free_and_total_mib(device: Device) -> Option<(f64, f64)> {
     }
 }
 
-/// What the system could still give, and what this process may use at most: of the machine, or of its control group.
+/// Memory that the system could still give, and all that this process may use: of the machine, or of its control group.
 fn host() -> Option<(f64, f64)> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let value = |key: &str| {

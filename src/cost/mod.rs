@@ -1,4 +1,4 @@
-//! What training costs: operations of a step ([`work`]), how fast this machine is ([`pace`]), memory and seconds of an
+//! Cost of training: operations of a step ([`work`]), how fast this machine is ([`pace`]), memory and seconds of an
 //! experiment before anything of it is loaded ([`plan`]), and both as measured ([`mod@bench`], [`memory`]).
 
 pub mod bench;

@@ -1,4 +1,4 @@
-//! What an experiment will need, from its configuration and the base's `config.json` alone: memory, counted tensor by
+//! Needs of an experiment, from its configuration and the base's `config.json` alone: memory, counted tensor by
 //! tensor, and seconds of a step, from [`crate::cost::pace`].
 
 use crate::config::choices::Reader;
@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 /// Memory that one thing takes.
 #[derive(Clone, Debug, Serialize)]
 pub struct MemoryUse {
-    /// Which.
+    /// Name of the thing.
     pub name: String,
     /// Bytes.
     pub bytes: f64,
@@ -31,9 +31,9 @@ pub struct MemoryUse {
 /// A part of a step with what it needs while it lasts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Moment {
-    /// Which part.
+    /// Name of the part.
     pub name: &'static str,
-    /// What it needs.
+    /// Memory that it needs.
     pub needs: Vec<MemoryUse>,
     /// Its seconds.
     pub seconds: f64,
@@ -42,7 +42,7 @@ pub struct Moment {
 /// The whole.
 #[derive(Clone, Debug)]
 pub struct CostPlan {
-    /// What is there all the time.
+    /// Memory that is held all the time.
     pub held: Vec<MemoryUse>,
     /// Parts of a step, one after the other.
     pub moments: Vec<Moment>,
@@ -67,7 +67,7 @@ impl CostPlan {
         self.moments.iter().max_by(|a, b| a.bytes().total_cmp(&b.bytes()))
     }
 
-    /// What is there all the time, and the largest of what comes and goes.
+    /// Bytes held all the time, and the largest of what comes and goes.
     pub fn peak(&self) -> f64 {
         sum(&self.held) + self.kept * self.largest().map_or(0.0, Moment::bytes)
     }
@@ -139,7 +139,7 @@ struct Tensors<'a> {
     kind: Kind,
 }
 
-/// What the documents come to hold.
+/// Bytes that the documents come to hold.
 fn documents(data: &DataSection) -> usize {
     let size = |path: &PathBuf| {
         let packed = path.extension().is_some_and(|extension| extension == "zst");
@@ -199,14 +199,14 @@ impl Tensors<'_> {
         tokens * 2 * kv * layers * self.width()
     }
 
-    /// What a pass without gradient holds of so many tokens in one block.
+    /// Bytes that a pass without gradient holds of so many tokens in one block.
     fn passing(&self, tokens: usize) -> usize {
         let [h, i, q, kv, _] = self.dims();
         let wide = if self.narrow() { 8 * h } else { 0 };
         tokens * (self.width() * (3 * h + (3 * i).max(2 * q + 2 * kv)) + wide)
     }
 
-    /// What backward needs of so many tokens in one block.
+    /// Bytes that backward needs of so many tokens in one block.
     fn saved(&self, tokens: usize) -> usize {
         let [h, i, q, kv, _] = self.dims();
         let roles = &self.config.model.lora;
@@ -220,7 +220,7 @@ impl Tensors<'_> {
         tokens * (norms + self.width() * (2 * q + 2 * kv + 4 * i + lora))
     }
 
-    /// What attention of so many branch tokens saves in one block: weights over what stands before each.
+    /// Bytes that attention of so many branch tokens saves in one block: weights over what stands before each.
     fn branch_weights(&self, tokens: usize, before: usize) -> usize {
         let each = 4 + if self.narrow() { self.width() } else { 0 };
         tokens * self.model.num_attention_heads as usize * before * each

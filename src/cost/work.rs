@@ -1,4 +1,4 @@
-//! What a step of co-training multiplies: tokens through the blocks and through the output head, part by part. `bench`
+//! Matrix products of a step of co-training: tokens through the blocks and through the output head, part by part. `bench`
 //! divides by it, `plan` multiplies.
 
 use crate::config::choices::Condition;
@@ -23,7 +23,7 @@ pub struct Sizes {
     pub future: usize,
     /// Futures of a window that the teacher imagines.
     pub imagined: usize,
-    /// What the compressor reads of a window.
+    /// Tokens that the compressor reads of a window.
     pub prompt: usize,
     /// Gists of a window that an update of the generator reads.
     pub read: usize,
@@ -104,7 +104,7 @@ impl Sizes {
 /// Tokens of one part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
-    /// Which part.
+    /// Name of the part.
     pub name: &'static str,
     /// Through the blocks, many at once.
     pub forward: usize,

@@ -10,11 +10,11 @@ use crate::rng::{self, Stream};
 /// Lengths of the three parts, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowShape {
-    /// What is compressed.
+    /// P: tokens to compress.
     pub prefix: usize,
-    /// What every reader sees uncompressed.
+    /// L: tokens that every reader sees uncompressed.
     pub local: usize,
-    /// What is predicted.
+    /// F: tokens to predict.
     pub future: usize,
 }
 
@@ -40,7 +40,7 @@ pub struct Window {
     pub future: Vec<u32>,
 }
 
-/// Which documents hold a window of one shape, and how many starts each offers.
+/// The documents that hold a window of one shape, and how many starts each offers.
 #[derive(Clone, Debug)]
 pub struct Eligible {
     total: usize,

@@ -18,7 +18,7 @@ use crate::train::updates::{ReaderBatch, reader_step};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// What a reader is taught.
+/// The compressors, budgets and updates that a reader is adapted with.
 #[derive(Clone, Copy)]
 pub struct Lesson<'a> {
     /// Shown while it learns.

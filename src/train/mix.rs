@@ -1,4 +1,4 @@
-//! What a generator update reads: current gists, nothing, extractive gists of any size, stale gists, so that it neither
+//! Contexts of a generator update: current gists, nothing, extractive gists of any size, stale gists, so that it neither
 //! forgets to read nor gets used to one dialect.
 
 use crate::compressor::actions::Trajectory;

@@ -9,7 +9,7 @@ use crate::model::params::FlatParams;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// What one step did.
+/// Figures of one optimiser step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInfo {
     /// Gradient norm before clipping.
@@ -41,7 +41,7 @@ impl Optimizer {
         Self::new(config, params, None)
     }
 
-    /// The same with a multiple of the learning rate for every parameter.
+    /// This optimiser with a multiple of the learning rate for every parameter.
     pub fn with_factors(self, factors: Option<Tensor>) -> Self {
         Self { factors, ..self }
     }

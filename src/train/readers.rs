@@ -7,7 +7,7 @@ use crate::train::trainee::Update;
 use crate::train::updates::{ReaderBatch, ReaderUpdate, reader_step};
 use serde::Serialize;
 
-/// What an update of the readers did.
+/// Outcome of an update of both readers.
 pub struct ReaderUpdates {
     /// The generator.
     pub generator: ReaderUpdate,

@@ -93,7 +93,7 @@ pub fn fresh_reader(config: &TrainConfig, models: &Models) -> Result<Adapter> {
     fresh(config, models, 1, Extra::Nothing)
 }
 
-/// What the adapter of a compressor has beside low-rank weights over the base; none for one with an encoder of its own,
+/// Parts of a compressor's adapter beside its low-rank weights over the base; none for one with an encoder of its own,
 /// which has no such weights.
 pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
     match &config.compressor {
@@ -129,7 +129,7 @@ pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, 
     Adapter::of_encoder(&config, weights, known, hints as i64, decoder.device())
 }
 
-/// The same where the base itself is the encoder, under a fresh adapter.
+/// An extractive compressor that knows nothing yet, where the base itself is the encoder, under a fresh adapter.
 pub fn fresh_heads(lora: &LoraConfig, hints: usize, decoder: &Decoder, seed: u64) -> Result<Adapter> {
     rng::seed_torch(seed, Stream::Init, 0, 0);
     Adapter::with_extra(decoder.config(), lora, decoder.embedding(), Extra::Heads { hints: hints as i64 })

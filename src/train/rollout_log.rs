@@ -47,7 +47,7 @@ pub fn write(path: &Path, tokenizer: &Tokenizer, step: &Logged) -> Result<()> {
     write_atomic(path, text.as_bytes())
 }
 
-/// What the gists of a step keep on the surface: means of [`retention::Retention`]'s figures, those that are defined.
+/// Surface figures of the gists of a step: means of those of [`retention::Retention`] that are defined.
 pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> Result<Metrics> {
     let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {

@@ -39,7 +39,7 @@ struct SavedState {
     state: TrainingState,
 }
 
-/// What lies beside warm-started adapters.
+/// The record beside warm-started adapters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WarmRecord {
     /// Experiment that made them.

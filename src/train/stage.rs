@@ -60,7 +60,7 @@ impl<'a> Ledger<'a> {
         self.counters.update
     }
 
-    /// What a checkpoint carries.
+    /// The counters, as a checkpoint carries them.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -117,7 +117,8 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// What learns in a stage, as far as the loop has to know. One that keeps nothing has neither checkpoints nor validation.
+/// A thing that learns in a stage, as far as the loop has to know it. One that keeps nothing has neither checkpoints nor
+/// validation.
 pub trait Learner<'a> {
     /// Its counters and rows.
     fn ledger(&mut self) -> &mut Ledger<'a>;
@@ -142,7 +143,7 @@ pub struct HeldOut {
     pub said: String,
 }
 
-/// What an update did.
+/// Outcome of an update.
 pub struct Updated {
     /// For the log.
     pub metrics: Metrics,

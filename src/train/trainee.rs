@@ -29,14 +29,14 @@ impl Trainee {
         Self { name, adapter, optim, encoder_factor: 1.0, steps: 0 }
     }
 
-    /// The same, an encoder's own weights at this share of the learning rate.
+    /// This role with an encoder's own weights at a share of the learning rate.
     pub fn with_encoder_factor(mut self, factor: f64, optim: &OptimConfig) -> Self {
         self.encoder_factor = factor;
         self.reset_optimizer(optim);
         self
     }
 
-    /// The same weights under a fresh optimiser.
+    /// Puts the weights under a fresh optimiser.
     pub fn reset_optimizer(&mut self, optim: &OptimConfig) {
         let factors = self.adapter.lr_factors(self.encoder_factor);
         self.optim = Optimizer::adamw(optim, self.adapter.params()).with_factors(factors);
@@ -90,7 +90,7 @@ pub struct Update<'a, T: Serialize> {
     pub lr_factor: f64,
     /// Run directory.
     pub root: &'a Path,
-    /// What it learns from.
+    /// The examples that it learns from.
     pub batch: &'a T,
 }
 

@@ -22,7 +22,7 @@ pub struct PolicyBatch<'a> {
     pub policy: &'a Policy<'a>,
     /// The policy from which KL is measured where it has a weight in the loss.
     pub reference: Option<&'a Adapter>,
-    /// What the compressor sees of each window.
+    /// The request to the compressor for each window.
     pub requests: &'a [Request<'a>],
     /// Its trajectories, as many for every window.
     pub groups: &'a [&'a [Trajectory]],
@@ -95,9 +95,9 @@ pub type Weighted = (Trajectory, f64);
 pub struct ImitationBatch<'a> {
     /// Network and actions.
     pub policy: &'a Policy<'a>,
-    /// What the compressor sees of each window.
+    /// The request to the compressor for each window.
     pub requests: &'a [Request<'a>],
-    /// What it is to do, as many for every window.
+    /// Trajectories to imitate with their weights, as many for every window.
     pub groups: &'a [Vec<Weighted>],
     /// Windows of one pass.
     pub micro: usize,
@@ -135,7 +135,7 @@ pub fn imitation_step(
     Ok(loss)
 }
 
-/// What a reader learns from in a step.
+/// The rows of a step of a reader.
 pub struct ReaderBatch<'a> {
     /// Windows and the teacher.
     pub taught: &'a Taught<'a>,
@@ -145,7 +145,7 @@ pub struct ReaderBatch<'a> {
     pub at_once: usize,
 }
 
-/// What a step of a reader did.
+/// Outcome of a step of a reader.
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderUpdate {
     /// KL(teacher ‖ reader), nats a token.

@@ -1,4 +1,4 @@
-//! What the compressor learns from in a step, and its update.
+//! The trajectories and advantages that the compressor learns from in a step, and its update.
 
 use crate::algo::{self, Advantages};
 use crate::compressor::actions::Trajectory;
@@ -19,7 +19,7 @@ use crate::train::updates::{PolicyBatch, policy_step};
 
 /// The rewards of a step's sampled gists.
 pub struct Rewards {
-    /// What they are measured in.
+    /// Their unit.
     pub scale: RewardScale,
     /// Price of length.
     pub lambda: f64,
@@ -73,7 +73,7 @@ impl Learned {
     }
 }
 
-/// What each block of each gist bought, in units of the reward and read by `reader`, whose reading the reward pays for;
+/// Gain of quality by each block of each gist, in units of the reward and read by `reader`, whose reading the reward pays for;
 /// none unless the experiment credits tokens.
 pub fn token_credits(
     session: &Session,

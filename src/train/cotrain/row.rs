@@ -8,17 +8,17 @@ use crate::tensor::mean;
 use crate::train::cotrain::learned::{Learned, Rewards};
 use crate::train::readers::ReaderUpdates;
 
-/// What a step left behind.
+/// Figures of a step.
 pub struct StepFigures<'a> {
     /// Gists and readings by window.
     pub groups: &'a [Group],
     /// Rewards of the gists.
     pub rewards: &'a Rewards,
-    /// What the compressor learned from.
+    /// Trajectories and advantages of the compressor.
     pub learned: &'a Learned,
-    /// What its update did; none when it does not learn.
+    /// Metrics of the compressor's update; none when it does not learn.
     pub policy: Option<Metrics>,
-    /// What the readers' updates did; none when they do not learn.
+    /// Outcome of the readers' updates; none when they do not learn.
     pub readers: Option<ReaderUpdates>,
 }
 

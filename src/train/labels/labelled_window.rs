@@ -16,7 +16,7 @@ pub struct LabelledWindow {
     pub prefix: Vec<u32>,
     /// First token of each unit and the one after its last.
     pub units: Vec<(usize, usize)>,
-    /// What each is worth, nats a token.
+    /// Worth of each unit, nats a token.
     pub worth: Vec<f64>,
 }
 

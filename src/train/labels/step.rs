@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
 
-/// What an update did.
+/// Outcome of an update.
 pub struct LabelUpdate {
     /// Mean loss of a prefix.
     pub loss: f64,
@@ -27,7 +27,7 @@ pub struct LabelUpdate {
 
 /// A prefix with what each of its units is worth, and what may be kept of it.
 pub struct LabelledPrefix<'a> {
-    /// What the compressor sees.
+    /// The request to the compressor.
     pub request: Request<'a>,
     /// Labels of the units, in nats a token or as shares.
     pub worth: &'a [f64],
@@ -35,11 +35,11 @@ pub struct LabelledPrefix<'a> {
     pub budget: usize,
 }
 
-/// What one update learns from.
+/// The prefixes of one update, and how they are learned from.
 pub struct LabelBatch<'a> {
     /// The prefixes.
     pub prefixes: &'a [LabelledPrefix<'a>],
-    /// What is minimised.
+    /// The loss.
     pub loss: DistillLoss,
     /// Prefixes of one pass.
     pub micro: usize,

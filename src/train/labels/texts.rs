@@ -43,24 +43,24 @@ pub struct LabelledExample {
     pub id: String,
     /// The text.
     pub prefix: Vec<u32>,
-    /// What it is wanted for.
+    /// The query that it is kept for.
     pub query: Vec<u32>,
-    /// Which tokens are labelled.
+    /// For each token, whether it is labelled.
     pub wanted: Vec<bool>,
     /// Tokens that may be kept.
     pub budget: usize,
-    /// What each unit is worth: the share of its tokens that is labelled, 0 below a half.
+    /// Worth of each unit: the share of its tokens that is labelled, 0 below a half.
     worth: Vec<f64>,
 }
 
 impl LabelledExample {
-    /// What a compressor is asked.
+    /// The request to a compressor.
     pub fn request(&self, key: u64) -> Request<'_> {
         Request { prefix: &self.prefix, local: &[], query: &self.query, key }
     }
 }
 
-/// What became of the rows of a file.
+/// Counts of the rows of a file, by what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RowCounts {
     /// Rows in the file.
@@ -83,7 +83,7 @@ pub struct Examples<'a> {
     pub valid: Vec<LabelledExample>,
     /// For the final figures.
     pub test: Vec<LabelledExample>,
-    /// What became of the rows of `train`, `valid` and `test`.
+    /// Counts of the rows of `train`, `valid` and `test`.
     pub rows: BTreeMap<&'static str, RowCounts>,
 }
 

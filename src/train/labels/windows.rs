@@ -38,7 +38,7 @@ const MEANING: [&str; 11] = [
     "/data/future_tokens",
 ];
 
-/// What lies beside the labels: with what they were made.
+/// The file beside the labels: the settings with which they were made.
 #[derive(Debug, Serialize, Deserialize)]
 struct LabelManifest {
     settings: Value,
@@ -76,7 +76,7 @@ fn settings(inputs: Inputs) -> Result<Value> {
     }))
 }
 
-/// What decides the meaning of labels of this kind, files by what is in them; all else (seed, windows, the blocks that the
+/// The settings that decide what labels of this kind mean, files by their contents; all else (seed, windows, the blocks that the
 /// compressor reads with) may be another experiment's.
 fn meaning(settings: &Value, label: &Value) -> Value {
     let counts = |key: &str| match key {
@@ -157,7 +157,7 @@ pub fn make(
     Ok(all)
 }
 
-/// Who labels.
+/// Source of labels.
 enum Labeller<'a> {
     /// A reader, or the bare base.
     Measured(UnitMeasure<'a>),
@@ -165,7 +165,7 @@ enum Labeller<'a> {
     Teacher(Box<Teacher<'a>>),
 }
 
-/// Who labels according to the experiment.
+/// The source of labels that the experiment asks for.
 fn labeller<'a>(inputs: Inputs<'a>, policy: &ExtractivePolicy, reader: Option<&'a Adapter>) -> Result<Labeller<'a>> {
     let distill = &inputs.config.distill;
     match (distill.label, &distill.teacher) {

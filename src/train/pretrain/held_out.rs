@@ -1,4 +1,4 @@
-//! What pretraining measures on held-out text: loss, bits per byte, loss by context position, induction, and how much
+//! Held-out figures of pretraining: loss, bits per byte, loss by context position, induction, and how much
 //! the base changes its mind when the prefix is taken away.
 
 use crate::config::pretrain::PretrainConfig;
@@ -24,7 +24,7 @@ const ROWS_AT_ONCE: usize = 16;
 pub struct BaseFigures {
     /// Mean loss, nats a token.
     pub loss: f64,
-    /// The same in bits a byte of text.
+    /// Mean loss in bits a byte of text.
     pub bits_per_byte: f64,
     /// Mean loss in eighths of the row, from no context to a whole row of it.
     pub loss_by_position: Vec<f64>,

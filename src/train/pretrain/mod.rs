@@ -33,7 +33,7 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 pub use text::PretrainingText;
 
-/// What pretraining reports at the end; `record.json` beside the model.
+/// Record of a finished pretraining: `record.json` beside the model.
 #[derive(Serialize)]
 struct PretrainingRecord {
     experiment: String,
@@ -66,7 +66,7 @@ struct Pretraining<'a> {
     ledger: Ledger<'a>,
 }
 
-/// What a run starts from.
+/// Rows, evaluator and weights that a run starts from.
 struct Ready<'a> {
     rows: RowSampler<'a>,
     evaluator: Evaluator,
