@@ -31,7 +31,7 @@ pub struct PretrainConfig {
     pub model: Architecture,
     /// Training rows.
     #[serde(default)]
-    pub rows: TrainingRows,
+    pub rows: RowsSection,
     /// AdamW for embeddings and vectors.
     pub optim: OptimConfig,
     /// Muon for the matrices inside the blocks; absent = AdamW for all.
@@ -105,7 +105,7 @@ pub struct Architecture {
 /// Training rows: packed documents, some with an early span repeated later, which makes induction appear early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainingRows {
+pub struct RowsSection {
     /// Tokens of a row.
     #[serde(default = "default_row_tokens")]
     pub tokens: usize,
@@ -124,7 +124,7 @@ pub struct TrainingRows {
     pub collage_frac: f64,
 }
 
-impl Default for TrainingRows {
+impl Default for RowsSection {
     fn default() -> Self {
         Self {
             tokens: default_row_tokens(),
@@ -150,9 +150,9 @@ pub struct Muon {
 pub struct PretrainLoop {
     /// Optimiser steps.
     pub steps: usize,
-    /// TrainingRows of a step.
+    /// RowsSection of a step.
     pub batch_rows: usize,
-    /// TrainingRows of one forward pass; gradients accumulate over a step.
+    /// RowsSection of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_rows: usize,
     /// Steps between evaluations.
