@@ -7,6 +7,7 @@ pub mod error;
 pub mod hub;
 pub mod rng;
 pub mod tensor;
+pub mod text;
 
 pub mod config;
 pub mod run_dir;

@@ -10,7 +10,7 @@ use regex::Regex;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["hub", "rng", "tensor"],
+    &["hub", "rng", "tensor", "text"],
     &["config", "run_dir"],
     &["data"],
     &["tokenizer", "retention"],

@@ -7,7 +7,7 @@ use crate::compressor::scorers::{Parts, ScorerKind, build, frozen};
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::{Aggregate, FrozenScorer, Unit};
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Decoded, Tokenizer};
 use rayon::prelude::*;
 use std::ops::Range;
 use tch::Device;
@@ -18,10 +18,18 @@ pub struct Scored<'a> {
     pub request: &'a Request<'a>,
     /// Ascending ranges of its tokens.
     pub units: Vec<Range<usize>>,
-    /// Texts of its tokens; none when nobody needs them.
-    pub pieces: Vec<String>,
-    /// Text of what the prefix is wanted for; empty when nobody needs it.
-    pub question: String,
+    /// What the prefix says.
+    pub decoded: Decoded,
+    /// What the query says, or else the local window ([`Request::question`]).
+    pub question: Decoded,
+}
+
+impl<'a> Scored<'a> {
+    /// A prefix cut into units of one kind.
+    pub fn new(request: &'a Request<'a>, unit: Unit, tokenizer: &Tokenizer) -> Result<Self> {
+        let (decoded, question) = (tokenizer.read(request.prefix)?, tokenizer.read(request.question())?);
+        Ok(Self { request, units: unit.cut(&decoded), decoded, question })
+    }
 }
 
 /// Says what units are worth.
@@ -29,11 +37,6 @@ pub trait Scorer {
     /// What it scores when nobody says.
     fn unit(&self) -> Unit {
         Unit::Token {}
-    }
-
-    /// Whether it needs texts, not only ids.
-    fn reads_text(&self) -> bool {
-        false
     }
 
     /// One score a unit, higher is kept first; what is not a number is kept last.
@@ -62,7 +65,7 @@ pub struct Extractive<'a> {
     pub unit: Unit,
     /// What is kept.
     pub controller: Controller,
-    /// For units that are made of text.
+    /// The reading model's.
     pub tokenizer: &'a Tokenizer,
 }
 
@@ -81,32 +84,16 @@ impl<'a> Extractive<'a> {
         Ok(Self { name: named.to_string(), scorer, unit, controller: Controller::default(), tokenizer })
     }
 
-    /// Whether anything needs the texts of the tokens.
-    fn reads_text(&self) -> bool {
-        self.unit.reads_text() || self.controller.reads_text() || self.scorer.reads_text()
-    }
-
     /// Units and their scores.
     fn scored<'r>(&self, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
-        let (unit, tokenizer) = (self.unit, self.reads_text().then_some(self.tokenizer));
-        let prefixes = requests.par_iter().map(|request| cut(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
+        let (unit, tokenizer) = (self.unit, self.tokenizer);
+        let prefixes = requests.par_iter().map(|request| Scored::new(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
         let scores = self.scorer.score(&prefixes)?;
         if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
             return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));
         }
         Ok(prefixes.into_iter().zip(scores).collect())
     }
-}
-
-/// A prefix in units; with a tokenizer, also in texts.
-fn cut<'r>(request: &'r Request<'r>, unit: Unit, tokenizer: Option<&Tokenizer>) -> Result<Scored<'r>> {
-    let Some(tokenizer) = tokenizer else {
-        let units = unit.cut(&vec![String::new(); request.prefix.len()]);
-        return Ok(Scored { request, units, pieces: Vec::new(), question: String::new() });
-    };
-    let pieces = tokenizer.pieces(request.prefix)?;
-    let question = tokenizer.decode(request.question())?;
-    Ok(Scored { request, units: unit.cut(&pieces), pieces, question })
 }
 
 const REQUESTS_AT_ONCE: usize = 64;
