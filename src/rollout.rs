@@ -12,7 +12,7 @@ use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::model::read::{Stem, control, future_hidden};
 use crate::model::vocab::{self, Head, Other};
-use crate::model::write::continuations;
+use crate::model::write::{Continuation, continuations};
 use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vecs};
 use tch::{Device, Tensor};
@@ -110,7 +110,9 @@ impl<'a> Taught<'a> {
                 let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
                 (0..tokens).map(|_| rng::uniform(&mut draw)).collect()
             };
-            let mut own = continuations(decoder, &[], &stem, (how.samples, tokens), &Sampling::default(), uniforms)?;
+            let sampling = Sampling::default();
+            let wanted = Continuation { samples: how.samples, tokens, how: &sampling, forbidden: &[] };
+            let mut own = continuations(decoder, &stem, wanted, uniforms)?;
             if how.beside_true {
                 own = Tensor::cat(&[true_futures(batch, decoder.device())?, own], 1);
             }

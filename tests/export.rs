@@ -161,7 +161,7 @@ fn the_real_minilm_is_exported_too() {
     let adapter = {
         let _guard = torch_generator();
         rng::seed_torch(5, Stream::Init, 0, 0);
-        Adapter::of_encoder(&config, named, (features(base.config()), 0), Device::Cpu).unwrap()
+        Adapter::of_encoder(&config, named, features(base.config()), 0, Device::Cpu).unwrap()
     };
     adapter.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();
     record_encoder(folder.path(), "minilm");

@@ -2,6 +2,7 @@
 
 use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::model::config::ModelConfig;
 use gist::model::decoder::Decoder;
@@ -18,7 +19,7 @@ pub fn run(
     random_weights: Option<&PathBuf>,
     (runs, repeats): (&Path, usize),
 ) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    let mut config = experiment::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
     start::bring(&config, false)?;
     let device = start::prepare(&config)?;

@@ -2,11 +2,11 @@
 
 use crate::cli::start::Session as Start;
 use anyhow::Context;
-use clap::ValueEnum;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::scorer::{Extractive, Scorer};
+use gist::compressor::scored::Scorer;
+use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::embedding::Embedding;
 use gist::compressor::scorers::{Parts, ScorerKind, build};
 use gist::compressor::{Compressed, Compressor};
@@ -73,7 +73,7 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
         Box::new(Ranker { name: DISTILLED, policy: &policy, adapter }),
         Box::new(Ranker { name: UNDISTILLED, policy: &policy, adapter: &before }),
     ];
-    all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind.name(), build(kind, parts))));
+    all.extend(ScorerKind::ALL.iter().map(|&kind| scored(kind.name().into(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
         all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.folder()?, examples.decoder.device())?)));
     }

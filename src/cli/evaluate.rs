@@ -9,7 +9,8 @@ use gist::compressor::policy::{Policy, Trained};
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::Parts;
 use gist::compressor::{Compressor, baselines};
-use gist::config::choices::Baselines;
+use gist::config::eval::Baselines;
+use gist::config::experiment;
 use gist::config::parts::Sampling;
 use gist::config::train::TrainConfig;
 use gist::eval::intrinsic::{Evaluated, Job, Part};
@@ -30,7 +31,7 @@ use std::sync::atomic::AtomicBool;
 /// `eval <run>`: evaluates the last checkpoint of a run again, on `device` or on the run's own.
 pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
     let run = RunDir::at(root)?;
-    let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
+    let mut config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     device.put(&mut config.hardware)?;
     if let Some(windows) = oracle {
         config.eval.search_windows = windows;

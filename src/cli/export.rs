@@ -1,9 +1,9 @@
 //! `export`: what a run trained, in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or
 //! an encoder of its own with its tokenizer.
 
-use crate::cli::start;
 use anyhow::Context;
 use gist::config::compressors::CompressorConfig;
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::model::config::ModelConfig;
@@ -42,7 +42,7 @@ const TOKENIZER: [&str; 4] =
 /// Exports a role of a run's last checkpoint.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let run = RunDir::at(&args.run)?;
-    let config = start::load::<TrainConfig>(&run.config(), &[])?;
+    let config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     if args.output.exists() {
         return Err(Error::file(&args.output, "expected a folder that does not exist yet, got one that does").into());
     }

@@ -2,6 +2,7 @@
 
 use crate::cli::start;
 use gist::compressor::policy::Policy;
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::train::label;
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 /// Labels the training windows of `experiment` into `output` (`<runs>/<name>/labels` when none is given).
 pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    let mut config = experiment::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
     let asks = config.distill.windows > 0;
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";

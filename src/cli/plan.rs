@@ -2,6 +2,7 @@
 
 use crate::cli::{memory, start};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::model::config::ModelConfig;
 use gist::run_dir::write_json_atomic;
@@ -16,7 +17,7 @@ pub fn run(
     random_weights: Option<&PathBuf>,
     json: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
+    let mut config = experiment::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
     let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
     let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;

@@ -1,8 +1,8 @@
 //! `pool`: several seeds of one experiment as one result, from the files of the run directories alone. Runs that were not
 //! judged by the same things are refused.
 
-use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::eval::files::{WindowRow, read_windows};
 use gist::eval::intrinsic::{ADAPTED, BASE, GENERATOR};
@@ -63,7 +63,7 @@ fn load(root: &Path) -> anyhow::Result<Run> {
     let run = RunDir::at(root)?;
     let summary: Summary = read_json(&run.summary())?;
     let windows = read_windows(&run.eval(summary.steps).join("windows.jsonl"))?;
-    let config = start::load::<TrainConfig>(&run.config(), &[])?;
+    let config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     let terms = terms::judged(&config, terms::recorded(&run, &config)?);
     Ok(Run { root: root.to_path_buf(), terms, summary, windows })
 }

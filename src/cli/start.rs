@@ -3,112 +3,25 @@
 
 use crate::cli::RunArgs;
 use gist::config::bases;
-use gist::config::compressors::CompressorConfig;
+use gist::config::experiment::{Experiment, load, resolve, wrong_kind};
 use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
-use gist::config::merge::{self, Tree};
-use gist::config::parts::Problem;
+use gist::config::merge;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::sweep;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::hub;
 use gist::run_dir::{RunDir, Start, State, Status};
-use serde::{Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
 
-/// An experiment that a subcommand can run.
-pub trait Experiment: Serialize + DeserializeOwned {
-    /// Its `kind`.
-    const KIND: &'static str;
-    /// Its name: the run directory.
-    fn name(&self) -> String;
-    /// Where it computes.
-    fn hardware(&self) -> &Hardware;
-    /// The same, to settle what the machine decides.
-    fn hardware_mut(&mut self) -> &mut Hardware;
-    /// Whether it would rather be slow than large.
-    fn saves_memory(&self) -> bool {
-        false
-    }
-    /// What is impossible in it.
-    fn check(&self) -> Result<(), Problem>;
-    /// Models that it reads, with their revisions.
-    fn models(&self) -> Vec<(&Path, Option<&str>)>;
-}
-
-/// What every experiment answers alike.
-macro_rules! common {
-    ($config:ty) => {
-        fn hardware(&self) -> &Hardware {
-            &self.hardware
-        }
-        fn hardware_mut(&mut self) -> &mut Hardware {
-            &mut self.hardware
-        }
-        fn check(&self) -> Result<(), Problem> {
-            <$config>::check(self)
-        }
-    };
-}
-
-impl Experiment for PretrainConfig {
-    const KIND: &'static str = "pretrain";
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-    common!(PretrainConfig);
-    fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        Vec::new()
-    }
-}
-
-impl Experiment for TrainConfig {
-    const KIND: &'static str = "train";
-    fn name(&self) -> String {
-        format!("{}/seed={}", self.name, self.seed)
-    }
-    common!(TrainConfig);
-    fn saves_memory(&self) -> bool {
-        self.train.checkpoint_activations
-    }
-    fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        let mut all = models((&self.model.path, &self.model.revision), &self.compressor);
-        all.extend(self.eval.encoders.iter().map(|frozen| (frozen.path.as_path(), frozen.revision.as_deref())));
-        all
-    }
-}
-
-impl Experiment for LabelledConfig {
-    const KIND: &'static str = "distill";
-    fn name(&self) -> String {
-        format!("{}/seed={}", self.name, self.seed)
-    }
-    common!(LabelledConfig);
-    fn models(&self) -> Vec<(&Path, Option<&str>)> {
-        models((&self.model.path, &self.model.revision), &self.compressor)
-    }
-}
-
-/// A base, and the encoder of a compressor that has one.
-fn models<'a>(
-    (path, revision): (&'a Path, &'a Option<String>),
-    compressor: &'a CompressorConfig,
-) -> Vec<(&'a Path, Option<&'a str>)> {
-    let mut all = vec![(path, revision.as_deref())];
-    if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = compressor {
-        all.push((&encoder.path, encoder.revision.as_deref()));
-    }
-    all
-}
-
 /// Brings the models that an experiment names by repository, unless they are there.
 pub fn bring<T: Experiment>(config: &T, offline: bool) -> anyhow::Result<()> {
-    for (path, revision) in config.models() {
-        hub::fetch(path, revision, offline)?;
+    for model in config.models() {
+        hub::fetch(model.path, model.revision, offline)?;
     }
     Ok(())
 }
@@ -136,28 +49,6 @@ pub struct Session {
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Reads and checks an experiment file.
-pub fn load<T: Experiment>(path: &Path, set: &[String]) -> anyhow::Result<T> {
-    resolve(&merge::load_tree(path, set)?)
-}
-
-/// The experiment that a merged file describes.
-pub fn resolve<T: Experiment>(tree: &Tree) -> anyhow::Result<T> {
-    match tree.get_str("kind") {
-        Some(kind) if kind != T::KIND => Err(wrong_kind(tree, &format!("{:?}", T::KIND)))?,
-        _ => {}
-    }
-    let config: T = tree.resolve()?;
-    config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
-    config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
-    Ok(config)
-}
-
-fn wrong_kind(tree: &Tree, expected: &str) -> Error {
-    let got = tree.get("kind").map_or("nothing".to_string(), ToString::to_string);
-    tree.invalid("kind", format!("expected {expected}, got {got}"))
-}
 
 /// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
 /// configuration.

@@ -12,10 +12,11 @@
 //! that one stands in: sweeps that share their baseline run it once.
 
 use crate::cli::DeviceArg;
-use crate::cli::start::{self, Experiment};
+use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment::{self, Experiment};
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
@@ -132,7 +133,7 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
     };
     let mut members = Vec::new();
     for (run, tree) in sweep::expand(path, set)? {
-        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {run}"))?;
+        let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {run}"))?;
         start::settle(config.hardware_mut());
         let label =
             run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));

@@ -2,7 +2,7 @@
 //! compressor sees, for groups of heads, smoothed over the span that would begin at the place. What is worth keeping shows
 //! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it); the copy head learns which heads to trust, and when.
 
-use crate::compressor::Request;
+use crate::compressor::contract::Request;
 use crate::error::Result;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;
@@ -80,8 +80,8 @@ pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>
     Ok(heads.iter().map(|heads| Attended::new(&heads.iter().map(Vec::as_slice).collect::<Vec<_>>(), groups)).collect())
 }
 
-/// What each head of the base, reading prefix, local window and query as far as the compressor may see them, attends to
-/// in every prefix: `[heads][places]`. A prefix too long for the base is read in pieces, each followed by the rest.
+/// Attention of each head of the base to every token of every prefix, `[request][head][place]`, from the last tokens of
+/// prefix, local window and query as far as the compressor may see them. A prefix too long for the base is read in pieces, each followed by the rest.
 pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
     let model = decoder.config();
     let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, model.max_position_embeddings as usize);

@@ -3,14 +3,14 @@
 //! one controller). The budget counts tokens of the reading model, over the whole prefix, and nothing passes it: what must
 //! be kept comes first, not on top.
 
-use crate::compressor::Compressed;
-use crate::compressor::scorer::Scored;
+use crate::compressor::contract::Compressed;
+use crate::compressor::scored::Scored;
 use rayon::prelude::*;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What else decides, beside scores and budget.
+/// Rules besides scores and budget.
 #[derive(Clone, Debug, Default)]
 pub struct Controller {
     /// Matches in the text of the prefix are kept before anything else, as far as the budget goes, the best unit's first.
@@ -58,7 +58,7 @@ impl Controller {
         }
     }
 
-    /// What is kept of a prefix with these scores of its units.
+    /// The result for a prefix with these scores of its units.
     pub fn keep(&self, prefix: &Scored, scores: &[f64], budget: usize) -> Compressed {
         let kept = extractive(prefix.request.prefix, self.places(prefix, scores, budget));
         Compressed { scores: Some(token_scores(prefix, scores)), ..kept }
@@ -105,7 +105,7 @@ impl Controller {
     }
 }
 
-/// What each token is worth: as much as the best of its units.
+/// Score of each token: the best of its units.
 fn token_scores(prefix: &Scored, scores: &[f64]) -> Vec<f64> {
     let mut worth = vec![f64::NEG_INFINITY; prefix.request.prefix.len()];
     for (unit, score) in prefix.units.iter().zip(scores) {
@@ -136,7 +136,7 @@ pub fn fill(ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
     fill_with(ranges, budget, |_, _| true)
 }
 
-/// The same without the positions that `admits` refuses, beside those that are kept so far.
+/// As [`fill`], without the positions that `admits` refuses; it is given those kept so far and the position.
 fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<usize>, usize) -> bool) -> Vec<usize> {
     let mut kept = BTreeSet::new();
     let mut passed = Vec::new();
@@ -166,7 +166,7 @@ fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<u
     kept.into_iter().collect()
 }
 
-/// What remains of `prefix` at the ascending positions `kept`.
+/// The tokens of `prefix` at the ascending positions `kept`.
 pub fn extractive(prefix: &[u32], kept: Vec<usize>) -> Compressed {
     let ids = kept.iter().map(|&at| prefix[at]).collect();
     Compressed { ids, kept: Some(kept), ..Compressed::default() }

@@ -1,8 +1,8 @@
 //! Two compressors in a row: the first keeps a few budgets' worth of a prefix, the second makes of that what the budget
 //! holds; such as extraction, then a gist.
 
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::controls::check_count;
-use crate::compressor::{Compressed, Compressor, Request};
 use crate::error::Result;
 
 /// Budgets that the first may fill.

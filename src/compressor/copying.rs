@@ -7,7 +7,7 @@
 //! keep their coverage (See et al. 2017, arXiv 1704.04368).
 
 use crate::compressor::attended::Attended;
-use crate::model::copy_head::{DISTANCES, LENGTHS, Matches, TAKEN};
+use crate::model::copy_head::{DISTANCES, LENGTHS, MatchEntries, Matches, TAKEN};
 use std::collections::BTreeMap;
 use tch::Device;
 
@@ -72,6 +72,26 @@ impl<'a> Copier<'a> {
         self.tokens.iter().copied().zip(best).filter_map(|(token, place)| Some((token, place?)))
     }
 
+    /// Adds the matches of the next action.
+    pub fn add_to(&self, all: &mut MatchEntries) {
+        let action = all.ends.len() as i64;
+        let mut entry = |token: u32, class: usize| {
+            all.actions.push(action);
+            all.tokens.push(i64::from(token));
+            all.classes.push(class as i64);
+        };
+        for (token, place) in self.places() {
+            let values = &self.attended.values[place];
+            entry(token, self.class(place));
+            all.values.extend(values);
+            if self.taken[place] {
+                entry(token, TAKEN);
+                all.values.extend(std::iter::repeat_n(0.0, values.len()));
+            }
+        }
+        all.ends.push(all.tokens.len() as i64);
+    }
+
     /// The class of a place by its match, or else by its distance from the end.
     fn class(&self, place: usize) -> usize {
         match self.lengths[place] {
@@ -83,46 +103,9 @@ impl<'a> Copier<'a> {
 
 /// The matches of many actions, one copier each, as the head wants them.
 pub fn collect<'c, 'p: 'c>(copiers: impl Iterator<Item = &'c Copier<'p>>, device: Device) -> Matches {
-    let mut all = Builder::default();
-    copiers.for_each(|copier| all.add(copier));
-    all.finish(device)
-}
-
-/// Gathers matches action by action.
-#[derive(Default)]
-pub struct Builder {
-    ends: Vec<i64>,
-    actions: Vec<i64>,
-    tokens: Vec<i64>,
-    classes: Vec<i64>,
-    values: Vec<f32>,
-}
-
-impl Builder {
-    /// The next action.
-    pub fn add(&mut self, copier: &Copier) {
-        let action = self.ends.len() as i64;
-        let mut entry = |token: u32, class: usize| {
-            self.actions.push(action);
-            self.tokens.push(i64::from(token));
-            self.classes.push(class as i64);
-        };
-        for (token, place) in copier.places() {
-            let values = &copier.attended.values[place];
-            entry(token, copier.class(place));
-            self.values.extend(values);
-            if copier.taken[place] {
-                entry(token, TAKEN);
-                self.values.extend(std::iter::repeat_n(0.0, values.len()));
-            }
-        }
-        self.ends.push(self.tokens.len() as i64);
-    }
-
-    /// On the device of the logits.
-    pub fn finish(self, device: Device) -> Matches {
-        Matches::new(self.ends, [self.actions, self.tokens, self.classes], &self.values, device)
-    }
+    let mut all = MatchEntries::default();
+    copiers.for_each(|copier| copier.add_to(&mut all));
+    all.to_device(device)
 }
 
 #[cfg(test)]
@@ -134,10 +117,10 @@ mod tests {
         let attended = Attended::of(vec![Vec::new(); prefix.len()]);
         let mut copier = Copier::new(prefix, &attended, longest);
         written.iter().for_each(|&token| copier.push(token));
-        let mut builder = Builder::default();
-        builder.add(&copier);
+        let mut entries = MatchEntries::default();
+        copier.add_to(&mut entries);
         let mut all: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        for (token, class) in builder.tokens.iter().zip(&builder.classes) {
+        for (token, class) in entries.tokens.iter().zip(&entries.classes) {
             all.entry(*token as u32).or_default().push(*class as usize);
         }
         all

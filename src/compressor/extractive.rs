@@ -16,11 +16,11 @@
 
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
-use crate::compressor::foreign::{Foreign, Text};
+use crate::compressor::contract::{Compressed, Request};
+use crate::compressor::foreign::{Encoded, Foreign, Text};
 use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::compressor::ranges::{range_columns, range_means, windows};
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::{Compressed, Request};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
@@ -47,35 +47,27 @@ pub struct ExtractivePolicy<'a> {
     pub decoder: &'a Decoder,
     /// For units that are made of text.
     pub tokenizer: &'a Tokenizer,
-    /// What is kept or dropped as a whole.
+    /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// What the heads say of a unit's tokens as one figure.
+    /// How the scores of a unit's tokens become that of the unit.
     pub aggregate: Aggregate,
-    /// What reads for an adapter that is an encoder of its own, in place of the base.
+    /// Tokenizer of an encoder of its own, for an adapter that is one; absent = the base reads.
     pub foreign: Option<Box<Foreign>>,
-    /// Of the base's blocks, those that read; all when none is given.
+    /// Number of the base's first blocks that read; absent = all.
     pub blocks: Option<usize>,
-    /// Scorers that it begins with, whose scores are features of a unit.
+    /// Scorers whose scores are features of a unit.
     pub hints: Vec<Box<dyn Scorer>>,
-    /// What else decides when it is greedy; scores are what a unit is worth more than the end, and without a threshold of its
-    /// own it keeps what is worth as much.
+    /// Decides what is kept when it is greedy. A unit's score is its logit less that of the end; without a threshold of its
+    /// own the controller keeps units of at least 0.
     pub controller: Controller,
 }
 
-/// What the units of one prefix are worth.
+/// Scores of the units of one prefix.
 pub struct Worths {
     /// The units.
     pub units: Vec<Range<usize>>,
     /// `[U + 1]` f32: each unit, then the end.
     pub logits: Tensor,
-}
-
-/// What the encoder makes of one prefix.
-pub(super) struct Encoded {
-    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
-    pub tokens: Tensor,
-    /// Worth of the end, a scalar.
-    pub end: Tensor,
 }
 
 impl ExtractivePolicy<'_> {
@@ -87,7 +79,7 @@ impl ExtractivePolicy<'_> {
         }
     }
 
-    /// What the units of every prefix are worth, with gradient if the adapter has one.
+    /// Scores of the units of every prefix, with gradient if the adapter has one.
     pub fn worths(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Vec<Worths>> {
         let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
@@ -111,7 +103,7 @@ impl ExtractivePolicy<'_> {
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
             let attended = values(&rows, groups, &units);
-            let features = self.features(request.prefix.len(), &units, (&attended, hints));
+            let features = self.features(request.prefix.len(), &units, &attended, hints);
             let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = match self.aggregate {
@@ -175,7 +167,7 @@ impl ExtractivePolicy<'_> {
         Ok(tokens.into_iter().zip(ends).map(whole).collect())
     }
 
-    /// What stays of a prefix when these units are drawn in this order.
+    /// The result for a prefix when these units are drawn in this order.
     fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
         let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
         extractive(prefix, fill(&drawn, budget))
@@ -203,8 +195,9 @@ impl ExtractivePolicy<'_> {
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
-            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
-            let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
+            let picked = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
+            let (logp, entropy) = (to_vec(&picked.logprob)?, to_vec(&picked.entropy)?);
+            let picked = Vec::<i64>::try_from(&picked.action)?;
             let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
             for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {
                 let (gist, pick) = (&mut gists[row], picked[row] as usize);
@@ -297,7 +290,8 @@ impl ExtractivePolicy<'_> {
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        (how, seed): (&Sampling, u64),
+        how: &Sampling,
+        seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.decoder.activate(adapter, false);

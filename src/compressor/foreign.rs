@@ -8,9 +8,8 @@
 //! A token of the reading model takes the mean over the encoder's tokens that share bytes with it; one of which the encoder
 //! keeps nothing (blanks) takes the nearest.
 
-use crate::compressor::extractive::Encoded;
 use crate::compressor::ranges::{range_means, windows};
-use crate::compressor::scorer::Scored;
+use crate::compressor::scored::Scored;
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, real};
 use crate::model::lora::ActiveAdapter;
@@ -29,6 +28,14 @@ const TOKENS_AT_ONCE: usize = ROWS_AT_ONCE * 512;
 pub struct Foreign {
     tokenizer: Tokenizer,
     marks: Marks,
+}
+
+/// What the encoder makes of one prefix.
+pub(super) struct Encoded {
+    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
+    pub tokens: Tensor,
+    /// Worth of the end, a scalar.
+    pub end: Tensor,
 }
 
 /// One text or a part of it, as the encoder reads it.

@@ -12,16 +12,16 @@
 
 use crate::chat::Frame;
 use crate::compressor::attended::{Attended, attended};
+use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::copying::{self, Copier};
-use crate::compressor::{Compressed, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::model::copy_head::{self, CopyHead, Matches};
+use crate::model::copy_head::{self, CopyHead, MatchEntries, Matches};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::passes::{BranchCache, KvCache};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
+use crate::model::site::{BranchCache, KvCache};
 use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
 use crate::rng::{self, Stream};
 use crate::tensor::to_vecs;
@@ -94,7 +94,7 @@ pub struct ActionStates {
     pub hidden: Tensor,
     /// `[M]`: token ids, or `V` for the end.
     pub targets: Tensor,
-    /// What each action could copy, for adapters with a copy head.
+    /// Matches of each action, for adapters with a copy head.
     pub matches: Option<Matches>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> GistPolicy<'a> {
         Self { decoder, bias, frame: Frame::default() }
     }
 
-    /// The same with an instruction around what it reads.
+    /// Puts an instruction around the prompt.
     pub fn framed(self, frame: Frame) -> Self {
         Self { frame, ..self }
     }
@@ -116,7 +116,7 @@ impl<'a> GistPolicy<'a> {
         Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias), copy }
     }
 
-    /// What the base attends to, for adapters with a copy head.
+    /// Attention of the base to each prefix, for adapters with a copy head.
     fn attended(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Option<Vec<Attended>>> {
         adapter.copy.as_ref().map(|_| attended(self.decoder, requests)).transpose()
     }
@@ -133,7 +133,7 @@ impl<'a> GistPolicy<'a> {
         Some(pairs.map(|(request, attended)| Copier::new(request.prefix, attended, longest)).collect())
     }
 
-    /// What the compressor reads before it writes.
+    /// Token ids that the compressor reads before it writes.
     pub fn prompt(&self, request: &Request) -> Vec<u32> {
         let v = self.decoder.config().vocab_size;
         let mut prompt = [&self.frame.before, request.prefix].concat();
@@ -176,8 +176,8 @@ impl<'a> GistPolicy<'a> {
         for t in 0..budget {
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
             let head = self.head(adapter, matches.as_ref());
-            let (picked, logp, entropy) = sampling::draw(&hidden, head, draws.how, &uniforms.get(t as i64))?;
-            let [actions, logp, entropy] = to_vecs([&picked, &logp, &entropy])?;
+            let picked = sampling::draw(&hidden, head, draws.how, &uniforms.get(t as i64))?;
+            let [actions, logp, entropy] = to_vecs([&picked.action, &picked.logprob, &picked.entropy])?;
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
                 gist.behavior_logprobs.push(logp[row]);
                 gist.entropy.push(entropy[row]);
@@ -193,7 +193,7 @@ impl<'a> GistPolicy<'a> {
             if t + 1 == budget || gists.iter().all(|gist| gist.ended) {
                 break;
             }
-            let next = picked.view([n as i64, g as i64, 1]);
+            let next = picked.action.view([n as i64, g as i64, 1]);
             hidden = self.decoder.branches(&next, &cache, Some(&mut grown), Some(adapter))?.reshape([-1, width]);
         }
         let mut gists = gists.into_iter();
@@ -220,7 +220,7 @@ impl<'a> GistPolicy<'a> {
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
-        let mut matches = copying::Builder::default();
+        let mut matches = MatchEntries::default();
         for (row, gist) in groups.iter().flat_map(|gr| gr.iter()).enumerate() {
             for (t, &id) in gist.ids.iter().enumerate() {
                 ids[row * longest + t] = id as i64;
@@ -231,7 +231,7 @@ impl<'a> GistPolicy<'a> {
                 let id = gist.ids.get(action);
                 targets.push(id.map_or(v, |&id| id as i64));
                 if let Some(copier) = &mut copier {
-                    matches.add(copier);
+                    copier.add_to(&mut matches);
                     id.iter().for_each(|&&id| copier.push(id));
                 }
             }
@@ -247,7 +247,7 @@ impl<'a> GistPolicy<'a> {
         Ok(ActionStates {
             hidden: all.index_select(0, &Tensor::from_slice(&places).to_device(device)),
             targets: Tensor::from_slice(&targets).to_device(device),
-            matches: copiers.is_some().then(|| matches.finish(device)),
+            matches: copiers.is_some().then(|| matches.to_device(device)),
         })
     }
 
@@ -298,7 +298,8 @@ impl GistPolicy<'_> {
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        (how, seed): (&Sampling, u64),
+        how: &Sampling,
+        seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
         let active = self.decoder.activate(adapter, false);

@@ -4,8 +4,8 @@
 //! about as much, and in that there are no instructions or demonstrations, only one context.
 
 use crate::compressor::budget::{Controller, fill, ranking};
-use crate::compressor::scorer::Scored;
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
+use crate::compressor::scored::Scored;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;

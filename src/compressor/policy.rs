@@ -2,9 +2,9 @@
 //! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
 
 use crate::compressor::budget::recent;
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::gist::{Draws, Gist, GistPolicy};
-use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
@@ -74,10 +74,10 @@ impl Compressor for Trained<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let how = (&self.sampling, self.seed);
+        let (adapter, how, seed) = (self.adapter, &self.sampling, self.seed);
         match self.policy {
-            Policy::Gist(policy) => policy.compress(self.adapter, requests, budget, how),
-            Policy::Extractive(policy) => policy.compress(self.adapter, requests, budget, how),
+            Policy::Gist(policy) => policy.compress(adapter, requests, budget, how, seed),
+            Policy::Extractive(policy) => policy.compress(adapter, requests, budget, how, seed),
         }
     }
 }

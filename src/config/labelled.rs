@@ -23,16 +23,16 @@ pub struct LabelledConfig {
     #[serde(default)]
     pub seed: u64,
     /// The reading model, whose tokens are counted.
-    pub model: Reading,
+    pub model: ReadingModel,
     /// Labelled texts.
     pub data: LabelledData,
-    /// What learns; `type = "extractive"`.
+    /// The compressor that learns; `type = "extractive"`.
     pub compressor: CompressorConfig,
-    /// What is kept of a text.
+    /// Cap on the tokens kept of a text.
     pub budget: BudgetConfig,
-    /// What is lowered.
+    /// Loss of the distillation.
     pub loss: DistillLoss,
-    /// Its optimiser.
+    /// Optimiser of the compressor.
     pub optim: OptimConfig,
     /// Length and rhythm.
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct LabelledConfig {
 /// The base that reads what is kept; what it attends to is among the features of a unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reading {
+pub struct ReadingModel {
     /// Folder with `config.json`, `tokenizer.json` and safetensors, or a repository of the Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
@@ -59,7 +59,7 @@ pub struct Reading {
     pub lora: LoraConfig,
 }
 
-impl Reading {
+impl ReadingModel {
     /// Where its files are.
     pub fn folder(&self) -> error::Result<PathBuf> {
         hub::folder(&self.path, self.revision.as_deref())

@@ -7,6 +7,7 @@ pub mod choices;
 pub mod compressors;
 pub mod distill;
 pub mod eval;
+pub mod experiment;
 mod explain;
 pub mod hardware;
 mod keys;

@@ -27,9 +27,9 @@ pub struct PretrainConfig {
     pub tokenizer: TokenizerConfig,
     /// Architecture.
     pub model: Architecture,
-    /// What a training row is.
+    /// Training rows.
     #[serde(default)]
-    pub rows: Rows,
+    pub rows: TrainingRows,
     /// AdamW for embeddings and vectors.
     pub optim: OptimConfig,
     /// Muon for the matrices inside the blocks; absent = AdamW for all.
@@ -100,7 +100,7 @@ pub struct Architecture {
 /// Training rows: packed documents, some with an early span repeated later, which makes induction appear early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rows {
+pub struct TrainingRows {
     /// Tokens of a row.
     #[serde(default = "default_row_tokens")]
     pub tokens: usize,
@@ -119,7 +119,7 @@ pub struct Rows {
     pub collage_frac: f64,
 }
 
-impl Default for Rows {
+impl Default for TrainingRows {
     fn default() -> Self {
         Self {
             tokens: default_row_tokens(),
@@ -145,9 +145,9 @@ pub struct Muon {
 pub struct PretrainLoop {
     /// Optimiser steps.
     pub steps: usize,
-    /// Rows of a step.
+    /// TrainingRows of a step.
     pub batch_rows: usize,
-    /// Rows of one forward pass; gradients accumulate over a step.
+    /// TrainingRows of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_rows: usize,
     /// Steps between evaluations.

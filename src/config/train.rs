@@ -1,6 +1,6 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
-use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, RewardConfig, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
 use crate::config::eval::EvalConfig;
@@ -27,10 +27,10 @@ pub struct TrainConfig {
     pub model: ModelSection,
     /// Text, or generated documents.
     pub data: DataSection,
-    /// What a compressor may see besides the prefix.
+    /// Input of a compressor besides the prefix.
     #[serde(default)]
     pub condition: Condition,
-    /// What the compressor that learns does.
+    /// The compressor that learns.
     #[serde(default)]
     pub compressor: CompressorConfig,
     /// Hard cap on the tokens of a gist.
@@ -46,13 +46,13 @@ pub struct TrainConfig {
     /// Sampling of gists during training.
     #[serde(default)]
     pub rollout: Rollout,
-    /// What a gist is paid for.
+    /// Reward of a gist.
     #[serde(default)]
     pub reward: RewardConfig,
     /// Estimator of the policy gradient.
     #[serde(default)]
     pub algo: AlgoSection,
-    /// What the generator learns from.
+    /// Gists that the generator learns from.
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// Optimisers.
@@ -238,24 +238,6 @@ pub struct Rollout {
 impl Default for Rollout {
     fn default() -> Self {
         Self { group_size: 8 }
-    }
-}
-
-/// reward(g) = quality − λ · |g| / P.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewardConfig {
-    /// What quality is made of.
-    pub signal: Signal,
-    /// Who reads the gist when it is paid for.
-    pub reader: Reader,
-    /// The price of length.
-    pub length: LengthPenalty,
-}
-
-impl Default for RewardConfig {
-    fn default() -> Self {
-        Self { signal: Signal::Kl, reader: Reader::Current {}, length: LengthPenalty::Fixed { lambda: 0.0 } }
     }
 }
 

@@ -35,7 +35,7 @@ const RECALL: &str = "recall";
 /// Tenths of the entities for training; validation and test have one each.
 const TRAIN_TENTHS: usize = 8;
 
-/// Which entities a document may use.
+/// Split of a document, which says the entities that it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// Eight tenths of the entities.
@@ -145,7 +145,7 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
     let units = cfg.prefix - 3 * cfg.facts;
     let mut places = rng::choose(&mut rng, units, cfg.facts);
     places.sort_unstable();
-    let mut prefix = Text::default();
+    let mut prefix = WordText::default();
     let mut filler = unused.iter();
     for unit in 0..units {
         match places.binary_search(&unit) {
@@ -153,7 +153,7 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
             Err(_) => prefix.words(filler.next().map_or(&[], std::slice::from_ref)),
         };
     }
-    let (mut local, mut future) = (Text::default(), Text::default());
+    let (mut local, mut future) = (WordText::default(), WordText::default());
     for round in 0..cfg.rounds {
         for (place, fact) in rng::choose(&mut rng, cfg.facts, cfg.facts).into_iter().enumerate() {
             match (round, place) {
@@ -166,15 +166,15 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
             }
         }
     }
-    let mut gist = Text::default();
+    let mut gist = WordText::default();
     gist.words(&facts.concat());
     RecallDocument { prefix: prefix.0, local: local.0, future: future.0, sufficient_gist: gist.0 }
 }
 
 #[derive(Default)]
-struct Text(String);
+struct WordText(String);
 
-impl Text {
+impl WordText {
     fn marker(&mut self, marker: &str) -> &mut Self {
         self.0.push(' ');
         self.0.push_str(marker);
@@ -210,7 +210,7 @@ fn entity_split(ring: &[usize], first: usize, second: usize) -> Split {
     }
 }
 
-/// Whose entity the pair is.
+/// The split that an entity belongs to.
 #[cfg(test)]
 pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
     entity_split(&ring(words), first, second)

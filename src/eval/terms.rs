@@ -2,15 +2,13 @@
 //! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
 
 use crate::compressor::scorers::ScorerKind;
-use crate::config::choices::Baselines;
-use crate::config::eval::EvalConfig;
+use crate::config::eval::{Baselines, EvalConfig};
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::hub::INDEX;
 use crate::model::weights;
 use crate::run_dir::RunDir;
-use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -96,9 +94,9 @@ pub fn check(first: &Path, expected: &Terms, other: &Path, got: &Terms) -> Resul
 pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
     let mut names = vec!["gist".to_string(), "empty".to_string()];
     match eval.baselines {
-        Baselines::Recent => names.push(ScorerKind::Recent.name()),
+        Baselines::Recent => names.push(ScorerKind::Recent.name().to_string()),
         Baselines::All => {
-            names.extend(ScorerKind::value_variants().iter().map(|kind| kind.name()));
+            names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
             let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
             names.extend(others.map(String::from));
         }

@@ -4,7 +4,7 @@
 //! pass over.
 
 use crate::config::parts::LoraConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads;
 use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS};
@@ -24,15 +24,17 @@ fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
 }
 
 impl Adapter {
-    /// From an encoder's weights, with fresh heads that see `features` of each place, the last `hints` of which count from the
-    /// start; draws from libtorch's generator.
+    /// From an encoder's weights, with fresh heads that see `known` features of each place (see
+    /// [`crate::model::copy_head::features`]) and, behind them, `hints` features that count from the start; draws from
+    /// libtorch's generator.
     pub fn of_encoder(
         config: &EncoderConfig,
         weights: BTreeMap<String, Tensor>,
-        (features, hints): (i64, i64),
+        known: i64,
+        hints: i64,
         device: Device,
     ) -> Result<Self> {
-        let mut named = weights;
+        let (mut named, features) = (weights, known + hints);
         let own = heads::initial(config.hidden_size, features, hints, Device::Cpu).into_iter();
         named.extend(own.map(|(name, tensor)| (format!("{HEADS}{name}"), tensor)));
         named.insert(END.into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, Device::Cpu)));
@@ -45,10 +47,11 @@ impl Adapter {
         features: i64,
         device: Device,
     ) -> Result<Self> {
-        let all: Vec<(String, Tensor)> = specs(config, features)
-            .into_iter()
-            .filter_map(|(name, _)| Some((name.clone(), named.get(&name)?.shallow_clone())))
-            .collect();
+        let find = |(name, shape): (String, Vec<i64>)| match named.get(&name) {
+            Some(tensor) => Ok((name, tensor.shallow_clone())),
+            None => Err(Error::shape(name, format!("a tensor {shape:?}"), "none")),
+        };
+        let all = specs(config, features).into_iter().map(find).collect::<Result<Vec<_>>>()?;
         let config = Some(config.clone());
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
     }

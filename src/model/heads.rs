@@ -118,7 +118,7 @@ impl Heads {
         self.places[1].size()[0]
     }
 
-    /// What the features `[U, F]` of units with these mean hidden states `[U, H]` add to their worth, `[U]`.
+    /// Score `[U]` that the features `[U, F]` add to units with these mean hidden states `[U, H]`.
     pub fn places(&self, hidden: &Tensor, features: &Tensor) -> Tensor {
         let [weight, bias] = &self.places;
         (hidden.linear(weight, Some(bias)) * features).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)

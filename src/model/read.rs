@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::model::passes::KvCache;
+use crate::model::site::KvCache;
 use crate::model::vocab::{self, Head};
 use crate::tensor::to_vec;
 use std::ops::Range;

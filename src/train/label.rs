@@ -6,7 +6,7 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scorer;
+use crate::compressor::scored::Scorer;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::config::compressors::{CompressorConfig, Unit};
 use crate::config::distill::Label;

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::model::passes::BranchCache;
 use crate::model::sampling;
+use crate::model::site::BranchCache;
 use crate::model::vocab::{self, Head, chunk_tokens};
 use crate::rng::{self, Stream};
 use crate::train::cost::{Sizes, Work, block_flops, head_flops};
@@ -98,8 +98,8 @@ impl Pace {
         let draws = timed(|| {
             let _guard = tch::no_grad_guard();
             let uniforms = Tensor::full([drawn], 0.5, (Kind::Double, device));
-            let (picked, ..) = sampling::draw(&last, Head::base(&head), &Sampling::default(), &uniforms)?;
-            Ok(picked.sum(Kind::Float).double_value(&[]))
+            let picked = sampling::draw(&last, Head::base(&head), &Sampling::default(), &uniforms)?;
+            Ok(picked.action.sum(Kind::Float).double_value(&[]))
         })?;
         Ok(Self {
             forward: flops / forward,

@@ -6,7 +6,7 @@ use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
-use crate::compressor::scorer::Scorer;
+use crate::compressor::scored::Scorer;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::compressor::scorers::embedding::Embedding;
 use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
@@ -115,9 +115,8 @@ pub fn fresh_compressor(setup: &Setup) -> Result<Adapter> {
 pub fn fresh_encoder((section, hints): (&EncoderSection, usize), decoder: &Decoder, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
-    let hints = hints as i64;
-    let features = copy_head::features(decoder.config()) + hints;
-    Adapter::of_encoder(&config, weights, (features, hints), decoder.device())
+    let known = copy_head::features(decoder.config());
+    Adapter::of_encoder(&config, weights, known, hints as i64, decoder.device())
 }
 
 /// The same where the base itself is the encoder, under a fresh adapter.

@@ -5,8 +5,8 @@ use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::{Ways, ways};
 use gist::model::decoder::Decoder;
 use gist::model::lora::ActiveAdapter;
-use gist::model::passes::BranchCache;
 use gist::model::read::{control, future_hidden, left_pad};
+use gist::model::site::BranchCache;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 

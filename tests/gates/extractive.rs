@@ -6,7 +6,7 @@ use gist::compressor::attended::attention;
 use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
 use gist::compressor::gist::{Draws, Gist, uniforms};
-use gist::compressor::scorer::{Scored, Scorer};
+use gist::compressor::scored::{Scored, Scorer};
 use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::model::copy_head::{DISTANCES, values};
@@ -195,7 +195,7 @@ fn what_is_sampled_is_drawn_with_the_training_log_probs_and_greedy_takes_the_bes
     }
     assert!(capped > 10 && ended > 10, "{capped} capped, {ended} ended");
 
-    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, (&Sampling::greedy(), 0)).unwrap();
+    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, &Sampling::greedy(), 0).unwrap();
     for (request, made) in requests.iter().zip(&greedy) {
         let (units, worths) = setting.plain(&active, request);
         let worths: Vec<f64> = (0..=units.len()).map(|i| worths.double_value(&[i as i64])).collect();

@@ -1,6 +1,5 @@
 //! Baselines by name: those that every table has, and frozen models from their folder or repository.
 
-use clap::ValueEnum;
 use gist::compressor::budget::Controller;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
@@ -12,10 +11,6 @@ use gist::train::setup::Setup;
 
 /// A baseline, and which weights it is: `baseline` for what has none of its own.
 pub type Baseline<'a> = (Box<dyn Compressor + 'a>, String);
-
-fn scorer(name: &str) -> Option<ScorerKind> {
-    ScorerKind::value_variants().iter().copied().find(|kind| kind.name() == name)
-}
 
 /// A unit that has no settings, by its name in experiment files.
 fn unit_named(name: &str) -> Option<Unit> {
@@ -52,7 +47,8 @@ impl<'a> Baselines<'a> {
         if let Some(found) = known.into_iter().find(|compressor| compressor.name() == name) {
             return Ok((found, "baseline".into()));
         }
-        match name.split_once(':').and_then(|(kind, unit)| Some((scorer(kind)?, unit_named(unit)?))) {
+        match name.split_once(':').and_then(|(kind, unit)| Some((kind.parse::<ScorerKind>().ok()?, unit_named(unit)?)))
+        {
             Some((kind, unit)) => {
                 let (name, controller) = (name.to_string(), self.controller.clone());
                 let plain = Extractive::plain(kind, self.parts, tokenizer);

@@ -83,7 +83,7 @@ impl Finished {
         let text = argument.to_str().filter(|_| !argument.exists());
         let named = text.and_then(|text| text.split_once('=')).filter(|(name, _)| check_name(name).is_ok());
         let run = RunDir::at(named.map_or(argument, |(_, root)| Path::new(root)))?;
-        let mut config = crate::cli::start::load::<TrainConfig>(&run.config(), &[])?;
+        let mut config = gist::config::experiment::load::<TrainConfig>(&run.config(), &[])?;
         if let Some((name, _)) = named {
             config.name = name.to_string();
         }

@@ -2,8 +2,8 @@
 //! be seen, over all heads. The paper keeps keys and values of each head's own choice; here all heads choose tokens.
 
 use crate::compressor::attended::attention;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;

@@ -1,8 +1,8 @@
 //! Rare tokens first: the sum of inverse document frequencies, each token of the prefix once.
 
 use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use std::collections::BTreeSet;
 

@@ -1,9 +1,9 @@
 //! Spans that share rare tokens with what comes next.
 
 use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::idf::Idf;
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
-//! Chance.
+//! Random scores: the baseline of chance.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use crate::rng::{self, Stream};
 

@@ -4,7 +4,7 @@
 //! are as long as the encoder's positions allow (headroom gives Kompress 350 words at a time, cut at blanks).
 
 use crate::compressor::foreign::{Foreign, sharing};
-use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
 use crate::error::Result;
 use crate::model::token_classifier::TokenClassifier;

@@ -1,7 +1,7 @@
 //! The first tokens.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 
 /// The earlier the better.

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::eval::gates::{Gate, Place, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::passes::BranchCache;
 use crate::model::read::{Stem, left_pad};
+use crate::model::site::BranchCache;
 use crate::model::{weights, write};
 use crate::rng::{self, Stream};
 use std::collections::BTreeMap;
@@ -90,7 +90,8 @@ impl Recorded {
         let tokens = expected.size2()?.1 as usize;
         let draws = |_: usize, _: usize| vec![0.5; tokens];
         let prompts = Stem::read(decoder, None, &self.prompts()?)?;
-        let made = write::continuations(decoder, &[], &prompts, (2, tokens), &Sampling::greedy(), draws)?;
+        let wanted = write::Continuation { samples: 2, tokens, how: &Sampling::greedy(), forbidden: &[] };
+        let made = write::continuations(decoder, &prompts, wanted, draws)?;
         let differ = made.to_device(Device::Cpu).ne_tensor(&expected.unsqueeze(1));
         Ok(differ.sum(Kind::Double).double_value(&[]))
     }
