@@ -53,7 +53,7 @@ fn world() -> World {
     assert_eq!(windows.len(), 10);
     let decoder = tiny_decoder();
     let (generator, empty_reader) = (random_adapter(&decoder, 2), random_adapter(&decoder, 3));
-    let frequencies = DocumentFrequencies::count(&ids);
+    let frequencies = DocumentFrequencies::count(&tokenizer, &ids).unwrap();
     World { decoder, tokenizer, documents, windows, frequencies, generator, empty_reader }
 }
 

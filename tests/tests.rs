@@ -32,4 +32,5 @@ mod shipped;
 mod support;
 mod sweep;
 mod tidy;
+mod tokens;
 mod train;

@@ -69,7 +69,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let sampled = gist("gist_sampled", &policy, session.judged(), config.eval.sampling.clone());
     let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
-    let frequencies = DocumentFrequencies::count(&setup.train);
+    let frequencies = DocumentFrequencies::count(&setup.tokenizer, &setup.train)?;
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
     let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());

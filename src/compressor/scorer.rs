@@ -44,7 +44,8 @@ impl<'a> Extractive<'a> {
     /// Units and their scores.
     fn scored<'r>(&self, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
         let (unit, tokenizer) = (self.unit, self.tokenizer);
-        let prefixes = requests.par_iter().map(|request| Scored::new(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
+        let prefixes =
+            requests.par_iter().map(|request| Scored::new(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
         let scores = self.scorer.score(&prefixes)?;
         if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
             return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));

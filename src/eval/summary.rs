@@ -196,7 +196,7 @@ pub struct Example {
     pub document: String,
     /// Text of the prefix.
     pub prefix: String,
-    /// The prefix token by token, each decoded alone.
+    /// The prefix token by token ([`crate::tokenizer::Decoded::pieces`]): together its text.
     pub prefix_tokens: Vec<String>,
     /// Text of the local window.
     pub local: String,
@@ -212,7 +212,7 @@ pub struct Example {
 pub struct ExampleGist {
     /// Decoded text.
     pub text: String,
-    /// Token by token, each decoded alone.
+    /// Token by token, as the prefix.
     pub tokens: Vec<String>,
     /// KL from teacher to generator on this window, nats per token.
     #[serde(deserialize_with = "number")]

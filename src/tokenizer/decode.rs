@@ -44,10 +44,13 @@ impl Tokenizer {
         let mut parts: Vec<Part> = known.collect();
         let followed = follow(&steps, &mut parts)?;
         let mut parts = parts.into_iter();
-        let mut bytes = |token: &Option<String>| token.as_ref().and_then(|_| parts.next()).map_or(Vec::new(), |p| p.bytes);
+        let mut bytes =
+            |token: &Option<String>| token.as_ref().and_then(|_| parts.next()).map_or(Vec::new(), |p| p.bytes);
         let decoded = Decoded::of(&tokens.iter().map(&mut bytes).collect::<Vec<_>>());
         // Nothing but the bytes of tokens, or not comparable.
-        let certain = || matches!(steps[..], [DecoderWrapper::ByteLevel(_)]) || decoded.text().contains(char::REPLACEMENT_CHARACTER);
+        let certain = || {
+            matches!(steps[..], [DecoderWrapper::ByteLevel(_)]) || decoded.text().contains(char::REPLACEMENT_CHARACTER)
+        };
         match followed && (certain() || self.own(ids)? == decoded.text()) {
             true => Ok(decoded),
             false => self.by_heads(ids),
@@ -57,6 +60,18 @@ impl Tokenizer {
     /// The text of ids; bytes that are no UTF-8 become replacement characters.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         Ok(self.read(ids)?.text().to_string())
+    }
+
+    /// The texts of sequences that follow one another, such as prefix, local window and future: together the text of all. A
+    /// character that goes across a border belongs to where it begins.
+    pub fn texts<const N: usize>(&self, parts: [&[u32]; N]) -> Result<[String; N]> {
+        let decoded = self.read(&parts.concat())?;
+        let mut end = 0;
+        Ok(parts.map(|part| {
+            let start = end;
+            end += part.len();
+            decoded.slice(&(decoded.ceil(start)..decoded.ceil(end))).to_string()
+        }))
     }
 
     fn own(&self, ids: &[u32]) -> Result<String> {
@@ -110,7 +125,10 @@ fn follow(steps: &[&DecoderWrapper], parts: &mut [Part]) -> Result<bool> {
             DecoderWrapper::Fuse(_) => fused = true,
             DecoderWrapper::Strip(strip) if fused => strip_ends(strip, parts),
             DecoderWrapper::Strip(strip) => {
-                parts.iter_mut().filter(|part| !part.raw).for_each(|part| strip_ends(strip, std::slice::from_mut(part)));
+                parts
+                    .iter_mut()
+                    .filter(|part| !part.raw)
+                    .for_each(|part| strip_ends(strip, std::slice::from_mut(part)));
             }
             DecoderWrapper::CTC(_) => return Ok(false),
             DecoderWrapper::BPE(_)

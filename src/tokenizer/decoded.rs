@@ -103,7 +103,8 @@ impl Decoded {
     /// The text of some tokens. A code point that the range cuts belongs to it if it begins there.
     pub fn slice(&self, tokens: &Range<usize>) -> &str {
         let whole = |at: usize| (at..self.text.len()).find(|&at| self.text.is_char_boundary(at));
-        let [start, end] = [tokens.start, tokens.end].map(|token| whole(self.borders[token]).unwrap_or(self.text.len()));
+        let [start, end] =
+            [tokens.start, tokens.end].map(|token| whole(self.borders[token]).unwrap_or(self.text.len()));
         &self.text[start..end]
     }
 
@@ -188,7 +189,11 @@ mod tests {
         assert_eq!(groups(&[b"cafe", "\u{301}".as_bytes(), b" x"]), [0..2, 2..3]);
         assert_eq!(groups(&["👩\u{200d}".as_bytes(), "👧".as_bytes(), b"!"]), [0..2, 2..3]);
         assert_eq!(groups(&[b"a", b"\r", b"\n", b"b"]), [0..1, 1..3, 3..4]);
-        assert_eq!(groups(&[b"a", b"", b"b"]), [0..1, 1..2, 2..3], "a token that says nothing is no part of a character");
+        assert_eq!(
+            groups(&[b"a", b"", b"b"]),
+            [0..1, 1..2, 2..3],
+            "a token that says nothing is no part of a character"
+        );
         // Two characters, of which a token has the end of one and the beginning of the other.
         assert_eq!(groups(&[b" \xe6", b"\x9d\xb1\xe4", b"\xba\xac"]), vec![0..3; 1]);
         assert!(groups(&[]).is_empty());
@@ -241,13 +246,15 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
             cuts.sort_unstable();
             let tokens: Vec<Vec<u8>> = cuts.windows(2).map(|pair| text.as_bytes()[pair[0]..pair[1]].to_vec()).collect();
-            prop_assert_eq!(check(&tokens)?.text(), text);
+            let decoded = check(&tokens)?;
+            prop_assert_eq!(decoded.text(), text);
         }
     }
 
     fn check(tokens: &[Vec<u8>]) -> Result<Decoded, TestCaseError> {
         let decoded = Decoded::of(tokens);
-        prop_assert_eq!(decoded.text(), String::from_utf8_lossy(&tokens.concat()));
+        let raw = tokens.concat();
+        prop_assert_eq!(decoded.text(), String::from_utf8_lossy(&raw));
         prop_assert_eq!(decoded.len(), tokens.len());
         let mut end = 0;
         for bytes in decoded.ranges() {
@@ -258,7 +265,10 @@ mod tests {
         prop_assert_eq!(decoded.pieces().concat(), decoded.text());
         let characters = character_borders(decoded.text());
         for ranges in [decoded.groups().collect(), decoded.terms()] {
-            prop_assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..tokens.len()).collect::<Vec<_>>());
+            prop_assert_eq!(
+                ranges.iter().cloned().flatten().collect::<Vec<_>>(),
+                (0..tokens.len()).collect::<Vec<_>>()
+            );
             prop_assert!(ranges.iter().all(|range| characters.contains(&decoded.bytes(range).end)));
         }
         Ok(decoded)

@@ -240,13 +240,14 @@ fn measure(
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
     for (w, window) in windows.iter().enumerate() {
-        let own = policy.units(&window.prefix)?;
+        let decoded = setup.tokenizer.read(&window.prefix)?;
+        let own = policy.unit.cut(&decoded);
         let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
         read(&[]);
         for unit in &own {
             match alone {
                 // Of a unit that passes the budget the controller keeps the head.
-                true => read(&window.prefix[unit.start..unit.end.min(unit.start + setup.budget)]),
+                true => read(&window.prefix[unit.start..decoded.floor(unit.end.min(unit.start + setup.budget))]),
                 false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }
@@ -301,7 +302,7 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
         let mut worth = to_vec(&own.logits)?;
         let end = worth.pop().unwrap_or(0.0);
         worth.iter_mut().for_each(|worth| *worth -= end);
-        all.push(Labelled::new(window, own.units, worth));
+        all.push(Labelled::new(window, own.prefix.units, worth));
     }
     Ok(all)
 }

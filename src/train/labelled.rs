@@ -25,6 +25,7 @@ use crate::train::setup::model_files;
 use crate::train::trainee::{Place, Trainee};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -157,9 +158,13 @@ impl<'a> Examples<'a> {
         let query = self.tokenizer.encode(&text.query)?;
         let touches =
             |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
-        let wanted: Vec<bool> = bytes.iter().map(touches).collect();
+        let touched: Vec<bool> = bytes.iter().map(touches).collect();
+        let decoded = self.tokenizer.read(&prefix)?;
+        // A character of several tokens is labelled as a whole.
+        let label = |group: Range<usize>| vec![touched[group.clone()].contains(&true); group.len()];
+        let wanted: Vec<bool> = decoded.groups().flat_map(label).collect();
         let budget = self.config.budget.tokens(prefix.len()).min(prefix.len());
-        let worth: Vec<f64> = (policy.units(&prefix)?.iter())
+        let worth: Vec<f64> = (policy.unit.cut(&decoded).iter())
             .map(|unit| wanted[unit.clone()].iter().filter(|wanted| **wanted).count() as f64 / unit.len() as f64)
             .map(|share| if share >= HALF { share } else { 0.0 })
             .collect();

@@ -19,11 +19,7 @@ pub fn write(
 ) -> Result<()> {
     let mut text = String::new();
     for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(parts).enumerate() {
-        let (prefix, local, future) = (
-            &setup.tokenizer.decode(&window.prefix)?,
-            &setup.tokenizer.decode(&window.local)?,
-            &setup.tokenizer.decode(&window.future)?,
-        );
+        let [prefix, local, future] = setup.tokenizer.texts([&window.prefix, &window.local, &window.future])?;
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
                 "window": i, "prefix": prefix, "local": local, "future": future,

@@ -127,7 +127,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         Some(updates) => updates as usize,
         None => found[0].updates(&setup)?,
     };
-    let frequencies = DocumentFrequencies::count(&setup.train);
+    let frequencies = DocumentFrequencies::count(&setup.tokenizer, &setup.train)?;
     let forbidden = setup.forbidden_ids();
     let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
     let controller = Controller { must_keep, drop_consecutive: args.drop_consecutive, ..Controller::default() };
@@ -140,7 +140,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
     }
     let mut terms = found[0].terms()?;
-    if controller.must_keep.is_some() {
+    if !controller.must_keep.is_empty() {
         terms.insert("must_keep".into(), args.must_keep.join(", "));
     }
     if args.drop_consecutive {
