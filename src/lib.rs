@@ -22,6 +22,10 @@ pub mod model;
 
 pub mod compressor;
 
+pub mod models;
+
+pub mod reading;
+
 pub mod rollout;
 pub mod search;
 

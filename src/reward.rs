@@ -1,9 +1,10 @@
 //! The reward of a gist, pure: reward = quality − λ · |g| / P, with quality = (D(empty) − D(gist)) / D_ref. The two parts
 //! stay apart until after the estimator has normalised them: summed first and divided by a group's deviation, λ cancels.
 
-use crate::compressor::gist::Gist;
+use crate::compressor::actions::Trajectory;
 use crate::config::choices::Signal;
-use crate::rollout::{Group, Reading};
+use crate::reading::Reading;
+use crate::rollout::Group;
 
 /// The parts of one gist's reward.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +35,7 @@ pub struct Unit {
 
 impl Unit {
     /// Parts of one gist, by what its reader and the reader of nothing make of the window.
-    pub fn parts(&self, gist: &Gist, reading: &Reading, empty: &Reading) -> RewardParts {
+    pub fn parts(&self, gist: &Trajectory, reading: &Reading, empty: &Reading) -> RewardParts {
         let loss = |reading: &Reading| match self.signal {
             Signal::Kl => reading.kl,
             Signal::Logprob => reading.nll,
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn an_empty_gist_is_worth_nothing_and_costs_nothing() {
         let reading = |kl: f64, nll: f64| Reading { kl, nll, top1_agreement: 0.0 };
-        let gist = |n: usize| Gist { ids: vec![0; n], ended: true, ..Gist::default() };
+        let gist = |n: usize| Trajectory { ids: vec![0; n], ended: true, ..Trajectory::default() };
         let group = Group {
             gists: vec![gist(0), gist(10)],
             readings: vec![reading(0.2, 3.0), reading(0.1, 2.8)],

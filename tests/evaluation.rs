@@ -21,8 +21,8 @@ use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::{Evaluation, Example};
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
+use gist::reading::Taught;
 use gist::rng::{self, Stream};
-use gist::rollout::Taught;
 use gist::search::{Found, SpanSearch, ranked};
 use gist::tokenizer::Tokenizer;
 
@@ -234,7 +234,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let world = world();
     let (decoder, windows) = (&world.decoder, &world.windows[..6]);
     let taught = Taught::new(decoder, windows).unwrap();
-    let reader = decoder.activate(&world.generator, false);
+    let reader = decoder.activate(&world.generator, false).unwrap();
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
             let best = |extra: &[Vec<Vec<u32>>]| -> Vec<Found> {
@@ -246,7 +246,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
             let contexts = |gists: Vec<Vec<u32>>| -> Vec<f64> {
                 let v = decoder.config().vocab_size;
                 let contexts: Vec<Vec<u32>> =
-                    gists.iter().map(|g| gist::rollout::reader_context(g, reader.is_some(), v)).collect();
+                    gists.iter().map(|g| gist::reading::reader_context(g, reader.is_some(), v)).collect();
                 let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
                 taught.measure(decoder, reader, &rows).unwrap().iter().map(|r| r.kl).collect()
             };

@@ -24,7 +24,7 @@ fn base(name: &str) -> Decoder {
 
 /// Logits `[1, T, V + 1]` of the ordinary vocabulary and of end-of-gist.
 fn logits(decoder: &Decoder, ids: &Tensor, adapter: &Adapter) -> Tensor {
-    let active = decoder.activate(adapter, false);
+    let active = decoder.activate(adapter, false).unwrap();
     let hidden = decoder.forward(ids, &[0], Some(&active)).unwrap();
     Head { end: Some(&active.end), ..Head::base(decoder.head()) }.logits(&hidden)
 }

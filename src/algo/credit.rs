@@ -2,7 +2,7 @@
 //! advantage. Leave-one-out: the KL that a gist loses without each block of [`BLOCK`] tokens is added, centred over the
 //! gist, so that the sum over its tokens stays what it was and the end keeps the gist's own advantage.
 
-use crate::compressor::gist::Gist;
+use crate::compressor::actions::Trajectory;
 use crate::tensor::mean;
 
 /// Tokens that share one leave-one-out figure.
@@ -12,10 +12,10 @@ pub const BLOCK: usize = 4;
 /// the reward.
 pub fn per_action(
     advantages: &[Vec<f64>],
-    groups: &[&[Gist]],
+    groups: &[&[Trajectory]],
     credits: Option<&[Vec<Vec<f64>>]>,
 ) -> Vec<Vec<Vec<f64>>> {
-    let spread = |w: usize, g: usize, gist: &Gist| {
+    let spread = |w: usize, g: usize, gist: &Trajectory| {
         let mut actions = vec![advantages[w][g]; gist.actions()];
         if let Some(credits) = credits {
             let tokens: Vec<f64> = (0..gist.ids.len()).map(|t| credits[w][g][t / BLOCK]).collect();
@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn credit_moves_advantage_between_tokens_and_leaves_the_sum_and_the_end() {
-        let gist = Gist { ids: vec![0; 6], ended: true, ..Gist::default() };
-        let groups: Vec<&[Gist]> = vec![std::slice::from_ref(&gist)];
+        let gist = Trajectory { ids: vec![0; 6], ended: true, ..Trajectory::default() };
+        let groups: Vec<&[Trajectory]> = vec![std::slice::from_ref(&gist)];
         let uniform = per_action(&[vec![0.5]], &groups, None);
         assert_eq!(uniform[0][0], vec![0.5; 7]);
         let credited = per_action(&[vec![0.5]], &groups, Some(&[vec![vec![0.3, 0.0]]]));

@@ -6,10 +6,12 @@ use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::model::config::ModelConfig;
 use gist::model::decoder::Decoder;
+use gist::models::Models;
 use gist::rng::{self, Stream};
 use gist::run_dir::write_json_atomic;
 use gist::train::bench;
-use gist::train::setup::Setup;
+use gist::train::inputs::{self, Inputs};
+use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
 
 /// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
@@ -23,15 +25,18 @@ pub fn run(
     start::settle(&mut config.hardware);
     start::bring(&config, false)?;
     let device = start::prepare(&config)?;
-    let setup = match random_weights {
+    let models = match random_weights {
         Some(path) => {
             rng::seed_torch(config.seed, Stream::Init, 0, 0);
-            Setup::over(&config, Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?)?
+            let decoder = Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?;
+            Models::over(decoder, &config.model.path, &config.model.folder()?)?
+                .checkpointed(config.train.checkpoint_activations)
         }
-        None => Setup::load(&config, device)?,
+        None => inputs::models(&config, device)?,
     };
+    let windows = Windows::load(&config, &models)?;
     std::fs::create_dir_all(runs)?;
-    let figures = bench::run(&setup, runs, repeats)?;
+    let figures = bench::run(Inputs { config: &config, models: &models, windows: &windows }, runs, repeats)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["part", "seconds", "tokens", "tokens/s", "share of GEMM rate", "peak MiB"]);

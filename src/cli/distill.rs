@@ -60,11 +60,11 @@ pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
 
 /// What every compressor recovers of each test text: the one that learned, and the scorers on the same units.
 fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<String, Vec<Recovered>>> {
-    let (config, tokenizer) = (examples.config, &examples.tokenizer);
+    let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;
     let texts: Vec<&[u32]> = examples.train.iter().map(|example| example.prefix.as_slice()).collect();
     let frequencies = DocumentFrequencies::count(tokenizer, &texts)?;
-    let parts = Parts { decoder: &examples.decoder, frequencies: &frequencies, seed: 0 };
+    let parts = Parts { decoder: &examples.models.decoder, frequencies: &frequencies, seed: 0 };
     let scored = |name: String, scorer: Box<dyn Scorer>| -> Box<dyn Compressor> {
         Box::new(Extractive { name, scorer, unit: policy.unit, controller: Controller::default(), tokenizer })
     };
@@ -75,7 +75,10 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     ];
     all.extend(ScorerKind::ALL.iter().map(|&kind| scored(kind.name().into(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
-        all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.folder()?, examples.decoder.device())?)));
+        all.push(scored(
+            "embedding".into(),
+            Box::new(Embedding::load(&encoder.folder()?, examples.models.decoder.device())?),
+        ));
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     let mut rows = BTreeMap::new();

@@ -20,11 +20,12 @@ use gist::report;
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapted_reader;
+use gist::train::inputs::{self, Inputs};
 use gist::train::memory::peak_rss_mib;
 use gist::train::progress::Progress;
-use gist::train::roles::{fresh_compressor, fresh_reader, load_roles, policy};
+use gist::train::roles::{fresh_compressor, fresh_reader, load_roles};
 use gist::train::session::{Session, warm_record};
-use gist::train::setup::Setup;
+use gist::train::windows::Windows;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -38,9 +39,10 @@ pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<
     }
     warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
     let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
+    let models = inputs::models(&config, device)?;
+    let windows = Windows::load(&config, &models)?;
     let stop = AtomicBool::new(false);
-    let session = Session::open(&setup, &run, &stop)?;
+    let session = Session::open(Inputs { config: &config, models: &models, windows: &windows }, &run, &stop)?;
     // What the run took stays what it took.
     let before = read_json::<Summary>(&run.summary()).ok();
     finish(&session, adapt, before.map(|summary| (summary.seconds, summary.peak_rss_mib)))
@@ -49,36 +51,35 @@ pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<
 /// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`; `took` are the seconds and the
 /// peak memory of a run that is evaluated again.
 pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) -> anyhow::Result<()> {
-    let setup = session.setup;
-    let config = setup.config;
+    let Inputs { config, models, windows } = session.inputs;
+    let budget = config.budget_tokens();
     let job = Job {
-        decoder: &setup.decoder,
-        tokenizer: &setup.tokenizer,
-        documents: &setup.test_documents,
-        windows: &setup.test,
+        decoder: &models.decoder,
+        tokenizer: &models.tokenizer,
+        documents: &windows.test_documents,
+        windows: &windows.test,
         condition: config.condition,
-        budget: setup.budget,
+        budget,
         generator: &session.generator.adapter,
         empty_reader: &session.empty_reader.adapter,
         seed: 0,
         resamples: config.eval.resamples,
     };
-    let policy = policy(&setup.config.compressor, setup)?;
+    let policy = models.policy(&config.compressor)?;
     let greedy = gist("gist", &policy, session.judged(), Sampling::greedy());
     let greedy = Memory::new(&greedy);
     let sampled = gist("gist_sampled", &policy, session.judged(), config.eval.sampling.clone());
-    let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
+    let other = OtherDocument::new(&greedy, donors(&windows.test, 0)?);
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
-    let frequencies = DocumentFrequencies::count(&setup.tokenizer, &setup.train)?;
-    let forbidden = setup.forbidden_ids();
-    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());
+    let frequencies = DocumentFrequencies::count(&models.tokenizer, &windows.train)?;
+    let parts = Parts { decoder: &models.decoder, frequencies: &frequencies, seed: 0 };
+    let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
     let whole = config.eval.baselines == Baselines::All;
     if !whole {
         honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
     }
     for named in &config.eval.encoders {
-        honest.push(Box::new(Extractive::frozen(named, setup.decoder.device(), &setup.tokenizer)?));
+        honest.push(Box::new(Extractive::frozen(named, models.decoder.device(), &models.tokenizer)?));
     }
     let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
         .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
@@ -109,24 +110,25 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     let warm_folder = Session::warm_folder(session.run);
     let (kl_start, warm_kl) = match whole {
         true => {
-            let [compressor, generator, _] = load_roles(&warm_folder, setup)?;
-            let start = greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?;
+            let [compressor, generator, _] = load_roles(&warm_folder, config, models)?;
+            let start = greedy_kl(&fresh_compressor(config, models)?, &fresh_reader(config, models)?)?;
             (gist::tensor::mean(&start), Some(greedy_kl(&compressor, &generator)?))
         }
         false => (f64::NAN, None),
     };
 
-    let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
+    let updates = warm_record(&warm_folder)?.updates + session.state.update - config.supervised_updates();
     let readers = session.run.eval(session.state.update).join("readers");
     for compressor in adaptable.into_iter().filter(|compressor| adapt.wants(compressor.name())) {
         session.check_stop()?;
-        let reader = adapted_reader(setup, session.run, compressor, updates, &readers)?;
+        let reader = adapted_reader(session.inputs, session.run, compressor, updates, &readers)?;
         table.adapt(compressor.name(), &reader)?;
     }
     let kl_warm_start = warm_kl.as_ref().map_or(f64::NAN, |kl| gist::tensor::mean(kl));
     let evaluation = table.evaluation(kl_start, kl_warm_start, warm_kl.as_deref())?;
     table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
     let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
+    let shape = windows.shape;
     // In a sweep the folder names the arm too.
     let folder = session.run.root().file_name().map(|name| name.to_string_lossy().into_owned());
     let summary = Summary {
@@ -137,8 +139,8 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
         seconds,
         peak_rss_mib,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
-        budget_tokens: setup.budget,
-        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
+        budget_tokens: budget,
+        windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
         eval: evaluation,
     };
     write_json_atomic(&session.run.summary(), &summary)?;

@@ -5,9 +5,9 @@ use gist::compressor::policy::Policy;
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
+use gist::train::inputs::{self, Inputs};
 use gist::train::label;
-use gist::train::roles::policy;
-use gist::train::setup::Setup;
+use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -21,19 +21,21 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
     let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
     start::bring(&config, false)?;
     let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
+    let models = inputs::models(&config, device)?;
+    let windows = Windows::load(&config, &models)?;
     let reader = match &config.warm_start.from {
-        Some(from) => Some(setup.decoder.load_adapter(&from.join("generator"))?),
+        Some(from) => Some(models.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
     let stop = start::catch_interrupt()?;
-    let policy = policy(&config.compressor, &setup)?;
+    let policy = models.policy(&config.compressor)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };
     let check_stop = || match stop.load(Ordering::SeqCst) {
         true => Err(Error::Invalid("interrupted; the same command goes on".into())),
         false => Ok(()),
     };
-    let labels = label::make(&setup, extractive, reader.as_ref(), &output, check_stop)?;
+    let inputs = Inputs { config: &config, models: &models, windows: &windows };
+    let labels = label::make(inputs, extractive, reader.as_ref(), &output, check_stop)?;
     let worth: Vec<f64> = labels.iter().flat_map(|label| label.worth.clone()).collect();
     let helpful = worth.iter().filter(|worth| **worth > 0.0).count();
     let best: Vec<f64> = labels.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();

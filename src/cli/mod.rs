@@ -20,9 +20,10 @@ use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
+use gist::train::inputs::{self, Inputs};
 use gist::train::labelled::Examples;
 use gist::train::pretrain;
-use gist::train::setup::Setup;
+use gist::train::windows::Windows;
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -270,8 +271,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Train { args, adapt } => {
             let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
-            let setup = train::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| train::run(&setup, s, &adapt))
+            let config = &plan.config;
+            let models = inputs::models(config, plan.device)?;
+            let windows = Windows::load(config, &models)?;
+            let inputs = Inputs { config, models: &models, windows: &windows };
+            train::check(inputs)?;
+            plan.open()?.guard(&inputs::files(config)?, |s| train::run(inputs, s, &adapt))
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };

@@ -3,33 +3,31 @@
 use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
 use gist::compressor::scorers::frozen;
-use gist::config::train::TrainConfig;
-use gist::train::roles::{first_roles, policy};
+use gist::train::inputs::Inputs;
+use gist::train::roles::first_roles;
 use gist::train::session::{Session, warm_record};
-use gist::train::setup::Setup;
 use gist::train::{cotrain, label, warm_start};
-use tch::Device;
 
-/// Reads everything that a run needs, so that what is wrong with it is said before anything is written.
-pub fn load(config: &TrainConfig, device: Device) -> anyhow::Result<Setup<'_>> {
-    let setup = Setup::load(config, device)?;
-    first_roles(&setup)?;
-    policy(&config.compressor, &setup)?;
+/// Reads whatever else a run needs, so that what is wrong with it is said before anything is written.
+pub fn check(inputs: Inputs) -> anyhow::Result<()> {
+    let Inputs { config, models, .. } = inputs;
+    first_roles(config, models)?;
+    models.policy(&config.compressor)?;
     for named in &config.eval.encoders {
-        frozen(named, device)?;
+        frozen(named, models.decoder.device())?;
     }
     if let Some(from) = &config.warm_start.from {
         warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {
-        label::read(&setup, folder)?;
+        label::read(inputs, folder)?;
     }
-    Ok(setup)
+    Ok(())
 }
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(setup: &Setup, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<usize> {
-    let mut session = Session::open(setup, &start.run, start.stop)?;
+pub fn run(inputs: Inputs, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<usize> {
+    let mut session = Session::open(inputs, &start.run, start.stop)?;
     session.log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;

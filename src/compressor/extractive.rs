@@ -14,11 +14,11 @@
 //! pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
 //! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
 
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::foreign::{Encoded, Foreign};
-use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::compressor::ranges::{range_columns, range_means, windows};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
@@ -159,7 +159,7 @@ impl ExtractivePolicy<'_> {
     }
 
     /// See [`crate::compressor::policy::Policy::sample`].
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
         let (group, budget) = (draws.group, draws.budget);
         if requests.is_empty() || group == 0 {
@@ -177,7 +177,7 @@ impl ExtractivePolicy<'_> {
             }
         }
         let uniforms = sampling::by_step(&draws.numbers(requests.len())?, budget, Device::Cpu);
-        let mut gists = vec![Gist::default(); requests.len() * group];
+        let mut gists = vec![Trajectory::default(); requests.len() * group];
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
@@ -209,7 +209,7 @@ impl ExtractivePolicy<'_> {
     }
 
     /// The last units of a prefix, as many as cover the budget, the last first.
-    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
         let prefix = Scored::new(request, self.unit, self.tokenizer)?;
         let units = &prefix.units;
         let mut order: Vec<usize> = (0..units.len()).collect();
@@ -224,7 +224,7 @@ impl ExtractivePolicy<'_> {
         }
         let ids = keep(&prefix, &picks, budget).ids;
         let ended = covered.len() < budget && picks.len() < budget;
-        Ok(Gist { ids, picks, ended, ..Gist::default() })
+        Ok(Trajectory { ids, picks, ended, ..Trajectory::default() })
     }
 
     /// See [`crate::compressor::policy::Policy::surrogate`].
@@ -233,7 +233,7 @@ impl ExtractivePolicy<'_> {
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         let now = self.worths(adapter, requests)?;
@@ -280,7 +280,7 @@ impl ExtractivePolicy<'_> {
         seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             if how.temperature > 0.0 {
@@ -319,7 +319,7 @@ impl ExtractivePolicy<'_> {
     /// See [`crate::compressor::Compressor::calibrate`].
     pub fn calibrate(&mut self, adapter: &Adapter, requests: &[Request], budgets: &[usize]) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut scored = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             scored.extend(self.scored(&active, batch)?);
@@ -336,7 +336,7 @@ fn keep(prefix: &Scored, picks: &[usize], budget: usize) -> Compressed {
 }
 
 /// For every action of a window's gists, −∞ at the units drawn before it, `[A, U + 1]`, and what is drawn, `[A, 1]`.
-fn actions(group: &[Gist], units: usize, device: tch::Device) -> (Tensor, Tensor) {
+fn actions(group: &[Trajectory], units: usize, device: tch::Device) -> (Tensor, Tensor) {
     let (mut taken, mut targets) = (Vec::new(), Vec::new());
     for gist in group {
         for action in 0..gist.actions() {

@@ -11,6 +11,7 @@
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
 use crate::chat::Frame;
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{Attended, attended};
 use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::copying::{self, Copier};
@@ -23,63 +24,8 @@ use crate::model::read::{control, left_pad};
 use crate::model::sampling;
 use crate::model::site::{BranchCache, KvCache};
 use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
-use crate::rng::{self, Stream};
 use crate::tensor::to_vecs;
 use tch::Tensor;
-
-/// One sampled gist, written or kept.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gist {
-    /// Tokens, without the end.
-    pub ids: Vec<u32>,
-    /// From an extractive policy: the units of the prefix in the order in which they were drawn.
-    pub picks: Vec<usize>,
-    /// Whether the policy ended it; false = the cap did.
-    pub ended: bool,
-    /// log π of every action (tokens or units, then the end if there is one) when it was sampled; none if it was not.
-    pub behavior_logprobs: Vec<f64>,
-    /// Entropy of the policy at every action, nats.
-    pub entropy: Vec<f64>,
-}
-
-impl Gist {
-    /// A gist chosen by other means, for imitation: ended unless it fills the budget.
-    pub fn imitated(ids: Vec<u32>, budget: usize) -> Self {
-        let ended = ids.len() < budget;
-        Self { ids, ended, ..Self::default() }
-    }
-
-    /// Tokens (or units) and end: the actions that carry a log-probability.
-    pub fn actions(&self) -> usize {
-        let chosen = if self.picks.is_empty() { self.ids.len() } else { self.picks.len() };
-        chosen + usize::from(self.ended)
-    }
-}
-
-/// How gists are drawn.
-#[derive(Clone, Copy)]
-pub struct Draws<'a> {
-    /// Gists a request.
-    pub group: usize,
-    /// Cap of each, in tokens.
-    pub budget: usize,
-    /// How an action is chosen.
-    pub how: &'a Sampling,
-    /// `uniforms(request, sample)`: as many numbers in [0, 1) as the budget.
-    pub uniforms: &'a dyn Fn(usize, usize) -> Vec<f64>,
-}
-
-impl Draws<'_> {
-    /// The numbers of every gist, request by request.
-    pub fn numbers(&self, requests: usize) -> Result<Vec<Vec<f64>>> {
-        let all: Vec<Vec<f64>> =
-            (0..requests * self.group).map(|row| (self.uniforms)(row / self.group, row % self.group)).collect();
-        match all.iter().find(|numbers| numbers.len() < self.budget) {
-            Some(bad) => Err(Error::shape("uniforms of a gist", self.budget, bad.len())),
-            None => Ok(all),
-        }
-    }
-}
 
 /// The policy's network and the actions it may take.
 pub struct GistPolicy<'a> {
@@ -156,7 +102,7 @@ impl<'a> GistPolicy<'a> {
     }
 
     /// A group of gists a request, one prefill a request.
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
         let (n, g, budget) = (requests.len(), draws.group, draws.budget);
         if n == 0 || g == 0 {
@@ -167,7 +113,7 @@ impl<'a> GistPolicy<'a> {
         let width = last.size()[2];
         let mut hidden = last.expand([n as i64, g as i64, width], false).reshape([-1, width]);
         let uniforms = sampling::by_step(&draws.numbers(n)?, budget, self.decoder.device());
-        let mut gists = vec![Gist::default(); n * g];
+        let mut gists = vec![Trajectory::default(); n * g];
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut copiers: Option<Vec<Copier>> =
@@ -206,7 +152,7 @@ impl<'a> GistPolicy<'a> {
         &self,
         adapter: &ActiveAdapter,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
     ) -> Result<ActionStates> {
         let (n, g) = (requests.len(), groups.first().map_or(0, |gr| gr.len()));
         if groups.len() != n || g == 0 || groups.iter().any(|group| group.len() != g) {
@@ -257,7 +203,7 @@ impl<'a> GistPolicy<'a> {
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         let states = self.action_states(adapter, requests, groups)?;
@@ -268,12 +214,6 @@ impl<'a> GistPolicy<'a> {
         let stats = vocab::token_stats(&states.hidden, &states.targets, head, other)?;
         vocab::token_surrogate(&states.hidden, &states.targets, head, &grads(stats)?, other)
     }
-}
-
-/// Seeded draws for one gist.
-pub fn uniforms(run_seed: u64, step: u64, example: u64, sample: u64, budget: usize) -> Vec<f64> {
-    let mut draw = rng::rng(run_seed, Stream::Rollout, step, example, sample);
-    (0..budget).map(|_| rng::uniform(&mut draw)).collect()
 }
 
 const REQUESTS_AT_ONCE: usize = 32;
@@ -302,7 +242,7 @@ impl GistPolicy<'_> {
         seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];
         let parts: Vec<(usize, Request, usize)> = (requests.iter().enumerate())
             .flat_map(|(r, request)| self.parts(request, budget).into_iter().map(move |(part, share)| (r, part, share)))

@@ -1,6 +1,7 @@
 //! Compressors: contexts and a budget in, kept ids out. Generative and extractive ones stand behind one trait, so that
 //! an evaluation cannot tell them apart.
 
+pub mod actions;
 pub mod attended;
 pub mod baseline;
 mod baselines;

@@ -1,10 +1,11 @@
 //! The compressor that learns: it writes a gist, or keeps units of the prefix. Whoever trains or evaluates one need not know
 //! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
 
+use crate::compressor::actions::{Draws, Trajectory};
 use crate::compressor::budget::recent;
 use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::gist::{Draws, Gist, GistPolicy};
+use crate::compressor::gist::GistPolicy;
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
@@ -21,7 +22,7 @@ pub enum Policy<'a> {
 
 impl Policy<'_> {
     /// A group of gists a request, with behaviour log-probabilities.
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         match self {
             Policy::Gist(policy) => policy.sample(adapter, requests, draws),
             Policy::Extractive(policy) => policy.sample(adapter, requests, draws),
@@ -29,9 +30,9 @@ impl Policy<'_> {
     }
 
     /// The most recent tokens of a prefix as actions of this policy.
-    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
         match self {
-            Policy::Gist(_) => Ok(Gist::imitated(recent(request.prefix, budget).to_vec(), budget)),
+            Policy::Gist(_) => Ok(Trajectory::imitated(recent(request.prefix, budget).to_vec(), budget)),
             Policy::Extractive(policy) => policy.recent(request, budget),
         }
     }
@@ -44,7 +45,7 @@ impl Policy<'_> {
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         match self {

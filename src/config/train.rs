@@ -183,6 +183,13 @@ impl Default for WarmStart {
     }
 }
 
+impl WarmStart {
+    /// Updates of one round of imitation.
+    pub fn round_updates(&self) -> usize {
+        self.epochs * self.windows.div_ceil(self.batch)
+    }
+}
+
 /// Length and rhythm of co-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -347,5 +354,15 @@ impl TrainConfig {
     /// The budget as a number of tokens.
     pub fn budget_tokens(&self) -> usize {
         self.budget.tokens(self.data.prefix_tokens)
+    }
+
+    /// Updates of the whole warm start.
+    pub fn supervised_updates(&self) -> usize {
+        self.compressor_updates() + self.warm_start.rounds * self.warm_start.round_updates()
+    }
+
+    /// Those of them that leave the readers as they are: copying, distillation.
+    pub fn compressor_updates(&self) -> usize {
+        self.warm_start.copy_updates + self.distill.updates()
     }
 }

@@ -93,17 +93,6 @@ impl RecallConfig {
         let list = 3 * self.facts;
         WindowShape { prefix: self.prefix, local: 3, future: list - 2 + (self.rounds - 1) * (1 + list) }
     }
-
-    /// Length of the sufficient gist.
-    pub fn sufficient(&self) -> usize {
-        3 * self.facts
-    }
-
-    /// Every word that a document may hold, markers last.
-    pub fn inventory(&self) -> Vec<String> {
-        let markers = [NOTE, RECALL].map(String::from);
-        (0..self.words).map(word).chain(markers).collect()
-    }
 }
 
 /// One generated document, in three parts that together are its text.
@@ -221,6 +210,19 @@ pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
+
+    impl RecallConfig {
+        /// Length of the sufficient gist.
+        fn sufficient(&self) -> usize {
+            3 * self.facts
+        }
+
+        /// Every word that a document may hold, markers last.
+        fn inventory(&self) -> Vec<String> {
+            let markers = [NOTE, RECALL].map(String::from);
+            (0..self.words).map(word).chain(markers).collect()
+        }
+    }
 
     const SPLITS: [Split; 3] = [Split::Train, Split::Valid, Split::Test];
 

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Part, Row};
 use crate::eval::stats::{self, Interval};
 use crate::eval::summary::{Difference, Entry, Evaluation, NamedDifference};
+use crate::reading::Reading;
 use crate::retention::{self, Retention};
-use crate::rollout::Reading;
 use crate::tensor::mean;
 use std::collections::{BTreeMap, BTreeSet};
 

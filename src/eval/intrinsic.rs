@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::stats;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
@@ -196,7 +196,7 @@ impl<'a> Evaluated<'a> {
         let v = self.job.decoder.config().vocab_size;
         let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, reader.is_some(), v)).collect();
         let rows: Vec<(usize, &[u32])> = windows.iter().copied().zip(contexts.iter().map(Vec::as_slice)).collect();
-        let active = reader.map(|adapter| self.job.decoder.activate(adapter, false));
+        let active = reader.map(|adapter| self.job.decoder.activate(adapter, false)).transpose()?;
         self.taught.measure(self.job.decoder, active.as_ref(), &rows)
     }
 

@@ -9,7 +9,7 @@ use crate::eval::files::spread;
 use crate::eval::intrinsic::{Evaluated, Part};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Imagined, Taught, request};
+use crate::reading::{Imagined, Taught, request};
 use crate::search::{SpanSearch, ranked};
 
 /// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`
@@ -49,7 +49,7 @@ impl Compressor for Searching<'_> {
             None => Taught::new(self.decoder, &windows)?,
             Some(how) => Taught::imagined(self.decoder, &windows, how)?,
         };
-        let reader = self.decoder.activate(self.reader, false);
+        let reader = self.decoder.activate(self.reader, false)?;
         let found = ranked(&taught, self.decoder, Some(&reader), budget, self.params, &[])?;
         let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
         Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())

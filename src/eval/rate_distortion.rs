@@ -13,7 +13,7 @@ use crate::eval::slices::{Part, parts};
 use crate::eval::stats::{self, Interval};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
@@ -204,7 +204,7 @@ impl<'a> Curves<'a> {
         let v = self.exam.decoder.config().vocab_size;
         let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, true, v)).collect();
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-        self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)), &rows)
+        self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)?), &rows)
     }
 
     /// What there is to gain.

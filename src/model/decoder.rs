@@ -160,8 +160,9 @@ impl Decoder {
         self.embed.device()
     }
 
-    /// An adapter as a forward pass over these weights needs it; dropout is on only when `training`.
-    pub fn activate(&self, adapter: &Adapter, training: bool) -> ActiveAdapter {
+    /// An adapter as a forward pass over these weights needs it; dropout is on only when `training`. Fails on an adapter made
+    /// for another architecture.
+    pub fn activate(&self, adapter: &Adapter, training: bool) -> Result<ActiveAdapter> {
         let kind = self.embed.kind();
         adapter.activate(&self.config, Activation { kind, training, checkpointing: training && self.checkpointing })
     }

@@ -7,7 +7,7 @@ use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads;
-use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS};
+use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS, take};
 use crate::model::params::FlatParams;
 use crate::model::weights;
 use std::collections::BTreeMap;
@@ -57,21 +57,20 @@ impl Adapter {
     }
 
     /// Views for a forward pass of the encoder in this `kind`; nothing of it is for the base.
-    pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> ActiveAdapter {
+    pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
         let mut views = self.params.views_in(kind);
-        let empty = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));
-        let end = views.remove(END).unwrap_or_else(empty);
+        let end = take(&mut views, END)?;
         let own = views.into_iter().filter(|(name, _)| !name.starts_with("gist."));
-        ActiveAdapter {
+        Ok(ActiveAdapter {
             layers: Vec::new(),
             dropout: None,
-            control: empty(),
+            control: Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device())),
             end,
             copy: None,
-            heads: self.heads(),
-            encoder: Encoder::from_named(config, own.collect()).ok(),
+            heads: self.heads()?,
+            encoder: Some(Encoder::from_named(config, own.collect())?),
             tape: None,
-        }
+        })
     }
 
     pub(super) fn save_encoder(&self, config: &EncoderConfig, folder: &Path) -> Result<()> {

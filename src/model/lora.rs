@@ -7,7 +7,7 @@
 //! vocabulary, and so the teacher's distribution, has no control token at all.
 
 use crate::config::parts::{LoraConfig, Projection};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
@@ -90,13 +90,22 @@ fn pair_names(layer: i64, projection: Projection) -> (String, String) {
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
+/// Whether a projection gets low-rank weights.
+fn is_target(lora: &LoraConfig, projection: Projection) -> bool {
+    lora.target_modules.iter().any(|name| name == projection.name())
+}
+
+/// Takes a view out of those of an adapter; an error if it is not there.
+pub(super) fn take(views: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
+    views.remove(name).ok_or_else(|| Error::shape(format!("adapter weight `{name}`"), "a tensor", "none"))
+}
+
 /// Names and shapes of the parameters of an adapter over `model`.
 pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {
-        let is_target = |projection: &Projection| lora.target_modules.iter().any(|name| name == projection.name());
-        for projection in Projection::ALL.into_iter().filter(is_target) {
+        for projection in Projection::ALL.into_iter().filter(|&projection| is_target(lora, projection)) {
             let (a, b) = pair_names(layer, projection);
             let stem = a.trim_start_matches("base_model.model.").trim_end_matches(".lora_A.weight").to_string();
             if let Some(shape) = shapes.get(&format!("{stem}.weight")) {
@@ -208,8 +217,8 @@ impl Adapter {
         Self { config: self.config.clone(), params: self.params.duplicate(), encoder: self.encoder.clone() }
     }
 
-    /// The weights as forward passes over a base need them.
-    pub(super) fn activate(&self, model: &ModelConfig, how: Activation) -> ActiveAdapter {
+    /// The weights as forward passes over a base need them; each must be there.
+    pub(super) fn activate(&self, model: &ModelConfig, how: Activation) -> Result<ActiveAdapter> {
         let Activation { kind, training, checkpointing } = how;
         if let Some(encoder) = &self.encoder {
             return self.activate_encoder(encoder, kind);
@@ -221,34 +230,37 @@ impl Adapter {
             None => view,
         };
         let scaling = self.config.alpha / self.config.rank as f64;
-        let layers = (0..model.num_hidden_layers)
-            .map(|layer| {
-                Projections::from_fn(|projection| {
-                    let (a, b) = pair_names(layer, projection);
-                    Some(LoraPair { a: own(views.remove(&a)?), b: own(views.remove(&b)? * scaling) })
-                })
-            })
-            .collect();
-        let empty = || Tensor::zeros([0, model.hidden_size], (kind, self.params.leaf().device()));
-        ActiveAdapter {
+        let mut layers = Vec::new();
+        for layer in 0..model.num_hidden_layers {
+            layers.push(Projections::try_from_fn(|projection| -> Result<Option<LoraPair>> {
+                if !is_target(&self.config, projection) {
+                    return Ok(None);
+                }
+                let (a, b) = pair_names(layer, projection);
+                let a = own(take(&mut views, &a)?);
+                Ok(Some(LoraPair { a, b: own(take(&mut views, &b)? * scaling) }))
+            })?);
+        }
+        Ok(ActiveAdapter {
             layers,
             dropout: (training && self.config.dropout > 0.0).then(|| Dropout::drawn(self.config.dropout)),
-            control: own(views.remove(CONTROL).unwrap_or_else(empty)),
-            end: own(views.remove(END).unwrap_or_else(empty)),
+            control: own(take(&mut views, CONTROL)?),
+            end: own(take(&mut views, END)?),
             copy: views.remove(COPY).map(own),
-            heads: self.heads(),
+            heads: self.heads()?,
             encoder: None,
             tape,
-        }
+        })
     }
 
-    /// Views of the heads in f32, whatever the base computes in.
-    pub(super) fn heads(&self) -> Option<Heads> {
+    /// Views of the heads in f32, whatever the base computes in; none of an adapter without heads.
+    pub(super) fn heads(&self) -> Result<Option<Heads>> {
         if !self.is_extractive() {
-            return None;
+            return Ok(None);
         }
         let views = self.params.views().into_iter();
-        Heads::from_named(views.filter_map(|(n, t)| Some((n.strip_prefix(HEADS)?.to_string(), t))).collect()).ok()
+        let named = views.filter_map(|(name, view)| Some((name.strip_prefix(HEADS)?.to_string(), view)));
+        Heads::from_named(named.collect()).map(Some)
     }
 
     /// Whether it has the heads of an extractive compressor.

@@ -7,11 +7,11 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
+use crate::reading::{compressed_context, request};
 use crate::rng::{self, Stream};
-use crate::rollout::{compressed_context, request};
 use crate::run_dir::{RunDir, component, read_json, write_json_atomic};
+use crate::train::inputs::Inputs;
 use crate::train::progress::Progress;
-use crate::train::setup::Setup;
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::reader_step;
 use serde_json::{Value, json};
@@ -41,37 +41,37 @@ pub struct Lesson<'a> {
 
 /// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
 pub fn adapted_reader(
-    setup: &Setup,
+    inputs: Inputs,
     run: &RunDir,
     compressor: &dyn Compressor,
     updates: usize,
     folder: &Path,
 ) -> Result<Adapter> {
-    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (setup.budget * quarter).div_ceil(QUARTERS)).collect();
+    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (inputs.budget() * quarter).div_ceil(QUARTERS)).collect();
     let lesson = Lesson {
         title: &format!("reader of {}", compressor.name()),
         compressors: &[compressor],
         budgets: &budgets,
-        gists: setup.config.generator.gists_per_window,
+        gists: inputs.config.generator.gists_per_window,
         updates,
         check: &|| Ok(()),
     };
-    kept_reader(setup, run.root(), &lesson, &folder.join(component(compressor.name())), &json!({"updates": updates}))
+    kept_reader(inputs, run.root(), &lesson, &folder.join(component(compressor.name())), &json!({"updates": updates}))
 }
 
 /// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`
 /// receives the batch of an update that is not finite.
-pub fn kept_reader(setup: &Setup, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
+pub fn kept_reader(inputs: Inputs, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
     if is_kept(folder, record)? {
-        return setup.decoder.load_adapter(folder);
+        return inputs.models.decoder.load_adapter(folder);
     }
-    let reader = teach(setup, root, lesson)?;
+    let reader = teach(inputs, root, lesson)?;
     // A record never lies beside a reader that it does not describe.
     let path = folder.join("record.json");
     if path.exists() {
         std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
     }
-    reader.save(folder, &setup.base())?;
+    reader.save(folder, &inputs.models.base())?;
     write_json_atomic(&path, record)?;
     Ok(reader)
 }
@@ -83,9 +83,9 @@ pub fn is_kept(folder: &Path, record: &Value) -> Result<bool> {
 }
 
 /// Trains a fresh reader; the same windows and budgets whatever the compressors.
-fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
-    let config = setup.config;
-    let decoder = &setup.decoder;
+fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
+    let config = inputs.config;
+    let decoder = &inputs.models.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);
     let fresh = Adapter::fresh(decoder.config(), &config.model.lora.generator, decoder.embedding())?;
     let mut reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
@@ -94,11 +94,11 @@ fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     for update in 0..lesson.updates {
         (lesson.check)()?;
         let step = ADAPT_STEP + update as u64;
-        let windows = setup.training_windows(step, config.train.windows_per_step);
-        let taught = setup.taught(step, &windows)?;
+        let windows = inputs.training_windows(step, config.train.windows_per_step);
+        let taught = inputs.taught(step, &windows)?;
         let mut contexts = Vec::new();
         for pass in 0..lesson.gists {
-            let made = outputs(setup, lesson, &windows, update, pass)?;
+            let made = outputs(inputs, lesson, &windows, update, pass)?;
             contexts.extend(made.iter().enumerate().map(|(w, c)| (w, compressed_context(c, true, v))));
         }
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
@@ -112,8 +112,8 @@ fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
 }
 
 /// One gist of every window, at one budget; the compressors take turns over the windows, from a place that is drawn.
-fn outputs(setup: &Setup, lesson: &Lesson, windows: &[Window], update: usize, pass: usize) -> Result<Vec<Compressed>> {
-    let (seed, step) = (setup.config.seed, ADAPT_STEP + update as u64);
+fn outputs(inputs: Inputs, lesson: &Lesson, windows: &[Window], update: usize, pass: usize) -> Result<Vec<Compressed>> {
+    let (seed, step) = (inputs.config.seed, ADAPT_STEP + update as u64);
     let mut draw = rng::rng(seed, Stream::Mix, step, pass as u64, 0);
     let budget = lesson.budgets[rng::below(&mut draw, lesson.budgets.len())];
     let turns = lesson.compressors.len();
@@ -123,7 +123,7 @@ fn outputs(setup: &Setup, lesson: &Lesson, windows: &[Window], update: usize, pa
     for (turn, compressor) in lesson.compressors.iter().enumerate() {
         let own: Vec<usize> = (0..windows.len()).filter(|w| (first + w) % turns == turn).collect();
         let requests: Vec<Request> =
-            own.iter().map(|&w| request(&windows[w], setup.config.condition, key(w))).collect();
+            own.iter().map(|&w| request(&windows[w], inputs.config.condition, key(w))).collect();
         if requests.is_empty() {
             continue;
         }

@@ -2,17 +2,17 @@
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
 use crate::compressor::Request;
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::lora::Adapter;
-use crate::rollout::{reader_context, request};
+use crate::reading::{reader_context, request};
 use crate::train::cost::Sizes;
+use crate::train::inputs::Inputs;
 use crate::train::memory;
-use crate::train::roles::{fresh_compressor, fresh_reader, policy};
-use crate::train::setup::Setup;
+use crate::train::roles::{fresh_compressor, fresh_reader};
 use crate::train::trainee::{Place, Trainee};
 use crate::train::updates::{PolicyBatch, policy_step, reader_step};
 use serde::Serialize;
@@ -113,10 +113,10 @@ fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>)
     Ok((seconds[seconds.len() / 2], memory::peak_rss_mib()))
 }
 
-/// Times the parts of a step of `setup`'s experiment with fresh adapters; gists run to the cap.
-pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
-    let config = setup.config;
-    let (decoder, model) = (&setup.decoder, setup.decoder.config());
+/// Times the parts of a step of an experiment with fresh adapters; gists run to the cap.
+pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
+    let Inputs { config, models, windows: text } = inputs;
+    let (decoder, model) = (&models.decoder, models.decoder.config());
     let device = decoder.device();
     let loaded_rss_mib = memory::rss_mib("VmRSS:");
     let side = if device.is_cuda() { 8192 } else { 1024 };
@@ -124,31 +124,32 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     let (gemm, _) = timed(device, repeats.max(5), || Ok(square.matmul(&square)))?;
     let gemm_gflops = 2.0 * (side as f64).powi(3) / gemm / 1e9;
 
-    let mut compressor = Trainee::new("compressor", fresh_compressor(setup)?, &config.optim.compressor);
-    let mut generator = Trainee::new("generator", fresh_reader(setup)?, &config.optim.generator);
+    let mut compressor = Trainee::new("compressor", fresh_compressor(config, models)?, &config.optim.compressor);
+    let mut generator = Trainee::new("generator", fresh_reader(config, models)?, &config.optim.generator);
     // What a run holds besides: the empty reader, and adapters as they were or on the mean.
-    let empty_reader = Trainee::new("empty_reader", fresh_reader(setup)?, &config.optim.generator);
+    let empty_reader = Trainee::new("empty_reader", fresh_reader(config, models)?, &config.optim.generator);
     let frozen: Vec<Adapter> = [&compressor, &compressor, &generator].map(|role| role.adapter.duplicate()).into();
-    let policy = policy(&setup.config.compressor, setup)?;
-    let windows = setup.training_windows(0, config.train.windows_per_step);
-    let (n, g, k) = (windows.len(), config.rollout.group_size, setup.budget);
+    let policy = models.policy(&config.compressor)?;
+    let windows = inputs.training_windows(0, config.train.windows_per_step);
+    let (n, g, k) = (windows.len(), config.rollout.group_size, inputs.budget());
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    let sample = |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Gist>>> {
-        let active = decoder.activate(adapter, false);
-        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
-        let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
-        policy.sample(&active, requests, draws)
-    };
+    let sample =
+        |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Trajectory>>> {
+            let active = decoder.activate(adapter, false)?;
+            let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
+            let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
+            policy.sample(&active, requests, draws)
+        };
     // Gists, their tokens, and what `timed` says.
-    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Gist>>, f64, Timed)> {
+    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Trajectory>>, f64, Timed)> {
         let gists = sample(&frozen[0], requests, group, budget)?;
         let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
         Ok((gists, tokens, timed(device, repeats, || sample(&frozen[0], requests, group, budget))?))
     };
     let (groups, gist_tokens, rollouts) = sampled(&requests, g, k)?;
 
-    let teacher = timed(device, repeats, || setup.taught(0, &windows))?;
-    let taught = setup.taught(0, &windows)?;
+    let teacher = timed(device, repeats, || inputs.taught(0, &windows))?;
+    let taught = inputs.taught(0, &windows)?;
     let contexts: Vec<(usize, Vec<u32>)> = groups
         .iter()
         .enumerate()
@@ -156,11 +157,11 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         .collect();
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let read = timed(device, repeats, || {
-        let active = decoder.activate(&generator.adapter, false);
+        let active = decoder.activate(&generator.adapter, false)?;
         taught.measure(decoder, Some(&active), &rows)
     })?;
 
-    let sliced: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let sliced: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
     let advantages: Vec<Vec<f64>> = (0..n).map(|_| (0..g).map(|i| i as f64 - (g - 1) as f64 / 2.0).collect()).collect();
     let advantages = crate::algo::per_action(&advantages, &sliced, None);
     let batch = PolicyBatch {
@@ -193,7 +194,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
     }
     let mut decoding = Vec::new();
     for batch in BATCHES {
-        let windows = setup.training_windows(1, (batch / g).max(1));
+        let windows = inputs.training_windows(1, (batch / g).max(1));
         let requests: Vec<_> = windows.iter().map(|w| request(w, config.condition, 0)).collect();
         let group = batch / requests.len();
         let ((_, first, (prompts, _)), (_, tokens, (seconds, _))) =
@@ -233,7 +234,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
         loaded_rss_mib,
         peak_rss_mib,
         device_memory_mib,
-        sizes: [n, g, setup.shape.prefix, setup.shape.local, setup.shape.future, k],
+        sizes: [n, g, text.shape.prefix, text.shape.local, text.shape.future, k],
         repeats,
     })
 }

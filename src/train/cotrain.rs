@@ -2,16 +2,18 @@
 //! (forward KL to the teacher). One step, top to bottom, is `step`.
 
 use crate::algo;
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::{AlgoConfig, Reader, TokenCredit};
 use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
+use crate::reading::{Taught, request};
 use crate::reward::{RewardParts, Unit};
 use crate::rng::{self, Stream};
-use crate::rollout::{self, Group, Roles, Site, Taught, request};
+use crate::rollout::{self, Group, Roles, Site};
 use crate::tensor::mean;
+use crate::train::inputs::Inputs;
 use crate::train::mix::{self, Draw, Source};
 use crate::train::progress::Progress;
 use crate::train::roles::load_roles;
@@ -29,10 +31,9 @@ pub struct Frozen {
 
 /// Runs whatever is left of co-training.
 pub fn run(session: &mut Session) -> Result<()> {
-    let setup = session.setup;
-    let config = setup.config;
-    let first = setup.supervised_updates();
-    let [compressor, generator, _] = load_roles(&Session::warm_folder(session.run), setup)?;
+    let Inputs { config, models, .. } = session.inputs;
+    let first = config.supervised_updates();
+    let [compressor, generator, _] = load_roles(&Session::warm_folder(session.run), config, models)?;
     let frozen = Frozen { compressor, generator };
     let mut before = match session.state.update == first && config.train.steps > 0 {
         true => Some(begin(session, &frozen)?),
@@ -73,7 +74,7 @@ fn value(row: &[(&str, f64)], key: &str) -> f64 {
 /// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles; returns how
 /// validation stands before the first step.
 fn begin(session: &mut Session, frozen: &Frozen) -> Result<Validation> {
-    let config = session.setup.config;
+    let config = session.inputs.config;
     session.compressor.reset_optimizer(&config.optim.compressor);
     session.generator.reset_optimizer(&config.optim.generator);
     session.empty_reader.reset_optimizer(&config.optim.generator);
@@ -88,20 +89,20 @@ fn begin(session: &mut Session, frozen: &Frozen) -> Result<Validation> {
 
 /// One step; returns its metrics.
 fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&'static str, f64)>> {
-    let setup = session.setup;
-    let config = setup.config;
+    let inputs = session.inputs;
+    let config = inputs.config;
     rng::seed_torch(config.seed, Stream::Dropout, session.state.update as u64, 0);
-    let windows = setup.training_windows(rl_step as u64, config.train.windows_per_step);
-    let taught = setup.taught(rl_step as u64, &windows)?;
+    let windows = inputs.training_windows(rl_step as u64, config.train.windows_per_step);
+    let taught = inputs.taught(rl_step as u64, &windows)?;
     let groups = collect(session, frozen, &taught, rl_step)?;
     let d_ref = session.state.d_ref.unwrap_or(1.0);
-    let unit = Unit { signal: config.reward.signal, d_ref, prefix_tokens: setup.shape.prefix };
+    let unit = Unit { signal: config.reward.signal, d_ref, prefix_tokens: inputs.windows.shape.prefix };
     let (parts, lambda) = (unit.score(&groups), session.state.lambda.value);
     let mut advantages = algo::advantages(&parts, lambda, &config.algo.estimator, &mut session.state.baseline);
     let credits = token_credits(session, &taught, &groups, d_ref)?;
-    let own: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let own: Vec<&[Trajectory]> = groups.iter().map(|g| g.gists.as_slice()).collect();
     let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
-    let mut learned: Vec<Vec<Gist>> = own.iter().map(|gists| gists.to_vec()).collect();
+    let mut learned: Vec<Vec<Trajectory>> = own.iter().map(|gists| gists.to_vec()).collect();
     let mut recent_rewards = Vec::new();
     for (w, group) in groups.iter().enumerate() {
         let Some((gist, reading)) = &group.recent else { continue };
@@ -112,7 +113,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         learned[w].push(gist.clone());
         recent_rewards.push(scored.total(lambda));
     }
-    let gists: Vec<&[Gist]> = learned.iter().map(Vec::as_slice).collect();
+    let gists: Vec<&[Trajectory]> = learned.iter().map(Vec::as_slice).collect();
     let policy = match config.train.compressor_learns {
         true => update_compressor(session, frozen, &windows, &gists, &actions, rl_step)?,
         false => PolicyStep::default(),
@@ -130,7 +131,13 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
         session.stale = Some(session.compressor.adapter.duplicate());
     }
     if rl_step.is_multiple_of(config.train.log_rollouts_every) {
-        rollout_log::write(&session.run.rollouts(session.state.update), setup, &windows, &groups, (&parts, lambda))?;
+        rollout_log::write(
+            &session.run.rollouts(session.state.update),
+            &inputs.models.tokenizer,
+            &windows,
+            &groups,
+            (&parts, lambda),
+        )?;
     }
     let all = || groups.iter().flat_map(|g| &g.gists);
     let readings = || groups.iter().flat_map(|g| &g.readings);
@@ -169,7 +176,7 @@ fn step(session: &mut Session, frozen: &Frozen, rl_step: usize) -> Result<Vec<(&
             ("optim/generator/grad_norm", readers.grad_norm),
         ]);
     }
-    row.extend(rollout_log::surface(setup, &windows, &groups)?);
+    row.extend(rollout_log::surface(&inputs.models.tokenizer, &windows, &groups)?);
     Ok(row)
 }
 
@@ -179,8 +186,8 @@ fn mean_part(parts: &[Vec<RewardParts>], f: impl Fn(&RewardParts) -> f64) -> f64
 
 /// Samples groups, read by whoever the reward trusts.
 fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) -> Result<Vec<Group>> {
-    let config = session.setup.config;
-    let decoder = &session.setup.decoder;
+    let config = session.inputs.config;
+    let decoder = &session.inputs.models.decoder;
     let reader = match config.reward.reader {
         Reader::Current {} => &session.generator.adapter,
         Reader::Ema { .. } => session.averaged.as_ref().unwrap_or(&session.generator.adapter),
@@ -189,14 +196,14 @@ fn collect(session: &Session, frozen: &Frozen, taught: &Taught, rl_step: usize) 
     let roles = Roles {
         decoder,
         policy: &session.policy,
-        compressor: &decoder.activate(&session.compressor.adapter, false),
-        reader: &decoder.activate(reader, false),
+        compressor: &decoder.activate(&session.compressor.adapter, false)?,
+        reader: &decoder.activate(reader, false)?,
     };
     let site = Site { run_seed: config.seed, step: rl_step as u64, first_example: 0 };
     let how = rollout::GroupShape {
         condition: config.condition,
         group_size: config.rollout.group_size,
-        budget: session.setup.budget,
+        budget: session.inputs.budget(),
         with_recent: config.train.compressor_learns && config.algo.recent_coef > 0.0,
     };
     rollout::collect(&roles, taught, how, site)
@@ -209,11 +216,11 @@ fn token_credits(
     groups: &[Group],
     d_ref: f64,
 ) -> Result<Option<Vec<Vec<Vec<f64>>>>> {
-    if session.setup.config.algo.token_credit == TokenCredit::Uniform {
+    if session.inputs.config.algo.token_credit == TokenCredit::Uniform {
         return Ok(None);
     }
-    let decoder = &session.setup.decoder;
-    let reader = decoder.activate(&session.generator.adapter, false);
+    let decoder = &session.inputs.models.decoder;
+    let reader = decoder.activate(&session.generator.adapter, false)?;
     let mut values = rollout::block_values(decoder, &reader, taught, groups, algo::BLOCK)?;
     values.iter_mut().flatten().flatten().for_each(|value| *value /= d_ref);
     Ok(Some(values))
@@ -224,19 +231,19 @@ fn update_compressor(
     session: &mut Session,
     frozen: &Frozen,
     windows: &[Window],
-    gists: &[&[Gist]],
+    gists: &[&[Trajectory]],
     advantages: &[Vec<Vec<f64>>],
     rl_step: usize,
 ) -> Result<PolicyStep> {
-    let setup = session.setup;
-    let config = setup.config;
+    let inputs = session.inputs;
+    let config = inputs.config;
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let batch = PolicyBatch {
         requests: &requests,
         groups: gists,
         advantages,
         micro: config.train.micro_windows,
-        divisor: (gists.iter().map(|group| group.len()).sum::<usize>() * setup.budget) as f64,
+        divisor: (gists.iter().map(|group| group.len()).sum::<usize>() * inputs.budget()) as f64,
     };
     let place = Place { step: session.state.update, root: session.run.root(), batch: &windows };
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.compressor.warmup_steps);
@@ -245,7 +252,7 @@ fn update_compressor(
     for _ in 0..epochs {
         done = policy_step(
             &session.policy,
-            &setup.decoder,
+            &inputs.models.decoder,
             &mut session.compressor,
             Some(&frozen.compressor),
             &batch,
@@ -273,41 +280,42 @@ fn update_readers(
     groups: &[Group],
     rl_step: usize,
 ) -> Result<Option<ReaderSteps>> {
-    let setup = session.setup;
-    let config = setup.config;
+    let inputs = session.inputs;
+    let config = inputs.config;
     if !config.train.generator_learns {
         return Ok(None);
     }
     let draw = Draw { run_seed: config.seed, step: rl_step as u64 };
     let plan = mix::plan(taught.windows.len(), &config.generator, draw);
     let stale = stale_gists(session, taught.windows, &plan, rl_step)?;
-    let gists: Vec<&[Gist]> = groups.iter().map(|g| g.gists.as_slice()).collect();
-    let v = setup.decoder.config().vocab_size;
-    let contexts = mix::contexts(taught.windows, &plan, &gists, &stale, setup.budget, v, draw);
+    let gists: Vec<&[Trajectory]> = groups.iter().map(|g| g.gists.as_slice()).collect();
+    let v = inputs.models.decoder.config().vocab_size;
+    let contexts = mix::contexts(taught.windows, &plan, &gists, &stale, inputs.budget(), v, draw);
     let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
     let nothing: Vec<(usize, &[u32])> = (0..taught.windows.len()).map(|w| (w, [].as_slice())).collect();
     let factor = config.train.schedule.factor(rl_step, config.train.steps, config.optim.generator.warmup_steps);
     let place = Place { step: session.state.update, root: session.run.root(), batch: &taught.windows };
     let at_once = config.reader_rows();
-    let (kl, info) = reader_step(&setup.decoder, &mut session.generator, taught, (&rows, at_once), (factor, &place))?;
+    let (kl, info) =
+        reader_step(&inputs.models.decoder, &mut session.generator, taught, (&rows, at_once), (factor, &place))?;
     let (kl_empty, _) =
-        reader_step(&setup.decoder, &mut session.empty_reader, taught, (&nothing, at_once), (factor, &place))?;
+        reader_step(&inputs.models.decoder, &mut session.empty_reader, taught, (&nothing, at_once), (factor, &place))?;
     Ok(Some(ReaderSteps { kl, kl_empty, grad_norm: info.grad_norm }))
 }
 
 /// A gist from the stale compressor for every window whose plan asks for one; nothing for the others.
 fn stale_gists(session: &Session, windows: &[Window], plan: &[Vec<Source>], rl_step: usize) -> Result<Vec<Vec<u32>>> {
-    let setup = session.setup;
-    let config = setup.config;
+    let inputs = session.inputs;
+    let config = inputs.config;
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&Source::Stale)).collect();
     let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active: ActiveAdapter = setup.decoder.activate(stale, false);
+    let active: ActiveAdapter = inputs.models.decoder.activate(stale, false)?;
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
-    let uniforms = |r: usize, _| uniforms(config.seed, rl_step as u64, asked[r] as u64, sample, setup.budget);
-    let draws = Draws { group: 1, budget: setup.budget, how: &Sampling::default(), uniforms: &uniforms };
+    let uniforms = |r: usize, _| uniforms(config.seed, rl_step as u64, asked[r] as u64, sample, inputs.budget());
+    let draws = Draws { group: 1, budget: inputs.budget(), how: &Sampling::default(), uniforms: &uniforms };
     let sampled = session.policy.sample(&active, &requests, draws)?;
     for (w, gist) in asked.iter().zip(sampled.into_iter().flatten()) {
         gists[*w] = gist.ids;

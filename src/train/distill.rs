@@ -8,8 +8,8 @@ use crate::compressor::policy::Policy;
 use crate::config::distill::DistillLoss;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::reading::request;
 use crate::rng::{self, Stream};
-use crate::rollout::request;
 use crate::tensor::{floats, to_vec};
 use crate::train::label;
 use crate::train::progress::Progress;
@@ -25,22 +25,22 @@ const DISTILL_STEP: u64 = 1 << 44;
 
 /// Runs whatever is left of the distillation that the experiment asks for.
 pub fn run(session: &mut Session) -> Result<()> {
-    let setup = session.setup;
-    let (config, distill) = (setup.config, &setup.config.distill);
+    let inputs = session.inputs;
+    let (config, distill) = (inputs.config, &inputs.config.distill);
     let updates = distill.updates();
     let Policy::Extractive(policy) = &session.policy else { return Ok(()) };
     if session.state.update >= updates {
         return Ok(());
     }
     let labels = match &distill.labels_from {
-        Some(folder) => label::read(setup, folder)?,
+        Some(folder) => label::read(inputs, folder)?,
         None => {
             let reader = config.warm_start.from.is_some().then_some(&session.generator.adapter);
-            label::make(setup, policy, reader, &session.run.root().join("labels"), || session.check_stop())?
+            label::make(inputs, policy, reader, &session.run.root().join("labels"), || session.check_stop())?
         }
     };
     let asked = labels.len();
-    let (mut labelled, dropped) = label::aligned(setup, policy, labels)?;
+    let (mut labelled, dropped) = label::aligned(inputs, policy, labels)?;
     if dropped > 0 {
         eprintln!("labels: {dropped} of {asked} windows do not fit this text and these units, and are left out");
     }
@@ -63,7 +63,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         let lessons: Vec<Lesson> = (windows.iter().zip(&picked).enumerate())
             .map(|(w, (window, &i))| {
                 let request = request(window, config.condition, w as u64);
-                Lesson { request, worth: &labelled[i].1, budget: setup.budget }
+                Lesson { request, worth: &labelled[i].1, budget: inputs.budget() }
             })
             .collect();
         let factor = config.train.schedule.factor(number, updates, config.optim.imitation.warmup_steps);
@@ -116,7 +116,7 @@ pub(super) fn update(
 ) -> Result<Step> {
     let (mut sum, mut kept, mut best) = (0.0, 0.0, 0.0);
     for lessons_now in lessons.chunks(micro) {
-        let active = compressor.active(policy.decoder);
+        let active = compressor.active(policy.decoder)?;
         let requests: Vec<Request> = lessons_now.iter().map(|lesson| lesson.request).collect();
         let mut losses = Vec::new();
         for (own, Lesson { worth, budget, .. }) in policy.worths(&active, &requests)?.iter().zip(lessons_now) {

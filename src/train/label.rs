@@ -14,12 +14,12 @@ use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::copy_head;
 use crate::model::lora::Adapter;
-use crate::rollout::{reader_context, request};
+use crate::reading::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
 use crate::tensor::to_vec;
 use crate::train::checkpoint::sha256_file;
+use crate::train::inputs::{Inputs, model_files};
 use crate::train::progress::Progress;
-use crate::train::setup::{Setup, model_files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,8 +81,8 @@ fn adapter_files(from: Option<&Path>, teacher: Option<&Path>) -> Vec<(&'static s
     both.map(|(key, folder)| (key, folder.join("adapter_model.safetensors"))).collect()
 }
 
-fn settings(setup: &Setup) -> Result<Value> {
-    let c = setup.config;
+fn settings(inputs: Inputs) -> Result<Value> {
+    let c = inputs.config;
     let adapters = adapter_files(c.warm_start.from.as_deref(), c.distill.teacher.as_deref());
     // Whoever loads one that is not there, or is of another kind, says so.
     let adapters = adapters.into_iter().map(|(_, path)| path).filter(|path| path.exists());
@@ -91,8 +91,8 @@ fn settings(setup: &Setup) -> Result<Value> {
     let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
     // A larger budget than a unit changes nothing.
     let budget = match &c.compressor {
-        CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => setup.budget.min(*tokens),
-        _ => setup.budget,
+        CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => inputs.budget().min(*tokens),
+        _ => inputs.budget(),
     };
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
@@ -137,7 +137,7 @@ fn differences<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a Value, &'a V
 /// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
 /// bare base when none is given), `check_stop` fails when the user asked to stop.
 pub fn make(
-    setup: &Setup,
+    inputs: Inputs,
     policy: &ExtractivePolicy,
     reader: Option<&Adapter>,
     folder: &Path,
@@ -145,7 +145,7 @@ pub fn make(
 ) -> Result<Vec<Labelled>> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(setup)? };
+    let own = Manifest { settings: settings(inputs)? };
     if manifest.exists() {
         let found: Manifest = read_json(&manifest)?;
         let keys: Vec<&str> = differences(&own.settings, &found.settings).iter().map(|(key, ..)| *key).collect();
@@ -155,7 +155,7 @@ pub fn make(
         }
     }
     write_json_atomic(&manifest, &own)?;
-    let windows = setup.training_windows(LABEL_STEP, setup.config.distill.windows);
+    let windows = inputs.training_windows(LABEL_STEP, inputs.config.distill.windows);
     let stretches = windows.chunks(LABELS_AT_ONCE);
     let progress = Progress::new("label", stretches.len(), 0);
     let mut all = Vec::with_capacity(windows.len());
@@ -164,13 +164,13 @@ pub fn make(
         let path = folder.join(stretch_name(i));
         let mut whence = String::new();
         if !path.exists() {
-            let labels = match (taken_over(folder, &own, i), &setup.config.distill.teacher) {
+            let labels = match (taken_over(folder, &own, i), &inputs.config.distill.teacher) {
                 (Some((other, labels)), _) => {
                     whence = format!("taken over from {}", other.display());
                     labels
                 }
-                (None, Some(teacher)) => by_teacher(setup, policy, teacher, stretch)?,
-                (None, None) => measure(setup, policy, reader, stretch, i)?,
+                (None, Some(teacher)) => by_teacher(inputs, policy, teacher, stretch)?,
+                (None, None) => measure(inputs, policy, reader, stretch, i)?,
             };
             write_json_atomic(&path, &labels)?;
         }
@@ -182,10 +182,10 @@ pub fn make(
 }
 
 /// The labels of a folder that `make` filled, all of them, for this experiment or another whose labels mean the same.
-pub fn read(setup: &Setup, folder: &Path) -> Result<Vec<Labelled>> {
+pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<Labelled>> {
     let manifest = folder.join("manifest.json");
     let found = read_json::<Manifest>(&manifest)?.settings;
-    let own = settings(setup)?;
+    let own = settings(inputs)?;
     let label = &own["distill.label"];
     let (asked, got) = (meaning(&own, label), meaning(&found, label));
     let differ = differences(&asked, &got).into_iter();
@@ -226,28 +226,28 @@ fn stretch_name(i: usize) -> String {
 }
 
 fn measure(
-    setup: &Setup,
+    inputs: Inputs,
     policy: &ExtractivePolicy,
     reader: Option<&Adapter>,
     windows: &[Window],
     stretch: usize,
 ) -> Result<Vec<Labelled>> {
     let _guard = tch::no_grad_guard();
-    let decoder = &setup.decoder;
-    let alone = setup.config.distill.label == Label::Alone;
-    let taught = setup.taught(LABEL_STEP + stretch as u64, windows)?;
-    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false));
+    let decoder = &inputs.models.decoder;
+    let alone = inputs.config.distill.label == Label::Alone;
+    let taught = inputs.taught(LABEL_STEP + stretch as u64, windows)?;
+    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false)).transpose()?;
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
     for (w, window) in windows.iter().enumerate() {
-        let decoded = setup.tokenizer.read(&window.prefix)?;
+        let decoded = policy.tokenizer.read(&window.prefix)?;
         let own = policy.unit.cut(&decoded);
         let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
         read(&[]);
         for unit in &own {
             match alone {
                 // Of a unit that passes the budget the controller keeps the head.
-                true => read(&window.prefix[unit.start..decoded.floor(unit.end.min(unit.start + setup.budget))]),
+                true => read(&window.prefix[unit.start..decoded.floor(unit.end.min(unit.start + inputs.budget()))]),
                 false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }
@@ -269,11 +269,11 @@ fn measure(
 }
 
 /// The scores of a trained compressor that reads with all of the base.
-fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
+fn by_teacher(inputs: Inputs, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
     let _guard = tch::no_grad_guard();
-    let (decoder, tokenizer, unit) = (&setup.decoder, &setup.tokenizer, policy.unit);
+    let (decoder, tokenizer, unit) = (&inputs.models.decoder, &inputs.models.tokenizer, policy.unit);
     let adapter = decoder.load_adapter(folder)?;
-    let active = decoder.activate(&adapter, false);
+    let active = decoder.activate(&adapter, false)?;
     let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
         return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
     };
@@ -296,7 +296,7 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
         hints,
         controller: Controller::default(),
     };
-    let requests: Vec<_> = windows.iter().map(|window| request(window, setup.config.condition, 0)).collect();
+    let requests: Vec<_> = windows.iter().map(|window| request(window, inputs.config.condition, 0)).collect();
     let mut all = Vec::new();
     for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {
         let mut worth = to_vec(&own.logits)?;
@@ -311,12 +311,14 @@ fn by_teacher(setup: &Setup, policy: &ExtractivePolicy, folder: &Path, windows: 
 pub type Aligned = (Window, Vec<f64>);
 
 /// The windows of labels that fit the training text and the units of `policy`, with those labels, and how many do not fit.
-pub fn aligned(setup: &Setup, policy: &ExtractivePolicy, labels: Vec<Labelled>) -> Result<(Vec<Aligned>, usize)> {
-    let (total, shape) = (labels.len(), setup.shape);
+pub fn aligned(inputs: Inputs, policy: &ExtractivePolicy, labels: Vec<Labelled>) -> Result<(Vec<Aligned>, usize)> {
+    let (total, shape) = (labels.len(), inputs.windows.shape);
     let mut fitting = Vec::new();
     for label in labels {
         let end = label.start.saturating_add(shape.total());
-        let Some(text) = setup.train.get(label.document).and_then(|text| text.get(label.start..end)) else { continue };
+        let Some(text) = inputs.windows.train.get(label.document).and_then(|text| text.get(label.start..end)) else {
+            continue;
+        };
         let (prefix, rest) = text.split_at(shape.prefix);
         let units: Vec<(usize, usize)> = policy.units(prefix)?.into_iter().map(|unit| (unit.start, unit.end)).collect();
         let finite = label.worth.iter().all(|worth| worth.is_finite());

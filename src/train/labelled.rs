@@ -9,19 +9,17 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
 use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
-use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::model::peft::Base;
+use crate::models::Models;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
 use crate::tensor::mean;
-use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::distill::{Lesson, update};
+use crate::train::inputs::model_files;
 use crate::train::progress::Progress;
-use crate::train::roles::{ROLES, extractive_policy, fresh_encoder, fresh_heads};
-use crate::train::setup::model_files;
+use crate::train::roles::{ROLES, fresh_encoder, fresh_heads};
 use crate::train::trainee::{Place, Trainee};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -78,10 +76,8 @@ pub struct Rows {
 pub struct Examples<'a> {
     /// The experiment.
     pub config: &'a LabelledConfig,
-    /// The base that reads.
-    pub decoder: Decoder,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
+    /// The base that reads, and its tokenizer.
+    pub models: Models,
     /// To learn from.
     pub train: Vec<Example>,
     /// To look at while learning.
@@ -102,12 +98,10 @@ struct State {
 impl<'a> Examples<'a> {
     /// Reads everything, and says on stderr which labels do not fit.
     pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
-        let folder = &config.model.folder()?;
-        let decoder = Decoder::load(folder, device, config.hardware.kind())?;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
-        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let model = &config.model;
+        let models = Models::load(&model.path, &model.folder()?, config.hardware.kind(), device)?;
         let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        let mut examples = Examples { config, decoder, tokenizer, train, valid, test, rows };
+        let mut examples = Examples { config, models, train, valid, test, rows };
         let d = &config.data;
         let read = |path: &Path| examples.read(path);
         let (train, valid, test) = (read(&d.train)?, read(&d.valid)?, read(&d.test)?);
@@ -154,8 +148,8 @@ impl<'a> Examples<'a> {
         text: &LabelledText,
         policy: &ExtractivePolicy,
     ) -> Result<std::result::Result<Example, &'static str>> {
-        let (prefix, bytes) = self.tokenizer.aligned(&text.text)?;
-        let query = self.tokenizer.encode(&text.query)?;
+        let (prefix, bytes) = self.models.tokenizer.aligned(&text.text)?;
+        let query = self.models.tokenizer.encode(&text.query)?;
         let touches =
             |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
         let touched: Vec<bool> = bytes.iter().map(touches).collect();
@@ -178,12 +172,12 @@ impl<'a> Examples<'a> {
     /// Network and actions of the compressor.
     pub fn policy(&self) -> Result<ExtractivePolicy<'_>> {
         let none = || Error::invalid("compressor.type: expected \"extractive\", got another");
-        extractive_policy(&self.config.compressor, &self.decoder, &self.tokenizer)?.ok_or_else(none)
+        self.models.extractive_policy(&self.config.compressor)?.ok_or_else(none)
     }
 
     /// The compressor before its first update.
     pub fn fresh(&self) -> Result<Trainee> {
-        let (config, decoder) = (self.config, &self.decoder);
+        let (config, decoder) = (self.config, &self.models.decoder);
         match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), hints, .. } => {
                 let adapter = fresh_encoder((encoder, hints.len()), decoder, config.seed)?;
@@ -208,7 +202,7 @@ impl<'a> Examples<'a> {
         if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
             checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
             state = checkpoint::state(&folder)?;
-            compressor.restore(&folder, &self.decoder)?;
+            compressor.restore(&folder, &self.models.decoder)?;
         }
         let mut log = Log::open(run, state.update)?;
         let (started, before) = (Instant::now(), state.seconds);
@@ -251,20 +245,15 @@ impl<'a> Examples<'a> {
             }
         }
         progress.finish();
-        compressor.save_adapter(run.root(), &self.base())?;
+        compressor.save_adapter(run.root(), &self.models.base())?;
         Ok(compressor.adapter)
-    }
-
-    fn base(&self) -> Base {
-        let sha256 = self.decoder.identity().map(String::from);
-        Base { name: self.config.model.path.display().to_string(), sha256 }
     }
 
     fn save(&self, run: &RunDir, compressor: &Trainee, state: &State) -> Result<()> {
         let mut groups = Groups::new();
         compressor.groups(&mut groups);
         checkpoint::save(&run.checkpoint(state.update), state.update, &groups, state, |folder| {
-            compressor.save_adapter(folder, &self.base())
+            compressor.save_adapter(folder, &self.models.base())
         })?;
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
     }
@@ -297,7 +286,7 @@ impl Compressor for Ranker<'_> {
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.policy.decoder.activate(self.adapter, false);
+        let active = self.policy.decoder.activate(self.adapter, false)?;
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(TEXTS_AT_ONCE) {
             let scored = self.policy.scored(&active, batch)?;

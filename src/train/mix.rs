@@ -1,12 +1,12 @@
 //! What a generator update reads: current gists, nothing, extractive gists of any size, stale gists, so that it neither
 //! forgets to read nor gets used to one dialect.
 
+use crate::compressor::actions::Trajectory;
 use crate::compressor::budget::recent;
-use crate::compressor::gist::Gist;
 use crate::config::train::GeneratorConfig;
 use crate::data::Window;
+use crate::reading::reader_context;
 use crate::rng::{self, Stream};
-use crate::rollout::reader_context;
 use rand::Rng;
 
 /// Where a context of an update comes from.
@@ -54,7 +54,7 @@ pub fn plan(windows: usize, mix: &GeneratorConfig, draw: Draw) -> Vec<Vec<Source
 pub fn contexts(
     windows: &[Window],
     plan: &[Vec<Source>],
-    groups: &[&[Gist]],
+    groups: &[&[Trajectory]],
     stale: &[Vec<u32>],
     budget: usize,
     v: i64,

@@ -72,11 +72,11 @@ impl Pace {
         let flops = (rows * row) as f64 * block_flops(model);
         let forward = timed(|| {
             let _guard = tch::no_grad_guard();
-            let hidden = block.forward(&ids, &pad, Some(&block.activate(&adapter, false)))?;
+            let hidden = block.forward(&ids, &pad, Some(&block.activate(&adapter, false)?))?;
             Ok(hidden.sum(Kind::Float).double_value(&[]))
         })?;
         let update = timed(|| {
-            let active = block.activate(&adapter, true);
+            let active = block.activate(&adapter, true)?;
             let loss = block.forward(&ids, &pad, Some(&active))?.sum(Kind::Float);
             block.backward(&loss, &active)?;
             Ok(adapter.params().leaf().grad().norm().double_value(&[]))
@@ -117,7 +117,7 @@ fn decode(block: &Decoder, adapter: &Adapter, sizes: &Sizes) -> Result<f64> {
     let device = block.device();
     let windows = (2 * TOKENS / sizes.prompt).clamp(1, sizes.windows);
     let (n, g) = (windows as i64, sizes.group as i64);
-    let active = block.activate(adapter, false);
+    let active = block.activate(adapter, false)?;
     let prompt = Tensor::randint(FEW, [n, sizes.prompt as i64], (Kind::Int64, device));
     let (_, cache) = block.prefill(&prompt, &vec![0; windows], Some(&active))?;
     let next = Tensor::randint(FEW, [n, g, 1], (Kind::Int64, device));

@@ -6,24 +6,24 @@ use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
 use crate::run_dir::write_atomic;
-use crate::train::setup::Setup;
+use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
 /// Writes `rollouts/step_NNNNNN.jsonl`.
 pub fn write(
     path: &Path,
-    setup: &Setup,
+    tokenizer: &Tokenizer,
     windows: &[Window],
     groups: &[Group],
     (parts, lambda): (&[Vec<RewardParts>], f64),
 ) -> Result<()> {
     let mut text = String::new();
     for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(parts).enumerate() {
-        let [prefix, local, future] = setup.tokenizer.texts([&window.prefix, &window.local, &window.future])?;
+        let [prefix, local, future] = tokenizer.texts([&window.prefix, &window.local, &window.future])?;
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
                 "window": i, "prefix": prefix, "local": local, "future": future,
-                "gist": setup.tokenizer.decode(&gist.ids)?, "tokens": gist.ids.len(), "ended": gist.ended,
+                "gist": tokenizer.decode(&gist.ids)?, "tokens": gist.ids.len(), "ended": gist.ended,
                 "kl": reading.kl, "nll": reading.nll, "kl_empty": group.empty.kl,
                 "reward/quality": part.quality, "reward/length": -lambda * part.length,
                 "logprob": gist.behavior_logprobs.iter().sum::<f64>(),
@@ -39,12 +39,12 @@ pub fn write(
 }
 
 /// What the gists of a step keep on the surface: means of [`retention::Retention`]'s figures, those that are defined.
-pub fn surface(setup: &Setup, windows: &[Window], groups: &[Group]) -> Result<Vec<(&'static str, f64)>> {
+pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> Result<Vec<(&'static str, f64)>> {
     let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {
-        let prefix = setup.tokenizer.decode(&window.prefix)?;
+        let prefix = tokenizer.decode(&window.prefix)?;
         for gist in &group.gists {
-            let text = setup.tokenizer.decode(&gist.ids)?;
+            let text = tokenizer.decode(&gist.ids)?;
             all.push(retention::retention(&prefix, &text).with_ids(&window.prefix, &gist.ids));
         }
     }

@@ -8,12 +8,12 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
-use crate::rollout::{Taught, compressed_context, request};
+use crate::reading::{Taught, compressed_context, request};
 use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
-use crate::train::roles::{ROLES, first_roles, policy};
-use crate::train::setup::Setup;
+use crate::train::inputs::Inputs;
+use crate::train::roles::{ROLES, first_roles};
 use crate::train::trainee::Trainee;
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, OnceCell};
@@ -55,8 +55,8 @@ pub struct WarmRecord {
 
 /// The three roles that learn, with what is frozen beside them.
 pub struct Session<'a> {
-    /// Base, text and windows.
-    pub setup: &'a Setup<'a>,
+    /// Experiment, models and windows.
+    pub inputs: Inputs<'a>,
     /// Run directory.
     pub run: &'a RunDir,
     /// Network and actions of the compressor.
@@ -85,9 +85,8 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Fresh roles, or those of `warm_start.from`, or the run's last checkpoint.
-    pub fn open(setup: &'a Setup<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
-        let config = setup.config;
-        let supervised = |update: usize| update < setup.supervised_updates();
+    pub fn open(inputs: Inputs<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
+        let (config, models) = (inputs.config, inputs.models);
         let found = checkpoint::latest(&run.checkpoints())?;
         if found.is_some() {
             checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
@@ -102,16 +101,17 @@ impl<'a> Session<'a> {
                 d_ref: None,
             },
         };
-        let optim = if supervised(state.update) { &config.optim.imitation } else { &config.optim.compressor };
-        let [compressor, generator, empty_reader] = first_roles(setup)?;
+        let optim =
+            if state.update < config.supervised_updates() { &config.optim.imitation } else { &config.optim.compressor };
+        let [compressor, generator, empty_reader] = first_roles(config, models)?;
         let factor = match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), .. } => encoder.lr_factor,
             _ => 1.0,
         };
         let mut session = Self {
-            setup,
+            inputs,
             run,
-            policy: policy(&setup.config.compressor, setup)?,
+            policy: models.policy(&config.compressor)?,
             compressor: Trainee::new(ROLES[0], compressor, optim).with_encoder_factor(factor, optim),
             generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
@@ -128,13 +128,13 @@ impl<'a> Session<'a> {
         };
         if let Some((_, folder)) = found {
             for role in [&mut session.compressor, &mut session.generator, &mut session.empty_reader] {
-                role.restore(&folder, &setup.decoder)?;
+                role.restore(&folder, &models.decoder)?;
             }
             let (averaged, stale) = (&mut session.averaged, &mut session.stale);
             for (name, slot) in [("averaged", averaged), ("stale", stale), ("smoothed", &mut session.smoothed)] {
                 let saved = folder.join(name);
                 if saved.exists() {
-                    *slot = Some(setup.decoder.load_adapter(&saved)?);
+                    *slot = Some(models.decoder.load_adapter(&saved)?);
                 }
             }
         }
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
         self.state.update += 1;
         self.state.seconds = self.seconds();
         let asked = self.stop.load(Ordering::SeqCst);
-        if due || asked || self.state.update.is_multiple_of(self.setup.config.train.checkpoint_every) {
+        if due || asked || self.state.update.is_multiple_of(self.inputs.config.train.checkpoint_every) {
             self.save()?;
         }
         if asked { Err(Error::Interrupted { step: self.state.update }) } else { Ok(()) }
@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
         for role in roles {
             role.groups(&mut groups);
         }
-        let base = self.setup.base();
+        let base = self.inputs.models.base();
         let folder = self.run.checkpoint(self.state.update);
         checkpoint::save(&folder, self.state.update, &groups, &self.state, |folder| {
             for role in roles {
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
     /// Writes the three adapters as they are now, the record last.
     pub fn export_warm(&self, folder: &Path, record: &WarmRecord) -> Result<()> {
         for role in [&self.compressor, &self.generator, &self.empty_reader] {
-            role.save_adapter(folder, &self.setup.base())?;
+            role.save_adapter(folder, &self.inputs.models.base())?;
         }
         write_json_atomic(&folder.join("record.json"), record)
     }
@@ -232,12 +232,12 @@ impl<'a> Session<'a> {
             policy: &self.policy,
             adapter: self.judged(),
             sampling: Sampling::greedy(),
-            seed: self.setup.config.seed,
+            seed: self.inputs.config.seed,
         };
-        let (setup, windows) = (self.setup, &self.setup.valid);
-        let decoder = &setup.decoder;
+        let (inputs, windows) = (self.inputs, &self.inputs.windows.valid);
+        let (decoder, budget) = (&inputs.models.decoder, inputs.budget());
         let requests: Vec<_> =
-            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
+            windows.iter().enumerate().map(|(i, w)| request(w, inputs.config.condition, i as u64)).collect();
         let taught = match self.valid.get() {
             Some(taught) => taught,
             None => {
@@ -247,15 +247,15 @@ impl<'a> Session<'a> {
         };
         let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<f64> {
             let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)?;
+            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)?), &rows)?;
             Ok(mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>()))
         };
         let generator = &self.generator.adapter;
         let v = decoder.config().vocab_size;
         let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
-        let gists = greedy.compress(&requests, setup.budget)?;
+        let gists = greedy.compress(&requests, budget)?;
         let recent: Vec<Compressed> = (windows.iter())
-            .map(|w| Compressed { ids: recent(&w.prefix, setup.budget).to_vec(), ..Compressed::default() })
+            .map(|w| Compressed { ids: recent(&w.prefix, budget).to_vec(), ..Compressed::default() })
             .collect();
         let nothing = vec![Vec::new(); windows.len()];
         let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
             kl_empty: read(generator, &nothing)?,
             kl_recent: read(generator, &contexts(&recent))?,
             kl: read(generator, &contexts(&gists))?,
-            keep_ratio: tokens as f64 / (windows.len() * setup.shape.prefix) as f64,
+            keep_ratio: tokens as f64 / (windows.len() * inputs.windows.shape.prefix) as f64,
         })
     }
 }

@@ -43,7 +43,7 @@ impl Trainee {
     }
 
     /// Views for a training pass.
-    pub fn active(&self, decoder: &Decoder) -> ActiveAdapter {
+    pub fn active(&self, decoder: &Decoder) -> Result<ActiveAdapter> {
         decoder.activate(&self.adapter, true)
     }
 

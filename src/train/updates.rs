@@ -2,14 +2,14 @@
 
 use crate::algo::{self, TokenBatch};
 use crate::compressor::Request;
-use crate::compressor::gist::Gist;
+use crate::compressor::actions::Trajectory;
 use crate::compressor::policy::Policy;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{self, TokenGrads};
-use crate::rollout::Taught;
+use crate::reading::Taught;
 use crate::train::optim::StepInfo;
 use crate::train::trainee::{Place, Trainee};
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct PolicyBatch<'a> {
     /// What the compressor sees of each window.
     pub requests: &'a [Request<'a>],
     /// Its gists.
-    pub groups: &'a [&'a [Gist]],
+    pub groups: &'a [&'a [Trajectory]],
     /// Advantages by window, gist and action.
     pub advantages: &'a [Vec<Vec<f64>>],
     /// Windows of one pass.
@@ -61,8 +61,9 @@ pub fn policy_step<T: Serialize>(
     for start in (0..batch.requests.len()).step_by(batch.micro) {
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
-        let active = compressor.active(decoder);
-        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| decoder.activate(a, false));
+        let active = compressor.active(decoder)?;
+        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0);
+        let frozen = frozen.map(|adapter| decoder.activate(adapter, false)).transpose()?;
         let surrogate = policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
             // A gist that was not sampled is imitated, at a ratio of 1.
             let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
@@ -109,7 +110,7 @@ pub fn policy_step<T: Serialize>(
 }
 
 /// A gist to imitate, and how much.
-pub type Weighted = (Gist, f64);
+pub type Weighted = (Trajectory, f64);
 
 /// One step of imitation: −Σ weight · log π(gist) / Σ weight · actions, over as many gists for every window. Returns that
 /// mean loss of an action.
@@ -124,13 +125,14 @@ pub fn imitation_step<T: Serialize>(
     let total: f64 = gists.iter().flatten().map(|(gist, weight)| weight * gist.actions() as f64).sum();
     let mut loss = 0.0;
     for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
-        let active = compressor.active(decoder);
+        let active = compressor.active(decoder)?;
         let weights: Vec<f64> = (gists.iter().flatten())
             .flat_map(|(gist, weight)| std::iter::repeat_n(-weight / total, gist.actions()))
             .collect();
         let weights = crate::tensor::floats(&weights, decoder.device());
-        let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
+        let gists: Vec<Vec<Trajectory>> =
+            gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
+        let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
         let surrogate = policy.surrogate(&active, None, requests, &groups, |stats| {
             loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
             Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })
@@ -159,7 +161,7 @@ pub fn reader_step<T: Serialize>(
     let mut loss = 0.0;
     for batch in order.chunks(at_once) {
         let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
-        let active: ActiveAdapter = reader.active(decoder);
+        let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
         let weight = 1.0 / (rows.len() * taught.future()) as f64;

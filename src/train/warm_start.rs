@@ -4,21 +4,20 @@
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
 //! useful spans does.
 
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
-use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::parts::Sampling;
 use crate::config::train::WarmStart;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::reading::request;
 use crate::rng::{self, Stream};
-use crate::rollout::request;
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, ranked};
 use crate::train::distill;
 use crate::train::mix::{self, Draw};
 use crate::train::progress::Progress;
 use crate::train::session::{Session, WarmRecord};
-use crate::train::setup::Setup;
 use crate::train::trainee::Place;
 use crate::train::updates::{Weighted, imitation_step, reader_step};
 use serde::Serialize;
@@ -31,32 +30,15 @@ const WARM_STEP: u64 = 1 << 40;
 /// The same for the windows on which copying is learned.
 const COPY_STEP: u64 = 1 << 42;
 
-impl Setup<'_> {
-    /// Updates of one round of imitation.
-    fn round_updates(&self) -> usize {
-        let w = &self.config.warm_start;
-        w.epochs * w.windows.div_ceil(w.batch)
-    }
-
-    /// Updates of the whole warm start.
-    pub fn supervised_updates(&self) -> usize {
-        self.compressor_updates() + self.config.warm_start.rounds * self.round_updates()
-    }
-
-    /// Those of them that leave the readers as they are: copying, distillation.
-    fn compressor_updates(&self) -> usize {
-        self.config.warm_start.copy_updates + self.config.distill.updates()
-    }
-}
-
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
-    let (own, total) = (session.setup.compressor_updates(), session.setup.supervised_updates());
+    let config = session.inputs.config;
+    let (own, total) = (config.compressor_updates(), config.supervised_updates());
     copy(session)?;
     distill::run(session)?;
     while session.state.update < total {
-        let round = (session.state.update - own) / session.setup.round_updates();
-        let windows = session.setup.training_windows(WARM_STEP + round as u64, session.setup.config.warm_start.windows);
+        let round = (session.state.update - own) / config.warm_start.round_updates();
+        let windows = session.inputs.training_windows(WARM_STEP + round as u64, config.warm_start.windows);
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
     }
@@ -66,7 +48,6 @@ pub fn run(session: &mut Session) -> Result<()> {
     }
     let validation = session.validate()?;
     eprintln!("warm start: {validation}");
-    let config = session.setup.config;
     let before = match &config.warm_start.from {
         Some(from) => crate::train::session::warm_record(from)?.updates,
         None => 0,
@@ -88,19 +69,19 @@ pub fn run(session: &mut Session) -> Result<()> {
 
 /// Teaches the compressor alone to write what it reads; where to read, it learns from the rounds.
 fn copy(session: &mut Session) -> Result<()> {
-    let setup = session.setup;
-    let (config, warm) = (setup.config, &setup.config.warm_start);
+    let (inputs, config) = (session.inputs, session.inputs.config);
+    let (warm, budget) = (&config.warm_start, inputs.budget());
     let progress = Progress::new("copy", warm.copy_updates, session.state.update.min(warm.copy_updates));
     while session.state.update < warm.copy_updates {
         let update = session.state.update;
         let clock = std::time::Instant::now();
         let step = COPY_STEP + update as u64;
-        let windows = setup.training_windows(step, warm.batch);
+        let windows = inputs.training_windows(step, warm.batch);
         let gists: Vec<Vec<Weighted>> = (windows.iter().enumerate())
             .map(|(w, window)| {
                 let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
-                let spans = (0..warm.copy_gists).map(|_| mix::random_spans(&window.prefix, setup.budget, &mut draw));
-                spans.map(|ids| (Gist::imitated(ids, setup.budget), 1.0)).collect()
+                let spans = (0..warm.copy_gists).map(|_| mix::random_spans(&window.prefix, budget, &mut draw));
+                spans.map(|ids| (Trajectory::imitated(ids, budget), 1.0)).collect()
             })
             .collect();
         let factor = config.train.schedule.factor(update, warm.copy_updates, config.optim.imitation.warmup_steps);
@@ -122,11 +103,11 @@ fn imitate_gists(
     gists: &[Vec<Weighted>],
     step: (f64, &Place<impl Serialize>),
 ) -> Result<f64> {
-    let config = session.setup.config;
+    let config = session.inputs.config;
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     imitation_step(
         &session.policy,
-        &session.setup.decoder,
+        &session.inputs.models.decoder,
         &mut session.compressor,
         (&requests, gists),
         config.train.micro_windows,
@@ -163,22 +144,22 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
 
 fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<Label>>> {
     let _guard = tch::no_grad_guard();
-    let setup = session.setup;
-    let warm = &setup.config.warm_start;
+    let inputs = session.inputs;
+    let (config, decoder, budget) = (inputs.config, &inputs.models.decoder, inputs.budget());
+    let warm = &config.warm_start;
     let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
-    let taught = setup.taught(step, windows)?;
+    let taught = inputs.taught(step, windows)?;
     let trained = round > 0 || warm.from.is_some();
-    let reader = trained.then(|| setup.decoder.activate(&session.generator.adapter, false));
+    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false)).transpose()?;
     let mut extra = vec![Vec::new(); windows.len()];
     if trained && warm.samples > 0 {
-        let active = setup.decoder.activate(&session.compressor.adapter, false);
+        let active = decoder.activate(&session.compressor.adapter, false)?;
         let requests: Vec<_> =
-            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
+            windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
         for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
-            let uniforms =
-                |r: usize, s: usize| uniforms(setup.config.seed, step, (first + r) as u64, s as u64, setup.budget);
+            let uniforms = |r: usize, s: usize| uniforms(config.seed, step, (first + r) as u64, s as u64, budget);
             let how = &Sampling::default();
-            let draws = Draws { group: warm.samples, budget: setup.budget, how, uniforms: &uniforms };
+            let draws = Draws { group: warm.samples, budget, how, uniforms: &uniforms };
             let groups = session.policy.sample(&active, batch, draws)?;
             for (i, group) in groups.into_iter().enumerate() {
                 extra[first + i] = group.into_iter().map(|gist| gist.ids).collect();
@@ -186,7 +167,7 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         }
     }
     let params = SpanSearch { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
-    let found = ranked(&taught, &setup.decoder, reader.as_ref(), setup.budget, params, &extra)?;
+    let found = ranked(&taught, decoder, reader.as_ref(), budget, params, &extra)?;
     Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())
 }
 
@@ -195,20 +176,23 @@ fn weighted(labels: &[Label], count: usize, warm: &WarmStart, prefix: &[u32], bu
     let best = labels.first().map_or(0.0, |(_, kl)| *kl);
     let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / warm.temperature).exp()).collect();
     let scale = (1.0 - warm.recent) / raw.iter().sum::<f64>();
-    let mut gists: Vec<Weighted> =
-        labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw * scale)).collect();
+    let mut gists: Vec<Weighted> = labels
+        .iter()
+        .zip(raw)
+        .map(|((ids, _), raw)| (Trajectory::imitated(ids.clone(), budget), raw * scale))
+        .collect();
     if warm.recent > 0.0 {
-        gists.push((Gist::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
+        gists.push((Trajectory::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
     }
     gists
 }
 
 fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<Label>]) -> Result<()> {
-    let setup = session.setup;
-    let config = setup.config;
+    let inputs = session.inputs;
+    let (config, decoder, budget) = (inputs.config, &inputs.models.decoder, inputs.budget());
     let warm = &config.warm_start;
-    let (per_round, per_epoch) = (setup.round_updates(), windows.len().div_ceil(warm.batch));
-    let begin = setup.compressor_updates() + round * per_round;
+    let (per_round, per_epoch) = (config.warm_start.round_updates(), windows.len().div_ceil(warm.batch));
+    let begin = config.compressor_updates() + round * per_round;
     let total = warm.rounds * per_round;
     let progress = Progress::new(&format!("imitate round {}", round + 1), per_round, session.state.update - begin);
     while session.state.update < begin + per_round {
@@ -222,27 +206,27 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
         let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
         let gists: Vec<Vec<Weighted>> =
-            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, setup.budget)).collect();
-        let done = update - setup.compressor_updates();
+            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, budget)).collect();
+        let done = update - config.compressor_updates();
         let factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let place = Place { step: update, root: session.run.root(), batch: &chosen };
         rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
         let imitation = imitate_gists(session, &chosen, &gists, (factor, &place))?;
-        let taught = setup.taught(COPY_STEP + update as u64, &chosen)?;
-        let gists: Vec<Vec<Gist>> =
+        let taught = inputs.taught(COPY_STEP + update as u64, &chosen)?;
+        let gists: Vec<Vec<Trajectory>> =
             gists.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-        let v = setup.decoder.config().vocab_size;
+        let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
+        let v = decoder.config().vocab_size;
         let draw = Draw { run_seed: config.seed, step: WARM_STEP + update as u64 };
         let stale = vec![Vec::new(); chosen.len()];
         let plan = mix::plan(chosen.len(), &config.generator, draw);
-        let contexts = mix::contexts(&chosen, &plan, &groups, &stale, setup.budget, v, draw);
+        let contexts = mix::contexts(&chosen, &plan, &groups, &stale, budget, v, draw);
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
         let nothing: Vec<(usize, &[u32])> = (0..chosen.len()).map(|w| (w, [].as_slice())).collect();
         let at_once = config.reader_rows();
-        let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, (&rows, at_once), (factor, &place))?;
+        let (kl, _) = reader_step(decoder, &mut session.generator, &taught, (&rows, at_once), (factor, &place))?;
         let (kl_empty, _) =
-            reader_step(&setup.decoder, &mut session.empty_reader, &taught, (&nothing, at_once), (factor, &place))?;
+            reader_step(decoder, &mut session.empty_reader, &taught, (&nothing, at_once), (factor, &place))?;
         let mut row =
             vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
         let ends_round = within + 1 == per_round;
@@ -278,7 +262,7 @@ mod tests {
         let with_recent = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
         let expected = [0.75 * expected[0], 0.75 * expected[1], 0.75 * expected[2], 0.25];
         assert!(close(&weights(&with_recent), &expected), "{with_recent:?}");
-        assert_eq!(with_recent[3].0, Gist::imitated(vec![8, 9], 2));
+        assert_eq!(with_recent[3].0, Trajectory::imitated(vec![8, 9], 2));
         assert_eq!(gists[0].0.ids, [1]);
         assert!(gists[0].0.ended && !gists[1].0.ended);
     }

@@ -46,10 +46,10 @@ fn a_fresh_adapter_is_the_base_exactly() {
     let base = decoder.forward(&batch, &pad, None).unwrap();
     for training in [false, true] {
         let _guard = torch_generator(); // dropout draws
-        let active = decoder.activate(&fresh, training);
+        let active = decoder.activate(&fresh, training).unwrap();
         assert!(decoder.forward(&batch, &pad, Some(&active)).unwrap().equal(&base));
     }
-    let learned = decoder.activate(&adapter(&decoder, 2), false);
+    let learned = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     assert!(gap(&decoder.forward(&batch, &pad, Some(&learned)).unwrap(), &base) > 0.1);
 }
 
@@ -60,7 +60,7 @@ fn control_ids_belong_to_an_adapter() {
     let with_control = [3, control::separator(VOCAB), 5, control::start(VOCAB), control::end(VOCAB)];
     let error = decoder.forward(&row(&with_control), &[0], None).unwrap_err().to_string();
     assert_eq!(error, "token id: expected 0..48, got 50");
-    let active = decoder.activate(&learned, false);
+    let active = decoder.activate(&learned, false).unwrap();
     let before = alone(&decoder, &with_control, Some(&active));
     // Each control token has its own row: swapping two of them must show.
     let swapped = [3, control::start(VOCAB), 5, control::separator(VOCAB), control::end(VOCAB)];
@@ -72,7 +72,7 @@ fn control_ids_belong_to_an_adapter() {
 #[test]
 fn padded_cached_and_shared_reading_is_reading_alone() {
     let decoder = decoder(1);
-    let active = decoder.activate(&adapter(&decoder, 2), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     for adapter in [None, Some(&active)] {
         let Ways { padded, cached, shared } = ways(&decoder, adapter).unwrap();
         assert!(padded < 5e-6 && cached < 5e-6 && shared < 5e-6, "{padded:e} {cached:e} {shared:e}");
@@ -112,7 +112,7 @@ fn branches_do_not_see_each_other() {
 #[test]
 fn the_future_is_read_where_it_is_predicted() {
     let decoder = decoder(1);
-    let active = decoder.activate(&adapter(&decoder, 2), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     let contexts = [ids(7, VOCAB as usize, 1), Vec::new(), ids(2, VOCAB as usize, 2)];
     let tails: Vec<Vec<u32>> = (0..3).map(|i| ids(8, VOCAB as usize, 20 + i)).collect();
     let slices = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> { rows.to_vec() };

@@ -6,8 +6,8 @@ use gist::data::Window;
 use gist::eval::gates::roles::{empty, identity};
 use gist::model::read::Stem;
 use gist::model::write::{Continuation, continuations};
+use gist::reading::{Imagined, Taught, reader_context};
 use gist::rng::{self, Stream};
-use gist::rollout::{Imagined, Taught, reader_context};
 
 fn windows() -> Vec<Window> {
     (0..5)

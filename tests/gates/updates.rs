@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use gist::compressor::Request;
-use gist::compressor::gist::{Gist, GistPolicy};
+use gist::compressor::actions::Trajectory;
+use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::Policy;
 use gist::config::parts::{LoraConfig, OptimConfig};
 use gist::config::train::AlgoSection;
@@ -10,8 +11,8 @@ use gist::data::Window;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
+use gist::reading::{Imagined, Taught};
 use gist::rng::{self, Stream};
-use gist::rollout::{Imagined, Taught};
 use gist::train::trainee::{Place, Trainee};
 use gist::train::updates::{PolicyBatch, imitation_step, policy_step, reader_step};
 use tch::{Kind, Tensor};
@@ -80,11 +81,11 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let prefixes = [ids(12, 48, 1), ids(5, 48, 2), vec![8, 8, 5, 20, 8, 8, 20, 5, 8]];
     let local = ids(4, 48, 4);
     let requests: Vec<Request> = requests(&prefixes, &local);
-    let gist = |ids: &[u32], ended: bool| Gist {
+    let gist = |ids: &[u32], ended: bool| Trajectory {
         ids: ids.to_vec(),
         ended,
         behavior_logprobs: vec![-2.0; ids.len() + usize::from(ended)],
-        ..Gist::default()
+        ..Trajectory::default()
     };
     let groups = [
         vec![gist(&[], true), gist(&[3, 9, 11], true)],
@@ -94,7 +95,7 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let advantages: Vec<Vec<Vec<f64>>> = (groups.iter().enumerate())
         .map(|(w, group)| group.iter().map(|g| vec![w as f64 - 0.7; g.actions()]).collect())
         .collect();
-    let own: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let own: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
     let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
     let section = AlgoSection { entropy_coef: 0.1, reference_kl_coef: 0.2, ..AlgoSection::default() };
     let reference = copying_adapter(&decoder, 2, 9);
@@ -105,7 +106,7 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let _guard = torch_generator();
     rng::seed_torch(1, Stream::Dropout, 0, 0);
     policy_step(&policy, &decoder, &mut first, Some(&reference), &batch, &section, at).unwrap();
-    let weighted: Vec<Vec<(Gist, f64)>> =
+    let weighted: Vec<Vec<(Trajectory, f64)>> =
         groups.iter().map(|group| group.iter().map(|g| (g.clone(), 0.5 + g.ids.len() as f64)).collect()).collect();
     imitation_step(&policy, &decoder, &mut second, (&requests, &weighted), how.micro, at).unwrap();
     [gradient(&first), gradient(&second)]

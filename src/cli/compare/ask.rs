@@ -3,7 +3,7 @@
 use gist::compressor::must_keep;
 use gist::config::choices::BudgetConfig;
 use gist::eval::comparison::{ADAPTED, Budget, SHARED};
-use gist::train::setup::Setup;
+use gist::train::inputs::Inputs;
 use regex::Regex;
 use std::path::Path;
 
@@ -63,9 +63,9 @@ pub fn nearest(budgets: &Budgets, wanted: usize) -> usize {
 }
 
 /// Fails when the base has no positions for the largest budget, so many times over.
-pub fn room(setup: &Setup, budgets: &Budgets, times: usize) -> anyhow::Result<()> {
-    let limit = setup.decoder.config().max_position_embeddings as usize;
-    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2) / times;
+pub fn room(inputs: Inputs, budgets: &Budgets, times: usize) -> anyhow::Result<()> {
+    let limit = inputs.models.decoder.config().max_position_embeddings as usize;
+    let most = limit.saturating_sub(inputs.windows.shape.prefix + inputs.windows.shape.local + 2) / times;
     match budgets.iter().find(|(_, tokens)| *tokens > most) {
         Some((share, tokens)) => {
             anyhow::bail!(

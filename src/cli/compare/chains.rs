@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use gist::compressor::Compressor;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
-use gist::train::setup::Setup;
+use gist::models::Models;
 
 /// Sets the names of chains apart from the others; a name that a run has is none.
 pub fn split(names: &[String], found: &[Finished]) -> (Vec<String>, Vec<String>) {
@@ -19,7 +19,7 @@ pub fn split(names: &[String], found: &[Finished]) -> (Vec<String>, Vec<String>)
 /// One entrant; `named` makes a baseline anew.
 pub fn entrant<'a>(
     name: &str,
-    setup: &'a Setup<'a>,
+    models: &'a Models,
     found: &[Finished],
     controller: &Controller,
     named: impl Fn(&str) -> anyhow::Result<Baseline<'a>>,
@@ -45,7 +45,7 @@ pub fn entrant<'a>(
         let mut part = |part: &str, runs: &[&Finished]| -> anyhow::Result<Box<dyn Compressor + 'a>> {
             if let Some(run) = runs.get(member) {
                 weights.push(run.weights()?);
-                return Ok(run.compressor(setup, controller)?);
+                return Ok(run.compressor(models, controller)?);
             }
             let (made, made_of) =
                 named(part).with_context(|| format!("{name}: expected a run's experiment or a baseline"))?;

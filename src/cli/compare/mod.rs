@@ -31,12 +31,14 @@ use gist::eval::files::spread;
 use gist::eval::rate_distortion::{Curves, Exam, Member};
 use gist::eval::summary::WindowLengths;
 use gist::model::lora::Adapter;
+use gist::models::Models;
+use gist::reading::request;
 use gist::report::comparison;
-use gist::rollout::request;
 use gist::run_dir::component;
 use gist::train::adapt::{Lesson, is_kept, kept_reader};
+use gist::train::inputs::{self, Inputs};
 use gist::train::progress::Progress;
-use gist::train::setup::Setup;
+use gist::train::windows::Windows;
 use named::{Baseline, Baselines};
 use runs::Finished;
 use serde_json::{Map, Value, json};
@@ -117,27 +119,28 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
     ask::output(&output)?;
     let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
-    ask::room(&setup, &budgets, if args.adaptive { RICHEST } else { 1 })?;
+    let models = inputs::models(&config, device)?;
+    let text = Windows::load(&config, &models)?;
+    let inputs = Inputs { config: &config, models: &models, windows: &text };
+    ask::room(inputs, &budgets, if args.adaptive { RICHEST } else { 1 })?;
     let must_keep = ask::must_keep(&args.must_keep)?;
-    let count = ask::windows(args.windows, setup.test.len())?;
-    let numbers = spread(setup.test.len(), count);
-    let windows: Vec<Window> = numbers.iter().map(|&w| setup.test[w].clone()).collect();
+    let count = ask::windows(args.windows, text.test.len())?;
+    let numbers = spread(text.test.len(), count);
+    let windows: Vec<Window> = numbers.iter().map(|&w| text.test[w].clone()).collect();
     let updates = match args.updates {
         Some(updates) => updates as usize,
-        None => found[0].updates(&setup)?,
+        None => found[0].updates()?,
     };
-    let frequencies = DocumentFrequencies::count(&setup.tokenizer, &setup.train)?;
-    let forbidden = setup.forbidden_ids();
-    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
+    let frequencies = DocumentFrequencies::count(&models.tokenizer, &text.train)?;
+    let parts = Parts { decoder: &models.decoder, frequencies: &frequencies, seed: 0 };
     let controller = Controller { must_keep, drop_consecutive: args.drop_consecutive, ..Controller::default() };
-    let baselines = Baselines { setup: &setup, parts, forbidden: &forbidden, controller: &controller };
+    let baselines = Baselines { models: &models, parts, controller: &controller };
     let named = |name: &str| baselines.named(name);
     let (chained, alone) = chains::split(&args.compressors, &found);
-    let mut entrants = enter(&setup, &found, &controller, ask::baselines(&alone, named)?)?;
+    let mut entrants = enter(&models, &found, &controller, ask::baselines(&alone, named)?)?;
     for (i, name) in chained.iter().enumerate() {
         anyhow::ensure!(!chained[..i].contains(name), "--compressors: expected each name once, got {name:?} twice");
-        entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
+        entrants.push(chains::entrant(name, &models, &found, &controller, named)?);
     }
     let mut terms = found[0].terms()?;
     if !controller.must_keep.is_empty() {
@@ -148,13 +151,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     }
     if args.adaptive {
         terms.insert("adaptive".into(), "true".into());
-        calibrate(&setup, &mut entrants, &budgets)?;
+        calibrate(inputs, &mut entrants, &budgets)?;
     }
     let stop = start::catch_interrupt()?;
     let exam = Exam {
-        decoder: &setup.decoder,
-        tokenizer: &setup.tokenizer,
-        documents: &setup.test_documents,
+        decoder: &models.decoder,
+        tokenizer: &models.tokenizer,
+        documents: &text.test_documents,
         windows: &windows,
         numbers: &numbers,
         condition: config.condition,
@@ -162,13 +165,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         seed: 0,
         resamples: config.eval.resamples,
     };
-    let school = School { setup: &setup, output: &output, budgets: &budgets, updates, terms: terms.clone(), stop };
+    let school = School { inputs, output: &output, budgets: &budgets, updates, terms: terms.clone(), stop };
     let curves = match school.curves(exam, &entrants, readers) {
         Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
         other => other?,
     };
-    let own = ask::nearest(&budgets, setup.budget);
-    let context = curves.context_value();
+    let own = ask::nearest(&budgets, inputs.budget());
+    let (context, shape) = (curves.context_value(), text.shape);
     let result = Comparison {
         name: runs::joined(&found),
         runs: found.iter().map(Finished::describe).collect::<Result<Vec<ComparedRun>>>()?,
@@ -176,7 +179,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         updates,
         seed: config.seed,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
-        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
+        windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
         n_windows: count,
         n_documents: curves.documents(),
         context_value: context.mean,
@@ -187,7 +190,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         points: curves.points(),
         winners: curves.winners(),
         slices: curves.slices()?,
-        bound: bound(&setup, budgets.iter().map(|(share, _)| *share).fold(0.0, f64::max)),
+        bound: bound(inputs, budgets.iter().map(|(share, _)| *share).fold(0.0, f64::max)),
         examples: curves.examples(config.eval.examples, own)?,
     };
     let page = comparison::write(&output, &result)?;
@@ -197,9 +200,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
 }
 
 /// Has the length of what extracts follow the content, as validation windows say; chains stay as they are.
-fn calibrate(setup: &Setup, entrants: &mut [Entrant], budgets: &Budgets) -> Result<()> {
-    let condition = setup.config.condition;
-    let requests: Vec<Request> = setup.valid.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
+fn calibrate(inputs: Inputs, entrants: &mut [Entrant], budgets: &Budgets) -> Result<()> {
+    let condition = inputs.config.condition;
+    let requests: Vec<Request> =
+        inputs.windows.valid.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
     let tokens: Vec<usize> = budgets.iter().map(|(_, tokens)| *tokens).collect();
     let progress = Progress::new("calibrate", entrants.len(), 0);
     for entrant in entrants {
@@ -213,25 +217,25 @@ fn calibrate(setup: &Setup, entrants: &mut [Entrant], budgets: &Budgets) -> Resu
 }
 
 /// What no gist can go below, where the documents are generated and so their information is known.
-fn bound(setup: &Setup, most: f64) -> Option<Vec<[f64; 2]>> {
-    let data = &setup.config.data;
+fn bound(inputs: Inputs, most: f64) -> Option<Vec<[f64; 2]>> {
+    let data = &inputs.config.data;
     let section = data.recall.as_ref().filter(|_| data.test.is_none())?;
     let RecallSection { words, prefix, facts, rounds, .. } = *section;
     let recall = RecallConfig { words, prefix, facts, rounds };
-    let alphabet = setup.decoder.config().vocab_size as usize - setup.forbidden_ids().len();
-    (recall.shape() == setup.shape).then(|| recall.bound(Split::Test, alphabet, most))
+    let alphabet = inputs.models.decoder.config().vocab_size as usize - inputs.models.forbidden.len();
+    (recall.shape() == inputs.windows.shape).then(|| recall.bound(Split::Test, alphabet, most))
 }
 
 /// The trained compressors, by experiment, then the baselines.
 fn enter<'a>(
-    setup: &'a Setup<'a>,
+    models: &'a Models,
     found: &[Finished],
     controller: &Controller,
     baselines: Vec<Baseline<'a>>,
 ) -> anyhow::Result<Vec<Entrant<'a>>> {
     let mut entrants: Vec<Entrant> = Vec::new();
     for run in found {
-        let (compressor, made_of) = (run.compressor(setup, controller)?, run.weights()?);
+        let (compressor, made_of) = (run.compressor(models, controller)?, run.weights()?);
         let name = &run.config.name;
         let at = entrants.iter().position(|entrant| entrant.name == *name).unwrap_or_else(|| {
             let empty = Entrant { name: name.clone(), seeds: Vec::new(), members: Vec::new(), made_of: Vec::new() };
@@ -254,7 +258,7 @@ fn enter<'a>(
 
 /// Where readers are taught and kept.
 struct School<'a> {
-    setup: &'a Setup<'a>,
+    inputs: Inputs<'a>,
     output: &'a Path,
     budgets: &'a Budgets,
     updates: usize,
@@ -272,7 +276,7 @@ impl<'a> School<'a> {
 
     /// The reader of these compressors, kept under `readers/<place>`; `of` names what they are.
     fn reader(&self, title: &str, place: &str, of: Value, compressors: &[&dyn Compressor]) -> Result<Adapter> {
-        let config = self.setup.config;
+        let config = self.inputs.config;
         let idle = compressors.len() == 1 && compressors[0].name() == "empty";
         let tokens: Vec<usize> = self.budgets.iter().map(|(_, tokens)| *tokens).collect();
         let lesson = Lesson {
@@ -303,7 +307,7 @@ impl<'a> School<'a> {
         } else {
             eprintln!("{title} …");
         }
-        kept_reader(self.setup, self.output, &lesson, &folder, &record)
+        kept_reader(self.inputs, self.output, &lesson, &folder, &record)
     }
 
     /// Teaches every reader, then measures everyone.

@@ -6,8 +6,8 @@ use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, baselines};
 use gist::config::compressors::{FrozenScorer, Unit};
 use gist::model::weights;
+use gist::models::Models;
 use gist::train::checkpoint::sha256_file;
-use gist::train::setup::Setup;
 
 /// A baseline, and which weights it is: `baseline` for what has none of its own.
 pub type Baseline<'a> = (Box<dyn Compressor + 'a>, String);
@@ -24,12 +24,10 @@ fn unit_named(name: &str) -> Option<Unit> {
 
 /// What baselines are made of.
 pub struct Baselines<'a> {
-    /// Base, tokenizer, text.
-    pub setup: &'a Setup<'a>,
+    /// Base and tokenizer.
+    pub models: &'a Models,
     /// For scorers.
     pub parts: Parts<'a>,
-    /// Ids that none may write.
-    pub forbidden: &'a [u32],
     /// What is kept by those that score.
     pub controller: &'a Controller,
 }
@@ -40,8 +38,8 @@ impl<'a> Baselines<'a> {
         if FrozenScorer::is_meant(name) {
             return self.frozen(name);
         }
-        let tokenizer = &self.setup.tokenizer;
-        let mut known = baselines(self.parts, tokenizer, self.forbidden, self.controller);
+        let tokenizer = &self.models.tokenizer;
+        let mut known = baselines(self.parts, tokenizer, &self.models.forbidden, self.controller);
         known.retain(|compressor| !["empty", "identity"].contains(&compressor.name()));
         let list = known.iter().map(|compressor| compressor.name()).collect::<Vec<_>>().join(", ");
         if let Some(found) = known.into_iter().find(|compressor| compressor.name() == name) {
@@ -63,7 +61,7 @@ impl<'a> Baselines<'a> {
     fn frozen(&self, name: &str) -> anyhow::Result<Baseline<'a>> {
         let scorer = FrozenScorer::try_from(name.to_string());
         let scorer = scorer.map_err(|message| anyhow::anyhow!("--compressors: {message}"))?;
-        let compressor = Extractive::frozen(&scorer, self.setup.decoder.device(), &self.setup.tokenizer)?;
+        let compressor = Extractive::frozen(&scorer, self.models.decoder.device(), &self.models.tokenizer)?;
         let mut hashes = Vec::new();
         for file in weights::files(&scorer.folder()?) {
             hashes.push(sha256_file(&file)?.1);

@@ -11,11 +11,10 @@ use gist::error::{Error, Result};
 use gist::eval::comparison::ComparedRun;
 use gist::eval::terms::{self, Terms};
 use gist::model::lora::Adapter;
+use gist::models::Models;
 use gist::run_dir::{RunDir, State, Status, read_json};
 use gist::train::checkpoint::{self, sha256_file};
-use gist::train::roles::policy;
 use gist::train::session::{Session, warm_record};
-use gist::train::setup::Setup;
 use std::path::{Path, PathBuf};
 
 /// A finished run.
@@ -102,9 +101,9 @@ impl Finished {
     }
 
     /// The greedy compressor that the run was judged by; one that extracts, under `controller`.
-    pub fn compressor<'a>(&self, setup: &'a Setup<'a>, controller: &Controller) -> Result<Box<dyn Compressor + 'a>> {
-        let adapter = setup.decoder.load_adapter(&self.adapter)?;
-        let mut policy = policy(&self.config.compressor, setup)?;
+    pub fn compressor<'a>(&self, models: &'a Models, controller: &Controller) -> Result<Box<dyn Compressor + 'a>> {
+        let adapter = models.decoder.load_adapter(&self.adapter)?;
+        let mut policy = models.policy(&self.config.compressor)?;
         if let Policy::Extractive(extractive) = &mut policy {
             extractive.controller = controller.clone();
         }
@@ -119,9 +118,9 @@ impl Finished {
     }
 
     /// Updates that its generator had, the warm start included.
-    pub fn updates(&self, setup: &Setup) -> anyhow::Result<usize> {
+    pub fn updates(&self) -> anyhow::Result<usize> {
         let warm = warm_record(&Session::warm_folder(&self.run)).context("--updates: its default is the run's own")?;
-        let updates = warm.updates + self.step.saturating_sub(setup.supervised_updates());
+        let updates = warm.updates + self.step.saturating_sub(self.config.supervised_updates());
         anyhow::ensure!(
             updates > 0,
             "--updates: expected at least 1, got {updates} from {}",

@@ -195,7 +195,7 @@ pub fn gates(place: Place) -> Result<Vec<Gate>> {
         gates.push(place.gate("logits = transformers", name, record.distance(&decoder, None, name)?, LOGITS));
         let Some(folder) = adapted else { continue };
         let adapter = Adapter::load(&fixtures.join(folder), decoder.config(), place.device)?;
-        let active = decoder.activate(&adapter, false);
+        let active = decoder.activate(&adapter, false)?;
         let distance = record.distance(&decoder, Some(&active), "tied_lora")?;
         gates.push(place.gate("logits = peft", "tied_lora", distance, LOGITS));
         compare(&decoder, Some(&active), "tied_lora")?;
