@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod hub;
+pub mod metrics;
 pub mod rng;
 pub mod tensor;
 pub mod text;
@@ -34,6 +35,8 @@ pub mod reward;
 pub mod algo;
 
 pub mod train;
+
+pub mod cost;
 
 pub mod eval;
 

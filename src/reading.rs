@@ -15,7 +15,8 @@ use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vecs};
 use tch::{Device, Tensor};
 
-const ROWS_AT_ONCE: usize = 48;
+/// Rows of one pass of a reader.
+pub const ROWS_AT_ONCE: usize = 48;
 
 /// `[N, 1, F]`.
 fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
@@ -42,6 +43,16 @@ pub fn reader_context(gist: &[u32], separated: bool, v: i64) -> Vec<u32> {
 /// Like [`reader_context`], for the output of a compressor.
 pub fn compressed_context(compressed: &Compressed, adapted: bool, v: i64) -> Vec<u32> {
     reader_context(&compressed.ids, adapted && !compressed.identity, v)
+}
+
+/// Contexts of windows as rows to be read.
+pub fn as_rows(contexts: &[(usize, Vec<u32>)]) -> Vec<(usize, &[u32])> {
+    contexts.iter().map(|(window, ids)| (*window, ids.as_slice())).collect()
+}
+
+/// Every window with nothing in the prefix's place.
+pub fn empty_rows(windows: usize) -> Vec<(usize, &'static [u32])> {
+    (0..windows).map(|window| (window, [].as_slice())).collect()
 }
 
 /// A reader's figures on one window, each the mean over its future tokens.

@@ -9,11 +9,13 @@ use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::reading::{Reading, Taught, reader_context, request};
+use crate::reading::{Reading, Taught, as_rows, reader_context, request};
 
 /// The gists of one window, with what the reader made of each and of nothing.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// P: tokens that each gist stands for.
+    pub prefix_tokens: usize,
     /// G sampled gists.
     pub gists: Vec<Trajectory>,
     /// The reader with each gist.
@@ -36,9 +38,9 @@ pub struct Roles<'a> {
     pub reader: &'a ActiveAdapter,
 }
 
-/// Where a rollout stands: the coordinates of its draws.
+/// The coordinates of a rollout's draws.
 #[derive(Clone, Copy, Debug)]
-pub struct Site {
+pub struct RolloutKey {
     /// Seed of the run.
     pub run_seed: u64,
     /// Step.
@@ -61,13 +63,13 @@ pub struct GroupShape {
 }
 
 /// Samples a group for every window and has each gist read.
-pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> Result<Vec<Group>> {
+pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey) -> Result<Vec<Group>> {
     let GroupShape { condition, group_size, budget, with_recent } = how;
     let _guard = tch::no_grad_guard();
     let requests: Vec<Request> =
-        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, site.first_example + i as u64)).collect();
+        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, key.first_example + i as u64)).collect();
     let uniforms =
-        |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
+        |r: usize, s: usize| uniforms(key.run_seed, key.step, key.first_example + r as u64, s as u64, budget);
     let draws = Draws { group: group_size, budget, how: &Sampling::default(), uniforms: &uniforms };
     let sampled = roles.policy.sample(roles.compressor, &requests, draws)?;
     let recent = |r: &Request| with_recent.then(|| roles.policy.recent(r, budget)).transpose();
@@ -78,12 +80,12 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> R
         contexts.push((w, Vec::new()));
         contexts.extend(gists.iter().chain(recent).map(|gist| (w, reader_context(&gist.ids, true, v))));
     }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut readings = taught.measure(roles.decoder, Some(roles.reader), &rows)?.into_iter();
-    let groups = sampled.into_iter().zip(recent).map(|(gists, recent)| {
+    let mut readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?.into_iter();
+    let groups = sampled.into_iter().zip(recent).zip(taught.windows).map(|((gists, recent), window)| {
         let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
         let own = readings.by_ref().take(gists.len()).collect();
-        Group { gists, readings: own, empty, recent: recent.and_then(|gist| Some((gist, readings.next()?))) }
+        let recent = recent.and_then(|gist| Some((gist, readings.next()?)));
+        Group { prefix_tokens: window.prefix.len(), gists, readings: own, empty, recent }
     });
     Ok(groups.collect())
 }
@@ -104,8 +106,7 @@ pub fn block_values(
             contexts.push((w, reader_context(&[&gist.ids[..start], &gist.ids[end..]].concat(), true, v)));
         }
     }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut without = taught.measure(decoder, Some(reader), &rows)?.into_iter();
+    let mut without = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
     let mut values = |gist: &Trajectory, reading: &Reading| {
         without.by_ref().take(gist.ids.len().div_ceil(block)).map(|r| r.kl - reading.kl).collect()
     };

@@ -10,7 +10,7 @@ use regex::Regex;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["hub", "rng", "tensor", "text"],
+    &["hub", "metrics", "rng", "tensor", "text"],
     &["config", "run_dir"],
     &["data"],
     &["tokenizer", "retention"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["reward"],
     &["algo"],
     &["train"],
-    &["eval"],
+    &["cost", "eval"],
     &["report", "serve"],
 ];
 const EXEMPT: &[&str] = &["main", "lib", "cli"];

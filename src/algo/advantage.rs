@@ -33,7 +33,7 @@ pub fn self_imitation(proposal: &RewardParts, group: &[RewardParts], lambda: f64
 
 /// The moving average of `reinforce`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
+pub struct MovingBaseline {
     /// Mean reward so far; none before the first step.
     pub value: Option<f64>,
 }
@@ -45,7 +45,7 @@ pub fn advantages(
     parts: &[Vec<RewardParts>],
     lambda: f64,
     estimator: &AlgoConfig,
-    baseline: &mut Baseline,
+    baseline: &mut MovingBaseline,
 ) -> Advantages {
     let totals: Vec<Vec<f64>> = parts.iter().map(|g| g.iter().map(|p| p.total(lambda)).collect()).collect();
     let all_mean = mean(&totals.concat());
@@ -57,7 +57,7 @@ pub fn advantages(
         zero_variance_groups += usize::from(flat);
         values.push(match estimator {
             AlgoConfig::Reinforce { .. } => rewards.iter().map(|r| r - reference).collect(),
-            _ if flat => vec![0.0; rewards.len()],
+            AlgoConfig::Rloo {} | AlgoConfig::Ppo { .. } | AlgoConfig::Grpo { .. } if flat => vec![0.0; rewards.len()],
             AlgoConfig::Rloo {} | AlgoConfig::Ppo { .. } => leave_one_out(rewards),
             AlgoConfig::Grpo { eps } => normalised(group, lambda, *eps),
         });
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn rloo_sums_to_zero_and_matches_by_hand() {
         let parts = vec![group(&[1.0, 0.0, 0.5], &[0.0; 3])];
-        let a = advantages(&parts, 0.0, &AlgoConfig::Rloo {}, &mut Baseline::default());
+        let a = advantages(&parts, 0.0, &AlgoConfig::Rloo {}, &mut MovingBaseline::default());
         assert_eq!(a.values[0], vec![0.75, -0.75, 0.0]);
     }
 
@@ -107,7 +107,7 @@ mod tests {
             AlgoConfig::Reinforce { baseline_decay: 0.9 },
             AlgoConfig::Ppo { clip_low: 0.2, clip_high: 0.2, epochs: 1 },
         ] {
-            let at = |lambda| advantages(&parts, lambda, &estimator, &mut Baseline::default()).values[0].clone();
+            let at = |lambda| advantages(&parts, lambda, &estimator, &mut MovingBaseline::default()).values[0].clone();
             let (free, priced) = (at(0.0), at(1.0));
             assert!((free[0] - free[1]).abs() < 1e-9, "{estimator:?}");
             assert!(priced[1] > priced[0] + 1e-3, "{estimator:?}");
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_flat_group_is_skipped_and_counted() {
         let parts = vec![group(&[0.5; 4], &[0.1; 4]), group(&[0.5, 0.6, 0.7, 0.8], &[0.1; 4])];
-        let a = advantages(&parts, 1.0, &AlgoConfig::Grpo { eps: 1e-4 }, &mut Baseline::default());
+        let a = advantages(&parts, 1.0, &AlgoConfig::Grpo { eps: 1e-4 }, &mut MovingBaseline::default());
         assert_eq!(a.zero_variance_groups, 1);
         assert_eq!(a.values[0], vec![0.0; 4]);
         assert!(a.values[1][3] > 0.0);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_moving_baseline_moves() {
-        let mut baseline = Baseline::default();
+        let mut baseline = MovingBaseline::default();
         let estimator = AlgoConfig::Reinforce { baseline_decay: 0.5 };
         advantages(&[group(&[1.0, 1.0], &[0.0; 2])], 0.0, &estimator, &mut baseline);
         let a = advantages(&[group(&[3.0, 1.0], &[0.0; 2])], 0.0, &estimator, &mut baseline);

@@ -16,7 +16,7 @@ use gist::model::lora::Adapter;
 use gist::report::format::{percent, percent_ci, points_ci};
 use gist::retention::{Recovered, recovered};
 use gist::run_dir::{write_atomic, write_json_atomic};
-use gist::train::labelled::{DISTILLED, Example, Examples, Ranker, Rows, UNDISTILLED};
+use gist::train::labels::texts::{DISTILLED, Examples, LabelledExample, Ranker, RowCounts, UNDISTILLED};
 use gist::train::progress::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ struct Outcome<'a> {
     seed: u64,
     texts: usize,
     training_texts: usize,
-    rows: &'a BTreeMap<&'static str, Rows>,
+    rows: &'a BTreeMap<&'static str, RowCounts>,
     compressors: &'a BTreeMap<String, Recovery>,
 }
 
@@ -91,7 +91,7 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     Ok(rows)
 }
 
-fn kept(compressor: &dyn Compressor, example: &Example, key: u64) -> anyhow::Result<Recovered> {
+fn kept(compressor: &dyn Compressor, example: &LabelledExample, key: u64) -> anyhow::Result<Recovered> {
     let made: Vec<Compressed> = compressor.compress(&[example.request(key)], example.budget)?;
     let kept = made.first().and_then(|made| made.kept.as_deref());
     Ok(recovered(

@@ -13,6 +13,7 @@ use gist::config::eval::Baselines;
 use gist::config::experiment;
 use gist::config::parts::Sampling;
 use gist::config::train::TrainConfig;
+use gist::cost::memory::peak_rss_mib;
 use gist::eval::intrinsic::{Evaluated, Job, Part};
 use gist::eval::summary::{Summary, WindowLengths};
 use gist::model::lora::Adapter;
@@ -21,7 +22,6 @@ use gist::run_dir::{RunDir, read_json, write_json_atomic};
 use gist::search::SpanSearch;
 use gist::train::adapt::adapted_reader;
 use gist::train::inputs::{self, Inputs};
-use gist::train::memory::peak_rss_mib;
 use gist::train::progress::Progress;
 use gist::train::roles::{fresh_compressor, fresh_reader, load_roles};
 use gist::train::session::{Session, warm_record};
@@ -117,16 +117,16 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
         false => (f64::NAN, None),
     };
 
-    let updates = warm_record(&warm_folder)?.updates + session.state.update - config.supervised_updates();
-    let readers = session.run.eval(session.state.update).join("readers");
+    let updates = warm_record(&warm_folder)?.updates + session.update() - config.supervised_updates();
+    let readers = session.run.eval(session.update()).join("readers");
     for compressor in adaptable.into_iter().filter(|compressor| adapt.wants(compressor.name())) {
         session.check_stop()?;
-        let reader = adapted_reader(session.inputs, session.run, compressor, updates, &readers)?;
+        let reader = adapted_reader(session, compressor, updates, &readers)?;
         table.adapt(compressor.name(), &reader)?;
     }
     let kl_warm_start = warm_kl.as_ref().map_or(f64::NAN, |kl| gist::tensor::mean(kl));
     let evaluation = table.evaluation(kl_start, kl_warm_start, warm_kl.as_deref())?;
-    table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
+    table.write(&session.run.eval(session.update()), &evaluation, config.eval.examples)?;
     let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
     let shape = windows.shape;
     // In a sweep the folder names the arm too.
@@ -135,7 +135,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
         experiment: config.name.clone(),
         run: folder.unwrap_or_else(|| format!("seed={}", config.seed)),
         seed: config.seed,
-        steps: session.state.update,
+        steps: session.update(),
         seconds,
         peak_rss_mib,
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),

@@ -6,7 +6,7 @@ use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::train::inputs::{self, Inputs};
-use gist::train::label;
+use gist::train::labels::windows as labels;
 use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -35,13 +35,13 @@ pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow
         false => Ok(()),
     };
     let inputs = Inputs { config: &config, models: &models, windows: &windows };
-    let labels = label::make(inputs, extractive, reader.as_ref(), &output, check_stop)?;
-    let worth: Vec<f64> = labels.iter().flat_map(|label| label.worth.clone()).collect();
+    let made = labels::make(inputs, extractive, reader.as_ref(), &output, check_stop)?;
+    let worth: Vec<f64> = made.iter().flat_map(|label| label.worth.clone()).collect();
     let helpful = worth.iter().filter(|worth| **worth > 0.0).count();
-    let best: Vec<f64> = labels.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
+    let best: Vec<f64> = made.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
     println!(
         "{} windows, {} units: {} worth more than 0 nats a token; the best of a window {:.3} on the mean",
-        labels.len(),
+        made.len(),
         worth.len(),
         helpful,
         gist::tensor::mean(&best)

@@ -21,8 +21,8 @@ use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
 use gist::train::inputs::{self, Inputs};
-use gist::train::labelled::Examples;
-use gist::train::pretrain;
+use gist::train::labels::texts::Examples;
+use gist::train::pretrain::{self, PretrainingText};
 use gist::train::windows::Windows;
 use std::path::PathBuf;
 
@@ -292,8 +292,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
-            let text = pretrain::Text::load(config)?;
-            plan.open()?.guard(&pretrain::Text::files(config), |s| {
+            let text = PretrainingText::load(config)?;
+            plan.open()?.guard(&PretrainingText::files(config), |s| {
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());

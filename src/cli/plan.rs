@@ -4,10 +4,10 @@ use crate::cli::{memory, start};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
+use gist::cost::memory::{MIB, free_and_total_mib};
+use gist::cost::plan::{CostPlan, MemoryUse};
 use gist::model::config::ModelConfig;
 use gist::run_dir::write_json_atomic;
-use gist::train::memory::{MIB, free_and_total_mib};
-use gist::train::plan::{Bytes, Plan};
 use std::path::{Path, PathBuf};
 
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
@@ -22,12 +22,12 @@ pub fn run(
     let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
     let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
     let device = start::prepare(&config)?;
-    let plan = Plan::new(&config, &model, device)?;
+    let plan = CostPlan::new(&config, &model, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["memory", "MiB"]);
     let mib = |bytes: f64| format!("{:.0}", bytes / MIB);
-    let row = |part: &Bytes| [part.name.clone(), mib(part.bytes)];
+    let row = |part: &MemoryUse| [part.name.clone(), mib(part.bytes)];
     plan.held.iter().for_each(|part| _ = table.add_row(row(part)));
     if let Some(moment) = plan.largest() {
         let own = moment.needs.iter().filter(|part| part.bytes > 0.0);

@@ -124,7 +124,7 @@ pub fn has_gpu() -> bool {
 
 /// Lets the allocator keep what libtorch frees: handing every large tensor back to the system and faulting its pages in
 /// again costs a sixth of a step. What is kept does not always fit what comes next, and a step comes to hold
-/// [`gist::train::plan::KEPT`] times what it needs; whoever would rather have the memory has large tensors handed back.
+/// [`gist::cost::plan::KEPT`] times what it needs; whoever would rather have the memory has large tensors handed back.
 #[allow(unsafe_code)]
 fn freed_memory(back: bool) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -4,9 +4,10 @@ use crate::cli::start::Session as Start;
 use crate::cli::{AdaptArgs, evaluate};
 use gist::compressor::scorers::frozen;
 use gist::train::inputs::Inputs;
+use gist::train::labels::windows as labels;
 use gist::train::roles::first_roles;
 use gist::train::session::{Session, warm_record};
-use gist::train::{cotrain, label, warm_start};
+use gist::train::{cotrain, warm_start};
 
 /// Reads whatever else a run needs, so that what is wrong with it is said before anything is written.
 pub fn check(inputs: Inputs) -> anyhow::Result<()> {
@@ -20,7 +21,7 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
         warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {
-        label::read(inputs, folder)?;
+        labels::read(inputs, folder)?;
     }
     Ok(())
 }
@@ -28,9 +29,9 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
 /// Runs an experiment to its end; returns the updates done.
 pub fn run(inputs: Inputs, start: &Start, adapt: &AdaptArgs) -> anyhow::Result<usize> {
     let mut session = Session::open(inputs, &start.run, start.stop)?;
-    session.log()?;
+    session.open_log()?;
     warm_start::run(&mut session)?;
     cotrain::run(&mut session)?;
     evaluate::finish(&session, adapt, None)?;
-    Ok(session.state.update)
+    Ok(session.update())
 }

@@ -6,19 +6,21 @@ use crate::compressor::controls::check_count;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
-use crate::reading::{compressed_context, request};
+use crate::reading::{as_rows, compressed_context, request};
 use crate::rng::{self, Stream};
-use crate::run_dir::{RunDir, component, read_json, write_json_atomic};
+use crate::run_dir::{component, read_json, write_json_atomic};
+use crate::train::draws::ADAPT_STEP;
 use crate::train::inputs::Inputs;
-use crate::train::progress::Progress;
-use crate::train::trainee::{Place, Trainee};
-use crate::train::updates::reader_step;
+use crate::train::session::Session;
+use crate::train::stage::{CheckpointRhythm, Counters, Learner, Ledger, Stage, Updated};
+use crate::train::trainee::{Trainee, Update};
+use crate::train::updates::{ReaderBatch, reader_step};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-/// Marks the training windows of adapted readers.
-const ADAPT_STEP: u64 = 1 << 41;
 /// Budgets of a run's own readers are quarters of its cap.
 const QUARTERS: usize = 4;
 
@@ -35,18 +37,18 @@ pub struct Lesson<'a> {
     pub gists: usize,
     /// Updates.
     pub updates: usize,
-    /// Asked before every update; an error ends the lesson.
-    pub check: &'a dyn Fn() -> Result<()>,
+    /// Set when the user asks to stop: the lesson then ends with an error.
+    pub stop: &'a AtomicBool,
 }
 
 /// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
 pub fn adapted_reader(
-    inputs: Inputs,
-    run: &RunDir,
+    session: &Session,
     compressor: &dyn Compressor,
     updates: usize,
     folder: &Path,
 ) -> Result<Adapter> {
+    let inputs = session.inputs;
     let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (inputs.budget() * quarter).div_ceil(QUARTERS)).collect();
     let lesson = Lesson {
         title: &format!("reader of {}", compressor.name()),
@@ -54,9 +56,10 @@ pub fn adapted_reader(
         budgets: &budgets,
         gists: inputs.config.generator.gists_per_window,
         updates,
-        check: &|| Ok(()),
+        stop: session.stop(),
     };
-    kept_reader(inputs, run.root(), &lesson, &folder.join(component(compressor.name())), &json!({"updates": updates}))
+    let folder = folder.join(component(compressor.name()));
+    kept_reader(inputs, session.run.root(), &lesson, &folder, &json!({"updates": updates}))
 }
 
 /// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`
@@ -82,33 +85,52 @@ pub fn is_kept(folder: &Path, record: &Value) -> Result<bool> {
     Ok(path.exists() && read_json::<Value>(&path)? == *record)
 }
 
+/// The reader that learns; it keeps neither rows nor checkpoints.
+struct Pupil<'a> {
+    reader: Trainee,
+    ledger: Ledger<'a>,
+}
+
+impl<'a> Learner<'a> for Pupil<'a> {
+    fn ledger(&mut self) -> &mut Ledger<'a> {
+        &mut self.ledger
+    }
+}
+
 /// Trains a fresh reader; the same windows and budgets whatever the compressors.
 fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
-    let config = inputs.config;
-    let decoder = &inputs.models.decoder;
+    let Inputs { config, models, .. } = inputs;
+    let decoder = &models.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);
     let fresh = Adapter::fresh(decoder.config(), &config.model.lora.generator, decoder.embedding())?;
-    let mut reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
-    let progress = Progress::new(lesson.title, lesson.updates, 0);
+    let reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
+    let ledger = Ledger::new(None, Counters::default(), CheckpointRhythm::default(), lesson.stop);
+    let mut pupil = Pupil { reader, ledger };
     let v = decoder.config().vocab_size;
-    for update in 0..lesson.updates {
-        (lesson.check)()?;
-        let step = ADAPT_STEP + update as u64;
+    let stage = Stage {
+        title: lesson.title,
+        updates: 0..lesson.updates,
+        run_seed: config.seed,
+        validation: None,
+        before: None,
+        tokens: None,
+    };
+    stage.run(&mut pupil, |pupil, number| {
+        let step = ADAPT_STEP + number as u64;
         let windows = inputs.training_windows(step, config.train.windows_per_step);
         let taught = inputs.taught(step, &windows)?;
         let mut contexts = Vec::new();
         for pass in 0..lesson.gists {
-            let made = outputs(inputs, lesson, &windows, update, pass)?;
+            let made = outputs(inputs, lesson, &windows, number, pass)?;
             contexts.extend(made.iter().enumerate().map(|(w, c)| (w, compressed_context(c, true, v))));
         }
-        let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-        let factor = config.train.schedule.factor(update, lesson.updates, config.optim.generator.warmup_steps);
-        let place = Place { step: update, root, batch: &windows };
-        let (kl, _) = reader_step(decoder, &mut reader, &taught, (&rows, config.reader_rows()), (factor, &place))?;
-        progress.step(&format!("KL {kl:.4}"));
-    }
-    progress.finish();
-    Ok(reader.adapter)
+        let lr_factor = config.train.schedule.factor(number, lesson.updates, config.optim.generator.warmup_steps);
+        let update = Update { number, lr_factor, root, batch: &windows };
+        let batch = ReaderBatch { taught: &taught, rows: &as_rows(&contexts), at_once: config.reader_rows() };
+        let kl = reader_step(decoder, &mut pupil.reader, &batch, &update)?.kl;
+        Ok(Updated { metrics: Metrics::default(), live: format!("KL {kl:.4}") })
+    })?;
+    Ok(pupil.reader.adapter)
 }
 
 /// One gist of every window, at one budget; the compressors take turns over the windows, from a place that is drawn.

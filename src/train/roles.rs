@@ -31,6 +31,22 @@ pub fn load_roles(folder: &Path, config: &TrainConfig, models: &Models) -> Resul
     Ok([compressor, load_role(folder, ROLES[1], config, models)?, load_role(folder, ROLES[2], config, models)?])
 }
 
+/// The roles as the warm start left them.
+pub struct WarmStarted {
+    /// The compressor.
+    pub compressor: Adapter,
+    /// The generator.
+    pub generator: Adapter,
+}
+
+impl WarmStarted {
+    /// Loads them from a folder.
+    pub fn load(folder: &Path, config: &TrainConfig, models: &Models) -> Result<Self> {
+        let [compressor, generator, _] = load_roles(folder, config, models)?;
+        Ok(Self { compressor, generator })
+    }
+}
+
 /// Loads the adapter of a role, which must be what the experiment asks for; its dropout is the experiment's.
 fn load_role(folder: &Path, role: &str, config: &TrainConfig, models: &Models) -> Result<Adapter> {
     let (folder, lora) = (folder.join(role), &config.model.lora);
@@ -90,7 +106,7 @@ pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
 pub fn fresh_compressor(config: &TrainConfig, models: &Models) -> Result<Adapter> {
     let decoder = &models.decoder;
     if let CompressorConfig::Extractive { encoder: Some(section), hints, .. } = &config.compressor {
-        return fresh_encoder((section, hints.len()), decoder, config.seed);
+        return fresh_encoder(section, hints.len(), decoder, config.seed);
     }
     let extra = extra(config, decoder.config()).unwrap_or(Extra::Nothing);
     let compressor = fresh(config, models, 0, extra)?;
@@ -104,7 +120,7 @@ pub fn fresh_compressor(config: &TrainConfig, models: &Models) -> Result<Adapter
 }
 
 /// An extractive compressor that knows nothing yet but what its encoder and so many hints bring, beside the base that reads.
-pub fn fresh_encoder((section, hints): (&EncoderSection, usize), decoder: &Decoder, seed: u64) -> Result<Adapter> {
+pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
     let known = copy_head::features(decoder.config());

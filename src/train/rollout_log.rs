@@ -2,6 +2,7 @@
 
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
@@ -9,16 +10,23 @@ use crate::run_dir::write_atomic;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
+/// The rollouts of a step.
+pub struct Logged<'a> {
+    /// Its windows.
+    pub windows: &'a [Window],
+    /// Their gists.
+    pub groups: &'a [Group],
+    /// Parts of the gists' rewards.
+    pub scored: &'a [Vec<RewardParts>],
+    /// Price of length that was paid.
+    pub lambda: f64,
+}
+
 /// Writes `rollouts/step_NNNNNN.jsonl`.
-pub fn write(
-    path: &Path,
-    tokenizer: &Tokenizer,
-    windows: &[Window],
-    groups: &[Group],
-    (parts, lambda): (&[Vec<RewardParts>], f64),
-) -> Result<()> {
+pub fn write(path: &Path, tokenizer: &Tokenizer, step: &Logged) -> Result<()> {
+    let Logged { windows, groups, scored, lambda } = *step;
     let mut text = String::new();
-    for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(parts).enumerate() {
+    for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(scored).enumerate() {
         let [prefix, local, future] = tokenizer.texts([&window.prefix, &window.local, &window.future])?;
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
@@ -39,7 +47,7 @@ pub fn write(
 }
 
 /// What the gists of a step keep on the surface: means of [`retention::Retention`]'s figures, those that are defined.
-pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> Result<Vec<(&'static str, f64)>> {
+pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> Result<Metrics> {
     let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {
         let prefix = tokenizer.decode(&window.prefix)?;

@@ -93,7 +93,7 @@ fn a_stopped_run_continues_as_if_it_had_not_been() {
         let toml = experiment(folder, name, 9, 4);
         let config: PretrainConfig = toml::from_str(&toml).unwrap();
         let run = RunDir::open(&folder.join("runs").join(name), &toml, start).unwrap();
-        let text = pretrain::Text::load(&config).unwrap();
+        let text = pretrain::PretrainingText::load(&config).unwrap();
         pretrain::run(&config, text, &run, Device::Cpu, &AtomicBool::new(stop)).map(|_| run)
     };
     let whole = run("whole", Start::Fresh, false).unwrap();

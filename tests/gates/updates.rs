@@ -13,8 +13,8 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
 use gist::reading::{Imagined, Taught};
 use gist::rng::{self, Stream};
-use gist::train::trainee::{Place, Trainee};
-use gist::train::updates::{PolicyBatch, imitation_step, policy_step, reader_step};
+use gist::train::trainee::{Trainee, Update};
+use gist::train::updates::{ImitationBatch, PolicyBatch, ReaderBatch, imitation_step, policy_step, reader_step};
 use tch::{Kind, Tensor};
 
 const WINDOWS: usize = 3;
@@ -69,8 +69,8 @@ fn windows() -> Vec<Window> {
         .collect()
 }
 
-fn place(windows: &Vec<Window>) -> Place<'_, Vec<Window>> {
-    Place { step: 0, root: std::path::Path::new("none"), batch: windows }
+fn update(windows: &Vec<Window>) -> Update<'_, Vec<Window>> {
+    Update { number: 0, lr_factor: 1.0, root: std::path::Path::new("none"), batch: windows }
 }
 
 /// Of a policy-gradient update with entropy bonus and reference, and of imitation of the same gists: prompts and gists of
@@ -99,16 +99,24 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
     let section = AlgoSection { entropy_coef: 0.1, reference_kl_coef: 0.2, ..AlgoSection::default() };
     let reference = copying_adapter(&decoder, 2, 9);
-    let batch =
-        PolicyBatch { requests: &requests, groups: &own, advantages: &advantages, micro: how.micro, divisor: 7.0 };
+    let batch = PolicyBatch {
+        policy: &policy,
+        reference: Some(&reference),
+        requests: &requests,
+        groups: &own,
+        advantages: &advantages,
+        micro: how.micro,
+        divisor: 7.0,
+    };
     let (windows, mut first, mut second) = (windows(), trainee(&decoder, how, extra), trainee(&decoder, how, extra));
-    let at = (1.0, &place(&windows));
+    let update = update(&windows);
     let _guard = torch_generator();
     rng::seed_torch(1, Stream::Dropout, 0, 0);
-    policy_step(&policy, &decoder, &mut first, Some(&reference), &batch, &section, at).unwrap();
+    policy_step(&decoder, &mut first, &batch, &section, &update).unwrap();
     let weighted: Vec<Vec<(Trajectory, f64)>> =
         groups.iter().map(|group| group.iter().map(|g| (g.clone(), 0.5 + g.ids.len() as f64)).collect()).collect();
-    imitation_step(&policy, &decoder, &mut second, (&requests, &weighted), how.micro, at).unwrap();
+    let batch = ImitationBatch { policy: &policy, requests: &requests, groups: &weighted, micro: how.micro };
+    imitation_step(&decoder, &mut second, &batch, &update).unwrap();
     [gradient(&first), gradient(&second)]
 }
 
@@ -123,7 +131,8 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
         let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
         let _guard = torch_generator();
         rng::seed_torch(1, Stream::Dropout, 0, 0);
-        reader_step(&decoder, &mut reader, &taught.unwrap(), (&rows, how.micro), (1.0, &place(&windows))).unwrap();
+        let batch = ReaderBatch { taught: &taught.unwrap(), rows: &rows, at_once: how.micro };
+        reader_step(&decoder, &mut reader, &batch, &update(&windows)).unwrap();
         gradient(&reader)
     })
 }

@@ -285,7 +285,7 @@ impl<'a> School<'a> {
             budgets: &tokens,
             gists: if idle { 1 } else { config.generator.gists_per_window },
             updates: self.updates,
-            check: &|| self.check(),
+            stop: self.stop,
         };
         let record = json!({
             "updates": self.updates,

@@ -4,6 +4,7 @@
 use crate::config::pretrain::PretrainConfig;
 use crate::data::{self, WindowShape};
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::decoder::Decoder;
 use crate::model::read::future_hidden;
 use crate::model::vocab::{self, Head, Other};
@@ -37,7 +38,7 @@ pub struct BaseFigures {
 
 impl BaseFigures {
     /// The figures as metrics.
-    pub fn row(&self) -> Vec<(&'static str, f64)> {
+    pub fn metrics(&self) -> Metrics {
         const POSITIONS: [&str; BINS] = [
             "eval/loss_position_1of8",
             "eval/loss_position_2of8",
@@ -54,13 +55,13 @@ impl BaseFigures {
             "eval/context_value_local_64",
             "eval/context_value_local_96",
         ];
-        let mut row = vec![("eval/loss", self.loss), ("eval/bits_per_byte", self.bits_per_byte)];
-        row.extend(POSITIONS.into_iter().zip(self.loss_by_position.iter().copied()));
-        row.push(("eval/induction_first", self.induction.0));
-        row.push(("eval/induction_second", self.induction.1));
-        row.push(("eval/collage", self.collage));
-        row.extend(VALUES.into_iter().zip(self.context_value_unadapted.iter().map(|(_, v)| *v)));
-        row
+        let mut metrics = Metrics::from([("eval/loss", self.loss), ("eval/bits_per_byte", self.bits_per_byte)]);
+        metrics.extend(POSITIONS.into_iter().zip(self.loss_by_position.iter().copied()));
+        metrics.push("eval/induction_first", self.induction.0);
+        metrics.push("eval/induction_second", self.induction.1);
+        metrics.push("eval/collage", self.collage);
+        metrics.extend(VALUES.into_iter().zip(self.context_value_unadapted.iter().map(|(_, v)| *v)));
+        metrics
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::config::parts::Sampling;
 use crate::config::train::TrainConfig;
+use crate::cost::work::{Sizes, Work, block_flops, head_flops};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
@@ -12,7 +13,6 @@ use crate::model::sampling;
 use crate::model::site::BranchCache;
 use crate::model::vocab::{self, Head, chunk_tokens};
 use crate::rng::{self, Stream};
-use crate::train::cost::{Sizes, Work, block_flops, head_flops};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 

@@ -1,35 +1,28 @@
-//! Labels for an extractive compressor: what the teacher attributes to each unit of training prefixes, measured by reading.
-//! Either alone (how much the KL falls when the unit is all that the reader gets) or by leaving it out (how much it rises
-//! for the bare base when the rest of the prefix stays), as leave-one-out attributions of a context are (Cohen-Wang et al.
-//! 2024, arXiv 2409.00729). Kept in files, so that a killed run loses little; what another run of the same folder of runs
-//! has measured with the same settings is taken over, so that a sweep labels once a seed.
+//! Labels of training windows in files: what each unit of a prefix is worth, measured by reading ([`super::measured`]) or
+//! given by a trained compressor ([`super::teacher`]). Kept in stretches, so that a killed run loses little; what another run
+//! of the same folder of runs has labelled with the same settings is taken over, so that a sweep labels once a seed.
 
-use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scored::Scorer;
-use crate::compressor::scorers::bm25::Bm25;
 use crate::config::compressors::{CompressorConfig, Unit};
 use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
-use crate::model::copy_head;
 use crate::model::lora::Adapter;
-use crate::reading::{reader_context, request};
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
-use crate::tensor::to_vec;
 use crate::train::checkpoint::sha256_file;
+use crate::train::draws::LABEL_STEP;
 use crate::train::inputs::{Inputs, model_files};
+use crate::train::labels::labelled_window::LabelledWindow;
+use crate::train::labels::measured::{Measure, measure};
+use crate::train::labels::teacher::by_teacher;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
-/// Marks the training windows that are labelled.
-const LABEL_STEP: u64 = 1 << 43;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
 const MEANING: [&str; 10] = [
     "/distill.label",
@@ -44,32 +37,9 @@ const MEANING: [&str; 10] = [
     "/data/future_tokens",
 ];
 
-/// One training window with its labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Labelled {
-    /// Index of its training document.
-    pub document: usize,
-    /// Where it begins there, in tokens.
-    pub start: usize,
-    /// Ids of its prefix.
-    pub prefix: Vec<u32>,
-    /// First token of each unit and the one after its last.
-    pub units: Vec<(usize, usize)>,
-    /// What each is worth, nats a token.
-    pub worth: Vec<f64>,
-}
-
-impl Labelled {
-    fn new(window: &Window, units: Vec<Range<usize>>, worth: Vec<f64>) -> Self {
-        let units = units.into_iter().map(|unit| (unit.start, unit.end)).collect();
-        Self { document: window.document, start: window.start, prefix: window.prefix.clone(), units, worth }
-    }
-}
-
 /// What lies beside the labels: with what they were made.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+struct LabelManifest {
     settings: Value,
 }
 
@@ -92,7 +62,7 @@ fn settings(inputs: Inputs) -> Result<Value> {
     // A larger budget than a unit changes nothing.
     let budget = match &c.compressor {
         CompressorConfig::Extractive { unit: Unit::Span { tokens, .. }, .. } => inputs.budget().min(*tokens),
-        _ => inputs.budget(),
+        CompressorConfig::Extractive { .. } | CompressorConfig::Gist { .. } => inputs.budget(),
     };
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
@@ -142,12 +112,12 @@ pub fn make(
     reader: Option<&Adapter>,
     folder: &Path,
     check_stop: impl Fn() -> Result<()>,
-) -> Result<Vec<Labelled>> {
+) -> Result<Vec<LabelledWindow>> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
-    let own = Manifest { settings: settings(inputs)? };
+    let own = LabelManifest { settings: settings(inputs)? };
     if manifest.exists() {
-        let found: Manifest = read_json(&manifest)?;
+        let found: LabelManifest = read_json(&manifest)?;
         let keys: Vec<&str> = differences(&own.settings, &found.settings).iter().map(|(key, ..)| *key).collect();
         if !keys.is_empty() {
             let message = format!("expected labels of the same experiment, got others that differ in {keys:?}");
@@ -164,27 +134,45 @@ pub fn make(
         let path = folder.join(stretch_name(i));
         let mut whence = String::new();
         if !path.exists() {
-            let labels = match (taken_over(folder, &own, i), &inputs.config.distill.teacher) {
-                (Some((other, labels)), _) => {
+            let labels = match taken_over(folder, &own, i) {
+                Some((other, labels)) => {
                     whence = format!("taken over from {}", other.display());
                     labels
                 }
-                (None, Some(teacher)) => by_teacher(inputs, policy, teacher, stretch)?,
-                (None, None) => measure(inputs, policy, reader, stretch, i)?,
+                None => label(inputs, policy, reader, stretch, LABEL_STEP + i as u64)?,
             };
             write_json_atomic(&path, &labels)?;
         }
-        all.extend(read_json::<Vec<Labelled>>(&path)?);
+        all.extend(read_json::<Vec<LabelledWindow>>(&path)?);
         progress.step(&whence);
     }
     progress.finish();
     Ok(all)
 }
 
+/// The labels of some windows as the experiment says.
+fn label(
+    inputs: Inputs,
+    policy: &ExtractivePolicy,
+    reader: Option<&Adapter>,
+    windows: &[Window],
+    step: u64,
+) -> Result<Vec<LabelledWindow>> {
+    let distill = &inputs.config.distill;
+    match (distill.label, &distill.teacher) {
+        (Label::Alone, _) => measure(inputs, policy, Measure::Alone(reader), windows, step),
+        (Label::Without, _) => measure(inputs, policy, Measure::Without, windows, step),
+        (Label::Teacher, Some(folder)) => by_teacher(inputs, policy, folder, windows),
+        (Label::Teacher, None) => {
+            Err(Error::invalid("distill.teacher: expected a folder when distill.label is \"teacher\", got none"))
+        }
+    }
+}
+
 /// The labels of a folder that `make` filled, all of them, for this experiment or another whose labels mean the same.
-pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<Labelled>> {
+pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<LabelledWindow>> {
     let manifest = folder.join("manifest.json");
-    let found = read_json::<Manifest>(&manifest)?.settings;
+    let found = read_json::<LabelManifest>(&manifest)?.settings;
     let own = settings(inputs)?;
     let label = &own["distill.label"];
     let (asked, got) = (meaning(&own, label), meaning(&found, label));
@@ -199,7 +187,7 @@ pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<Labelled>> {
         if !path.exists() {
             break;
         }
-        all.extend(read_json::<Vec<Labelled>>(&path)?);
+        all.extend(read_json::<Vec<LabelledWindow>>(&path)?);
     }
     if let Some(asked) = found["distill.windows"].as_u64().filter(|&asked| asked != all.len() as u64) {
         let message = format!("expected {asked} labelled windows, got {}; `gist label` makes the rest", all.len());
@@ -210,12 +198,12 @@ pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<Labelled>> {
 
 /// Stretch `i` as another run labelled it, with the settings of `own`, and where: `folder` is
 /// `<runs>/<experiment>/<run>/labels`.
-fn taken_over(folder: &Path, own: &Manifest, i: usize) -> Option<(PathBuf, Vec<Labelled>)> {
+fn taken_over(folder: &Path, own: &LabelManifest, i: usize) -> Option<(PathBuf, Vec<LabelledWindow>)> {
     let experiments = subfolders(folder.ancestors().nth(3)?);
     let mut others = experiments.iter().flat_map(|path| subfolders(path)).map(|run| run.join("labels"));
     others.find_map(|labels| {
         let path = labels.join(stretch_name(i));
-        let is_own = |found: Manifest| differences(&own.settings, &found.settings).is_empty();
+        let is_own = |found: LabelManifest| differences(&own.settings, &found.settings).is_empty();
         let same = path.exists() && read_json(&labels.join("manifest.json")).is_ok_and(is_own);
         same.then(|| read_json(&path).ok()).flatten().map(|found| (path, found))
     })
@@ -225,93 +213,15 @@ fn stretch_name(i: usize) -> String {
     format!("labels_{i:04}.json")
 }
 
-fn measure(
-    inputs: Inputs,
-    policy: &ExtractivePolicy,
-    reader: Option<&Adapter>,
-    windows: &[Window],
-    stretch: usize,
-) -> Result<Vec<Labelled>> {
-    let _guard = tch::no_grad_guard();
-    let decoder = &inputs.models.decoder;
-    let alone = inputs.config.distill.label == Label::Alone;
-    let taught = inputs.taught(LABEL_STEP + stretch as u64, windows)?;
-    let active = reader.filter(|_| alone).map(|adapter| decoder.activate(adapter, false)).transpose()?;
-    let v = decoder.config().vocab_size;
-    let (mut units, mut contexts) = (Vec::new(), Vec::new());
-    for (w, window) in windows.iter().enumerate() {
-        let decoded = policy.tokenizer.read(&window.prefix)?;
-        let own = policy.unit.cut(&decoded);
-        let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
-        read(&[]);
-        for unit in &own {
-            match alone {
-                // Of a unit that passes the budget the controller keeps the head.
-                true => read(&window.prefix[unit.start..decoded.floor(unit.end.min(unit.start + inputs.budget()))]),
-                false => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
-            }
-        }
-        units.push(own);
-    }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut kls = taught.measure(decoder, active.as_ref(), &rows)?.into_iter().map(|reading| reading.kl);
-    let mut all = Vec::new();
-    for (window, units) in windows.iter().zip(units) {
-        let empty = kls.next().unwrap_or(f64::NAN);
-        let read = kls.by_ref().take(units.len());
-        let worth = match alone {
-            true => read.map(|kl| empty - kl).collect(),
-            false => read.collect(), // with the whole prefix it is 0
-        };
-        all.push(Labelled::new(window, units, worth));
-    }
-    Ok(all)
-}
-
-/// The scores of a trained compressor that reads with all of the base.
-fn by_teacher(inputs: Inputs, policy: &ExtractivePolicy, folder: &Path, windows: &[Window]) -> Result<Vec<Labelled>> {
-    let _guard = tch::no_grad_guard();
-    let (decoder, tokenizer, unit) = (&inputs.models.decoder, &inputs.models.tokenizer, policy.unit);
-    let adapter = decoder.load_adapter(folder)?;
-    let active = decoder.activate(&adapter, false)?;
-    let Some(heads) = active.heads.as_ref().filter(|_| active.encoder.is_none()) else {
-        return Err(Error::file(folder, "expected an extractive compressor over the base, got another adapter"));
-    };
-    // Over the base, BM25 is the one hint that there is.
-    let hints: Vec<Box<dyn Scorer>> = match heads.features() - copy_head::features(decoder.config()) {
-        0 => Vec::new(),
-        1 => vec![Box::new(Bm25)],
-        n => {
-            let expected = "distill.teacher: expected a compressor without compressor.hints, or with \"bm25\" alone";
-            return Err(Error::file(folder, format!("{expected}, got one with {n} more features of a unit")));
-        }
-    };
-    let teacher = ExtractivePolicy {
-        decoder,
-        tokenizer,
-        unit,
-        aggregate: policy.aggregate,
-        foreign: None,
-        blocks: None,
-        hints,
-        controller: Controller::default(),
-    };
-    let requests: Vec<_> = windows.iter().map(|window| request(window, inputs.config.condition, 0)).collect();
-    let mut all = Vec::new();
-    for (window, own) in windows.iter().zip(teacher.worths(&active, &requests)?) {
-        let mut worth = to_vec(&own.logits)?;
-        let end = worth.pop().unwrap_or(0.0);
-        worth.iter_mut().for_each(|worth| *worth -= end);
-        all.push(Labelled::new(window, own.prefix.units, worth));
-    }
-    Ok(all)
-}
-
 /// A window and what each unit of its prefix is worth.
 pub type Aligned = (Window, Vec<f64>);
 
 /// The windows of labels that fit the training text and the units of `policy`, with those labels, and how many do not fit.
-pub fn aligned(inputs: Inputs, policy: &ExtractivePolicy, labels: Vec<Labelled>) -> Result<(Vec<Aligned>, usize)> {
+pub fn aligned(
+    inputs: Inputs,
+    policy: &ExtractivePolicy,
+    labels: Vec<LabelledWindow>,
+) -> Result<(Vec<Aligned>, usize)> {
     let (total, shape) = (labels.len(), inputs.windows.shape);
     let mut fitting = Vec::new();
     for label in labels {

@@ -1,29 +1,30 @@
 //! What an experiment will need, from its configuration and the base's `config.json` alone: memory, counted tensor by
-//! tensor, and seconds of a step, from [`crate::train::pace`].
+//! tensor, and seconds of a step, from [`crate::cost::pace`].
 
 use crate::config::choices::Reader;
 use crate::config::parts::LoraConfig;
 use crate::config::train::{DataSection, TrainConfig};
+use crate::cost::memory::{MIB, rss_mib};
+use crate::cost::pace::Pace;
+use crate::cost::work::Sizes;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::lora::{self, Extra};
 use crate::model::sampling::rows_at_once;
 use crate::model::vocab::chunk_tokens;
-use crate::train::cost::Sizes;
-use crate::train::memory::{MIB, rss_mib};
-use crate::train::pace::Pace;
+use crate::reading::ROWS_AT_ONCE;
 use crate::train::roles::extra;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// Bytes of one thing.
+/// Memory that one thing takes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Bytes {
+pub struct MemoryUse {
     /// Which.
     pub name: String,
-    /// How many.
+    /// Bytes.
     pub bytes: f64,
 }
 
@@ -33,23 +34,23 @@ pub struct Moment {
     /// Which part.
     pub name: &'static str,
     /// What it needs.
-    pub needs: Vec<Bytes>,
+    pub needs: Vec<MemoryUse>,
     /// Its seconds.
     pub seconds: f64,
 }
 
 /// The whole.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CostPlan {
     /// What is there all the time.
-    pub held: Vec<Bytes>,
+    pub held: Vec<MemoryUse>,
     /// Parts of a step, one after the other.
     pub moments: Vec<Moment>,
     /// How many times of what a part needs the process comes to hold.
     pub kept: f64,
 }
 
-fn sum(parts: &[Bytes]) -> f64 {
+fn sum(parts: &[MemoryUse]) -> f64 {
     parts.iter().map(|part| part.bytes).sum()
 }
 
@@ -60,7 +61,7 @@ impl Moment {
     }
 }
 
-impl Plan {
+impl CostPlan {
     /// The part of a step that needs most.
     pub fn largest(&self) -> Option<&Moment> {
         self.moments.iter().max_by(|a, b| a.bytes().total_cmp(&b.bytes()))
@@ -99,7 +100,7 @@ impl Plan {
         if !device.is_cuda() {
             // By now the code that a step runs is in memory.
             let fixed = (anonymous + rss_mib("RssFile:")) * MIB;
-            held.push(Bytes { name: "libtorch and program".into(), bytes: fixed });
+            held.push(MemoryUse { name: "libtorch and program".into(), bytes: fixed });
             held.push(bytes("documents", documents(&config.data)));
         }
         held.extend(tensors.held());
@@ -118,17 +119,15 @@ impl Plan {
 /// How much more than it needs a process holds of a step's tensors that keeps what is freed, measured on the
 /// shipped bases and one of 0.6 billion parameters: pieces that are free do not always fit.
 pub const KEPT: f64 = 1.65;
-/// Bytes of text a byte of it compressed, and of memory a byte of text: ids, and what tokenising leaves behind.
+/// MemoryUse of text a byte of it compressed, and of memory a byte of text: ids, and what tokenising leaves behind.
 const UNPACKED: usize = 6;
 const PER_TEXT_BYTE: usize = 3;
-/// Bytes of a generated word.
+/// MemoryUse of a generated word.
 const WORD: usize = 7;
-/// Rows of a pass without gradient.
-const ROWS_AT_ONCE: usize = 48;
 /// f32 copies of a chunk's logits that a loss holds at its widest, and a comparison without gradient.
 const LOSS_COPIES: usize = 10;
 const STATS_COPIES: usize = 6;
-/// Bytes of a logit from which a token is drawn: f32 and f64 copies.
+/// MemoryUse of a logit from which a token is drawn: f32 and f64 copies.
 const DRAWN_BYTES: usize = 48;
 /// Copies of an adapter's parameters that an optimiser works with: they, gradient, two moments, decay.
 const OPTIMISER_COPIES: usize = 5;
@@ -152,12 +151,12 @@ fn documents(data: &DataSection) -> usize {
     PER_TEXT_BYTE * (files + recall)
 }
 
-fn bytes(name: &str, count: usize) -> Bytes {
-    Bytes { name: name.into(), bytes: count as f64 }
+fn bytes(name: &str, count: usize) -> MemoryUse {
+    MemoryUse { name: name.into(), bytes: count as f64 }
 }
 
 impl Tensors<'_> {
-    /// Bytes of a number that the base computes with.
+    /// MemoryUse of a number that the base computes with.
     fn width(&self) -> usize {
         self.kind.elt_size_in_bytes()
     }
@@ -175,7 +174,7 @@ impl Tensors<'_> {
             .map(|x| x as usize)
     }
 
-    fn held(&self) -> Vec<Bytes> {
+    fn held(&self) -> Vec<MemoryUse> {
         let (config, model, lora) = (self.config, self.model, &self.config.model.lora);
         let count = |shapes: Vec<(String, Vec<i64>)>| -> usize {
             shapes.iter().map(|(_, shape)| shape.iter().product::<i64>() as usize).sum()
@@ -229,7 +228,7 @@ impl Tensors<'_> {
 
     /// An update of so many tokens, a share of them predicted: all blocks, and in backward one block's gradients; under
     /// activation checkpointing the inputs of the blocks, and first the loss, then one block at a time.
-    fn updating(&self, tokens: usize, predicted: usize, weights: usize) -> Vec<Bytes> {
+    fn updating(&self, tokens: usize, predicted: usize, weights: usize) -> Vec<MemoryUse> {
         let [h, .., layers] = self.dims();
         let one = self.saved(tokens) + weights;
         let gradients = bytes("gradients of one block", self.passing(tokens) + 2 * weights);
@@ -244,18 +243,18 @@ impl Tensors<'_> {
         }
     }
 
-    fn vocabulary(&self, tokens: usize, copies: usize) -> Bytes {
+    fn vocabulary(&self, tokens: usize, copies: usize) -> MemoryUse {
         let v = self.model.vocab_size as usize;
         let chunk = tokens.min(chunk_tokens(v as i64) as usize);
         bytes("vocabulary chunk", chunk * v * 4 * copies)
     }
 
-    fn drawing(&self, rows: usize) -> Bytes {
+    fn drawing(&self, rows: usize) -> MemoryUse {
         let rows = rows.min(rows_at_once(self.model.vocab_size) as usize);
         bytes("logits of a draw", rows * self.model.vocab_size as usize * DRAWN_BYTES)
     }
 
-    fn teacher(&self) -> Vec<Bytes> {
+    fn teacher(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let rows = s.windows.min(ROWS_AT_ONCE);
         let kept = if s.imagined > 0 { self.cache(rows * (s.prefix + s.local + s.imagined * s.future)) } else { 0 };
@@ -267,7 +266,7 @@ impl Tensors<'_> {
         ]
     }
 
-    fn rollouts(&self) -> Vec<Bytes> {
+    fn rollouts(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let kept = if s.writes { self.cache(s.windows * (s.prompt + s.group * s.budget)) } else { 0 };
         vec![
@@ -277,7 +276,7 @@ impl Tensors<'_> {
         ]
     }
 
-    fn reading(&self) -> Vec<Bytes> {
+    fn reading(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let rows = (s.windows * s.group).min(ROWS_AT_ONCE);
         let before = s.budget + 1 + s.local;
@@ -288,7 +287,7 @@ impl Tensors<'_> {
         ]
     }
 
-    fn policy(&self) -> Vec<Bytes> {
+    fn policy(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let windows = s.windows.min(self.config.train.micro_windows);
         let written = if s.writes { s.group * s.budget } else { 0 };
@@ -297,7 +296,7 @@ impl Tensors<'_> {
         self.updating(tokens, windows * written, weights)
     }
 
-    fn reader(&self) -> Vec<Bytes> {
+    fn reader(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let rows = (s.windows * s.read).min(self.config.reader_rows());
         let tokens = rows * s.row();

@@ -9,24 +9,24 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
 use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
 use crate::models::Models;
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
-use crate::run_dir::{Log, RunDir};
+use crate::run_dir::RunDir;
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
-use crate::train::distill::{Lesson, update};
 use crate::train::inputs::model_files;
-use crate::train::progress::Progress;
+use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
 use crate::train::roles::{ROLES, fresh_encoder, fresh_heads};
-use crate::train::trainee::{Place, Trainee};
-use serde::{Deserialize, Serialize};
+use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
+use crate::train::trainee::{Trainee, Update};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 use tch::Device;
 
 /// Of a unit's tokens at least this share must be labelled for it to be worth anything.
@@ -39,7 +39,7 @@ pub const UNDISTILLED: &str = "undistilled";
 const TEXTS_AT_ONCE: usize = 16;
 
 /// A labelled text in tokens of the reading model.
-pub struct Example {
+pub struct LabelledExample {
     /// Name of the row.
     pub id: String,
     /// The text.
@@ -54,7 +54,7 @@ pub struct Example {
     worth: Vec<f64>,
 }
 
-impl Example {
+impl LabelledExample {
     /// What a compressor is asked.
     pub fn request(&self, key: u64) -> Request<'_> {
         Request { prefix: &self.prefix, local: &[], query: &self.query, key }
@@ -63,7 +63,7 @@ impl Example {
 
 /// What became of the rows of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Rows {
+pub struct RowCounts {
     /// Rows in the file.
     pub read: usize,
     /// Those that are examples.
@@ -79,20 +79,13 @@ pub struct Examples<'a> {
     /// The base that reads, and its tokenizer.
     pub models: Models,
     /// To learn from.
-    pub train: Vec<Example>,
+    pub train: Vec<LabelledExample>,
     /// To look at while learning.
-    pub valid: Vec<Example>,
+    pub valid: Vec<LabelledExample>,
     /// For the final figures.
-    pub test: Vec<Example>,
+    pub test: Vec<LabelledExample>,
     /// What became of the rows of `train`, `valid` and `test`.
-    pub rows: BTreeMap<&'static str, Rows>,
-}
-
-/// Where a resumed run continues.
-#[derive(Serialize, Deserialize)]
-struct State {
-    update: usize,
-    seconds: f64,
+    pub rows: BTreeMap<&'static str, RowCounts>,
 }
 
 impl<'a> Examples<'a> {
@@ -121,7 +114,7 @@ impl<'a> Examples<'a> {
         Ok(all)
     }
 
-    fn read(&self, path: &Path) -> Result<(Vec<Example>, Rows)> {
+    fn read(&self, path: &Path) -> Result<(Vec<LabelledExample>, RowCounts)> {
         let found = data::read_labelled(path)?;
         let policy = self.policy()?;
         let read = found.texts.len() + found.left_out.values().sum::<usize>();
@@ -138,7 +131,7 @@ impl<'a> Examples<'a> {
         let kept = examples.len();
         match kept {
             0 => Err(Error::file(path, "expected texts whose labels fit the units, got none")),
-            _ => Ok((examples, Rows { read, kept, dropped })),
+            _ => Ok((examples, RowCounts { read, kept, dropped })),
         }
     }
 
@@ -147,7 +140,7 @@ impl<'a> Examples<'a> {
         &self,
         text: &LabelledText,
         policy: &ExtractivePolicy,
-    ) -> Result<std::result::Result<Example, &'static str>> {
+    ) -> Result<std::result::Result<LabelledExample, &'static str>> {
         let (prefix, bytes) = self.models.tokenizer.aligned(&text.text)?;
         let query = self.models.tokenizer.encode(&text.query)?;
         let touches =
@@ -165,7 +158,7 @@ impl<'a> Examples<'a> {
         Ok(match worth.iter().any(|worth| *worth > 0.0) {
             false => Err("no unit that is labelled by half"),
             true if budget == 0 => Err("no budget"),
-            true => Ok(Example { id: text.id.clone(), prefix, query, wanted, budget, worth }),
+            true => Ok(LabelledExample { id: text.id.clone(), prefix, query, wanted, budget, worth }),
         })
     }
 
@@ -180,7 +173,7 @@ impl<'a> Examples<'a> {
         let (config, decoder) = (self.config, &self.models.decoder);
         match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), hints, .. } => {
-                let adapter = fresh_encoder((encoder, hints.len()), decoder, config.seed)?;
+                let adapter = fresh_encoder(encoder, hints.len(), decoder, config.seed)?;
                 Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
             }
             CompressorConfig::Extractive { hints, .. } => {
@@ -195,77 +188,103 @@ impl<'a> Examples<'a> {
 
     /// Trains, from the run's last checkpoint if there is one, and leaves the compressor in `<run>/compressor`.
     pub fn run(&self, run: &RunDir, stop: &AtomicBool) -> Result<Adapter> {
-        let (config, policy, mut compressor) = (self.config, self.policy()?, self.fresh()?);
-        let (per_epoch, count) = (self.train.len().div_ceil(config.train.batch), self.train.len());
+        let config = self.config;
+        let per_epoch = self.train.len().div_ceil(config.train.batch);
         let updates = config.train.epochs * per_epoch;
-        let mut state = State { update: 0, seconds: 0.0 };
+        let mut student = Student::open(self, run, stop)?;
+        let stage = Stage {
+            title: "distill",
+            updates: 0..updates,
+            run_seed: config.seed,
+            validation: Some(ValidationRhythm { every: config.train.eval_every, from: 0 }),
+            before: None,
+            tokens: None,
+        };
+        stage.run(&mut student, |student, number| {
+            let lr_factor = config.train.schedule.factor(number, updates, config.optim.warmup_steps);
+            student.learn(&self.batch(number, per_epoch), number, lr_factor)
+        })?;
+        student.compressor.save_adapter(run.root(), &self.models.base())?;
+        Ok(student.compressor.adapter)
+    }
+
+    /// The examples of an update: each epoch has an order of its own.
+    fn batch(&self, number: usize, per_epoch: usize) -> Vec<usize> {
+        let (count, size) = (self.train.len(), self.config.train.batch);
+        let (epoch, batch) = (number / per_epoch, number % per_epoch);
+        let order = rng::choose(&mut rng::rng(self.config.seed, Stream::Data, epoch as u64, 0, 0), count, count);
+        order.into_iter().skip(batch * size).take(size).collect()
+    }
+}
+
+/// The compressor that learns from examples.
+struct Student<'a> {
+    examples: &'a Examples<'a>,
+    policy: ExtractivePolicy<'a>,
+    compressor: Trainee,
+    run: &'a RunDir,
+    ledger: Ledger<'a>,
+}
+
+impl<'a> Student<'a> {
+    /// A fresh one, or that of the run's last checkpoint.
+    fn open(examples: &'a Examples<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
+        let (policy, mut compressor) = (examples.policy()?, examples.fresh()?);
+        let mut counters = Counters::default();
         if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
             checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
-            state = checkpoint::state(&folder)?;
-            compressor.restore(&folder, &self.models.decoder)?;
+            counters = checkpoint::state(&folder)?;
+            compressor.restore(&folder, &examples.models.decoder)?;
         }
-        let mut log = Log::open(run, state.update)?;
-        let (started, before) = (Instant::now(), state.seconds);
-        let progress = Progress::new("distill", updates, state.update);
-        while state.update < updates {
-            let (number, clock) = (state.update, Instant::now());
-            let (epoch, batch) = (number / per_epoch, number % per_epoch);
-            let order = rng::choose(&mut rng::rng(config.seed, Stream::Data, epoch as u64, 0, 0), count, count);
-            let picked: Vec<usize> =
-                order.into_iter().skip(batch * config.train.batch).take(config.train.batch).collect();
-            let lesson = |&i: &usize| {
-                let example = &self.train[i];
-                Lesson { request: example.request(i as u64), worth: &example.worth, budget: example.budget }
-            };
-            let lessons: Vec<Lesson> = picked.iter().map(lesson).collect();
-            let names: Vec<&str> = picked.iter().map(|&i| self.train[i].id.as_str()).collect();
-            let factor = config.train.schedule.factor(number, updates, config.optim.warmup_steps);
-            let place = Place { step: number, root: run.root(), batch: &names };
-            rng::seed_torch(config.seed, Stream::Dropout, number as u64, 0);
-            let done = update(&policy, &mut compressor, &lessons, (config.loss, config.train.micro), (factor, &place))?;
-            let mut row = vec![("distill/loss", done.loss), ("distill/captured", done.captured)];
-            let last = number + 1 == updates;
-            if (number + 1).is_multiple_of(config.train.eval_every) || last {
-                let found = self.validate(&policy, &compressor.adapter)?;
-                let of = |value: fn(&Recovered) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
-                let (recall, whole) = (of(|found| found.recall), of(|found| f64::from(found.whole)));
-                progress.note(&format!("update {}: validation recall {recall:.3}, whole {whole:.3}", number + 1));
-                row.extend([("eval/recall", recall), ("eval/whole", whole)]);
-            }
-            log.metrics(number, &row)?;
-            log.timings(number, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
-            progress.step(&format!("loss {:.3}  captured {:.2}", done.loss, done.captured));
-            state = State { update: number + 1, seconds: before + started.elapsed().as_secs_f64() };
-            let asked = stop.load(Ordering::SeqCst);
-            if last || asked || state.update.is_multiple_of(config.train.checkpoint_every) {
-                self.save(run, &compressor, &state)?;
-            }
-            if asked && !last {
-                return Err(Error::Interrupted { step: state.update });
-            }
-        }
-        progress.finish();
-        compressor.save_adapter(run.root(), &self.models.base())?;
-        Ok(compressor.adapter)
+        let rhythm = CheckpointRhythm { every: Some(examples.config.train.checkpoint_every), pause: None };
+        let mut ledger = Ledger::new(Some(run), counters, rhythm, stop);
+        ledger.open_log()?;
+        Ok(Self { examples, policy, compressor, run, ledger })
     }
 
-    fn save(&self, run: &RunDir, compressor: &Trainee, state: &State) -> Result<()> {
-        let mut groups = Groups::new();
-        compressor.groups(&mut groups);
-        checkpoint::save(&run.checkpoint(state.update), state.update, &groups, state, |folder| {
-            compressor.save_adapter(folder, &self.models.base())
-        })?;
-        checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
+    /// One update on the examples of these numbers.
+    fn learn(&mut self, picked: &[usize], number: usize, lr_factor: f64) -> Result<Updated> {
+        let (config, train) = (self.examples.config, &self.examples.train);
+        let prefix = |&i: &usize| {
+            let example = &train[i];
+            LabelledPrefix { request: example.request(i as u64), worth: &example.worth, budget: example.budget }
+        };
+        let prefixes: Vec<LabelledPrefix> = picked.iter().map(prefix).collect();
+        let names: Vec<&str> = picked.iter().map(|&i| train[i].id.as_str()).collect();
+        let batch = LabelBatch { prefixes: &prefixes, loss: config.loss, micro: config.train.micro };
+        let update = Update { number, lr_factor, root: self.run.root(), batch: &names };
+        let LabelUpdate { loss, captured } = label_step(&self.policy, &mut self.compressor, &batch, &update)?;
+        let metrics = Metrics::from([("distill/loss", loss), ("distill/captured", captured)]);
+        Ok(Updated { metrics, live: format!("loss {loss:.3}  captured {captured:.2}") })
+    }
+}
+
+impl<'a> Learner<'a> for Student<'a> {
+    fn ledger(&mut self) -> &mut Ledger<'a> {
+        &mut self.ledger
     }
 
-    fn validate(&self, policy: &ExtractivePolicy, adapter: &Adapter) -> Result<Vec<Recovered>> {
-        let ranker = Ranker { name: DISTILLED, policy, adapter };
-        let mut all = Vec::new();
-        for (i, example) in self.valid.iter().enumerate() {
+    fn validate(&mut self) -> Result<HeldOut> {
+        let ranker = Ranker { name: DISTILLED, policy: &self.policy, adapter: &self.compressor.adapter };
+        let mut found = Vec::new();
+        for (i, example) in self.examples.valid.iter().enumerate() {
             let made = ranker.compress(&[example.request(i as u64)], example.budget)?;
-            all.extend(made.iter().map(|c| recovered(c.kept.as_deref().unwrap_or(&[]), &example.wanted)));
+            found.extend(made.iter().map(|c| recovered(c.kept.as_deref().unwrap_or(&[]), &example.wanted)));
         }
-        Ok(all)
+        let of = |value: fn(&Recovered) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
+        let (recall, whole) = (of(|found| found.recall), of(|found| f64::from(found.whole)));
+        let metrics = Metrics::from([("eval/recall", recall), ("eval/whole", whole)]);
+        Ok(HeldOut { metrics, said: format!("validation recall {recall:.3}, whole {whole:.3}") })
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let mut groups = Groups::new();
+        self.compressor.groups(&mut groups);
+        let (counters, base) = (self.ledger.counters(), self.examples.models.base());
+        checkpoint::save(&self.run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
+            self.compressor.save_adapter(folder, &base)
+        })?;
+        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
     }
 }
 

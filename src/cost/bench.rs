@@ -1,20 +1,23 @@
 //! `bench`: how fast the parts of a co-training step run on this machine, and what share of the measured matrix-product
 //! rate they reach. The scripts in `bench/` do the same work with PyTorch and transformers.
 
+use crate::algo;
 use crate::compressor::Request;
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
+use crate::compressor::policy::Policy;
 use crate::config::choices::AlgoConfig;
 use crate::config::parts::Sampling;
 use crate::config::train::AlgoSection;
+use crate::cost::memory;
+use crate::cost::work::Sizes;
 use crate::error::Result;
+use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::reading::{reader_context, request};
-use crate::train::cost::Sizes;
+use crate::reading::{as_rows, reader_context, request};
 use crate::train::inputs::Inputs;
-use crate::train::memory;
 use crate::train::roles::{fresh_compressor, fresh_reader};
-use crate::train::trainee::{Place, Trainee};
-use crate::train::updates::{PolicyBatch, policy_step, reader_step};
+use crate::train::trainee::{Trainee, Update};
+use crate::train::updates::{PolicyBatch, ReaderBatch, policy_step, reader_step};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -22,7 +25,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Seconds of one part of a step, and how close it comes to the machine's matrix-product rate.
 #[derive(Clone, Debug, Serialize)]
-pub struct Part {
+pub struct StepPart {
     /// Which part.
     pub name: String,
     /// Median seconds.
@@ -51,7 +54,7 @@ pub struct Figures {
     /// Median seconds of a whole step.
     pub step_seconds: f64,
     /// Its parts.
-    pub parts: Vec<Part>,
+    pub parts: Vec<StepPart>,
     /// Share of the matrix-product rate that the multiply-adds of both updates account for.
     pub training_gemm_share: f64,
     /// Sampling at some batch sizes.
@@ -94,8 +97,14 @@ fn synchronize(device: Device) {
     }
 }
 
-/// Median seconds, and the memory of the process at its peak, MiB.
-type Timed = (f64, f64);
+/// What repeated work took.
+#[derive(Clone, Copy)]
+struct Timed {
+    /// Median seconds.
+    seconds: f64,
+    /// Resident memory of the process at its peak, MiB.
+    peak_rss_mib: f64,
+}
 
 /// Runs `work` on `device` `repeats` times after one warm-up.
 fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>) -> Result<Timed> {
@@ -110,7 +119,64 @@ fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>)
         seconds.push(clock.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
-    Ok((seconds[seconds.len() / 2], memory::peak_rss_mib()))
+    Ok(Timed { seconds: seconds[seconds.len() / 2], peak_rss_mib: memory::peak_rss_mib() })
+}
+
+/// Who samples, and how often it is timed.
+struct Sampler<'a> {
+    decoder: &'a Decoder,
+    policy: &'a Policy<'a>,
+    adapter: &'a Adapter,
+    repeats: usize,
+}
+
+/// Sampled groups, their tokens, and what it took.
+struct SampledGroups {
+    groups: Vec<Vec<Trajectory>>,
+    tokens: f64,
+    time: Timed,
+}
+
+impl Sampler<'_> {
+    fn sample(&self, requests: &[Request], group: usize, budget: usize) -> Result<Vec<Vec<Trajectory>>> {
+        let active = self.decoder.activate(self.adapter, false)?;
+        let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
+        let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
+        self.policy.sample(&active, requests, draws)
+    }
+
+    fn timed(&self, requests: &[Request], group: usize, budget: usize) -> Result<SampledGroups> {
+        let groups = self.sample(requests, group, budget)?;
+        let tokens = groups.iter().flatten().map(|gist| gist.actions() as f64).sum();
+        let time = timed(self.decoder.device(), self.repeats, || self.sample(requests, group, budget))?;
+        Ok(SampledGroups { groups, tokens, time })
+    }
+
+    /// Speed at some batch sizes; `group` is that of the experiment, K its budget.
+    fn decoding(&self, inputs: Inputs, group: usize) -> Result<Vec<Decoding>> {
+        let one = |batch: usize| {
+            let windows = inputs.training_windows(1, (batch / group).max(1));
+            let requests: Vec<_> = windows.iter().map(|w| request(w, inputs.config.condition, 0)).collect();
+            let group = batch / requests.len();
+            let first = self.timed(&requests, group, 1)?;
+            let whole = self.timed(&requests, group, inputs.budget())?;
+            Ok(Decoding {
+                batch: group * requests.len(),
+                windows: requests.len(),
+                tokens_per_second: whole.tokens / whole.time.seconds,
+                decode_tokens_per_second: (whole.tokens - first.tokens) / (whole.time.seconds - first.time.seconds),
+            })
+        };
+        BATCHES.into_iter().map(one).collect()
+    }
+}
+
+/// The rate of a square matrix product, GFLOP/s.
+fn gemm_gflops(device: Device, kind: Kind, repeats: usize) -> Result<f64> {
+    let side = if device.is_cuda() { 8192 } else { 1024 };
+    let square = Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
+    let time = timed(device, repeats.max(5), || Ok(square.matmul(&square)))?;
+    Ok(2.0 * (side as f64).powi(3) / time.seconds / 1e9)
 }
 
 /// Times the parts of a step of an experiment with fresh adapters; gists run to the cap.
@@ -119,10 +185,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     let (decoder, model) = (&models.decoder, models.decoder.config());
     let device = decoder.device();
     let loaded_rss_mib = memory::rss_mib("VmRSS:");
-    let side = if device.is_cuda() { 8192 } else { 1024 };
-    let square = Tensor::randn([side, side], (Kind::Float, device)).to_kind(config.hardware.kind());
-    let (gemm, _) = timed(device, repeats.max(5), || Ok(square.matmul(&square)))?;
-    let gemm_gflops = 2.0 * (side as f64).powi(3) / gemm / 1e9;
+    let gemm_gflops = gemm_gflops(device, config.hardware.kind(), repeats)?;
 
     let mut compressor = Trainee::new("compressor", fresh_compressor(config, models)?, &config.optim.compressor);
     let mut generator = Trainee::new("generator", fresh_reader(config, models)?, &config.optim.generator);
@@ -133,29 +196,15 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     let windows = inputs.training_windows(0, config.train.windows_per_step);
     let (n, g, k) = (windows.len(), config.rollout.group_size, inputs.budget());
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    let sample =
-        |adapter: &Adapter, requests: &[Request], group: usize, budget: usize| -> Result<Vec<Vec<Trajectory>>> {
-            let active = decoder.activate(adapter, false)?;
-            let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, budget);
-            let draws = Draws { group, budget, how: &Sampling::default(), uniforms: &uniforms };
-            policy.sample(&active, requests, draws)
-        };
-    // Gists, their tokens, and what `timed` says.
-    let sampled = |requests: &[Request], group: usize, budget: usize| -> Result<(Vec<Vec<Trajectory>>, f64, Timed)> {
-        let gists = sample(&frozen[0], requests, group, budget)?;
-        let tokens = gists.iter().flatten().map(|gist| gist.actions() as f64).sum();
-        Ok((gists, tokens, timed(device, repeats, || sample(&frozen[0], requests, group, budget))?))
-    };
-    let (groups, gist_tokens, rollouts) = sampled(&requests, g, k)?;
+    let sampler = Sampler { decoder, policy: &policy, adapter: &frozen[0], repeats };
+    let SampledGroups { groups, tokens: gist_tokens, time: rollouts } = sampler.timed(&requests, g, k)?;
 
     let teacher = timed(device, repeats, || inputs.taught(0, &windows))?;
     let taught = inputs.taught(0, &windows)?;
-    let contexts: Vec<(usize, Vec<u32>)> = groups
-        .iter()
-        .enumerate()
+    let contexts: Vec<(usize, Vec<u32>)> = (groups.iter().enumerate())
         .flat_map(|(w, group)| group.iter().map(move |gist| (w, reader_context(&gist.ids, true, model.vocab_size))))
         .collect();
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
+    let rows = as_rows(&contexts);
     let read = timed(device, repeats, || {
         let active = decoder.activate(&generator.adapter, false)?;
         taught.measure(decoder, Some(&active), &rows)
@@ -163,59 +212,40 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
 
     let sliced: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
     let advantages: Vec<Vec<f64>> = (0..n).map(|_| (0..g).map(|i| i as f64 - (g - 1) as f64 / 2.0).collect()).collect();
-    let advantages = crate::algo::per_action(&advantages, &sliced, None);
     let batch = PolicyBatch {
+        policy: &policy,
+        reference: None,
         requests: &requests,
         groups: &sliced,
-        advantages: &advantages,
+        advantages: &algo::per_action(&advantages, &sliced, None),
         micro: config.train.micro_windows,
         divisor: (n * g * k) as f64,
     };
-    let place = Place { step: 0, root: folder, batch: &windows };
+    // The same work in every repeat: no weight moves.
+    let update = Update { number: 0, lr_factor: 0.0, root: folder, batch: &windows };
     let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
-    let policy_update = timed(device, repeats, || {
-        policy_step(&policy, decoder, &mut compressor, None, &batch, &section, (0.0, &place))
-    })?;
-    let read_rows: Vec<(usize, &[u32])> = rows
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| i % g < config.generator.gists_per_window)
-        .map(|(_, row)| *row)
-        .collect();
-    let at_once = config.reader_rows();
-    let reader_update =
-        timed(device, repeats, || reader_step(decoder, &mut generator, &taught, (&read_rows, at_once), (0.0, &place)))?;
+    let policy_update = timed(device, repeats, || policy_step(decoder, &mut compressor, &batch, &section, &update))?;
+    let learned = rows.iter().enumerate().filter(|(i, _)| i % g < config.generator.gists_per_window);
+    let learned: Vec<(usize, &[u32])> = learned.map(|(_, row)| *row).collect();
+    let batch = ReaderBatch { taught: &taught, rows: &learned, at_once: config.reader_rows() };
+    let reader_update = timed(device, repeats, || reader_step(decoder, &mut generator, &batch, &update))?;
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
     drop(empty_reader);
     let mut rollout_seconds_by_group = Vec::new();
     for group in [4, 16] {
-        rollout_seconds_by_group.push((group, sampled(&requests, group, k)?.2.0));
+        rollout_seconds_by_group.push((group, sampler.timed(&requests, group, k)?.time.seconds));
     }
-    let mut decoding = Vec::new();
-    for batch in BATCHES {
-        let windows = inputs.training_windows(1, (batch / g).max(1));
-        let requests: Vec<_> = windows.iter().map(|w| request(w, config.condition, 0)).collect();
-        let group = batch / requests.len();
-        let ((_, first, (prompts, _)), (_, tokens, (seconds, _))) =
-            (sampled(&requests, group, 1)?, sampled(&requests, group, k)?);
-        decoding.push(Decoding {
-            batch: group * requests.len(),
-            windows: requests.len(),
-            tokens_per_second: tokens / seconds,
-            decode_tokens_per_second: (tokens - first) / (seconds - prompts),
-        });
-    }
-    let sizes = Sizes::new(config);
+    let decoding = sampler.decoding(inputs, g)?;
     let measured = [teacher, rollouts, read, policy_update, reader_update];
-    let parts = sizes.parts().into_iter().zip(measured).map(|(work, (seconds, peak_rss_mib))| Part {
+    let parts = Sizes::new(config).parts().into_iter().zip(measured).map(|(work, time)| StepPart {
         name: work.name.into(),
-        seconds,
-        peak_rss_mib,
+        seconds: time.seconds,
+        peak_rss_mib: time.peak_rss_mib,
         tokens: work.tokens() as f64,
-        gemm_share: work.flops(model) / seconds / (gemm_gflops * 1e9),
+        gemm_share: work.flops(model) / time.seconds / (gemm_gflops * 1e9),
     });
-    let parts: Vec<Part> = parts.collect();
+    let parts: Vec<StepPart> = parts.collect();
     let updates = || parts.iter().filter(|part| part.name.ends_with("update"));
     let training_gemm_share =
         updates().map(|p| p.gemm_share * p.seconds).sum::<f64>() / updates().map(|p| p.seconds).sum::<f64>();
@@ -225,7 +255,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
         threads: config.hardware.threads,
         dtype: config.hardware.dtype.clone(),
         gemm_gflops,
-        rollout_tokens_per_second: gist_tokens / rollouts.0,
+        rollout_tokens_per_second: gist_tokens / rollouts.seconds,
         step_seconds: parts.iter().map(|p| p.seconds).sum(),
         parts,
         training_gemm_share,
