@@ -19,7 +19,7 @@ use gist::eval::summary::{Summary, WindowLengths};
 use gist::model::lora::Adapter;
 use gist::report;
 use gist::run_dir::{RunDir, read_json, write_json_atomic};
-use gist::search::SpanSearch;
+use gist::search::Spans;
 use gist::train::adapt::adapted_reader;
 use gist::train::inputs::{self, Inputs};
 use gist::train::progress::Progress;
@@ -101,7 +101,7 @@ pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) ->
     }
     progress.finish();
     let w = &config.warm_start;
-    let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
+    let search = Spans { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
 
     let greedy_kl = |compressor: &Adapter, generator: &Adapter| {

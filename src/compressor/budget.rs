@@ -6,7 +6,8 @@
 use crate::compressor::contract::Compressed;
 use crate::compressor::must_keep;
 use crate::compressor::scored::Scored;
-use crate::tokenizer::Decoded;
+use crate::error::Result;
+use crate::tokenizer::{Decoded, Tokenizer};
 use rayon::prelude::*;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,9 +177,9 @@ pub fn extractive(prefix: &[u32], kept: Vec<usize>) -> Compressed {
     Compressed { ids, kept: Some(kept), ..Compressed::default() }
 }
 
-/// The most recent tokens of a prefix, at most `budget`.
-pub fn recent(prefix: &[u32], budget: usize) -> &[u32] {
-    &prefix[prefix.len().saturating_sub(budget)..]
+/// The most recent tokens of a prefix, at most `budget`, without the rest of a character that begins before them.
+pub fn recent<'p>(tokenizer: &Tokenizer, prefix: &'p [u32], budget: usize) -> Result<&'p [u32]> {
+    Ok(&prefix[tokenizer.read(prefix)?.ceil(prefix.len().saturating_sub(budget))..])
 }
 
 #[cfg(test)]

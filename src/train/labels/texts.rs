@@ -146,7 +146,7 @@ impl<'a> Examples<'a> {
         let touches =
             |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
         let touched: Vec<bool> = bytes.iter().map(touches).collect();
-        let decoded = self.tokenizer.read(&prefix)?;
+        let decoded = self.models.tokenizer.read(&prefix)?;
         // A character of several tokens is labelled as a whole.
         let label = |group: Range<usize>| vec![touched[group.clone()].contains(&true); group.len()];
         let wanted: Vec<bool> = decoded.groups().flat_map(label).collect();
