@@ -32,14 +32,19 @@ pub struct RewardScale {
 }
 
 impl RewardScale {
-    /// Parts of one gist of a group, by what its reader makes of the window with it and with nothing.
-    pub fn parts(&self, gist: &Trajectory, reading: &Reading, group: &Group) -> RewardParts {
+    /// Quality that `reading` has more than `other`: the fall of what the signal measures, in units of D_ref.
+    fn gain(&self, other: &Reading, reading: &Reading) -> f64 {
         let loss = |reading: &Reading| match self.signal {
             Signal::Kl => reading.kl,
             Signal::Logprob => reading.nll,
         };
+        (loss(other) - loss(reading)) / self.d_ref
+    }
+
+    /// Parts of one gist of a group, by what its reader makes of the window with it and with nothing.
+    pub fn parts(&self, gist: &Trajectory, reading: &Reading, group: &Group) -> RewardParts {
         RewardParts {
-            quality: (loss(&group.empty) - loss(reading)) / self.d_ref,
+            quality: self.gain(&group.empty, reading),
             length: gist.ids.len() as f64 / group.prefix_tokens as f64,
         }
     }
@@ -49,6 +54,19 @@ impl RewardScale {
         let own =
             |group: &Group| group.gists.iter().zip(&group.readings).map(|(g, r)| self.parts(g, r, group)).collect();
         groups.iter().map(own).collect()
+    }
+}
+
+impl RewardScale {
+    /// Quality that each block of each gist bought, by what the same reader makes of the gist without it.
+    pub fn credits(&self, groups: &[Group], without: &[Vec<Vec<Reading>>]) -> Vec<Vec<Vec<f64>>> {
+        let of_gist = |(reading, blocks): (&Reading, &Vec<Reading>)| -> Vec<f64> {
+            blocks.iter().map(|block| self.gain(block, reading)).collect()
+        };
+        let of_group = |(group, gists): (&Group, &Vec<Vec<Reading>>)| -> Vec<Vec<f64>> {
+            group.readings.iter().zip(gists).map(of_gist).collect()
+        };
+        groups.iter().zip(without).map(of_group).collect()
     }
 }
 
@@ -68,6 +86,12 @@ mod tests {
             recent: None,
         };
         let scale = |signal| RewardScale { signal, d_ref: 0.2 };
+        // Without its first block the second gist is worth nothing; without its second it loses likelihood alone.
+        let without = [vec![vec![], vec![reading(0.2, 3.0), reading(0.1, 2.9)]]];
+        let credits = |signal| scale(signal).credits(std::slice::from_ref(&group), &without)[0][1].clone();
+        let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(&credits(Signal::Kl), &[0.5, 0.0]));
+        assert!(close(&credits(Signal::Logprob), &[1.0, 0.5]));
         let kl = scale(Signal::Kl).score(std::slice::from_ref(&group));
         assert_eq!(kl[0][0].total(5.0), 0.0);
         assert!((kl[0][1].quality - 0.5).abs() < 1e-12);

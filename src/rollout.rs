@@ -83,24 +83,26 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey)
         contexts.push((w, Vec::new()));
         contexts.extend(gists.iter().chain(recent).map(|gist| (w, reader_context(&gist.ids, true, v))));
     }
-    let mut readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?.into_iter();
+    let readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?;
+    let mut rest = readings.as_slice();
     let groups = sampled.into_iter().zip(recent).zip(taught.windows).map(|((gists, recent), window)| {
-        let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
-        let own = readings.by_ref().take(gists.len()).collect();
-        let recent = recent.and_then(|gist| Some((gist, readings.next()?)));
-        Group { prefix_tokens: window.prefix.len(), gists, readings: own, empty, recent }
+        let (own, others) = rest.split_at(1 + gists.len() + usize::from(recent.is_some()));
+        rest = others;
+        let recent = recent.map(|gist| (gist, own[1 + gists.len()]));
+        let (empty, readings) = (own[0], own[1..=gists.len()].to_vec());
+        Group { prefix_tokens: window.prefix.len(), gists, readings, empty, recent }
     });
     Ok(groups.collect())
 }
 
-/// For every gist of every group, how much the reader's KL rises without each block of `block` tokens, nats a token.
-pub fn block_values(
+/// For every gist of every group, what the reader makes of it without each of its blocks of `block` tokens.
+pub fn without_blocks(
     decoder: &Decoder,
     reader: &ActiveAdapter,
     taught: &Taught,
     groups: &[Group],
     block: usize,
-) -> Result<Vec<Vec<Vec<f64>>>> {
+) -> Result<Vec<Vec<Vec<Reading>>>> {
     let v = decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, gist) in groups.iter().enumerate().flat_map(|(w, group)| group.gists.iter().map(move |gist| (w, gist))) {
@@ -109,12 +111,7 @@ pub fn block_values(
             contexts.push((w, reader_context(&[&gist.ids[..start], &gist.ids[end..]].concat(), true, v)));
         }
     }
-    let mut without = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
-    let mut values = |gist: &Trajectory, reading: &Reading| {
-        without.by_ref().take(gist.ids.len().div_ceil(block)).map(|r| r.kl - reading.kl).collect()
-    };
-    Ok(groups
-        .iter()
-        .map(|group| group.gists.iter().zip(&group.readings).map(|(gist, reading)| values(gist, reading)).collect())
-        .collect())
+    let mut readings = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
+    let mut of = |gist: &Trajectory| readings.by_ref().take(gist.ids.len().div_ceil(block)).collect();
+    Ok(groups.iter().map(|group| group.gists.iter().map(&mut of).collect()).collect())
 }

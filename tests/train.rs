@@ -347,6 +347,52 @@ fn every_variant_runs() {
     }
 }
 
+/// Rows of co-training of a run of the experiment with these overrides, without a warm start.
+fn cotrained(overrides: &[&str]) -> Vec<Value> {
+    let runs = tempfile::tempdir().unwrap();
+    let small = ["warm_start.rounds=0", "eval.windows=2", "eval.search_windows=0", "eval.valid_windows=2"];
+    let flags: Vec<&str> = small.iter().chain(overrides).flat_map(|flag| ["--set", *flag]).collect();
+    ok(&train(runs.path(), &flags));
+    lines(&run_dir(runs.path()).join("metrics.jsonl"))
+}
+
+/// How the compressor learns, of a row.
+fn of_compressor(row: &Value) -> Vec<f64> {
+    let keys = ["reward/total", "algo/advantage_abs", "algo/policy_loss", "optim/compressor/grad_norm"];
+    keys.iter().map(|key| row[key].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn where_a_frozen_reader_is_paid_no_other_reader_touches_the_compressor() {
+    // Two generators that learn differently, neither of which is paid: token credit reads as the reward does.
+    let run = |lr: &str| {
+        cotrained(&[
+            "train.steps=3",
+            "train.generator_learns=true",
+            "reward.reader.type=frozen",
+            "algo.token_credit=leave_one_out",
+            "algo.estimator.type=rloo",
+            lr,
+        ])
+    };
+    let (slow, fast) = (run("optim.generator.lr=1e-4"), run("optim.generator.lr=5e-2"));
+    assert_ne!(slow[2]["generator/kl"], fast[2]["generator/kl"]);
+    for (slow, fast) in slow.iter().zip(&fast) {
+        assert_eq!(of_compressor(slow), of_compressor(fast), "step {}", slow["step"]);
+    }
+}
+
+#[test]
+fn under_ppo_mismatch_is_measured_before_the_first_update_and_drift_before_the_last() {
+    let ppo = ["algo.estimator.type=ppo", "algo.estimator.epochs=4", "train.steps=2"];
+    let rows = cotrained(&[&ppo[..], &["model.lora.dropout=0", "optim.compressor.lr=2e-2"]].concat());
+    for row in rows {
+        let [mismatch, drift] = ["algo/mismatch_kl", "algo/approx_kl"].map(|key| row[key].as_f64().unwrap());
+        assert!(mismatch < 1e-3, "what was sampled is what is trained on: {row}");
+        assert!(drift > 1e-3, "three updates move the policy: {row}");
+    }
+}
+
 #[test]
 fn a_step_that_is_not_finite_stops_the_run_and_saves_its_batch() {
     let runs = tempfile::tempdir().unwrap();

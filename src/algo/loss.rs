@@ -14,6 +14,9 @@ use crate::metrics::Metrics;
 use crate::model::vocab::TokenGrads;
 use tch::{Kind, Tensor};
 
+/// Name of KL(behaviour ‖ policy) among the metrics, as k3 of Schulman's note estimates it.
+pub const MISMATCH_KL: &str = "algo/mismatch_kl";
+
 /// Per-action figures, each `[M]` f32 without gradient.
 pub struct TokenBatch {
     /// log π now.
@@ -34,8 +37,7 @@ pub struct LossOutput {
     pub loss: f64,
     /// ∂L/∂ each figure.
     pub grads: TokenGrads,
-    /// Sums over the actions, to be divided by their number: `algo/mismatch_kl`, KL(behaviour ‖ policy) as estimated by k3;
-    /// `algo/clip_frac`, actions whose ratio was clipped; `algo/kl_reference`, KL(policy ‖ warm start).
+    /// Sums over the actions, to be divided by their number: [`MISMATCH_KL`]; `algo/clip_frac`, actions whose ratio was clipped; `algo/kl_reference`, KL(policy ‖ warm start).
     pub sums: Metrics,
     /// Number of actions.
     pub actions: usize,
@@ -77,7 +79,7 @@ pub fn loss(batch: &TokenBatch, section: &AlgoSection, divisor: f64) -> Result<L
             entropy: (section.entropy_coef != 0.0).then(|| constant(-section.entropy_coef)),
             kl_reference: batch.kl_reference.is_some().then(|| constant(section.reference_kl_coef)),
         },
-        sums: Metrics::from([("algo/mismatch_kl", mismatch), ("algo/clip_frac", clip_frac), ("algo/kl_reference", kl)]),
+        sums: Metrics::from([(MISMATCH_KL, mismatch), ("algo/clip_frac", clip_frac), ("algo/kl_reference", kl)]),
         actions: m.first().map_or(0, |&n| n as usize),
     })
 }
@@ -106,7 +108,7 @@ mod tests {
         let out = loss(&batch(&[-1.0, -2.0], &[-1.0, -2.0], &[0.5, -0.25]), &section, 4.0).unwrap();
         assert_eq!(values(&out.grads.logprob), vec![-0.125, 0.0625]);
         assert!((out.loss - 0.0).abs() < 1e-9);
-        assert!(out.sums.get("algo/mismatch_kl").unwrap().abs() < 1e-12);
+        assert!(out.sums.get(MISMATCH_KL).unwrap().abs() < 1e-12);
     }
 
     #[test]

@@ -126,7 +126,11 @@ enum Command {
     /// Write what a run trained into a folder that other tools read: an adapter for PEFT, the base with it merged in, or an
     /// encoder.
     Export(export::ExportArgs),
-    /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
+    /// Bring a model of the Hugging Face Hub into the cache, and print the folder that it lies in.
+    #[command(after_help = "Environment variables, as Python's huggingface_hub reads them: HF_HUB_CACHE, HF_HOME or \
+        XDG_CACHE_HOME place the cache; HF_ENDPOINT is the address of a mirror; HF_TOKEN, or the file HF_TOKEN_PATH, holds the \
+        token; HF_HUB_OFFLINE=1 forbids the network; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds a server may be silent. \
+        http_proxy, https_proxy and no_proxy choose proxies, SSL_CERT_FILE and SSL_CERT_DIR the trusted certificates.")]
     Fetch {
         /// The repository: owner/name.
         model: PathBuf,
@@ -285,7 +289,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
-            println!("{}", gist::hub::fetch(&model, revision.as_deref(), offline)?.display());
+            let folder = gist::hub::fetch(&model, revision.as_deref(), offline)?;
+            anyhow::ensure!(folder.is_dir(), "{}: expected a repository, owner/name, or a folder", model.display());
+            println!("{}", folder.display());
             Ok(())
         }
         Command::Sweep(args) => sweep::run(&args),

@@ -9,8 +9,8 @@ use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::tokenizer::Tokenizer;
 
-/// The baselines of every table, in table order, those that score under `controller`, none of which writes an id in
-/// `forbidden`; `identity` is the exempt upper end point.
+/// The baselines of every table, in table order. Those that score do so under `controller`; none writes an id in
+/// `forbidden`. `identity` is the upper end point, exempt from the budget.
 pub fn baselines<'a>(
     parts: Parts<'a>,
     tokenizer: &'a Tokenizer,

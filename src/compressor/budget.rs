@@ -1,7 +1,7 @@
 //! The controller: scores of units in, a gist within the budget out. The only code that decides what an extractive
 //! compressor keeps, so that compressors differ in their scores alone (the split of TokenC, whose encoder and BM25 share
-//! one controller). The budget counts tokens of the reading model, over the whole prefix, and nothing passes it: what must
-//! be kept comes first, not on top.
+//! one controller). The budget counts tokens of the reading model over the whole prefix and is never exceeded: matches
+//! that must be kept come first within it.
 
 use crate::compressor::contract::Compressed;
 use crate::compressor::must_keep;
@@ -16,20 +16,20 @@ use std::ops::Range;
 /// Rules besides scores and budget.
 #[derive(Clone, Debug, Default)]
 pub struct Controller {
-    /// Matches of these in the text of the prefix are kept before anything else, as far as the budget goes, the best unit's
-    /// first.
+    /// Matches of these in the text of the prefix are kept before anything else, as far as the budget goes, those in the best
+    /// units first.
     pub must_keep: Vec<Regex>,
-    /// Of equal tokens that come to stand side by side one stays, and others take the room; what stands side by side in the
-    /// prefix may stay so, and a match of `must_keep` is never broken.
+    /// Of equal tokens that come to stand side by side one is kept, and others take the room. Tokens that stand side by side
+    /// in the prefix may stay so, and a match of `must_keep` is never broken.
     pub drop_consecutive: bool,
     /// Units with a lower score are left out even when there is room.
     pub threshold: Option<f64>,
-    /// For a budget: the threshold with which that many tokens are kept of a prefix on average ([`Controller::calibrate`]).
-    /// The length of a gist then follows the content; what is rich gets up to [`RICHEST`] budgets.
+    /// Threshold of a budget with which that many tokens are kept of a prefix on average ([`Controller::calibrate`]). The
+    /// length of a gist then follows the content, up to [`RICHEST`] budgets.
     pub thresholds: BTreeMap<usize, f64>,
 }
 
-/// Budgets that one prefix may take where the budget is met on average.
+/// Most tokens of one prefix where the budget is met on average, in budgets.
 pub const RICHEST: usize = 2;
 
 impl Controller {
@@ -125,8 +125,8 @@ pub fn ranking(scores: &[f64]) -> Vec<usize> {
 }
 
 /// Whole ranges in this order while they fit: the positions that they cover together, ascending. One that does not fit is
-/// passed over for one after it that does; what is left of the budget goes to the heads of those passed over, in order. No
-/// head ends inside a character ([`Decoded::groups`]), so that a part of the budget may be left.
+/// passed over for one after it that does; the rest of the budget goes to the first tokens of those passed over, in order. No
+/// character is cut ([`Decoded::groups`]), so that a part of the budget may be left.
 pub fn fill(decoded: &Decoded, ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
     fill_with(decoded, ranges, budget, |_, _| true)
 }

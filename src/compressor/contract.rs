@@ -36,12 +36,12 @@ pub struct Compressed {
     pub identity: bool,
 }
 
-/// Any way to make a context shorter.
+/// Makes contexts shorter.
 pub trait Compressor {
     /// Name in tables and files.
     fn name(&self) -> &str;
 
-    /// One result a request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
+    /// One result for each request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 
     /// The most tokens that stand for one prefix where `budget` is asked for: that many, unless it was calibrated.
@@ -49,9 +49,9 @@ pub trait Compressor {
         budget
     }
 
-    /// From now on these budgets are what it keeps on average, as measured on these requests (which must not be those that it
-    /// is judged by), and what it keeps of one prefix follows the content. False, and nothing changes, for one that has no
-    /// scores to go by.
+    /// Makes it keep these budgets on average over prefixes, as measured on these requests, which must not be those that it is
+    /// judged by; the length for one prefix then follows the content. Returns false and changes nothing for a compressor
+    /// without scores.
     fn calibrate(&mut self, _requests: &[Request], _budgets: &[usize]) -> Result<bool> {
         Ok(false)
     }

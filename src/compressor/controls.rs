@@ -1,5 +1,5 @@
-//! Leak controls, made from another compressor: what they close of the gap was not carried by the right gist. And a memory,
-//! so that controls do not compress again.
+//! Leak controls, made from another compressor: the share of the gap that they close was not carried by the right gist. And
+//! a memory, so that controls need not compress again.
 
 use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::data::Window;

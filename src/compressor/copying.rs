@@ -1,28 +1,28 @@
-//! Where a gist copies from: for every token of the prefix, how many of the gist's last tokens also stand before it there,
-//! where nothing matches, so that copying would begin anew, how far that place is from the end of the prefix, and whether
-//! the gist has taken that place already. The policy's copy head pays each such token by these classes and by what the
-//! base attends to ([`attended`](super::attended)), so that following a span takes no search by attention (a small base
-//! looks one token back and loses its place where tokens recur, LOG.md), the worth of a place can be learned, and a greedy
-//! gist need not say the same again. In the spirit of pointer networks that copy (Gu et al. 2016, arXiv 1603.06393) and
-//! keep their coverage (See et al. 2017, arXiv 1704.04368).
+//! Places of the prefix that a gist may copy from. The class of a place is the number of the gist's last tokens that also
+//! stand before it; where none does, so that copying would begin anew, it is the distance from the end of the prefix. A
+//! second class tells whether the gist has taken the place already. The copy head adds to the logit of each token of the
+//! prefix by these classes and by the attention of the base ([`crate::compressor::attended`]). So following a span takes no
+//! search by attention (a small base looks one token back and loses its place where tokens recur, LOG.md), the worth of a
+//! place can be learned, and a greedy gist need not repeat itself. In the spirit of pointer networks that copy (Gu et al.
+//! 2016, arXiv 1603.06393) and keep their coverage (See et al. 2017, arXiv 1704.04368).
 
 use crate::compressor::attended::Attended;
 use crate::model::copy_head::{DISTANCES, LENGTHS, MatchEntries, Matches, TAKEN};
 use std::collections::BTreeMap;
 use tch::Device;
 
-/// The places of one prefix, while one gist is written.
+/// State of the places of one prefix while one gist is written.
 #[derive(Clone, Debug)]
 pub struct Copier<'a> {
     prefix: &'a [u32],
     attended: &'a Attended,
-    /// Distinct tokens of the prefix, by first occurrence.
+    /// Distinct tokens of the prefix, in order of first occurrence.
     tokens: Vec<u32>,
-    /// For each place, its token among them.
+    /// Index into `tokens` for each place.
     slots: Vec<usize>,
-    /// For each place, how many of the gist's last tokens stand before it.
+    /// Number of the gist's last tokens that stand before each place.
     lengths: Vec<usize>,
-    /// For each place, whether the gist has copied it.
+    /// Whether the gist has copied each place.
     taken: Vec<bool>,
     longest: usize,
 }
@@ -43,13 +43,12 @@ impl<'a> Copier<'a> {
         Self { prefix, attended, tokens, slots, lengths, taken, longest }
     }
 
-    /// The place of a token is the greatest by this: one not taken, of those the longest match, of equals the one that
-    /// the base attends to most.
+    /// Key by which the place of a token is the greatest: not taken, then the longest match, then the most attention.
     fn rank(&self, place: usize) -> (bool, usize, usize) {
         (!self.taken[place], self.lengths[place], self.attended.ranks[place])
     }
 
-    /// The gist goes on with `token`.
+    /// Appends `token` to the gist.
     pub fn push(&mut self, token: u32) {
         let places = (0..self.prefix.len()).filter(|&place| self.prefix[place] == token);
         if let Some(place) = places.max_by_key(|&place| self.rank(place)) {

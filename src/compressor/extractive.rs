@@ -9,9 +9,9 @@
 //! worth(end)  = end row · hidden state of <start>
 //! ```
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
-//! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
-//! knowledge; scorers that need no training may be among them (`hints`). What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
-//! pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
+//! group of heads of the bare base attends to it, so that both kinds of compressor have the same knowledge; scorers that need
+//! no training may be among them (`hints`). Local window and query stand behind the prefix, as in the base's training, not
+//! before it as in BERT's pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
 //! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
 
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
@@ -270,7 +270,8 @@ impl ExtractivePolicy<'_> {
         Ok(surrogate)
     }
 
-    /// One result a request; greedy, the controller keeps what is worth more than the end.
+    /// One result for each request: sampled, or, greedy, the units that the controller keeps of those that score at least
+    /// as much as the end. `seed` and the request's key give the draws.
     pub fn compress(
         &self,
         adapter: &Adapter,
@@ -300,7 +301,7 @@ impl ExtractivePolicy<'_> {
         Ok(all)
     }
 
-    /// The units of every prefix, and what each is worth more than the end.
+    /// The units of every prefix, and the score of each: its logit less that of the end.
     pub fn scored<'r>(
         &self,
         active: &ActiveAdapter,
@@ -335,7 +336,8 @@ fn keep(prefix: &Scored, picks: &[usize], budget: usize) -> Compressed {
     extractive(prefix.request.prefix, fill(&prefix.decoded, &drawn, budget))
 }
 
-/// For every action of a window's gists, −∞ at the units drawn before it, `[A, U + 1]`, and what is drawn, `[A, 1]`.
+/// For the A actions of a window's gists: an additive mask `[A, U + 1]`, −∞ at the units drawn before, and the index of the
+/// unit (or the end) drawn, `[A, 1]`.
 fn actions(group: &[Trajectory], units: usize, device: tch::Device) -> (Tensor, Tensor) {
     let (mut taken, mut targets) = (Vec::new(), Vec::new());
     for gist in group {

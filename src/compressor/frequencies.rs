@@ -1,4 +1,4 @@
-//! How common each term is in the training documents. A term is a token where tokens are whole characters, and else a
+//! Document frequencies of terms in the training documents. A term is a token where tokens are whole characters, and else a
 //! character or a word ([`Decoded::terms`]): the bytes of a Chinese character say nothing alone.
 
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// In how many training documents each term occurs.
+/// Number of training documents in which each term occurs.
 #[derive(Clone, Debug)]
 pub struct DocumentFrequencies {
     documents: usize,

@@ -34,7 +34,7 @@ pub struct GistPolicy<'a> {
     frame: Frame,
 }
 
-/// The hidden states of all actions of some groups, flattened in order of window, gist, action.
+/// Hidden states of the M actions of some groups, in order of window, gist, action.
 pub struct ActionStates {
     /// `[M, H]`.
     pub hidden: Tensor,
@@ -101,7 +101,7 @@ impl<'a> GistPolicy<'a> {
         Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
     }
 
-    /// A group of gists a request, one prefill a request.
+    /// A group of trajectories for each request, `[request][sample]`, from one prefill of its prompt.
     pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
         let (n, g, budget) = (requests.len(), draws.group, draws.budget);
@@ -219,8 +219,8 @@ impl<'a> GistPolicy<'a> {
 const REQUESTS_AT_ONCE: usize = 32;
 
 impl GistPolicy<'_> {
-    /// Parts of a prefix that fit the base's positions with what else it reads and writes, and the budget of each: one as
-    /// a rule; of a longer prefix equal ones, each with its share.
+    /// Parts of a prefix, each with its share of the budget: one as a rule; a prefix too long for the base's positions, with
+    /// everything else that is read and written, is cut into equal parts.
     fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
         let positions = self.decoder.config().max_position_embeddings as usize;
         let written = budget.min(positions / 2);
@@ -232,7 +232,7 @@ impl GistPolicy<'_> {
         (0..parts).map(|p| (Request { prefix: &request.prefix[cut(p)..cut(p + 1)], ..*request }, share(p))).collect()
     }
 
-    /// One result a request.
+    /// One result for each request; `seed` and the request's key give its draws.
     pub fn compress(
         &self,
         adapter: &Adapter,

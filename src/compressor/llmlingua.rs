@@ -14,19 +14,19 @@ use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
-/// Budgets that sentences may fill before tokens are dropped.
+/// Tokens of the sentences that are kept before tokens are dropped, in budgets.
 const COARSE: usize = 2;
 /// Tokens of a segment.
 const SEGMENT: usize = 32;
 const REQUESTS_AT_ONCE: usize = 64;
 
-/// Coarse to fine.
+/// Drops sentences, then tokens.
 pub struct LlmLingua<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// The base's.
     pub tokenizer: &'a Tokenizer,
-    /// Puts what must be kept before what was chosen, inside the budget.
+    /// Puts matches that must be kept before the chosen tokens, within the budget.
     pub controller: Controller,
 }
 

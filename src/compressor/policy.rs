@@ -1,5 +1,5 @@
-//! The compressor that learns: it writes a gist, or keeps units of the prefix. Whoever trains or evaluates one need not know
-//! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
+//! The compressor that learns: it writes a gist, or keeps units of the prefix. Training and evaluation need not tell the two
+//! apart: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
 
 use crate::compressor::actions::{Draws, Trajectory};
 use crate::compressor::budget::recent;
@@ -22,7 +22,7 @@ pub enum Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// A group of gists a request, with behaviour log-probabilities.
+    /// A group of trajectories for each request, `[request][sample]`, with behaviour log-probabilities.
     pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         match self {
             Policy::Gist(policy) => policy.sample(adapter, requests, draws),
@@ -38,9 +38,9 @@ impl Policy<'_> {
         }
     }
 
-    /// A scalar with gradient: `grads` is told log-probability, entropy and, with a reference, KL(policy ‖ reference) of
-    /// every action of `groups`, in order of window, gist, action, and answers with the gradient of a loss with respect to
-    /// them; the gradient of the scalar is then that of the loss. All groups have the same size.
+    /// A scalar whose gradient is that of a loss. `grads` gets the log-probability, the entropy and, with a reference,
+    /// KL(policy ‖ reference) of every action of `groups`, in order of window, gist, action, and returns the gradients of the
+    /// loss with respect to them. All groups have one size.
     pub fn surrogate(
         &self,
         adapter: &ActiveAdapter,

@@ -31,14 +31,14 @@ pub enum CompressorConfig {
         /// Number of the base's first blocks that read: a smaller and faster student; absent = all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blocks: Option<usize>,
-        /// Scorers that need no training, each of which it begins with: their scores, standardised over a prefix, are added to
-        /// what a unit is worth, with weights that start at 1 and learn.
+        /// Scorers that need no training: their scores, standardised over a prefix, are added to a unit's score, with weights
+        /// that start at 1 and learn.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hints: Vec<Hint>,
     },
 }
 
-/// A scorer that an extractive compressor begins with.
+/// A scorer whose scores an extractive compressor gets as features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hint {

@@ -1,5 +1,6 @@
 //! Schema of `[distill]`: how an extractive compressor learns from labels before the policy gradient.
 
+use crate::config::compressors::Hint;
 use crate::config::parts::{Problem, at_least, not_negative, under};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ pub struct Distill {
     /// Folder of a trained extractive compressor over the same base that labels by its scores (`label = "teacher"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Hints that the teacher was trained with (its `compressor.hints`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub teacher_hints: Vec<Hint>,
     /// Folder of labels that `gist label` made of this experiment; absent = they are made by the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_from: Option<PathBuf>,
@@ -32,6 +36,7 @@ impl Default for Distill {
             windows: 0,
             label: Label::Alone,
             teacher: None,
+            teacher_hints: Vec::new(),
             labels_from: None,
             loss: DistillLoss::Ranking { temperature: default_temperature() },
             epochs: 4,
@@ -84,6 +89,9 @@ impl Distill {
             let got = if self.teacher.is_some() { "one" } else { "none" };
             let expected = "expected a folder when label is \"teacher\", and none otherwise";
             return Err(("teacher".into(), format!("{expected}, got {got}")));
+        }
+        if self.teacher.is_none() && !self.teacher_hints.is_empty() {
+            return Err(("teacher_hints".into(), "expected none without a teacher, got some".into()));
         }
         self.loss.check().map_err(under("loss"))
     }

@@ -1,5 +1,5 @@
-//! Experiments: the three kinds of file that `gist` runs, read from TOML, checked, and asked alike for name, device and
-//! models.
+//! Experiments: the three kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
+//! device and models of each.
 
 use crate::config::compressors::CompressorConfig;
 use crate::config::hardware::Hardware;

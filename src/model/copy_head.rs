@@ -1,11 +1,12 @@
-//! The copy head: what tokens that stand in a prefix are paid on top of their logits, by where they would be copied from.
+//! The copy head: an addition to the logits of the tokens that stand in a prefix, by the place that each would be copied
+//! from.
 
 use crate::model::config::ModelConfig;
 use crate::tensor::widened;
 use tch::{Device, Kind, Tensor};
 
-/// Output rows for copying: a token that may be copied gets `hidden · rows[class]` on top of its logit for
-/// every class of its place, and `value · (hidden · row)` for every value that the place has, whose rows are the last.
+/// Output rows for copying. To the logit of a token that may be copied it adds `hidden · rows[class]` for every class of
+/// its place, and `value · (hidden · row)` for every value of the place; the rows of the values are the last.
 #[derive(Clone, Copy)]
 pub struct CopyHead<'a> {
     /// `[classes + values, H]`.
@@ -16,15 +17,15 @@ pub struct CopyHead<'a> {
     pub first: i64,
 }
 
-/// Classes of places where nothing matches, the first ones of a copy head: by the power of two of their distance from the
-/// end of the prefix.
+/// Number of classes of places where nothing matches, by the power of two of the distance from the end of the prefix; they
+/// are the first classes.
 pub const DISTANCES: usize = 8;
-/// Class of the places that the gist has taken already, beside their other class.
+/// Class of places that the gist has taken already, besides their other class.
 pub const TAKEN: usize = DISTANCES;
-/// Classes before those of the lengths of matches.
+/// Number of classes before those of the lengths of matches.
 pub const LENGTHS: usize = TAKEN + 1;
 
-/// For N actions, the tokens that may be copied with class and values of the place that each would come from.
+/// For N actions, the tokens that may be copied, each with class and values of its place.
 pub struct Matches {
     /// Where the entries of each action end.
     ends: Vec<i64>,
@@ -85,16 +86,15 @@ impl Matches {
     }
 }
 
-/// Most values of a place.
+/// Largest number of values of a place.
 const MOST_VALUES: usize = 16;
 
-/// Values that a place has in this model: one for each group of heads, consecutive ones, layer by layer.
+/// Number of values of a place in this model: one for each group of consecutive heads, layer by layer.
 pub fn values(model: &ModelConfig) -> usize {
     MOST_VALUES.min((model.num_hidden_layers * model.num_attention_heads) as usize)
 }
 
-/// Features of a unit of a prefix by which an extractive compressor knows it without its encoder: the same as those of a
-/// copy head's places.
+/// Number of features of a unit that an extractive compressor has without its encoder: those of a copy head's places.
 pub fn features(model: &ModelConfig) -> i64 {
     (DISTANCES + values(model)) as i64
 }

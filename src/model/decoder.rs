@@ -1,6 +1,6 @@
 //! The Llama-family decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU; biases, normed heads and a sliding window where
-//! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every
-//! role; the adapter is an argument of each forward pass ([`crate::model::passes`]).
+//! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every role; the adapter is an
+//! argument of each forward pass ([`crate::model::passes`]).
 
 use crate::config::parts::Projection;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Decoder {
         Adapter::load(folder, &self.config, self.device())
     }
 
-    /// Weights that say nothing, for speed and memory: matrices drawn as a fresh model's are, from libtorch's generator (seed
+    /// Random weights, to measure speed and memory: matrices drawn as those of a fresh model, from libtorch's generator (seed
     /// it first), norms 1, biases 0.
     pub fn random(config: &ModelConfig, device: Device, kind: Kind) -> Result<Self> {
         config.check().map_err(Error::Invalid)?;

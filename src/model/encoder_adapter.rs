@@ -1,7 +1,7 @@
-//! A compressor's weights that are a whole encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with the heads of an extractive compressor,
+//! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads,
 //! all of it trained, in place of low-rank weights over the base. Saved as a Hugging Face folder: `config.json` and
 //! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
-//! pass over.
+//! ignore.
 
 use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Names and shapes of what such a compressor owns.
+/// Names and shapes of its parameters.
 fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
     let own = heads::parameters(config.hidden_size, features).into_iter();
     let mut all = config.parameters();
@@ -56,7 +56,7 @@ impl Adapter {
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
     }
 
-    /// Views for a forward pass of the encoder in this `kind`; nothing of it is for the base.
+    /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.
     pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
         let mut views = self.params.views_in(kind);
         let end = take(&mut views, END)?;

@@ -1,4 +1,4 @@
-//! Writing: what the bare base goes on with, greedily or sampled, several continuations a prompt from one prefill.
+//! Writing: continuations by the bare base, greedy or sampled, several for each prompt from one prefill.
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};

@@ -105,6 +105,7 @@ fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     let fresh = Adapter::fresh(decoder.config(), &config.model.lora.generator, decoder.embedding())?;
     let reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
     let ledger = Ledger::new(None, Counters::default(), CheckpointRhythm::default(), lesson.stop);
+    ledger.check_stop()?;
     let mut pupil = Pupil { reader, ledger };
     let v = decoder.config().vocab_size;
     let stage = Stage {

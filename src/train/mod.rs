@@ -2,6 +2,7 @@
 
 pub mod adapt;
 pub mod checkpoint;
+pub mod companions;
 pub mod cotrain;
 pub mod draws;
 pub mod inputs;

@@ -93,7 +93,8 @@ pub fn fresh_reader(config: &TrainConfig, models: &Models) -> Result<Adapter> {
     fresh(config, models, 1, Extra::Nothing)
 }
 
-/// What the adapter of a compressor has beside low-rank weights; nothing of the base for one with an encoder of its own.
+/// What the adapter of a compressor has beside low-rank weights over the base; none for one with an encoder of its own,
+/// which has no such weights.
 pub fn extra(config: &TrainConfig, model: &ModelConfig) -> Option<Extra> {
     match &config.compressor {
         CompressorConfig::Gist { .. } => Some(Extra::CopyHead(copy_head::rows(config.model.copy_lengths, model))),
@@ -108,7 +109,8 @@ pub fn fresh_compressor(config: &TrainConfig, models: &Models) -> Result<Adapter
     if let CompressorConfig::Extractive { encoder: Some(section), hints, .. } = &config.compressor {
         return fresh_encoder(section, hints.len(), decoder, config.seed);
     }
-    let extra = extra(config, decoder.config()).unwrap_or(Extra::Nothing);
+    let none = || Error::invalid("compressor: expected one with an adapter over the base, got one with an encoder");
+    let extra = extra(config, decoder.config()).ok_or_else(none)?;
     let compressor = fresh(config, models, 0, extra)?;
     match models.tokenizer.encode(&config.model.start_like)?.as_slice() {
         [] => Ok(compressor),

@@ -3,13 +3,14 @@
 use crate::algo::{Lambda, MovingBaseline};
 use crate::compressor::policy::Policy;
 use crate::config::compressors::CompressorConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::reading::Taught;
 use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::train::checkpoint::{self, Groups};
+use crate::train::companions::Companions;
 use crate::train::inputs::Inputs;
-use crate::train::roles::{ROLES, first_roles};
+use crate::train::roles::{ROLES, WarmStarted, first_roles};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger};
 use crate::train::trainee::Trainee;
 use crate::train::validation::{Validated, Validation, validate};
@@ -69,12 +70,8 @@ pub struct Session<'a> {
     pub generator: Trainee,
     /// The generator's twin that only ever reads nothing: the measure of what a context is worth.
     pub empty_reader: Trainee,
-    /// Moving average of the generator, when the reward asks for it.
-    pub averaged: Option<Adapter>,
-    /// The compressor some steps ago.
-    pub stale: Option<Adapter>,
-    /// Moving average of the compressor, when the experiment asks for it.
-    pub smoothed: Option<Adapter>,
+    /// Adapters that follow them; none before co-training.
+    companions: Option<Companions>,
     /// Prices and baselines.
     pub state: TrainingState,
     ledger: Ledger<'a>,
@@ -107,7 +104,7 @@ impl<'a> Session<'a> {
         let [compressor, generator, empty_reader] = first_roles(config, models)?;
         let factor = match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), .. } => encoder.lr_factor,
-            _ => 1.0,
+            CompressorConfig::Extractive { encoder: None, .. } | CompressorConfig::Gist { .. } => 1.0,
         };
         let mut session = Self {
             inputs,
@@ -116,9 +113,7 @@ impl<'a> Session<'a> {
             compressor: Trainee::new(ROLES[0], compressor, optim).with_encoder_factor(factor, optim),
             generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
-            averaged: None,
-            stale: None,
-            smoothed: None,
+            companions: None,
             state,
             ledger: Ledger::new(Some(run), counters, rhythm, stop),
             valid: OnceCell::new(),
@@ -128,12 +123,9 @@ impl<'a> Session<'a> {
             for role in [&mut session.compressor, &mut session.generator, &mut session.empty_reader] {
                 role.restore(&folder, &models.decoder)?;
             }
-            let (averaged, stale) = (&mut session.averaged, &mut session.stale);
-            for (name, slot) in [("averaged", averaged), ("stale", stale), ("smoothed", &mut session.smoothed)] {
-                let saved = folder.join(name);
-                if saved.exists() {
-                    *slot = Some(models.decoder.load_adapter(&saved)?);
-                }
+            if counters.update > config.supervised_updates() {
+                session.companions = Some(Companions::load(&folder, config, &models.decoder)?);
+                session.d_ref().map_err(|error| Error::file(folder.join("state.json"), error.to_string()))?;
             }
         }
         Ok(session)
@@ -164,9 +156,34 @@ impl<'a> Session<'a> {
         self.ledger.check_stop()
     }
 
-    /// The compressor that is judged: the moving average if there is one.
+    /// D_ref of the reward, nats a token; an error before co-training.
+    pub fn d_ref(&self) -> Result<f64> {
+        let none = "d_ref: expected a number once co-training has begun, got none";
+        self.state.d_ref.ok_or_else(|| Error::invalid(none))
+    }
+
+    /// The adapters that follow the roles; an error before co-training.
+    pub fn companions(&self) -> Result<&Companions> {
+        self.companions.as_ref().ok_or_else(no_companions)
+    }
+
+    /// Has the companions follow the roles after step `number` of co-training, which counts from 0.
+    pub fn follow(&mut self, number: usize) -> Result<()> {
+        let companions = self.companions.as_mut().ok_or_else(no_companions)?;
+        companions.follow(&self.compressor.adapter, &self.generator.adapter, self.inputs.config, number);
+        Ok(())
+    }
+
+    /// From now on it co-trains, with rewards in units of `d_ref` nats a token and the first companions.
+    pub fn begin_cotraining(&mut self, frozen: &WarmStarted, d_ref: f64) {
+        self.state.d_ref = Some(d_ref);
+        self.companions = Some(Companions::begin(frozen, self.inputs.config));
+    }
+
+    /// The compressor that is judged: the moving average where the experiment asks for one, once co-training has begun.
     pub fn judged(&self) -> &Adapter {
-        self.smoothed.as_ref().unwrap_or(&self.compressor.adapter)
+        let smoothed = self.companions.as_ref().and_then(Companions::smoothed);
+        smoothed.unwrap_or(&self.compressor.adapter)
     }
 
     /// Where the run keeps its warm-started adapters.
@@ -205,6 +222,10 @@ impl<'a> Session<'a> {
     }
 }
 
+fn no_companions() -> Error {
+    Error::invalid("expected a session whose co-training has begun, got one before that")
+}
+
 impl<'a> Learner<'a> for Session<'a> {
     fn ledger(&mut self) -> &mut Ledger<'a> {
         &mut self.ledger
@@ -225,13 +246,7 @@ impl<'a> Learner<'a> for Session<'a> {
             for role in roles {
                 role.save_adapter(folder, &base)?;
             }
-            let (averaged, stale) = (&self.averaged, &self.stale);
-            for (name, adapter) in [("averaged", averaged), ("stale", stale), ("smoothed", &self.smoothed)] {
-                if let Some(adapter) = adapter {
-                    adapter.save(&folder.join(name), &base)?;
-                }
-            }
-            Ok(())
+            self.companions.iter().try_for_each(|companions| companions.save(folder, &base))
         })?;
         checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
     }

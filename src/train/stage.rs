@@ -186,7 +186,6 @@ impl Stage<'_> {
         let done = learner.ledger().update().clamp(start, end) - start;
         let progress = Progress::new(self.title, self.updates.len(), done);
         while self.updates.contains(&learner.ledger().update()) {
-            learner.ledger().check_stop()?;
             let (number, clock) = (learner.ledger().update(), Instant::now());
             rng::seed_torch(self.run_seed, Stream::Dropout, number as u64, 0);
             let Updated { mut metrics, live } = update(learner, number)?;

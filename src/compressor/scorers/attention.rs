@@ -1,5 +1,5 @@
-//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a compressor: what the bare base attends to from the last tokens that may
-//! be seen, over all heads. The paper keeps keys and values of each head's own choice; here all heads choose tokens.
+//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a scorer: attention of the bare base from the last tokens that may be seen,
+//! over all heads. In the paper each head keeps keys and values of its own choice; here all heads choose tokens together.
 
 use crate::compressor::attended::attention;
 use crate::compressor::scored::{Scored, Scorer};
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::decoder::Decoder;
 use std::ops::Range;
 
-/// Mean attention that a unit's tokens get.
+/// Mean attention to a unit's tokens.
 pub struct Attention<'a> {
     /// The base.
     pub decoder: &'a Decoder,

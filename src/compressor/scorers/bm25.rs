@@ -9,7 +9,7 @@ use crate::text::{is_said, words};
 use bm25::{Embedder, EmbedderBuilder, Tokenizer};
 use rayon::prelude::*;
 
-/// Relevance to the question; all the same without one.
+/// Relevance to the question; equal for all units without one.
 pub struct Bm25;
 
 impl From<Parts<'_>> for Bm25 {

@@ -6,7 +6,7 @@ use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use std::collections::BTreeSet;
 
-/// Keeps what is rare.
+/// Mean IDF of a unit's tokens, each counted where it first occurs in the prefix.
 pub struct Idf<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
@@ -20,7 +20,7 @@ impl<'a> From<Parts<'a>> for Idf<'a> {
 
 impl Idf<'_> {
     /// Scores of the units: the mean over their tokens, among which a term divides its IDF. A term that occurred before in the
-    /// prefix adds nothing; a unit without a new one comes after all others.
+    /// prefix adds nothing, so that a unit without a new one comes last.
     pub fn units(&self, prefix: &Scored) -> Vec<f64> {
         let (mut seen, mut tokens) = (BTreeSet::new(), Vec::with_capacity(prefix.request.prefix.len()));
         for term in Terms::new(prefix.request.prefix, &prefix.decoded).all() {

@@ -1,4 +1,4 @@
-//! Spans that share rare terms with what comes next.
+//! Spans that share rare terms with the query or the local window.
 
 use crate::compressor::frequencies::{DocumentFrequencies, Terms};
 use crate::compressor::scored::{Scored, Scorer};
@@ -9,8 +9,8 @@ use crate::error::Result;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
-/// Sum of the IDF of the distinct terms that a unit shares with the query or the local window, of equal units the later;
-/// without either, rare terms.
+/// Sum of the IDF of the distinct terms that a unit shares with the query or the local window; of equal units the later
+/// comes first. Without either, the scores of [`Idf`].
 pub struct Overlap<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,

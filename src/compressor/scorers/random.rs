@@ -5,7 +5,7 @@ use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use crate::rng::{self, Stream};
 
-/// Seeded noise; each window has its own.
+/// Seeded uniform noise, of its own for each window.
 pub struct Random {
     /// Seed of the draws.
     pub seed: u64,

@@ -4,7 +4,7 @@ use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 
-/// The later the better.
+/// Score of a unit: the place where it begins.
 pub struct Recent;
 
 impl From<Parts<'_>> for Recent {

@@ -1,4 +1,4 @@
-//! TF-IDF: cosine of a unit and the query, or the local window without one, over terms weighted by their rarity.
+//! TF-IDF: cosine of a unit and the query (without one, the local window), over terms weighted by their rarity.
 
 use crate::compressor::frequencies::{DocumentFrequencies, Terms};
 use crate::compressor::scored::{Scored, Scorer};

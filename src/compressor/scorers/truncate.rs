@@ -4,7 +4,7 @@ use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 
-/// The earlier the better.
+/// Score of a unit: less the place where it begins.
 pub struct Truncate;
 
 impl From<Parts<'_>> for Truncate {

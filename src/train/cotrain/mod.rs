@@ -20,8 +20,9 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::config::choices::Reader;
 use crate::config::parts::Sampling;
 use crate::data::Window;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::model::lora::Adapter;
 use crate::reading::{Taught, request};
 use crate::reward::RewardScale;
 use crate::rollout::{self, Group, Roles, RolloutKey};
@@ -57,8 +58,8 @@ pub fn run(session: &mut Session) -> Result<()> {
     stage.run(session, |session, number| step(session, &frozen, number - first))
 }
 
-/// Fresh optimisers for the new objective, the unit of the reward, and the first averaged and stale roles; returns how
-/// validation stands before the first step.
+/// Fresh optimisers for the new objective, the unit of the reward and the first companions; returns how validation stands
+/// before the first step.
 fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     let config = session.inputs.config;
     session.compressor.reset_optimizer(&config.optim.compressor);
@@ -66,10 +67,7 @@ fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     session.empty_reader.reset_optimizer(&config.optim.generator);
     let validation = session.validate()?;
     eprintln!("before co-training: {validation}");
-    session.state.d_ref = Some(validation.context_value);
-    session.averaged = matches!(config.reward.reader, Reader::Ema { .. }).then(|| frozen.generator.duplicate());
-    session.stale = Some(frozen.compressor.duplicate());
-    session.smoothed = (config.train.average_decay > 0.0).then(|| frozen.compressor.duplicate());
+    session.begin_cotraining(frozen, validation.context_value);
     Ok(validation)
 }
 
@@ -82,14 +80,13 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     // Rollouts without gradient: G gists a window from π, each read by whoever is paid for.
     let groups = collect(session, frozen, &taught, number)?;
     // Rewards R = (D(empty) − D(g)) / D_ref − λ · |g| / P.
-    let d_ref = session.state.d_ref.unwrap_or(1.0);
-    let scale = RewardScale { signal: config.reward.signal, d_ref };
+    let scale = RewardScale { signal: config.reward.signal, d_ref: session.d_ref()? };
     let rewards = Rewards { scale, lambda: session.state.lambda.value, parts: scale.score(&groups) };
     // Advantages A = R − baseline, one an action, and those of the most recent tokens beside them.
     let (estimator, baseline) = (&config.algo.estimator, &mut session.state.baseline);
     let advantages = algo::advantages(&rewards.parts, rewards.lambda, estimator, baseline);
-    let credits = token_credits(session, &taught, &groups, d_ref)?;
-    let learned = Learned::new(&config.algo, &groups, &rewards, advantages, credits.as_deref());
+    let credits = token_credits(session, paid_reader(session, frozen)?, &taught, &groups, &scale)?;
+    let learned = Learned::new(&config.algo, &groups, &rewards, advantages, credits);
     // Policy update: θ ← θ − η ∇ L(A).
     let policy = match config.train.compressor_learns {
         true => Some(update_compressor(session, frozen, &windows, &learned, number)?),
@@ -103,7 +100,7 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     // What follows the weights: λ, the averages, the stale compressor.
     let figures = StepFigures { groups: &groups, rewards: &rewards, learned: &learned, policy, readers };
     session.state.lambda.update(&config.reward.length, figures.keep_ratio());
-    follow(session, number)?;
+    session.follow(number)?;
     // Metrics.
     if number.is_multiple_of(config.train.log_rollouts_every) {
         let path = session.run.rollouts(session.update());
@@ -123,21 +120,25 @@ fn live(metrics: &Metrics) -> String {
     format!("reward {reward:.3}  KL {kl:.4}  keep_ratio {keep_ratio:.3}")
 }
 
+/// The reader whose reading the reward pays for.
+fn paid_reader<'s>(session: &'s Session, frozen: &'s WarmStarted) -> Result<&'s Adapter> {
+    match session.inputs.config.reward.reader {
+        Reader::Current {} => Ok(&session.generator.adapter),
+        Reader::Ema { .. } => session.companions()?.averaged().ok_or_else(no_average),
+        Reader::Frozen {} => Ok(&frozen.generator),
+    }
+}
+
 /// Samples groups, read by whoever the reward trusts.
 fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usize) -> Result<Vec<Group>> {
     let Inputs { config, models, .. } = session.inputs;
     let decoder = &models.decoder;
-    let reader = match config.reward.reader {
-        Reader::Current {} => &session.generator.adapter,
-        Reader::Ema { .. } => session.averaged.as_ref().unwrap_or(&session.generator.adapter),
-        Reader::Frozen {} => &frozen.generator,
-    };
     let roles = Roles {
         decoder,
         tokenizer: &session.inputs.models.tokenizer,
         policy: &session.policy,
         compressor: &decoder.activate(&session.compressor.adapter, false)?,
-        reader: &decoder.activate(reader, false)?,
+        reader: &decoder.activate(paid_reader(session, frozen)?, false)?,
     };
     let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example: 0 };
     let how = rollout::GroupShape {
@@ -180,8 +181,10 @@ fn stale_gists(
     let budget = session.inputs.budget();
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&ContextSource::Stale)).collect();
-    let Some(stale) = session.stale.as_ref().filter(|_| !asked.is_empty()) else { return Ok(gists) };
-    let active = models.decoder.activate(stale, false)?;
+    if asked.is_empty() {
+        return Ok(gists);
+    }
+    let active = models.decoder.activate(&session.companions()?.stale, false)?;
     let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
@@ -194,17 +197,6 @@ fn stale_gists(
     Ok(gists)
 }
 
-/// Has the averaged reader, the averaged compressor and the stale compressor follow those that learned.
-fn follow(session: &mut Session, number: usize) -> Result<()> {
-    let config = session.inputs.config;
-    if let (Reader::Ema { decay }, Some(averaged)) = (config.reward.reader, session.averaged.as_mut()) {
-        averaged.params_mut().average_towards(session.generator.adapter.params(), 1.0 - decay);
-    }
-    if let Some(smoothed) = session.smoothed.as_mut() {
-        smoothed.params_mut().average_towards(session.compressor.adapter.params(), 1.0 - config.train.average_decay);
-    }
-    if config.generator.stale_refresh_steps.is_some_and(|n| (number + 1).is_multiple_of(n)) {
-        session.stale = Some(session.compressor.adapter.duplicate());
-    }
-    Ok(())
+fn no_average() -> Error {
+    Error::invalid("reward.reader: expected a moving average of the generator, got none")
 }

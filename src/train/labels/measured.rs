@@ -12,7 +12,7 @@ use crate::train::labels::labelled_window::LabelledWindow;
 
 /// How a unit's label is measured.
 #[derive(Clone, Copy)]
-pub enum Measure<'a> {
+pub enum UnitMeasure<'a> {
     /// How much the KL falls when the unit is all that the reader gets; without a reader, the bare base.
     Alone(Option<&'a Adapter>),
     /// How much the KL of the bare base rises when the unit is taken out of the prefix.
@@ -23,7 +23,7 @@ pub enum Measure<'a> {
 pub fn measure(
     inputs: Inputs,
     policy: &ExtractivePolicy,
-    how: Measure,
+    how: UnitMeasure,
     windows: &[Window],
     step: u64,
 ) -> Result<Vec<LabelledWindow>> {
@@ -31,8 +31,8 @@ pub fn measure(
     let decoder = &inputs.models.decoder;
     let taught = inputs.taught(step, windows)?;
     let active = match how {
-        Measure::Alone(reader) => reader.map(|adapter| decoder.activate(adapter, false)).transpose()?,
-        Measure::Without => None,
+        UnitMeasure::Alone(reader) => reader.map(|adapter| decoder.activate(adapter, false)).transpose()?,
+        UnitMeasure::Without => None,
     };
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
@@ -44,11 +44,11 @@ pub fn measure(
         for unit in &own {
             match how {
                 // Of a unit that passes the budget the controller keeps the head.
-                Measure::Alone(_) => {
+                UnitMeasure::Alone(_) => {
                     let end = unit.end.min(unit.start + inputs.budget());
                     read(&window.prefix[unit.start..decoded.floor(end)]);
                 }
-                Measure::Without => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
+                UnitMeasure::Without => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }
         units.push(own);
@@ -61,8 +61,8 @@ pub fn measure(
         readings = rest;
         let (empty, kls) = (own[0].kl, own[1..].iter().map(|reading| reading.kl));
         let worth = match how {
-            Measure::Alone(_) => kls.map(|kl| empty - kl).collect(),
-            Measure::Without => kls.collect(), // with the whole prefix it is 0
+            UnitMeasure::Alone(_) => kls.map(|kl| empty - kl).collect(),
+            UnitMeasure::Without => kls.collect(), // with the whole prefix it is 0
         };
         all.push(LabelledWindow::new(window, units, worth));
     }

@@ -13,8 +13,8 @@ use crate::train::checkpoint::sha256_file;
 use crate::train::draws::LABEL_STEP;
 use crate::train::inputs::{Inputs, model_files};
 use crate::train::labels::labelled_window::LabelledWindow;
-use crate::train::labels::measured::{Measure, measure};
-use crate::train::labels::teacher::by_teacher;
+use crate::train::labels::measured::{UnitMeasure, measure};
+use crate::train::labels::teacher::Teacher;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,8 +24,9 @@ use std::path::{Path, PathBuf};
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
-const MEANING: [&str; 10] = [
+const MEANING: [&str; 11] = [
     "/distill.label",
+    "/distill.teacher_hints",
     "/condition",
     "/budget",
     "/train.imagined_futures",
@@ -66,11 +67,12 @@ fn settings(inputs: Inputs) -> Result<Value> {
     };
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
+    let hints = Some(&c.distill.teacher_hints).filter(|hints| !hints.is_empty());
     Ok(serde_json::json!({
         "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
         "budget": budget, "condition": condition, "distill.label": c.distill.label,
-        "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
+        "distill.teacher": c.distill.teacher, "distill.teacher_hints": hints, "distill.windows": c.distill.windows,
     }))
 }
 
@@ -79,6 +81,7 @@ fn settings(inputs: Inputs) -> Result<Value> {
 fn meaning(settings: &Value, label: &Value) -> Value {
     let counts = |key: &str| match key {
         "budget" | "warm_start.from" => label == "alone",
+        "distill.teacher_hints" => label == "teacher",
         "train.imagined_futures" | "data.future_tokens" => label != "teacher",
         "compressor.aggregate" => label == "teacher",
         _ => true,
@@ -113,6 +116,7 @@ pub fn make(
     folder: &Path,
     check_stop: impl Fn() -> Result<()>,
 ) -> Result<Vec<LabelledWindow>> {
+    let labeller = labeller(inputs, policy, reader)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let manifest = folder.join("manifest.json");
     let own = LabelManifest { settings: settings(inputs)? };
@@ -139,7 +143,10 @@ pub fn make(
                     whence = format!("taken over from {}", other.display());
                     labels
                 }
-                None => label(inputs, policy, reader, stretch, LABEL_STEP + i as u64)?,
+                None => match &labeller {
+                    Labeller::Measured(how) => measure(inputs, policy, *how, stretch, LABEL_STEP + i as u64)?,
+                    Labeller::Teacher(teacher) => teacher.label(stretch)?,
+                },
             };
             write_json_atomic(&path, &labels)?;
         }
@@ -150,19 +157,21 @@ pub fn make(
     Ok(all)
 }
 
-/// The labels of some windows as the experiment says.
-fn label(
-    inputs: Inputs,
-    policy: &ExtractivePolicy,
-    reader: Option<&Adapter>,
-    windows: &[Window],
-    step: u64,
-) -> Result<Vec<LabelledWindow>> {
+/// Who labels.
+enum Labeller<'a> {
+    /// A reader, or the bare base.
+    Measured(UnitMeasure<'a>),
+    /// A trained compressor.
+    Teacher(Box<Teacher<'a>>),
+}
+
+/// Who labels according to the experiment.
+fn labeller<'a>(inputs: Inputs<'a>, policy: &ExtractivePolicy, reader: Option<&'a Adapter>) -> Result<Labeller<'a>> {
     let distill = &inputs.config.distill;
     match (distill.label, &distill.teacher) {
-        (Label::Alone, _) => measure(inputs, policy, Measure::Alone(reader), windows, step),
-        (Label::Without, _) => measure(inputs, policy, Measure::Without, windows, step),
-        (Label::Teacher, Some(folder)) => by_teacher(inputs, policy, folder, windows),
+        (Label::Alone, _) => Ok(Labeller::Measured(UnitMeasure::Alone(reader))),
+        (Label::Without, _) => Ok(Labeller::Measured(UnitMeasure::Without)),
+        (Label::Teacher, Some(folder)) => Ok(Labeller::Teacher(Box::new(Teacher::load(inputs, policy, folder)?))),
         (Label::Teacher, None) => {
             Err(Error::invalid("distill.teacher: expected a folder when distill.label is \"teacher\", got none"))
         }

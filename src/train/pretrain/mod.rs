@@ -23,7 +23,7 @@ use crate::train::checkpoint;
 use crate::train::optim::{Optimizer, StepInfo};
 use crate::train::pretrain::fresh::{initial, model_config};
 use crate::train::pretrain::held_out::Evaluator;
-use crate::train::pretrain::text::{TrainingRows, named, texts, tokenizer_for};
+use crate::train::pretrain::text::{RowSampler, named, texts, tokenizer_for};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
 use crate::train::trainee::Update;
 pub use held_out::BaseFigures;
@@ -54,7 +54,7 @@ struct PretrainingRecord {
 /// Everything a step needs.
 struct Pretraining<'a> {
     config: &'a PretrainConfig,
-    rows: TrainingRows<'a>,
+    rows: RowSampler<'a>,
     evaluator: Evaluator,
     model: ModelConfig,
     params: FlatParams,
@@ -68,7 +68,7 @@ struct Pretraining<'a> {
 
 /// What a run starts from.
 struct Ready<'a> {
-    rows: TrainingRows<'a>,
+    rows: RowSampler<'a>,
     evaluator: Evaluator,
     model: ModelConfig,
     params: FlatParams,
@@ -94,7 +94,7 @@ pub fn run(
 ) -> Result<BaseFigures> {
     let PretrainingText { train, valid, tokenizer } = text;
     let tokenizer = tokenizer.map_or_else(|| tokenizer_for(config, run, &train), Ok)?;
-    let rows = TrainingRows::new(config, &tokenizer, &train).map_err(named(&config.data.train))?;
+    let rows = RowSampler::new(config, &tokenizer, &train).map_err(named(&config.data.train))?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
     let evaluator = Evaluator::new(config, &tokenizer, &valid_ids).map_err(named(&config.data.valid))?;
     let model = model_config(config, &tokenizer);

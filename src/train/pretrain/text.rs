@@ -77,7 +77,7 @@ pub(super) fn tokenizer_for(config: &PretrainConfig, run: &RunDir, documents: &[
 }
 
 /// Training rows: packed stretches of all documents, or beginnings of long ones.
-pub(super) struct TrainingRows<'a> {
+pub(super) struct RowSampler<'a> {
     config: &'a PretrainConfig,
     /// All documents, an end-of-text after each.
     pub stream: Vec<u32>,
@@ -89,7 +89,7 @@ pub(super) struct TrainingRows<'a> {
     mark: u32,
 }
 
-impl<'a> TrainingRows<'a> {
+impl<'a> RowSampler<'a> {
     /// Packs the documents; an error when they do not fill the rows that `config` asks for.
     pub fn new(config: &'a PretrainConfig, tokenizer: &Tokenizer, documents: &[Document]) -> Result<Self> {
         let len = config.rows.tokens + 1;
