@@ -304,7 +304,7 @@ mod tests {
         let must_keep = Controller { must_keep: vec![Regex::new("京").unwrap()], ..Controller::default() };
         assert_eq!(
             [said(&plain, &ends, 6), said(&must_keep, &ends, 6), said(&must_keep, &ends, 5)],
-            ["東。", "京東", "京"]
+            ["東。", "京東", "京 "]
         );
         // A number and a name that holds it are one match, whichever is asked for first.
         let both = vec![Regex::new("、").unwrap(), Regex::new("東、東").unwrap()];
