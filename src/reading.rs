@@ -1,11 +1,14 @@
 //! What a reader makes of a context in the prefix's place, against the teacher that saw the prefix: windows with the
 //! teacher's hidden states of their futures, and KL, likelihood and agreement of any reader with any context.
+//!
+//! A future ends with its first end-of-text, which is still predicted; what the teacher went on to write after it counts
+//! nowhere. Means are taken over the tokens of a future, then over the futures of a window.
 
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
 use crate::config::parts::Sampling;
 use crate::data::Window;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::model::read::{Stem, control, future_hidden};
@@ -55,12 +58,12 @@ pub fn empty_rows(windows: usize) -> Vec<(usize, &'static [u32])> {
     (0..windows).map(|window| (window, [].as_slice())).collect()
 }
 
-/// A reader's figures on one window, each the mean over its future tokens.
+/// A reader's figures on one window, each the mean over the tokens of its futures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// KL(teacher ‖ reader), nats a token.
     pub kl: f64,
-    /// −log p of the true future, nats a token.
+    /// −log p of the future, nats a token.
     pub nll: f64,
     /// Share of future tokens where both put the same token first.
     pub top1_agreement: f64,
@@ -74,7 +77,20 @@ pub struct Taught<'a> {
     pub teacher: Tensor,
     /// `[N, S, F]`.
     futures: Tensor,
+    /// Tokens of each future up to its end, window by window, `S` of each.
+    lengths: Vec<usize>,
     imagined: bool,
+}
+
+/// Tokens of each future in `[N, S, F]` up to and including the first of `ends`; all F where there is none.
+fn lengths(futures: &Tensor, ends: &[i64]) -> Result<Vec<usize>> {
+    let width = *futures.size().last().unwrap_or(&0) as usize;
+    if width == 0 {
+        return Err(Error::shape("futures", "at least one token", width));
+    }
+    let ids = Vec::<i64>::try_from(futures.to_device(Device::Cpu).reshape([-1]))?;
+    let length = |future: &[i64]| future.iter().position(|id| ends.contains(id)).map_or(width, |end| end + 1);
+    Ok(ids.chunks(width).map(length).collect())
 }
 
 /// How the teacher imagines futures.
@@ -95,7 +111,8 @@ impl<'a> Taught<'a> {
     pub fn new(decoder: &Decoder, windows: &'a [Window]) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let futures = true_futures(windows, decoder.device())?;
-        let mut taught = Self { windows, teacher: Tensor::new(), futures, imagined: false };
+        let lengths = lengths(&futures, decoder.config().end_ids())?;
+        let mut taught = Self { windows, teacher: Tensor::new(), futures, lengths, imagined: false };
         let mut parts = Vec::new();
         for start in (0..windows.len()).step_by(ROWS_AT_ONCE) {
             let rows: Vec<(usize, &[u32])> =
@@ -128,12 +145,49 @@ impl<'a> Taught<'a> {
             teacher.push(stem.futures(decoder, None, &own)?);
             futures.push(own);
         }
-        Ok(Self { windows, teacher: Tensor::cat(&teacher, 0), futures: Tensor::cat(&futures, 0), imagined: true })
+        let (teacher, futures) = (Tensor::cat(&teacher, 0), Tensor::cat(&futures, 0));
+        let lengths = lengths(&futures, decoder.config().end_ids())?;
+        Ok(Self { windows, teacher, futures, lengths, imagined: true })
     }
 
-    /// Predicted tokens of a window, over all its futures.
-    pub fn future(&self) -> usize {
-        (self.futures.size()[1] * self.futures.size()[2]) as usize
+    /// S and F: futures of a window, and tokens of each where none ends early.
+    fn shape(&self) -> (usize, usize) {
+        (self.futures.size()[1] as usize, self.futures.size()[2] as usize)
+    }
+
+    /// Tokens of each future of a window up to its end.
+    fn lengths(&self, window: usize) -> &[usize] {
+        let (samples, _) = self.shape();
+        &self.lengths[window * samples..(window + 1) * samples]
+    }
+
+    /// The futures of a window as ids, each up to its end.
+    pub fn futures(&self, window: usize) -> Result<Vec<Vec<u32>>> {
+        let (_, tokens) = self.shape();
+        let ids = Vec::<i64>::try_from(self.futures.get(window as i64).to_device(Device::Cpu).reshape([-1]))?;
+        let ends = ids.chunks(tokens).zip(self.lengths(window));
+        Ok(ends.map(|(future, &length)| future[..length].iter().map(|&id| id as u32).collect()).collect())
+    }
+
+    /// The weight of every token of `rows` `[R * S * F]` in a mean over `of` rows: equal for the tokens of a future, for the
+    /// futures of a row and for the rows; 0 after the end of a future.
+    pub fn token_weights(&self, rows: &[(usize, &[u32])], of: usize) -> Vec<f64> {
+        let (samples, tokens) = self.shape();
+        let futures = rows.iter().flat_map(|(window, _)| self.lengths(*window));
+        let weights = futures.flat_map(|&length| {
+            let weight = 1.0 / (of * samples * length) as f64;
+            (0..tokens).map(move |token| if token < length { weight } else { 0.0 })
+        });
+        weights.collect()
+    }
+
+    /// Mean of the figures of a window's tokens `[S * F]`.
+    fn mean(&self, window: usize, figures: &[f64]) -> f64 {
+        let ((_, tokens), lengths) = (self.shape(), self.lengths(window));
+        if lengths.iter().all(|&length| length == tokens) {
+            return mean(figures); // futures of one length: one mean
+        }
+        mean(&figures.chunks(tokens).zip(lengths).map(|(own, &length)| mean(&own[..length])).collect::<Vec<_>>())
     }
 
     /// Hidden states `[R, S * F, H]` of a reader for rows (window, context), with gradient if the adapter has one, and the
@@ -153,7 +207,7 @@ impl<'a> Taught<'a> {
             let tails: Vec<Vec<u32>> = rows.iter().map(|(w, _)| tail(&self.windows[*w])).collect();
             let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
             let contexts: Vec<&[u32]> = rows.iter().map(|(_, c)| *c).collect();
-            return future_hidden(decoder, adapter, &contexts, &tails, self.future());
+            return future_hidden(decoder, adapter, &contexts, &tails, self.shape().1);
         }
         let heads: Vec<Vec<u32>> = rows.iter().map(|(w, c)| [*c, &self.windows[*w].local].concat()).collect();
         let futures = self.futures.index_select(0, &self.indices(rows));
@@ -177,7 +231,7 @@ impl<'a> Taught<'a> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&r| (rows[r].0, rows[r].1.len()));
         let mut all = vec![Reading { kl: 0.0, nll: 0.0, top1_agreement: 0.0 }; rows.len()];
-        let (f, h) = (self.future(), decoder.config().hidden_size);
+        let ((samples, tokens), h) = (self.shape(), decoder.config().hidden_size);
         let head = Head::base(decoder.head());
         for batch in order.chunks(ROWS_AT_ONCE) {
             let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
@@ -197,12 +251,11 @@ impl<'a> Taught<'a> {
                 let found = vocab::distortion(teacher, reader, &targets)?;
                 let [kl, logprob, agree] = to_vecs([&found.kl, &found.logprob, &found.agree])?;
                 for (i, &r) in batch[start..start + run].iter().enumerate() {
-                    let span = i * f..(i + 1) * f;
-                    all[r] = Reading {
-                        kl: mean(&kl[span.clone()]),
-                        nll: -mean(&logprob[span.clone()]),
-                        top1_agreement: mean(&agree[span]),
+                    let own = |figures: &[f64]| {
+                        let predicted = samples * tokens;
+                        self.mean(rows[r].0, &figures[i * predicted..(i + 1) * predicted])
                     };
+                    all[r] = Reading { kl: own(&kl), nll: -own(&logprob), top1_agreement: own(&agree) };
                 }
                 start += run;
             }

@@ -1,6 +1,6 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
-use crate::support::{tiny_bert, tiny_encoder, tiny_kompress};
+use crate::common::{tiny_bert, tiny_encoder, tiny_kompress};
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;

@@ -1,8 +1,7 @@
 //! Decoder folders: what their configurations say and which files they have, and what one that is not whole says. What they
 //! compute is compared with transformers in `check.rs`. Fixtures: `tests/fixtures/make_decoder_fixtures.py`.
 
-use crate::common::assert_says;
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::Projection;
 use gist::model::config::{Ids, ModelConfig};
 use gist::model::decoder::Decoder;

@@ -1,7 +1,8 @@
 //! `export` with the real program: what a run trained comes back as PEFT has it, merged into the base, or as an encoder.
 
-use crate::common::{assert_says, command, copy, fails, finished, finished_copy, ok, world};
-use crate::support::{assert_close, torch_generator};
+use crate::common::{
+    assert_close, assert_says, command, copy, fails, finished, finished_copy, ok, torch_generator, world,
+};
 use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
 use gist::model::encoder::{Encoder, real};

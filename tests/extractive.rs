@@ -1,9 +1,11 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
-use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
+use crate::common::{
+    assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, tiny_bert, tiny_encoder, train,
+    world,
+};
 use crate::export::record_encoder;
-use crate::support::{tiny_bert, tiny_encoder};
-use gist::eval::summary::Summary;
+use gist::eval::schema::summary::Summary;
 use gist::model::encoder::Encoder;
 use gist::run_dir::read_json;
 use serde_json::Value;

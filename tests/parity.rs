@@ -1,6 +1,6 @@
 //! Parity with transformers and peft. Fixtures: `tests/fixtures/make_fixtures.py`.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::Recorded;
 use gist::eval::gates::logits;
@@ -9,12 +9,8 @@ use gist::model::lora::{ActiveAdapter, Adapter};
 use gist::model::peft::Base;
 use gist::model::weights;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 fn load(folder: &str) -> Decoder {
     Decoder::load(&fixtures().join(folder), Device::Cpu, Kind::Float).unwrap()

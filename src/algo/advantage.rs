@@ -176,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_proposal_is_in_the_unit_of_the_advantages_that_it_joins() {
-        // σ of the qualities is 0.1, of the lengths 0.05.
-        let own = group(&[0.1, 0.3], &[0.05, 0.15]);
+        // The deviation of the qualities is 0.1, of the lengths 0.05.
+        let own = group(&[0.1, 0.2, 0.3], &[0.05, 0.1, 0.15]);
         let proposal = RewardParts { quality: 0.5, length: 0.0 };
         let joined = |estimator: AlgoConfig, own: &[RewardParts]| {
             let advantages = advantages(&[own.to_vec()], 0.5, &estimator, &mut MovingBaseline::default());

@@ -1,6 +1,6 @@
 //! `distill`: an extractive encoder from labelled texts, then what it and retrieval keep of those never seen.
 
-use crate::cli::start::Session as Start;
+use crate::cli::start::OpenRun;
 use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::compressor::budget::Controller;
@@ -33,7 +33,7 @@ struct Outcome<'a> {
 }
 
 /// Trains and evaluates; returns the updates done.
-pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
+pub fn run(examples: &Examples, start: &OpenRun) -> anyhow::Result<usize> {
     let config = examples.config;
     let adapter = examples.run(&start.run, start.stop)?;
     let rows = evaluate(examples, &adapter)?;
@@ -58,7 +58,7 @@ pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
     Ok(config.train.epochs * per_epoch)
 }
 
-/// What every compressor recovers of each test text: the one that learned, and the scorers on the same units.
+/// Recall and precision on each test text, of the compressor that learned and of the scorers on the same units.
 fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<String, Vec<Recovered>>> {
     let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;

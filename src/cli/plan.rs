@@ -1,27 +1,37 @@
 //! `plan`: what an experiment will need, before anything of it is loaded.
 
-use crate::cli::{memory, start};
+use crate::cli::args::OverArgs;
+use crate::cli::memory;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::cost::memory::{MIB, free_and_total_mib};
 use gist::cost::plan::{CostPlan, MemoryUse};
+use gist::device;
 use gist::model::config::ModelConfig;
 use gist::run_dir::write_json_atomic;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+/// Flags of `plan`.
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// The experiment's TOML file.
+    experiment: PathBuf,
+    #[command(flatten)]
+    over: OverArgs,
+    /// Write the figures here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
 
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
-pub fn run(
-    experiment: &Path,
-    set: &[String],
-    random_weights: Option<&PathBuf>,
-    json: Option<&Path>,
-) -> anyhow::Result<()> {
-    let mut config = experiment::load::<TrainConfig>(experiment, set)?;
-    start::settle(&mut config.hardware);
+pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
+    let PlanArgs { experiment, over, json } = args;
+    let mut config = experiment::load::<TrainConfig>(experiment, &over.set())?;
+    device::settle(&mut config.hardware);
     let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
-    let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
-    let device = start::prepare(&config)?;
+    let model = ModelConfig::load(&over.random_weights.as_ref().map_or_else(own, |path| Ok(path.clone()))?)?;
+    let device = device::prepare(&config)?;
     let plan = CostPlan::new(&config, &model, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);

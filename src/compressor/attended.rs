@@ -63,7 +63,7 @@ pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Ve
     values
 }
 
-/// Values in standard deviations from their mean, at most [`LARGEST`] either way.
+/// Values in standard deviations from their mean, at most `LARGEST` either way.
 pub fn standardised(values: &[f32]) -> Vec<f32> {
     let centre = mean(values);
     let spread = mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();

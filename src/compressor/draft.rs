@@ -11,14 +11,14 @@ use crate::model::write::{Continuation, continuations};
 const ROWS_AT_ONCE: usize = 32;
 
 /// Greedy continuation of prefix, local window and query by the bare base.
-pub struct Draft<'a> {
+pub struct BaseDraft<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Ids that a gist may not hold.
     pub forbidden: &'a [u32],
 }
 
-impl Compressor for Draft<'_> {
+impl Compressor for BaseDraft<'_> {
     fn name(&self) -> &str {
         "draft"
     }

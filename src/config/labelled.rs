@@ -5,7 +5,7 @@ use crate::config::choices::BudgetConfig;
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::DistillLoss;
 use crate::config::hardware::Hardware;
-use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, under};
+use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, is_false, under};
 use crate::error;
 use crate::hub;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,9 @@ pub struct LabelledData {
     pub valid: PathBuf,
     /// For the final figures; never used before.
     pub test: PathBuf,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
 }
 
 /// Length and rhythm.

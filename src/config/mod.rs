@@ -16,5 +16,6 @@ pub mod lora;
 pub mod merge;
 pub mod parts;
 pub mod pretrain;
+mod run_names;
 pub mod sweep;
 pub mod train;

@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 /// An impossible value: its key, and the message that says what was expected and got.
 pub type Problem = (String, String);
 
+/// Whether a flag has its default.
+pub(super) fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Fails below `low`.
 pub(super) fn at_least(key: &str, value: usize, low: usize) -> Result<(), Problem> {
     if value < low { Err((key.into(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }

@@ -6,7 +6,7 @@ use crate::config::distill::Distill;
 use crate::config::eval::EvalConfig;
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{OptimConfig, RecallSection, Schedule};
+use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
 use crate::error::Result;
 use crate::hub;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,9 @@ pub struct DataSection {
     /// Generated documents in place of the three files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
     /// P: tokens of the prefix.
     pub prefix_tokens: usize,
     /// L: tokens of the local window.
@@ -323,9 +326,6 @@ pub struct Optim {
 
 const MOST_READER_ROWS: usize = 48;
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
 fn default_micro() -> usize {
     4
 }

@@ -1,5 +1,5 @@
 //! What training costs: operations of a step ([`work`]), how fast this machine is ([`pace`]), memory and seconds of an
-//! experiment before anything of it is loaded ([`plan`]), and both as measured ([`bench`], [`memory`]).
+//! experiment before anything of it is loaded ([`plan`]), and both as measured ([`mod@bench`], [`memory`]).
 
 pub mod bench;
 pub mod memory;

@@ -25,8 +25,8 @@ pub struct Storage {
     links: bool,
 }
 
-/// Held while a blob is brought; other processes, the Python client among them, wait.
-pub struct Lock {
+/// Lock on a blob while it is downloaded; other processes, the Python client among them, wait for it.
+pub struct BlobLock {
     /// Whether another process had it first.
     pub waited: bool,
     _file: Option<File>,
@@ -83,7 +83,7 @@ impl Storage {
         Some(self.snapshot(commit).join(file)).filter(|path| path.is_file())
     }
 
-    /// Makes the folders, and remembers the commit of a branch or tag.
+    /// Makes the folders, and writes the ref of a branch or tag.
     pub fn prepare(&self, commit: &str) -> Result<()> {
         for folder in [self.path().join("blobs"), self.snapshot(commit), self.locks()] {
             fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
@@ -110,18 +110,18 @@ impl Storage {
         self.root.join(".locks").join(self.repo.folder_name())
     }
 
-    /// Where the content named `etag` lies.
+    /// Path of the content named `etag`.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.path().join("blobs").join(etag)
     }
 
-    /// What has arrived of it.
+    /// Path of the part of it that has arrived so far.
     pub fn partial(&self, etag: &str) -> PathBuf {
         self.path().join("blobs").join(format!("{etag}.incomplete"))
     }
 
     /// Keeps other processes from bringing the content named `etag`; `waiting` is called where one does already.
-    pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<Lock> {
+    pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<BlobLock> {
         let path = self.locks().join(format!("{etag}.lock"));
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         // One that somebody else made can still be locked.
@@ -134,12 +134,12 @@ impl Storage {
                 true
             }
             // A file system without locks: what arrives is checked all the same.
-            Err(TryLockError::Error(_)) => return Ok(Lock { waited: false, _file: None }),
+            Err(TryLockError::Error(_)) => return Ok(BlobLock { waited: false, _file: None }),
         };
-        Ok(Lock { waited, _file: Some(file) })
+        Ok(BlobLock { waited, _file: Some(file) })
     }
 
-    /// Puts what has arrived in its place.
+    /// Moves a complete download to its path as a blob.
     pub fn keep(&self, etag: &str) -> Result<()> {
         let blob = self.blob(etag);
         fs::rename(self.partial(etag), &blob).map_err(|e| unwritable(&blob, e))

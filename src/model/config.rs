@@ -120,6 +120,15 @@ fn default_init() -> f64 {
 }
 
 impl ModelConfig {
+    /// Ids that end a text or a turn: `eos_token_id`, one or several; empty for a model that states none.
+    pub fn end_ids(&self) -> &[i64] {
+        match &self.eos_token_id {
+            Some(Ids::One(id)) => std::slice::from_ref(id),
+            Some(Ids::Many(ids)) => ids,
+            None => &[],
+        }
+    }
+
     /// Reads and checks `config.json`.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;

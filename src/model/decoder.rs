@@ -235,7 +235,8 @@ impl Decoder {
         match (&self.layers[layer].head_norms, projection) {
             (Some(norms), Projection::Q) => self.norm(&xs, &norms.queries),
             (Some(norms), Projection::K) => self.norm(&xs, &norms.keys),
-            _ => xs,
+            (Some(_), Projection::V | Projection::O | Projection::Gate | Projection::Up | Projection::Down)
+            | (None, _) => xs,
         }
     }
 

@@ -140,6 +140,9 @@ impl Decoder {
         adapter: Option<&ActiveAdapter>,
         mut block: impl FnMut(&PassSite, usize, &Tensor) -> (Tensor, Option<KeyValue>),
     ) -> Result<(Tensor, Vec<KeyValue>)> {
+        if let Some(active) = adapter.filter(|active| active.layers.len() != self.layers.len()) {
+            return Err(Error::shape("blocks of an adapter", self.layers.len(), active.layers.len()));
+        }
         let tape = adapter.and_then(|active| active.tape.as_ref());
         let guard = tape.map(|_| tch::no_grad_guard());
         let number = adapter.map_or(0, ActiveAdapter::begin_pass);

@@ -5,24 +5,18 @@
 use crate::compressor::controls::check_count;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
 use crate::reading::{as_rows, compressed_context, request};
 use crate::rng::{self, Stream};
-use crate::run_dir::{component, read_json, write_json_atomic};
 use crate::train::draws::ADAPT_STEP;
 use crate::train::inputs::Inputs;
-use crate::train::session::Session;
 use crate::train::stage::{CheckpointRhythm, Counters, Learner, Ledger, Stage, Updated};
 use crate::train::trainee::{Trainee, Update};
 use crate::train::updates::{ReaderBatch, reader_step};
-use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-/// Budgets of a run's own readers are quarters of its cap.
-const QUARTERS: usize = 4;
 
 /// What a reader is taught.
 #[derive(Clone, Copy)]
@@ -41,50 +35,6 @@ pub struct Lesson<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
-pub fn adapted_reader(
-    session: &Session,
-    compressor: &dyn Compressor,
-    updates: usize,
-    folder: &Path,
-) -> Result<Adapter> {
-    let inputs = session.inputs;
-    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (inputs.budget() * quarter).div_ceil(QUARTERS)).collect();
-    let lesson = Lesson {
-        title: &format!("reader of {}", compressor.name()),
-        compressors: &[compressor],
-        budgets: &budgets,
-        gists: inputs.config.generator.gists_per_window,
-        updates,
-        stop: session.stop(),
-    };
-    let folder = folder.join(component(compressor.name()));
-    kept_reader(inputs, session.run.root(), &lesson, &folder, &json!({"updates": updates}))
-}
-
-/// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`
-/// receives the batch of an update that is not finite.
-pub fn kept_reader(inputs: Inputs, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
-    if is_kept(folder, record)? {
-        return inputs.models.decoder.load_adapter(folder);
-    }
-    let reader = teach(inputs, root, lesson)?;
-    // A record never lies beside a reader that it does not describe.
-    let path = folder.join("record.json");
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
-    }
-    reader.save(folder, &inputs.models.base())?;
-    write_json_atomic(&path, record)?;
-    Ok(reader)
-}
-
-/// Whether `folder` keeps a reader made from what `record` says.
-pub fn is_kept(folder: &Path, record: &Value) -> Result<bool> {
-    let path = folder.join("record.json");
-    Ok(path.exists() && read_json::<Value>(&path)? == *record)
-}
-
 /// The reader that learns; it keeps neither rows nor checkpoints.
 struct Pupil<'a> {
     reader: Trainee,
@@ -97,8 +47,9 @@ impl<'a> Learner<'a> for Pupil<'a> {
     }
 }
 
-/// Trains a fresh reader; the same windows and budgets whatever the compressors.
-fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
+/// Trains a fresh reader; the same windows and budgets whatever the compressors. `root` receives the batch of an update that
+/// is not finite.
+pub fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     let Inputs { config, models, .. } = inputs;
     let decoder = &models.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);

@@ -14,7 +14,7 @@ use crate::reading::Taught;
 use crate::tensor::{floats, to_vec};
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 /// The windows of a policy-gradient step.
 pub struct PolicyBatch<'a> {
@@ -154,7 +154,7 @@ pub struct ReaderUpdate {
     pub grad_norm: f64,
 }
 
-/// One step of a reader towards the teacher: mean over rows and future tokens of KL(teacher ‖ reader).
+/// One step of a reader towards the teacher: mean over rows, futures and their tokens of KL(teacher ‖ reader).
 pub fn reader_step(
     decoder: &Decoder,
     reader: &mut Trainee,
@@ -171,8 +171,7 @@ pub fn reader_step(
         let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
-        let weight = 1.0 / (rows.len() * taught.future()) as f64;
-        let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
+        let weights = floats(&taught.token_weights(&picked, rows.len()), decoder.device());
         let (value, surrogate) = vocab::kl_surrogate(decoder.head(), &teacher, &read, &weights)?;
         decoder.backward(&surrogate, &active)?;
         kl += value;

@@ -1,10 +1,13 @@
 //! Adapters that change nothing, cached and batched forward passes, branches that share a prefix.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::{Ways, ways};
+use gist::model::config::ModelConfig;
+use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
-use gist::model::lora::ActiveAdapter;
+use gist::model::encoder::Encoder;
+use gist::model::lora::{ActiveAdapter, Adapter};
 use gist::model::read::{control, future_hidden, left_pad};
 use gist::model::site::BranchCache;
 use std::collections::BTreeMap;
@@ -51,6 +54,24 @@ fn a_fresh_adapter_is_the_base_exactly() {
     }
     let learned = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     assert!(gap(&decoder.forward(&batch, &pad, Some(&learned)).unwrap(), &base) > 0.1);
+}
+
+#[test]
+fn an_adapter_of_another_architecture_is_refused() {
+    let base = decoder(1);
+    let over = |blocks: i64| {
+        let config = ModelConfig { num_hidden_layers: blocks, ..tiny(true) };
+        Decoder::from_named(&config, weights(&config, 1).into_iter().collect()).unwrap()
+    };
+    let fewer = fresh_adapter(&over(1), &LoraConfig::default());
+    let message = base.activate(&fewer, false).err().unwrap().to_string();
+    assert!(message.contains("layers.1.self_attn.q_proj.lora_A.weight"), "{message}");
+    let folder = tiny_bert();
+    let (config, weights) = Encoder::read(folder.path()).unwrap();
+    let encoder = Adapter::of_encoder(&config, weights, features(base.config()), 0, Device::Cpu).unwrap();
+    let active = base.activate(&encoder, false).unwrap();
+    let message = base.forward(&row(&[1, 2]), &[0], Some(&active)).err().unwrap().to_string();
+    assert_eq!(message, "blocks of an adapter: expected 2, got 0");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Controls of the distortion: the whole prefix costs nothing, nothing is the local window alone.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::Sampling;
 use gist::data::Window;
 use gist::eval::gates::roles::{empty, identity};

@@ -1,6 +1,6 @@
 //! The extractive policy: what units are worth, and the log-probabilities of drawing them, against sums written out.
 
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::Request;
 use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::attention;

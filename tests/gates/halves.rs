@@ -1,6 +1,6 @@
 //! float16 against float32: the same network within its precision, and gradients that do not vanish on the way.
 
-use crate::support::*;
+use crate::common::*;
 use gist::model::decoder::Decoder;
 use gist::model::vocab::{self, Head};
 use tch::{Kind, Tensor};

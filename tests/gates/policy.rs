@@ -1,6 +1,6 @@
 //! The gist policy: log-probabilities under a shared prefix, and sampling, against plain forward passes.
 
-use crate::support::*;
+use crate::common::*;
 use gist::chat::Frame;
 use gist::compressor::Request;
 use gist::compressor::actions::{Draws, Trajectory, uniforms};

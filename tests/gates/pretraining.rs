@@ -1,6 +1,6 @@
 //! Resume: interrupted at any point, by Ctrl-C or `kill -9`, a run continues to the same bytes.
 
-use crate::support::torch_generator;
+use crate::common::torch_generator;
 use gist::config::pretrain::PretrainConfig;
 use gist::error::Error;
 use gist::rng::{self, Stream};

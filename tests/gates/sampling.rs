@@ -1,6 +1,6 @@
 //! Inverse-CDF sampling: frequencies, and which actions truncation leaves.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::Sampling;
 use gist::model::sampling::{self, rows_at_once, sample};
 use gist::model::vocab::{Head, chunk_tokens};

@@ -1,6 +1,6 @@
 //! Gradients of whole updates: under activation checkpointing, and from micro batches, they are those of one plain pass.
 
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::Request;
 use gist::compressor::actions::Trajectory;
 use gist::compressor::gist::GistPolicy;
@@ -8,10 +8,11 @@ use gist::compressor::policy::Policy;
 use gist::config::parts::{LoraConfig, OptimConfig};
 use gist::config::train::AlgoSection;
 use gist::data::Window;
+use gist::model::config::Ids;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
-use gist::reading::{Imagined, Taught};
+use gist::reading::{Imagined, Reading, Taught};
 use gist::rng::{self, Stream};
 use gist::train::trainee::{Trainee, Update};
 use gist::train::updates::{ImitationBatch, PolicyBatch, ReaderBatch, imitation_step, policy_step, reader_step};
@@ -135,6 +136,56 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
         reader_step(&decoder, &mut reader, &batch, &update(&windows)).unwrap();
         gradient(&reader)
     })
+}
+
+/// The gradient of a reader on what is taught, every window with its own context.
+fn gradient_on(decoder: &Decoder, taught: &Taught, contexts: &[Vec<u32>]) -> Tensor {
+    let mut reader = trainee(decoder, PLAIN, Extra::Nothing);
+    let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
+    let batch = ReaderBatch { taught, rows: &rows, at_once: rows.len() };
+    reader_step(decoder, &mut reader, &batch, &update(&windows())).unwrap();
+    gradient(&reader)
+}
+
+#[test]
+fn a_future_ends_at_end_of_text_and_what_follows_counts_nowhere() {
+    // Of 48 ids a quarter end a text: most imagined futures do so early, some at once.
+    let mut config = tiny(true);
+    config.eos_token_id = Some(Ids::Many((0..48).step_by(4).collect()));
+    let decoder = Decoder::from_named(&config, weights(&config, 3).into_iter().collect()).unwrap();
+    let is_end = |id: &u32| id.is_multiple_of(4);
+    let mut windows = windows();
+    windows.iter_mut().for_each(|w| w.future = vec![1, 2, 3, 5, 6, 7, 9, 10]); // true futures that do not end
+    let how = Imagined { samples: 3, beside_true: true, run_seed: 5, step: 0 };
+    let taught = Taught::imagined(&decoder, &windows, how).unwrap();
+    let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
+    let adapter = drawn_adapter(&decoder, &LoraConfig { rank: 3, ..LoraConfig::default() }, Extra::Nothing, 4);
+    let reader = decoder.activate(&adapter, false).unwrap();
+    let (mut ended, mut gradients) = (0, Vec::new());
+    for (w, window) in windows.iter().enumerate() {
+        let mut readings = Vec::new();
+        for future in taught.futures(w).unwrap() {
+            ended += usize::from(future.len() < 8);
+            assert!(future.len() == 8 || is_end(future.last().unwrap()));
+            assert!(!future[..future.len() - 1].iter().any(is_end));
+            // The same future alone, cut where it ends: nothing after it exists.
+            let cut = [Window { future, ..window.clone() }];
+            let alone = Taught::new(&decoder, &cut).unwrap();
+            readings.push(alone.measure(&decoder, Some(&reader), &[(0, &contexts[w])]).unwrap()[0]);
+            gradients.push(gradient_on(&decoder, &alone, &contexts[w..=w]));
+        }
+        let own = taught.measure(&decoder, Some(&reader), &[(w, &contexts[w])]).unwrap()[0];
+        let mean = |of: fn(&Reading) -> f64| readings.iter().map(of).sum::<f64>() / readings.len() as f64;
+        for (own, expected) in
+            [(own.kl, mean(|r| r.kl)), (own.nll, mean(|r| r.nll)), (own.top1_agreement, mean(|r| r.top1_agreement))]
+        {
+            assert!((own - expected).abs() < 1e-5, "window {w}: {own} {expected}");
+        }
+    }
+    assert!((4..=9).contains(&ended), "{ended} of 9 imagined futures end early");
+    // Windows, and the futures of each, weigh alike.
+    let expected = Tensor::stack(&gradients, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
+    assert_same(&[gradient_on(&decoder, &taught, &contexts)], &[expected], 1e-4);
 }
 
 #[track_caller]

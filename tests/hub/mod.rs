@@ -4,8 +4,7 @@ mod cache;
 mod network;
 mod server;
 
-use crate::common::{assert_says, finished, gist, train, world};
-use crate::support::tiny_encoder;
+use crate::common::{assert_says, finished, gist, tiny_encoder, train, world};
 use server::{Body, COMMIT, Cut, Etags, Hub, Rules, git_sha1, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};

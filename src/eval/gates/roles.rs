@@ -1,4 +1,4 @@
-//! What training leans on, on the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as gist
+//! Gates on what training relies on, with the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as gist
 //! costs nothing, no gist is the local window alone, what is sampled has the log-probability that training gives it, and
 //! training's gradient through a shared prefix is the gradient of every gist read alone.
 
@@ -8,7 +8,7 @@ use crate::compressor::gist::GistPolicy;
 use crate::config::parts::{LoraConfig, Sampling};
 use crate::data::{Split, Window, WindowShape, held_out_windows, split_documents};
 use crate::error::Result;
-use crate::eval::gates::{Gate, Place, far, logits, worse};
+use crate::eval::gates::gate::{Gate, GatePlace, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{TokenGrads, token_stats};
@@ -37,7 +37,7 @@ fn windows(root: &Path, tokenizer: &Tokenizer) -> Result<Vec<Window>> {
     held_out_windows(&tokenizer.encode_all(&texts)?, SHAPE, WINDOWS, 1, 0)
 }
 
-/// How far hidden states with a fresh adapter are from those without, which must be nothing at all. Draws from libtorch's
+/// Distance of hidden states with a fresh adapter from those without; must be 0. Draws from libtorch's
 /// generator.
 pub fn fresh(decoder: &Decoder, ids: &Tensor) -> Result<f64> {
     rng::seed_torch(0, Stream::Init, 0, 0);
@@ -132,7 +132,7 @@ impl<'a> Sampled<'a> {
         Ok(mean(&k3))
     }
 
-    /// How far log-probabilities under a shared prefix are from those of each gist alone; and how far the gradients of a
+    /// Distance of log-probabilities under a shared prefix from those of each gist alone; and distance of the gradients of a
     /// weighted sum of them: training's, in chunks over the vocabulary, from libtorch's own. For adapters without a copy
     /// head.
     fn against_plain(&self, decoder: &Decoder, adapter: &Adapter) -> Result<(f64, f64)> {
@@ -175,7 +175,7 @@ impl<'a> Sampled<'a> {
 }
 
 /// All gates on the roles.
-pub fn gates(place: Place) -> Result<Vec<Gate>> {
+pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let folder = place.root.join("checkpoints/code-4m");
     let decoder = Decoder::load(&folder, place.device, place.kind)?;
     let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;

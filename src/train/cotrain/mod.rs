@@ -1,5 +1,5 @@
 //! Co-training: the compressor climbs the reward by policy gradient while the generator learns to read what it writes. One
-//! step, top to bottom, is [`step`]:
+//! step, top to bottom, is `step`:
 //!
 //! ```text
 //! windows, teacher's futures → gists g ~ π, read → R = (D(empty) − D(g)) / D_ref − λ·|g|/P → A = R − baseline

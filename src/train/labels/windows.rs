@@ -7,9 +7,9 @@ use crate::config::compressors::{CompressorConfig, Unit};
 use crate::config::distill::Label;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::hash::FileHash;
 use crate::model::lora::Adapter;
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
-use crate::train::checkpoint::sha256_file;
 use crate::train::draws::LABEL_STEP;
 use crate::train::inputs::{Inputs, model_files};
 use crate::train::labels::labelled_window::LabelledWindow;
@@ -58,7 +58,7 @@ fn settings(inputs: Inputs) -> Result<Value> {
     // Whoever loads one that is not there, or is of another kind, says so.
     let adapters = adapters.into_iter().map(|(_, path)| path).filter(|path| path.exists());
     let files = model_files(&c.model.folder()?).into_iter().chain(c.data.train.clone()).chain(adapters);
-    let hashed = |path: PathBuf| Ok((path.display().to_string(), sha256_file(&path)?.1));
+    let hashed = |path: PathBuf| Ok((path.display().to_string(), FileHash::of(&path)?.sha256));
     let files: BTreeMap<String, String> = files.map(hashed).collect::<Result<_>>()?;
     // A larger budget than a unit changes nothing.
     let budget = match &c.compressor {

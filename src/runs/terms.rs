@@ -1,44 +1,36 @@
-//! What a run is judged by: the windows, the base that is their teacher, its tokenizer, the text. Figures of two runs can be
-//! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
+//! The terms of a run: the windows that it is judged on, the base that is their teacher, its tokenizer, the text. Figures of two
+//! runs can be compared, and paired window by window, where these are the same.
 
-use crate::compressor::scorers::ScorerKind;
-use crate::config::eval::{Baselines, EvalConfig};
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::hub::INDEX;
-use crate::model::weights;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Hashes, Provenance, RunDir, short};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Dotted key → value; the key of a hash ends in `.sha256`.
 pub type Terms = BTreeMap<String, String>;
 
-/// What does not decide what is measured: what compressors see, and the text that they learned from.
+/// Terms that do not decide what is measured: what compressors see, and the text that they learned from.
 const FREE: [&str; 3] = ["condition", "data.train.sha256", "data.valid.sha256"];
 
-/// Characters of a hash in a message.
-const HASH_SHOWN: usize = 24;
-
-/// The terms of an experiment with its files as they are: `hash` gives the SHA-256 of one. An error where its model is
-/// neither a folder nor in the cache, and where `hash` fails.
-pub fn of(config: &TrainConfig, hash: impl Fn(&Path) -> Result<String>) -> Result<Terms> {
-    let folder = config.model.folder()?;
-    with_hashes(config, &folder, &weights::files(&folder), hash)
+/// The terms of the experiment of a run, with the hashes that it recorded when its figures were measured; the files themselves
+/// may be gone. An error where the run recorded nothing, or not what its configuration names.
+pub fn recorded(run: &RunDir, config: &TrainConfig) -> Result<Terms> {
+    of(config, &Provenance::read(run)?.measured().inputs(), &run.provenance())
 }
 
-/// The terms of the experiment of a run, with the hashes that it recorded; the files themselves may be gone. An error where
-/// the run recorded nothing, or not what its configuration names.
-pub fn recorded(run: &RunDir, config: &TrainConfig) -> Result<Terms> {
-    let inputs = run.recorded_inputs()?;
+/// The terms of an experiment whose files have these hashes; an error about the file `at`, where they are from, when one that
+/// the experiment names is missing.
+pub fn of(config: &TrainConfig, inputs: &Hashes, at: &Path) -> Result<Terms> {
     let named = &config.model.path;
     // Otherwise the model is of the Hub, and its files were recorded where the cache has them.
     let folder = if inputs.contains_key(&named.join("config.json")) { named.clone() } else { config.model.folder()? };
     let is_base = |path: &&PathBuf| path.parent() == Some(folder.as_path()) && is_weights(path);
     let base: Vec<PathBuf> = inputs.keys().filter(is_base).cloned().collect();
     with_hashes(config, &folder, &base, |path| {
-        let absent = || Error::file(run.provenance(), format!("expected the hash of {}, got none", path.display()));
+        let absent = || Error::file(at, format!("expected the hash of {}, got none", path.display()));
         inputs.get(path).cloned().ok_or_else(absent)
     })
 }
@@ -53,7 +45,7 @@ pub fn judged(config: &TrainConfig, mut terms: Terms) -> Terms {
     terms
 }
 
-/// What will decide what is measured, before any file is read: paths in the place of hashes.
+/// Terms that will decide what is measured, before any file is read: paths in the place of hashes.
 pub fn planned(config: &TrainConfig) -> Terms {
     let mut terms = judged(config, values(config));
     terms.insert("model.path".into(), config.model.path.display().to_string());
@@ -70,7 +62,7 @@ pub fn planned(config: &TrainConfig) -> Terms {
 pub fn differing(expected: &Terms, got: &Terms) -> Vec<String> {
     let shown = |key: &str, value: Option<&String>| match value {
         None => "nothing".to_string(),
-        Some(hash) if key.ends_with(".sha256") => hash.chars().take(HASH_SHOWN).collect(),
+        Some(hash) if key.ends_with(".sha256") => short(hash).to_string(),
         Some(value) => value.clone(),
     };
     let mut keys: Vec<&String> = expected.keys().chain(got.keys()).collect();
@@ -88,24 +80,6 @@ pub fn check(first: &Path, expected: &Terms, other: &Path, got: &Terms) -> Resul
         return Ok(());
     }
     Err(Error::file(other, format!("cannot be compared with {}: {}", first.display(), differing.join("; "))))
-}
-
-/// Names of the compressors in the tables of a run that is evaluated so.
-pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
-    let mut names = vec!["gist".to_string(), "empty".to_string()];
-    match eval.baselines {
-        Baselines::Recent => names.push(ScorerKind::Recent.name().to_string()),
-        Baselines::All => {
-            names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
-            let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
-            names.extend(others.map(String::from));
-        }
-    }
-    names.extend(eval.encoders.iter().map(ToString::to_string));
-    if eval.search_windows > 0 {
-        names.extend(["oracle_greedy", "lookahead"].map(String::from));
-    }
-    names
 }
 
 /// The terms that the configuration gives without reading a file.
@@ -166,7 +140,6 @@ fn held_out(recall: &RecallSection) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::compressors::FrozenScorer;
     use crate::run_dir::{Start, write_json_atomic};
 
     const CONFIG: &str = "kind = \"train\"\nname = \"x\"\nbudget.tokens = 4\n\
@@ -262,17 +235,5 @@ mod tests {
         record(&[&own[1..], &shards].concat());
         let said = recorded(&run, &config).unwrap_err().to_string();
         assert!(said.ends_with("provenance.json: expected the hash of a.jsonl, got none"), "{said}");
-    }
-
-    #[test]
-    fn the_names_of_a_table_follow_from_its_section() {
-        let few = EvalConfig { baselines: Baselines::Recent, ..EvalConfig::default() };
-        assert_eq!(evaluated(&few), ["gist", "empty", "recent"]);
-        let encoders = vec![FrozenScorer::try_from("encoder:models/x".to_string()).unwrap()];
-        let more = EvalConfig { encoders, search_windows: 2, ..few };
-        assert_eq!(evaluated(&more)[3..], ["encoder:models/x", "oracle_greedy", "lookahead"]);
-        let all = evaluated(&EvalConfig::default());
-        assert!(["self_information", "draft", "shuffled"].iter().all(|name| all.iter().any(|known| known == name)));
-        assert!(!all.contains(&"lookahead".to_string()));
     }
 }

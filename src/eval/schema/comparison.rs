@@ -1,14 +1,10 @@
 //! The schema of `comparison.json`: what was compared, every point of the rate–distortion curves, slices, speed, winners,
 //! examples. Unknown keys are refused. A figure that is undefined (NaN) is `null` in the file.
 
-use crate::eval::summary::{WindowLengths, number, pair};
+use crate::eval::schema::summary::WindowLengths;
+use crate::eval::schema::undefined::{number, pair};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// One reader for all, adapted on all their outputs in equal shares.
-pub const SHARED: &str = "shared";
-/// A reader for each, adapted on its own output.
-pub const ADAPTED: &str = "adapted";
 
 /// `comparison.json`. KL and NLL are means in nats per future token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,8 +14,14 @@ pub struct Comparison {
     pub name: String,
     /// The runs.
     pub runs: Vec<ComparedRun>,
-    /// What all runs have in common: condition, windows, hashes of base, tokenizer and data.
+    /// Terms that all runs share: condition, windows, hashes of base, tokenizer and data.
     pub terms: BTreeMap<String, String>,
+    /// The program that compared, in words; empty in files of older versions.
+    #[serde(default)]
+    pub program: String,
+    /// Differences from what the runs and readers were made from, in words, that were accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
     /// Updates of every reader.
     pub updates: usize,
     /// Seed of the readers.
@@ -42,7 +44,7 @@ pub struct Comparison {
     pub budgets: Vec<Budget>,
     /// The budget nearest to the one that the first run was trained for; the gallery's.
     pub own_budget_tokens: usize,
-    /// Who is compared, in the order of the tables.
+    /// The compressors, in the order of the tables.
     pub compressors: Vec<Contestant>,
     /// Compressor × budget × reader.
     pub points: Vec<Point>,
@@ -72,7 +74,7 @@ pub struct ComparedRun {
     pub weights: String,
 }
 
-/// What is asked of every compressor.
+/// A budget that is asked of every compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -101,7 +103,7 @@ impl Contestant {
     }
 }
 
-/// How fast a compressor is: its throughput with all windows at hand at once, its latency with one.
+/// Speed of a compressor: its throughput with all windows at hand at once, its latency with one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speed {
@@ -193,9 +195,9 @@ impl Winner {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Slice {
-    /// What the windows are parted by.
+    /// Property that divides the windows, such as `source`.
     pub by: String,
-    /// Which part.
+    /// Value or range of that property.
     pub part: String,
     /// Its windows.
     pub n_windows: usize,
@@ -240,7 +242,7 @@ pub struct Compared {
     pub gists: Vec<ComparedGist>,
 }
 
-/// What one compressor made of a window.
+/// Output of one compressor for a window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComparedGist {

@@ -1,11 +1,10 @@
-//! The schema of `summary.json` and of `eval/step_NNNNNN/examples.jsonl`: written by the evaluator, read by the report.
-//! Unknown keys are refused. A figure that is undefined (NaN) is `null` in the file.
+//! The schema of `summary.json`: written by the evaluation of a run, read by the report. Unknown keys are refused. A figure
+//! that is undefined (NaN) is `null` in the file.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer, Serialize};
-
+use crate::eval::schema::undefined::{number, pair};
 use crate::retention::Retention;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `summary.json`: the final figures of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,7 +66,7 @@ pub struct Evaluation {
     /// KL with the gist before any training.
     #[serde(deserialize_with = "number")]
     pub kl_start: f64,
-    /// KL with the gist after the warm start, before RL.
+    /// KL with the gist after the warm start, before co-training.
     #[serde(deserialize_with = "number")]
     pub kl_warm_start: f64,
     /// Every compressor, read by the generator.
@@ -77,9 +76,9 @@ pub struct Evaluation {
     pub readers: BTreeMap<String, BTreeMap<String, Entry>>,
     /// The greedy gist against the strongest honest baseline.
     pub gist_minus_best: Option<NamedDifference>,
-    /// The greedy gist against the same run before RL.
-    pub gist_minus_warm_start: Option<Difference>,
-    /// What each compressor keeps of the prefix on the surface.
+    /// The greedy gist against that of the same run before co-training, each read by the generator of its time.
+    pub gist_minus_warm_start: Option<GapDifference>,
+    /// Surface figures of each compressor's output: numbers, names, identifiers kept.
     #[serde(default)]
     pub retention: BTreeMap<String, Retention>,
 }
@@ -88,7 +87,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Which reader: `generator`, `base` or `adapted`.
+    /// Name of the reader: `generator`, `base` or `adapted`.
     pub reader: String,
     /// Kept over original tokens, mean.
     #[serde(deserialize_with = "number")]
@@ -130,7 +129,7 @@ pub struct Entry {
 /// A paired difference in `gap_closed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Difference {
+pub struct GapDifference {
     /// gap_closed of the gist less that of the other.
     #[serde(deserialize_with = "number")]
     pub gap_closed_diff: f64,
@@ -153,7 +152,7 @@ pub struct NamedDifference {
     pub ci95: [f64; 2],
 }
 
-/// What a row of the comparison is.
+/// The role of a row in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Honest and within the budget: takes part in the comparison.
@@ -169,7 +168,7 @@ pub enum Role {
 }
 
 impl Summary {
-    /// What `entry` is in this run.
+    /// The role of `entry` in this run.
     pub fn role(&self, entry: &Entry) -> Role {
         let kept = entry.keep_ratio * self.windows.prefix as f64;
         if entry.leak_control {
@@ -184,50 +183,6 @@ impl Summary {
             Role::Contestant
         }
     }
-}
-
-/// One row of `examples.jsonl`: a window and what each compressor made of its prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Example {
-    /// Index of the held-out window.
-    pub window: usize,
-    /// Id of the document.
-    pub document: String,
-    /// Text of the prefix.
-    pub prefix: String,
-    /// The prefix token by token ([`crate::tokenizer::Decoded::pieces`]): together its text.
-    pub prefix_tokens: Vec<String>,
-    /// Text of the local window.
-    pub local: String,
-    /// Text of the future.
-    pub future: String,
-    /// What each compressor kept, and the KL it left.
-    pub gists: BTreeMap<String, ExampleGist>,
-}
-
-/// One compressed prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExampleGist {
-    /// Decoded text.
-    pub text: String,
-    /// Token by token, as the prefix.
-    pub tokens: Vec<String>,
-    /// KL from teacher to generator on this window, nats per token.
-    #[serde(deserialize_with = "number")]
-    pub kl: f64,
-    /// Kept over original tokens.
-    #[serde(deserialize_with = "number")]
-    pub keep_ratio: f64,
-}
-
-pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-pub(super) fn pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
-    Ok(<[Option<f64>; 2]>::deserialize(deserializer)?.map(|bound| bound.unwrap_or(f64::NAN)))
 }
 
 #[cfg(test)]
@@ -277,7 +232,7 @@ mod tests {
                 compressors: [("gist".to_string(), entry(0.09, false, false))].into(),
                 readers: BTreeMap::new(),
                 gist_minus_best: None,
-                gist_minus_warm_start: Some(Difference { gap_closed_diff: 0.1, ci95: [0.05, 0.15] }),
+                gist_minus_warm_start: Some(GapDifference { gap_closed_diff: 0.1, ci95: [0.05, 0.15] }),
                 retention: BTreeMap::new(),
             },
         }

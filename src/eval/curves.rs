@@ -7,9 +7,10 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::choices::Condition;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
-use crate::eval::comparison::{ADAPTED, Compared, ComparedGist, Contestant, Point, SHARED, Slice, Speed, Winner};
 use crate::eval::files::spread;
-use crate::eval::slices::{Part, parts};
+use crate::eval::schema::comparison::{Budget, Compared, ComparedGist, Contestant, Point, Slice, Speed, Winner};
+use crate::eval::schema::readers::{ADAPTED, SHARED};
+use crate::eval::slices::{Subset, parts};
 use crate::eval::stats::{self, Interval};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
@@ -28,31 +29,37 @@ const SECONDS: f64 = 0.5;
 const ALONE: usize = 9;
 const READERS: [&str; 2] = [SHARED, ADAPTED];
 
-/// What everyone is measured on.
+/// The measurement that all compressors undergo.
 #[derive(Clone, Copy)]
 pub struct Exam<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Where the windows come from; only ids and sources are read.
+    /// Documents that the windows come from; only ids and sources are read.
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
-    /// Which of the held-out windows each of them is.
+    /// Index of each window among all held-out windows.
     pub numbers: &'a [usize],
-    /// What compressors see besides the prefix.
+    /// Input of the compressors besides the prefix.
     pub condition: Condition,
-    /// Share of the prefix and tokens of each budget, ascending.
-    pub budgets: &'a [(f64, usize)],
+    /// Budgets, ascending.
+    pub budgets: &'a [Budget],
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Bootstrap resamples.
     pub resamples: usize,
 }
 
-/// One seed of an entrant: the compressor, and the reader adapted to it, if it has one.
-pub type Member<'a> = (&'a dyn Compressor, Option<&'a Adapter>);
+/// One seed of an entrant.
+#[derive(Clone, Copy)]
+pub struct Contender<'a> {
+    /// The compressor.
+    pub compressor: &'a dyn Compressor,
+    /// The reader adapted to it, if it has one.
+    pub reader: Option<&'a Adapter>,
+}
 
 /// One entrant at one budget.
 struct Row {
@@ -63,7 +70,7 @@ struct Row {
     seconds: f64,
     /// Seconds of one window alone.
     latency: f64,
-    /// What the first seed made.
+    /// Output of the first seed.
     made: Vec<Compressed>,
     /// By reader, in the order of [`READERS`]; empty for one that there is not.
     readings: [Vec<Reading>; 2],
@@ -124,11 +131,11 @@ impl<'a> Curves<'a> {
         &mut self,
         entrant: usize,
         budget: usize,
-        members: &[Member],
+        contenders: &[Contender],
         shared: Option<&Adapter>,
     ) -> Result<()> {
         let windows = self.exam.windows;
-        let count = members.len() as f64;
+        let count = contenders.len() as f64;
         let blank = vec![Reading { kl: 0.0, nll: 0.0, top1_agreement: 0.0 }; windows.len()];
         let mut row = Row {
             entrant,
@@ -139,14 +146,14 @@ impl<'a> Curves<'a> {
             made: Vec::new(),
             readings: [Vec::new(), Vec::new()],
         };
-        for (compressor, own) in members {
-            let (made, [seconds, latency]) = self.compress(*compressor, self.exam.budgets[budget].1)?;
+        for contender in contenders {
+            let (made, [seconds, latency]) = self.compress(contender.compressor, self.exam.budgets[budget].tokens)?;
             row.seconds += seconds / count;
             row.latency += latency / count;
             for ((kept, window), output) in row.kept.iter_mut().zip(windows).zip(&made) {
                 *kept += output.ids.len() as f64 / window.prefix.len().max(1) as f64 / count;
             }
-            for (sums, reader) in row.readings.iter_mut().zip([shared, *own]) {
+            for (sums, reader) in row.readings.iter_mut().zip([shared, contender.reader]) {
                 let Some(reader) = reader else { continue };
                 if sums.is_empty() {
                     sums.clone_from(&blank);
@@ -207,7 +214,7 @@ impl<'a> Curves<'a> {
         self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)?), &rows)
     }
 
-    /// What there is to gain.
+    /// Mean KL of the reader adapted to the empty gist: the most that a gist could remove.
     pub fn context_value(&self) -> Interval {
         stats::mean(&self.context, &self.clusters, self.exam.resamples, self.exam.seed)
     }
@@ -223,11 +230,11 @@ impl<'a> Curves<'a> {
         stats::gap_closed(&at(kl), &at(&self.context), &clusters, self.exam.resamples, self.exam.seed)
     }
 
-    /// Who takes part, and how fast.
+    /// The compressors that take part, with their speed.
     pub fn contestants(&self) -> Vec<Contestant> {
         let tokens: usize = self.exam.windows.iter().map(|w| w.prefix.len()).sum();
         let speed = |row: &Row| Speed {
-            budget_tokens: self.exam.budgets[row.budget].1,
+            budget_tokens: self.exam.budgets[row.budget].tokens,
             ms_per_window: 1e3 * row.seconds / self.exam.windows.len() as f64,
             prefix_tokens_per_second: tokens as f64 / row.seconds,
             latency_ms: 1e3 * row.latency,
@@ -247,7 +254,7 @@ impl<'a> Curves<'a> {
         let point = |reader: usize, row: &Row| {
             let kl = row.kl(reader);
             let (kl_mean, gap) = (stats::mean(&kl, &self.clusters, resamples, seed), self.gap(&kl, &all));
-            let (requested, budget_tokens) = self.exam.budgets[row.budget];
+            let Budget { requested, tokens: budget_tokens } = self.exam.budgets[row.budget];
             Point {
                 compressor: self.entrants[row.entrant].0.clone(),
                 reader: READERS[reader].into(),
@@ -270,7 +277,7 @@ impl<'a> Curves<'a> {
     pub fn winners(&self) -> Vec<Winner> {
         let mut winners = Vec::new();
         for (reader, name) in READERS.into_iter().enumerate() {
-            for (budget, &(requested, budget_tokens)) in self.exam.budgets.iter().enumerate() {
+            for (budget, &Budget { requested, tokens: budget_tokens }) in self.exam.budgets.iter().enumerate() {
                 let at = self.rows.iter().filter(|row| row.budget == budget && row.read_by(reader));
                 let mut ranked: Vec<(&str, Vec<f64>)> =
                     at.map(|row| (self.entrants[row.entrant].0.as_str(), row.kl(reader))).collect();
@@ -305,7 +312,7 @@ impl<'a> Curves<'a> {
         let sources: Vec<&str> = self.clusters.iter().map(|&d| exam.documents[d].source.as_str()).collect();
         let futures = exam.windows.iter().map(|w| exam.tokenizer.decode(&w.future)).collect::<Result<Vec<_>>>()?;
         let mut slices = Vec::new();
-        for Part { by, name, windows } in parts(&sources, &self.context, &futures) {
+        for Subset { by, name, windows } in parts(&sources, &self.context, &futures) {
             let at = |values: &[f64]| mean(&windows.iter().map(|&w| values[w]).collect::<Vec<_>>());
             for (reader, reader_name) in READERS.into_iter().enumerate() {
                 for row in self.rows.iter().filter(|row| row.read_by(reader)) {
@@ -318,7 +325,7 @@ impl<'a> Curves<'a> {
                         context_value: at(&self.context),
                         compressor: self.entrants[row.entrant].0.clone(),
                         reader: reader_name.into(),
-                        budget_tokens: exam.budgets[row.budget].1,
+                        budget_tokens: exam.budgets[row.budget].tokens,
                         kl: at(&kl),
                         gap_closed: gap.mean,
                         gap_closed_ci95: gap.ci95(),
@@ -335,7 +342,7 @@ impl<'a> Curves<'a> {
         let example = |window: usize| {
             let source = &self.exam.windows[window];
             let mut gists = Vec::new();
-            for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].1 == tokens) {
+            for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].tokens == tokens) {
                 gists.push(ComparedGist {
                     compressor: self.entrants[row.entrant].0.clone(),
                     tokens: tokenizer.read(&row.made[window].ids)?.pieces(),

@@ -1,4 +1,4 @@
-//! The comparison: every compressor on the same windows under the same budget, read by the same readers, against the same
+//! The table of compressors: each on the same windows under the same budget, read by the same readers, against the same
 //! teacher. What is measured is kept per window, so that later statistics need no model.
 
 use crate::compressor::controls::check_count;
@@ -6,6 +6,7 @@ use crate::compressor::{Compressed, Compressor};
 use crate::config::choices::Condition;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
+use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::stats;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
@@ -13,18 +14,18 @@ use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 
-/// What is evaluated, and on what.
+/// Models, windows and budget of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Where the windows come from; only their ids are read.
+    /// Documents that the windows come from; only their ids are read.
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
-    /// What compressors see besides the prefix.
+    /// Input of the compressors besides the prefix.
     pub condition: Condition,
     /// Hard cap, in tokens.
     pub budget: usize,
@@ -38,9 +39,9 @@ pub struct Job<'a> {
     pub resamples: usize,
 }
 
-/// What a compressor is in the comparison.
+/// The standing of a compressor in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Standing {
     /// The trained policy, greedy or sampled.
     Gist,
     /// Honest, to be beaten.
@@ -53,17 +54,10 @@ pub enum Part {
     Search,
 }
 
-/// The co-trained reader.
-pub const GENERATOR: &str = "generator";
-/// The base without adapter.
-pub const BASE: &str = "base";
-/// A reader trained on the compressor's own output.
-pub const ADAPTED: &str = "adapted";
-
 /// One compressor's results, per window.
-pub(super) struct Row {
+pub(super) struct Measured {
     pub name: String,
-    pub part: Part,
+    pub standing: Standing,
     /// Indices of the windows seen.
     pub windows: Vec<usize>,
     pub compressed: Vec<Compressed>,
@@ -73,7 +67,7 @@ pub(super) struct Row {
     pub decoded: Option<Vec<(usize, f64)>>,
 }
 
-impl Row {
+impl Measured {
     pub fn is_identity(&self) -> bool {
         self.compressed.iter().any(|c| c.identity)
     }
@@ -82,7 +76,7 @@ impl Row {
 /// Everything measured so far.
 pub struct Evaluated<'a> {
     pub(super) job: Job<'a>,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<Measured>,
     pub(super) prefixes: Vec<String>,
     /// Document of each window.
     pub(super) clusters: Vec<usize>,
@@ -94,10 +88,10 @@ pub struct Evaluated<'a> {
 }
 
 /// Runs all compressors; see [`Evaluated::add`].
-pub fn evaluate<'a>(job: Job<'a>, compressors: &[(&dyn Compressor, Part)]) -> Result<Evaluated<'a>> {
+pub fn evaluate<'a>(job: Job<'a>, compressors: &[(&dyn Compressor, Standing)]) -> Result<Evaluated<'a>> {
     let mut evaluated = Evaluated::new(job)?;
-    for (compressor, part) in compressors {
-        evaluated.add(*compressor, *part)?;
+    for (compressor, standing) in compressors {
+        evaluated.add(*compressor, *standing)?;
     }
     Ok(evaluated)
 }
@@ -131,16 +125,16 @@ impl<'a> Evaluated<'a> {
 
     /// Compresses every window once; the generator and the bare base read the results, and the generator reads them once
     /// more after decode → encode. An error when a result is above the budget and is not the unchanged prefix.
-    pub fn add(&mut self, compressor: &dyn Compressor, part: Part) -> Result<()> {
+    pub fn add(&mut self, compressor: &dyn Compressor, standing: Standing) -> Result<()> {
         let compressed = self.compress(compressor)?;
-        self.push(compressor.name(), part, (0..compressed.len()).collect(), compressed)
+        self.push(compressor.name(), standing, (0..compressed.len()).collect(), compressed)
     }
 
     /// Adds results made by other means on some of the windows.
     pub(super) fn push(
         &mut self,
         name: &str,
-        part: Part,
+        standing: Standing,
         windows: Vec<usize>,
         compressed: Vec<Compressed>,
     ) -> Result<()> {
@@ -154,7 +148,7 @@ impl<'a> Evaluated<'a> {
         let decoded =
             if unchanged { None } else { Some(self.read_decoded(&windows, &compressed, &texts, &generator)?) };
         let readings = BTreeMap::from([(GENERATOR, generator), (BASE, base)]);
-        self.rows.push(Row { name: name.into(), part, windows, compressed, texts, readings, decoded });
+        self.rows.push(Measured { name: name.into(), standing, windows, compressed, texts, readings, decoded });
         Ok(())
     }
 
@@ -226,7 +220,7 @@ impl<'a> Evaluated<'a> {
         Ok(found)
     }
 
-    pub(super) fn row(&self, name: &str) -> Result<&Row> {
+    pub(super) fn row(&self, name: &str) -> Result<&Measured> {
         let known: Vec<&str> = self.rows.iter().map(|row| row.name.as_str()).collect();
         let found = self.rows.iter().find(|row| row.name == name);
         found.ok_or_else(|| Error::invalid(format!("expected a compressor among {known:?}, got `{name}`")))
