@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// Candidates of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spans {
+pub struct SpanShape {
     /// Tokens of a span (the budget when that is less).
     pub span_tokens: usize,
     /// Tokens between the starts of spans; the end of the prefix is a span too.
@@ -41,7 +41,7 @@ pub struct SpanSearch<'a> {
     /// Reads the candidates; the bare base when there is none.
     pub reader: Option<&'a ActiveAdapter>,
     /// The candidates.
-    pub params: Spans,
+    pub params: SpanShape,
 }
 
 impl SpanSearch<'_> {

@@ -8,7 +8,7 @@ use gist::data::Window;
 use gist::error::Result;
 use gist::eval::oracle::Searching;
 use gist::reading::Imagined;
-use gist::search::Spans;
+use gist::search::SpanShape;
 use std::cell::Cell;
 
 struct Counting<'a>(&'a dyn Compressor, Cell<usize>);
@@ -109,7 +109,7 @@ fn a_search_is_a_compressor_of_the_windows_that_it_has() {
     let requests: Vec<Request> = (windows.iter().enumerate())
         .map(|(i, w)| Request { prefix: &w.prefix, local: &w.local, query: &[], key: i as u64 })
         .collect();
-    let params = Spans { span_tokens: 4, stride: 2, shortlist: 3 };
+    let params = SpanShape { span_tokens: 4, stride: 2, shortlist: 3 };
     let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };
     for (name, imagined) in [("oracle_greedy", None), ("lookahead", Some(imagines))] {
         let (decoder, tokenizer, reader, windows) = (&decoder, &tokenizer, &reader, &windows);

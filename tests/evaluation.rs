@@ -27,11 +27,11 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::reading::Taught;
 use gist::rng::{self, Stream};
-use gist::search::{Found, SpanSearch, Spans};
+use gist::search::{Found, SpanSearch, SpanShape};
 use gist::tokenizer::Tokenizer;
 
 const SHAPE: WindowShape = WindowShape { prefix: 32, local: 6, future: 5 };
-const SEARCH: Spans = Spans { span_tokens: 3, stride: 2, shortlist: 4 };
+const SEARCH: SpanShape = SpanShape { span_tokens: 3, stride: 2, shortlist: 4 };
 
 struct World {
     decoder: Decoder,

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The terms of a sequence of tokens, each as its ids.
-pub struct Terms<'a> {
+pub struct TokenTerms<'a> {
     ids: &'a [u32],
     ranges: Vec<Range<usize>>,
 }
 
-impl<'a> Terms<'a> {
+impl<'a> TokenTerms<'a> {
     /// The terms of tokens with these ids, which say what was `decoded`.
     pub fn new(ids: &'a [u32], decoded: &Decoded) -> Self {
         Self { ids, ranges: decoded.terms() }
@@ -47,7 +47,7 @@ impl DocumentFrequencies {
     pub fn count<D: AsRef<[u32]> + Sync>(tokenizer: &Tokenizer, documents: &[D]) -> Result<Self> {
         let distinct = |document: &D| -> Result<BTreeSet<Vec<u32>>> {
             let ids = document.as_ref();
-            Ok(Terms::new(ids, &tokenizer.read(ids)?).all().map(<[u32]>::to_vec).collect())
+            Ok(TokenTerms::new(ids, &tokenizer.read(ids)?).all().map(<[u32]>::to_vec).collect())
         };
         let mut counts = Self { documents: documents.len(), tokens: Vec::new(), longer: BTreeMap::new() };
         for documents in documents.chunks(DOCUMENTS_AT_ONCE) {

@@ -10,7 +10,7 @@ use crate::eval::table::{Evaluated, Standing};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Imagined, Taught, request};
-use crate::search::{SpanSearch, Spans};
+use crate::search::{SpanSearch, SpanShape};
 use crate::tokenizer::Tokenizer;
 
 /// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`
@@ -29,7 +29,7 @@ pub struct Searching<'a> {
     /// Futures that the teacher imagines in the true one's place; the true one, in hindsight, when absent.
     pub imagined: Option<Imagined>,
     /// Spans and how many of them.
-    pub params: Spans,
+    pub params: SpanShape,
 }
 
 impl Compressor for Searching<'_> {
@@ -62,7 +62,7 @@ impl Compressor for Searching<'_> {
 
 impl Evaluated<'_> {
     /// Searches `count` of the windows, spread evenly, with the generator as reader and that many `imagined` futures.
-    pub fn add_searches(&mut self, count: usize, imagined: usize, params: Spans) -> Result<()> {
+    pub fn add_searches(&mut self, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
         let job = self.job;
         let picked = spread(job.windows.len(), count);
         if picked.is_empty() {

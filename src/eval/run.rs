@@ -23,7 +23,7 @@ use crate::run_dir::{component, write_json_atomic};
 use crate::runs::readers::{Lesson, Readers};
 use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
-use crate::search::Spans;
+use crate::search::SpanShape;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,7 +142,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     }
     progress.finish();
     let w = &config.warm_start;
-    let search = Spans { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
+    let search = SpanShape { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
 
     let greedy_kl = |[compressor, generator]: [Adapter; 2]| {

@@ -11,19 +11,19 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::{Decoder, DecoderWrapper};
 
 /// What one token adds to a text.
-struct Part {
+struct TokenBytes {
     bytes: Vec<u8>,
     /// Whether they are part of a character, maybe, which steps that work on text pass by.
     raw: bool,
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for TokenBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Part {
+impl TokenBytes {
     fn text(&self) -> String {
         if self.raw { String::new() } else { String::from_utf8_lossy(&self.bytes).into_owned() }
     }
@@ -40,8 +40,8 @@ impl Tokenizer {
             flatten(decoder, &mut steps);
         }
         let tokens: Vec<Option<String>> = ids.iter().map(|&id| self.inner.id_to_token(id)).collect();
-        let known = tokens.iter().flatten().map(|token| Part { bytes: token.clone().into_bytes(), raw: false });
-        let mut parts: Vec<Part> = known.collect();
+        let known = tokens.iter().flatten().map(|token| TokenBytes { bytes: token.clone().into_bytes(), raw: false });
+        let mut parts: Vec<TokenBytes> = known.collect();
         let followed = follow(&steps, &mut parts)?;
         let mut parts = parts.into_iter();
         let mut bytes =
@@ -102,7 +102,7 @@ fn flatten<'a>(decoder: &'a DecoderWrapper, steps: &mut Vec<&'a DecoderWrapper>)
 }
 
 /// Takes the steps on the parts, and says whether it is known how.
-fn follow(steps: &[&DecoderWrapper], parts: &mut [Part]) -> Result<bool> {
+fn follow(steps: &[&DecoderWrapper], parts: &mut [TokenBytes]) -> Result<bool> {
     if steps.is_empty() {
         parts.iter_mut().skip(1).for_each(|part| part.bytes.insert(0, b' '));
     }
@@ -112,13 +112,13 @@ fn follow(steps: &[&DecoderWrapper], parts: &mut [Part]) -> Result<bool> {
             DecoderWrapper::ByteLevel(_) => {
                 for part in parts.iter_mut().filter(|part| !part.raw) {
                     let bytes: Option<Vec<u8>> = part.text().chars().map(byte_level).collect();
-                    *part = Part { bytes: bytes.unwrap_or(std::mem::take(&mut part.bytes)), raw: true };
+                    *part = TokenBytes { bytes: bytes.unwrap_or(std::mem::take(&mut part.bytes)), raw: true };
                 }
             }
             DecoderWrapper::ByteFallback(_) => {
                 for part in parts.iter_mut().filter(|part| !part.raw) {
                     if let Some(byte) = byte_fallback(&part.bytes) {
-                        *part = Part { bytes: vec![byte], raw: true };
+                        *part = TokenBytes { bytes: vec![byte], raw: true };
                     }
                 }
             }
@@ -136,7 +136,7 @@ fn follow(steps: &[&DecoderWrapper], parts: &mut [Part]) -> Result<bool> {
             | DecoderWrapper::Metaspace(_)
             | DecoderWrapper::Replace(_)
             | DecoderWrapper::Sequence(_) => {
-                let made = step.decode_chain(parts.iter().map(Part::text).collect());
+                let made = step.decode_chain(parts.iter().map(TokenBytes::text).collect());
                 let made = made.map_err(|e| Error::invalid(format!("decoding ids: {e}")))?;
                 if made.len() != parts.len() {
                     return Ok(false);
@@ -170,7 +170,7 @@ fn byte_fallback(token: &[u8]) -> Option<u8> {
 }
 
 /// Takes what is to be stripped from the first of some parts that has text, and from the last.
-fn strip_ends(strip: &Strip, parts: &mut [Part]) {
+fn strip_ends(strip: &Strip, parts: &mut [TokenBytes]) {
     let content = strip.content.to_string();
     for _ in 0..strip.start {
         let first = parts.iter_mut().find(|part| !part.bytes.is_empty());

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::reading::request;
 use crate::rng::{self, Stream};
 use crate::run_dir::{read_json, write_json_atomic};
-use crate::search::{SpanSearch, Spans};
+use crate::search::{SpanSearch, SpanShape};
 use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
 use crate::train::labels::distill;
 use crate::train::mix::{Draw, Mix, random_spans};
@@ -149,7 +149,7 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         true => samples(session, step, windows)?,
         false => vec![Vec::new(); windows.len()],
     };
-    let params = Spans { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
+    let params = SpanShape { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
     let search = SpanSearch { decoder, tokenizer: &inputs.models.tokenizer, reader: reader.as_ref(), params };
     let found = search.ranked(&taught, budget, &extra)?;
     Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())

@@ -1,6 +1,6 @@
 //! Rare terms first: the sum of inverse document frequencies, each term of the prefix once.
 
-use crate::compressor::frequencies::{DocumentFrequencies, Terms};
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
@@ -23,7 +23,7 @@ impl Idf<'_> {
     /// prefix adds nothing, so that a unit without a new one comes last.
     pub fn units(&self, prefix: &Scored) -> Vec<f64> {
         let (mut seen, mut tokens) = (BTreeSet::new(), Vec::with_capacity(prefix.request.prefix.len()));
-        for term in Terms::new(prefix.request.prefix, &prefix.decoded).all() {
+        for term in TokenTerms::new(prefix.request.prefix, &prefix.decoded).all() {
             let idf = if seen.insert(term) { self.frequencies.idf(term) } else { 0.0 };
             tokens.extend(std::iter::repeat_n(idf / term.len() as f64, term.len()));
         }

@@ -1,6 +1,6 @@
 //! Spans that share rare terms with the query or the local window.
 
-use crate::compressor::frequencies::{DocumentFrequencies, Terms};
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::idf::Idf;
 use crate::compressor::scorers::parts::Parts;
@@ -24,11 +24,11 @@ impl<'a> From<Parts<'a>> for Overlap<'a> {
 
 impl Overlap<'_> {
     fn units(&self, prefix: &Scored) -> Vec<f64> {
-        let wanted: BTreeSet<&[u32]> = Terms::new(prefix.request.question(), &prefix.question).all().collect();
+        let wanted: BTreeSet<&[u32]> = TokenTerms::new(prefix.request.question(), &prefix.question).all().collect();
         if wanted.is_empty() {
             return Idf { frequencies: self.frequencies }.units(prefix);
         }
-        let terms = Terms::new(prefix.request.prefix, &prefix.decoded);
+        let terms = TokenTerms::new(prefix.request.prefix, &prefix.decoded);
         let shared = |(place, unit): (usize, &std::ops::Range<usize>)| -> f64 {
             let own: BTreeSet<&[u32]> = terms.of(unit).collect();
             let idf: f64 = own.intersection(&wanted).map(|term| self.frequencies.idf(term)).sum();

@@ -1,6 +1,6 @@
 //! TF-IDF: cosine of a unit and the query (without one, the local window), over terms weighted by their rarity.
 
-use crate::compressor::frequencies::{DocumentFrequencies, Terms};
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
@@ -29,8 +29,8 @@ impl TfIdf<'_> {
 
     fn units(&self, prefix: &Scored) -> Vec<f64> {
         let length = |v: &BTreeMap<&[u32], f64>| v.values().map(|x| x * x).sum::<f64>().sqrt();
-        let terms = Terms::new(prefix.request.prefix, &prefix.decoded);
-        let query = self.vector(Terms::new(prefix.request.question(), &prefix.question).all());
+        let terms = TokenTerms::new(prefix.request.prefix, &prefix.decoded);
+        let query = self.vector(TokenTerms::new(prefix.request.question(), &prefix.question).all());
         let similarity = |unit: &std::ops::Range<usize>| {
             let own = self.vector(terms.of(unit));
             let dot: f64 = own.iter().filter_map(|(term, x)| Some(x * query.get(term)?)).sum();
