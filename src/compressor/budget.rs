@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(fill(&decoded, &[1..4, 4..7], 5), [1, 2, 3], "what is left holds no whole character");
         assert_eq!(fill(&decoded, &[1..7, 7..8], 5), [1, 2, 3, 7], "the head of a unit that does not fit");
         assert_eq!(fill(&decoded, &[1..7, 0..1], 3), [0], "nothing of one whose first character does not fit");
-        assert!(fill(&decoded, &[1..7], 2).is_empty(), "the budget is a cap");
+        assert!(fill(&decoded, std::slice::from_ref(&(1..7)), 2).is_empty(), "the budget is a cap");
     }
 
     proptest! {
