@@ -78,6 +78,7 @@ pub mod metrics;
 pub mod progress;
 pub mod rng;
 pub mod tensor;
+pub mod text;
 
 pub mod config;
 pub mod run_dir;

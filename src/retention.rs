@@ -1,8 +1,9 @@
 //! What a gist keeps of its prefix on the surface: numbers, names, identifiers, punctuation, script, copied tokens.
 //!
-//! Text is cut into words: runs of letters, digits and `_`; a number runs on over `.` or `,` between digits (`1,024.5`).
+//! Text is cut into words: runs of letters, digits and `_`, accents and other marks included; a number runs on over `.` or `,`
+//! between digits (`1,024.5`); in scripts that are written without blanks, words come from a dictionary ([`crate::text`]).
 //!
-//! * **number**: a word that starts with a digit and holds only digits, separators, hexadecimal or an exponent.
+//! * **number**: a word that starts with a digit of any script and holds only digits, separators, hexadecimal or an exponent.
 //! * **identifier**: a word that looks like code: `snake_case`, several capitals within (`camelCase`, `HTTPServer`), letters with
 //!   digits (`x2`), called (`open(`), or an attribute (`self.name`); at least two characters, no common keyword.
 //! * **name**: a capitalised word of at least two letters, not an identifier, seen somewhere that no sentence begins.
@@ -11,6 +12,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::text;
 use serde::{Deserialize, Serialize};
 use unicode_script::{Script, UnicodeScript};
 
@@ -116,25 +118,42 @@ struct Word<'a> {
 
 fn words(text: &str) -> Vec<Word<'_>> {
     let part = |c: char| c.is_alphanumeric() || c == '_';
+    let breaks = breaks(text);
     let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(skip) = rest.find(part) {
-        let start = text.len() - rest.len() + skip;
-        let word = &text[start..];
-        let numeric = word.starts_with(|c: char| c.is_ascii_digit());
-        let mut end = word.len();
-        let mut chars = word.char_indices().peekable();
-        while let Some((at, c)) = chars.next() {
-            let joins = numeric && matches!(c, '.' | ',') && chars.peek().is_some_and(|(_, n)| n.is_ascii_digit());
-            if !part(c) && !joins {
+    let mut characters = characters(text).peekable();
+    while let Some((start, first)) = characters.next() {
+        if !part(first) {
+            continue;
+        }
+        let mut end = text.len();
+        while let Some(&(at, c)) = characters.peek() {
+            let digit_follows = || text[at + c.len_utf8()..].starts_with(char::is_numeric);
+            let joins = first.is_numeric() && matches!(c, '.' | ',') && digit_follows();
+            if (!part(c) && !joins) || breaks.binary_search(&at).is_ok() {
                 end = at;
                 break;
             }
+            characters.next();
         }
-        rest = &word[end..];
-        found.push(Word { text: &word[..end], before: &text[..start], after: rest.chars().next() });
+        found.push(Word { text: &text[start..end], before: &text[..start], after: text[end..].chars().next() });
     }
     found
+}
+
+/// Every character of a text: where it begins, and its first code point, which says what it is.
+fn characters(text: &str) -> impl Iterator<Item = (usize, char)> {
+    text::character_borders(text).into_iter().filter_map(|at| Some((at, text[at..].chars().next()?)))
+}
+
+/// Where a word begins or ends in scripts that are written without blanks, ascending.
+fn breaks(text: &str) -> Vec<usize> {
+    if text.is_ascii() {
+        return Vec::new();
+    }
+    let words = text::words(text).into_iter().filter(|word| text[word.clone()].starts_with(text::is_unspaced));
+    let mut breaks: Vec<usize> = words.flat_map(|word| [word.start, word.end]).collect();
+    breaks.dedup();
+    breaks
 }
 
 fn distinct<'a>(words: &[Word<'a>], wanted: fn(&Word<'a>) -> bool) -> BTreeSet<&'a str> {
@@ -143,9 +162,9 @@ fn distinct<'a>(words: &[Word<'a>], wanted: fn(&Word<'a>) -> bool) -> BTreeSet<&
 
 impl Word<'_> {
     fn is_number(&self) -> bool {
-        let digits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | '_'));
+        let digits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_numeric() || matches!(c, '.' | ',' | '_'));
         let hexadecimal = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_hexdigit());
-        self.text.starts_with(|c: char| c.is_ascii_digit())
+        self.text.starts_with(char::is_numeric)
             && (digits(self.text)
                 || self.text.strip_prefix("0x").is_some_and(hexadecimal)
                 || self.text.split_once(['e', 'E']).is_some_and(|(m, e)| digits(m) && (e.is_empty() || digits(e))))
@@ -170,8 +189,11 @@ impl Word<'_> {
     }
 
     fn is_name(&self) -> bool {
-        let capitalised = self.text.starts_with(char::is_uppercase) && self.text.chars().count() > 1;
-        capitalised && self.text.chars().all(char::is_alphabetic) && !self.is_identifier() && !self.begins_sentence()
+        let capitalised = self.text.starts_with(char::is_uppercase) && characters(self.text).count() > 1;
+        capitalised
+            && characters(self.text).all(|(_, c)| c.is_alphabetic())
+            && !self.is_identifier()
+            && !self.begins_sentence()
     }
 
     fn begins_sentence(&self) -> bool {
@@ -181,7 +203,9 @@ impl Word<'_> {
         }
         let previous = self.before.trim_end();
         match previous.chars().next_back() {
-            None | Some('!' | '?' | '"' | '\'' | '“' | '‘' | '«' | ':' | '#') => true,
+            None | Some('!' | '?' | '。' | '！' | '？' | '।' | '؟' | '"' | '\'' | '“' | '‘' | '«' | ':' | '#') => {
+                true
+            }
             // "Mr. Smith" and "J. Smith" go on; "the end. Then" does not.
             Some('.') => {
                 let last = previous.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
@@ -193,7 +217,7 @@ impl Word<'_> {
 }
 
 fn punctuation_density(text: &str) -> Option<f64> {
-    let visible = text.chars().filter(|c| !c.is_whitespace() && !c.is_control());
+    let visible = characters(text).map(|(_, c)| c).filter(|c| !c.is_whitespace() && !c.is_control());
     let (mut count, mut marks) = (0usize, 0usize);
     for c in visible {
         count += 1;
@@ -275,6 +299,20 @@ mod tests {
         );
         assert_eq!(found(PROSE, Word::is_number), ["1,250.75", "1815", "9"]);
         assert!(found(PROSE, Word::is_identifier).is_empty());
+    }
+
+    #[test]
+    fn other_scripts_have_words_and_numbers_too() {
+        assert_eq!(found("१२.५ रुपये, ２０２４年 ๒๕๖๗ Ⅷ", Word::is_number), ["१२.५", "๒๕๖๗", "Ⅷ", "２０２４"]);
+        let said = |text| words(text).into_iter().map(|word| word.text).collect::<Vec<_>>();
+        assert_eq!(said("क्या हिन्दी"), ["क्या", "हिन्दी"], "a word goes on over its signs");
+        assert_eq!(said("東京大学2024年"), ["東京", "大学", "2024", "年"]);
+        assert_eq!(
+            found("In Paris, E\u{301}cole Polytechnique。Then", Word::is_name),
+            ["E\u{301}cole", "Paris", "Polytechnique"]
+        );
+        // One emoji of several code points, one letter with its accent.
+        assert_eq!(retention("", "👩\u{200d}👩\u{200d}👧 e\u{301}").punctuation_density, Some(0.5));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::reading::{Reading, Taught, as_rows, reader_context, request};
+use crate::tokenizer::Tokenizer;
 
 /// The gists of one window, with what the reader made of each and of nothing.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Group {
 pub struct Roles<'a> {
     /// The base.
     pub decoder: &'a Decoder,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
     /// The policy's network and actions.
     pub policy: &'a Policy<'a>,
     /// The compressor's weights.
@@ -72,7 +75,7 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey)
         |r: usize, s: usize| uniforms(key.run_seed, key.step, key.first_example + r as u64, s as u64, budget);
     let draws = Draws { group: group_size, budget, how: &Sampling::default(), uniforms: &uniforms };
     let sampled = roles.policy.sample(roles.compressor, &requests, draws)?;
-    let recent = |r: &Request| with_recent.then(|| roles.policy.recent(r, budget)).transpose();
+    let recent = |r: &Request| with_recent.then(|| roles.policy.recent(roles.tokenizer, r, budget)).transpose();
     let recent: Vec<Option<Trajectory>> = requests.iter().map(recent).collect::<Result<_>>()?;
     let v = roles.decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();

@@ -7,11 +7,12 @@ use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
 use crate::reading::{Taught, reader_context};
+use crate::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 
 /// Candidates of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanSearch {
+pub struct SpanShape {
     /// Tokens of a span (the budget when that is less).
     pub span_tokens: usize,
     /// Tokens between the starts of spans; the end of the prefix is a span too.
@@ -31,74 +32,87 @@ pub struct Found {
     pub kl: f64,
 }
 
-/// The whole gists that a search measured for each window, each once, best first. Every span is scored as a gist alone;
-/// the best `shortlist` that do not overlap are added one by one, in prefix order, always the one that lowers the KL most,
-/// until the budget is full or none lowers it. Beside that choice, and what it was chosen from last, stand nothing at all,
-/// every half-overlapping span as long as the budget (the most recent tokens among them), and the window's own gists in
-/// `extra` (no entry, or one per window). Costs about `prefix / stride` short forward rows a window.
-pub fn ranked(
-    taught: &Taught,
-    decoder: &Decoder,
-    reader: Option<&ActiveAdapter>,
-    budget: usize,
-    params: SpanSearch,
-    extra: &[Vec<Vec<u32>>],
-) -> Result<Vec<Vec<Found>>> {
-    let windows = taught.windows;
-    if !extra.is_empty() && extra.len() != windows.len() {
-        return Err(Error::shape("extra gists", format!("{} windows", windows.len()), extra.len()));
-    }
-    if let Some(long) = extra.iter().flatten().find(|gist| gist.len() > budget) {
-        return Err(Error::shape("extra gist", format!("at most {budget} tokens"), long.len()));
-    }
-    let kls = |gists: &[Vec<Found>]| measure(taught, decoder, reader, gists);
-    let at = |w: usize, kept: Vec<usize>| {
-        let gist = extractive(&windows[w].prefix, kept);
-        Found { ids: gist.ids, kept: gist.kept, kl: f64::INFINITY }
-    };
-    let mut rivals = Vec::new(); // nothing, long spans, extra
-    let mut singles = Vec::new();
-    for (w, window) in windows.iter().enumerate() {
-        let own = extra.get(w).into_iter().flatten();
-        let own = own.map(|ids| Found { ids: ids.clone(), kept: None, kl: f64::INFINITY });
-        let long = spans(window.prefix.len(), budget, budget.div_ceil(2)).into_iter().map(|s| at(w, s.collect()));
-        rivals.push([at(w, vec![])].into_iter().chain(long).chain(own).collect());
-        singles.push(
-            spans(window.prefix.len(), params.span_tokens.min(budget), params.stride)
-                .into_iter()
-                .map(|s| at(w, s.collect()))
-                .collect(),
-        );
-    }
-    let (mut rivals, singles) = (kls(&rivals)?, kls(&singles)?);
-    let mut shortlists: Vec<Vec<Found>> = singles.into_iter().map(|s| disjoint(s, params.shortlist)).collect();
-    // The best single span is already measured; later rounds add to it.
-    let mut best: Vec<Found> = shortlists.iter().zip(&rivals).map(|(s, r)| lowest(r[..1].iter().chain(s))).collect();
-    let mut last_options = vec![Vec::new(); windows.len()];
-    loop {
-        let options: Vec<Vec<Found>> = (0..windows.len())
-            .map(|w| shortlists[w].iter().filter_map(|span| joined(&best[w], span, budget)).map(|k| at(w, k)).collect())
-            .collect();
-        if options.iter().all(Vec::is_empty) {
-            break;
+/// A search with a reader.
+pub struct SpanSearch<'a> {
+    /// The base.
+    pub decoder: &'a Decoder,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Reads the candidates; the bare base when there is none.
+    pub reader: Option<&'a ActiveAdapter>,
+    /// The candidates.
+    pub params: SpanShape,
+}
+
+impl SpanSearch<'_> {
+    /// The whole gists that the search measured for each window, each once, best first. Every span is scored as a gist alone;
+    /// the best `shortlist` that do not overlap are added one by one, in prefix order, always the one that lowers the KL most,
+    /// until the budget is full or none lowers it. Beside that choice, and what it was chosen from last, stand nothing at all,
+    /// every half-overlapping span as long as the budget (the most recent tokens among them), and the window's own gists in
+    /// `extra` (no entry, or one per window). Spans leave out the characters that they cut. Costs about `prefix / stride` short
+    /// forward rows a window.
+    pub fn ranked(&self, taught: &Taught, budget: usize, extra: &[Vec<Vec<u32>>]) -> Result<Vec<Vec<Found>>> {
+        let windows = taught.windows;
+        if !extra.is_empty() && extra.len() != windows.len() {
+            return Err(Error::shape("extra gists", format!("{} windows", windows.len()), extra.len()));
         }
-        for (w, options) in kls(&options)?.into_iter().enumerate() {
-            let next = lowest([&best[w]].into_iter().chain(&options));
-            if next.kept == best[w].kept {
-                shortlists[w].clear();
+        if let Some(long) = extra.iter().flatten().find(|gist| gist.len() > budget) {
+            return Err(Error::shape("extra gist", format!("at most {budget} tokens"), long.len()));
+        }
+        let SpanSearch { decoder, reader, params, .. } = *self;
+        let kls = |gists: &[Vec<Found>]| measure(taught, decoder, reader, gists);
+        let at = |w: usize, kept: Vec<usize>| {
+            let gist = extractive(&windows[w].prefix, kept);
+            Found { ids: gist.ids, kept: gist.kept, kl: f64::INFINITY }
+        };
+        let mut rivals = Vec::new(); // nothing, long spans, extra
+        let mut singles = Vec::new();
+        for (w, window) in windows.iter().enumerate() {
+            let own = extra.get(w).into_iter().flatten();
+            let own = own.map(|ids| Found { ids: ids.clone(), kept: None, kl: f64::INFINITY });
+            let decoded = self.tokenizer.read(&window.prefix)?;
+            let spans = |tokens: usize, stride: usize| {
+                let whole = spans(window.prefix.len(), tokens, stride).into_iter().map(|span| decoded.inner(&span));
+                let whole = whole.filter(|span| !span.is_empty());
+                whole.map(|span| at(w, span.collect())).collect::<Vec<_>>()
+            };
+            let long = spans(budget, budget.div_ceil(2));
+            rivals.push([at(w, vec![])].into_iter().chain(long).chain(own).collect());
+            singles.push(spans(params.span_tokens.min(budget), params.stride));
+        }
+        let (mut rivals, singles) = (kls(&rivals)?, kls(&singles)?);
+        let mut shortlists: Vec<Vec<Found>> = singles.into_iter().map(|s| disjoint(s, params.shortlist)).collect();
+        // The best single span is already measured; later rounds add to it.
+        let mut best: Vec<Found> =
+            shortlists.iter().zip(&rivals).map(|(s, r)| lowest(r[..1].iter().chain(s))).collect();
+        let mut last_options = vec![Vec::new(); windows.len()];
+        loop {
+            let options: Vec<Vec<Found>> = (0..windows.len())
+                .map(|w| {
+                    shortlists[w].iter().filter_map(|span| joined(&best[w], span, budget)).map(|k| at(w, k)).collect()
+                })
+                .collect();
+            if options.iter().all(Vec::is_empty) {
+                break;
             }
-            best[w] = next;
-            last_options[w] = if options.is_empty() { std::mem::take(&mut last_options[w]) } else { options };
+            for (w, options) in kls(&options)?.into_iter().enumerate() {
+                let next = lowest([&best[w]].into_iter().chain(&options));
+                if next.kept == best[w].kept {
+                    shortlists[w].clear();
+                }
+                best[w] = next;
+                last_options[w] = if options.is_empty() { std::mem::take(&mut last_options[w]) } else { options };
+            }
         }
+        for (w, gists) in rivals.iter_mut().enumerate() {
+            gists.push(best[w].clone());
+            gists.append(&mut last_options[w]);
+            gists.sort_by(|a, b| a.kl.total_cmp(&b.kl));
+            let mut seen = BTreeSet::new();
+            gists.retain(|gist| seen.insert(gist.ids.clone()));
+        }
+        Ok(rivals)
     }
-    for (w, gists) in rivals.iter_mut().enumerate() {
-        gists.push(best[w].clone());
-        gists.append(&mut last_options[w]);
-        gists.sort_by(|a, b| a.kl.total_cmp(&b.kl));
-        let mut seen = BTreeSet::new();
-        gists.retain(|gist| seen.insert(gist.ids.clone()));
-    }
-    Ok(rivals)
 }
 
 /// Fills in the KL of gists, given per window.

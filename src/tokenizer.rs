@@ -1,5 +1,10 @@
 //! The only border between text and ids: a Hugging Face `tokenizer.json`, loaded or trained (byte-level BPE).
 
+mod decode;
+mod decoded;
+
+pub use crate::tokenizer::decoded::Decoded;
+
 use crate::error::{Error, Result};
 use crate::text_file::read_text;
 use rayon::prelude::*;
@@ -205,16 +210,6 @@ impl Tokenizer {
     /// Ids of many texts, in parallel.
     pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         texts.par_iter().map(|text| self.encode(text)).collect()
-    }
-
-    /// Text of ids; bytes that are not UTF-8 become replacement characters.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|e| Error::invalid(format!("decoding ids: {e}")))
-    }
-
-    /// Each id's own text, for display.
-    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>> {
-        ids.iter().map(|&id| self.decode(&[id])).collect()
     }
 }
 

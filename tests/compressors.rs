@@ -74,7 +74,7 @@ pub fn tokens(seed: u64, example: u64, len: usize) -> Vec<u32> {
 }
 
 pub fn frequencies() -> DocumentFrequencies {
-    DocumentFrequencies::count(&(0..30).map(|i| tokens(9, i, 25)).collect::<Vec<_>>())
+    DocumentFrequencies::count(&tokenizer(), &(0..30).map(|i| tokens(9, i, 25)).collect::<Vec<_>>()).unwrap()
 }
 
 /// Single characters, one and two letters long.
@@ -95,7 +95,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let forbidden: Vec<u32> = [0].into_iter().chain(290..300).collect();
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
     let strict = Controller {
-        must_keep: Some(Regex::new("[0-9]+|an").unwrap()),
+        must_keep: vec![Regex::new("[0-9]+|an").unwrap()],
         drop_consecutive: true,
         ..Controller::default()
     };

@@ -8,7 +8,7 @@ use gist::data::Window;
 use gist::error::Result;
 use gist::eval::oracle::Searching;
 use gist::reading::Imagined;
-use gist::search::SpanSearch;
+use gist::search::SpanShape;
 use std::cell::Cell;
 
 struct Counting<'a>(&'a dyn Compressor, Cell<usize>);
@@ -97,7 +97,7 @@ fn the_leak_control_reads_another_document() {
 #[test]
 fn a_search_is_a_compressor_of_the_windows_that_it_has() {
     let decoder = tiny_decoder();
-    let reader = random_adapter(&decoder, 2);
+    let (reader, tokenizer) = (random_adapter(&decoder, 2), tokenizer());
     let window = |i: u64| Window {
         document: i as usize,
         start: 0,
@@ -109,11 +109,11 @@ fn a_search_is_a_compressor_of_the_windows_that_it_has() {
     let requests: Vec<Request> = (windows.iter().enumerate())
         .map(|(i, w)| Request { prefix: &w.prefix, local: &w.local, query: &[], key: i as u64 })
         .collect();
-    let params = SpanSearch { span_tokens: 4, stride: 2, shortlist: 3 };
+    let params = SpanShape { span_tokens: 4, stride: 2, shortlist: 3 };
     let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };
     for (name, imagined) in [("oracle_greedy", None), ("lookahead", Some(imagines))] {
-        let (decoder, reader, windows) = (&decoder, &reader, &windows);
-        let search = Searching { name, decoder, reader, windows, imagined, params };
+        let (decoder, tokenizer, reader, windows) = (&decoder, &tokenizer, &reader, &windows);
+        let search = Searching { name, decoder, tokenizer, reader, windows, imagined, params };
         for budget in [0, 1, 6, 24, 100] {
             let made = search.compress(&requests, budget).unwrap();
             for (c, window) in made.iter().zip(windows) {

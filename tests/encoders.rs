@@ -112,8 +112,7 @@ fn the_real_minilm_gives_the_hidden_states_of_transformers() {
 fn the_real_minilm_finds_sentences_as_near_as_its_authors_do() {
     let Some(folder) = minilm() else { return };
     let foreign = Foreign::load(&folder.join("tokenizer.json")).unwrap();
-    let texts =
-        ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."].map(String::from);
+    let texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
     let states = foreign.embed(&encoder(&folder, Kind::Float), &texts, false).unwrap();
     let published = [[1.0f32, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]];
     let published = Tensor::from_slice(published.as_flattened()).view([3, 3]);

@@ -27,11 +27,11 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::reading::Taught;
 use gist::rng::{self, Stream};
-use gist::search::{Found, SpanSearch, ranked};
+use gist::search::{Found, SpanSearch, SpanShape};
 use gist::tokenizer::Tokenizer;
 
 const SHAPE: WindowShape = WindowShape { prefix: 32, local: 6, future: 5 };
-const SEARCH: SpanSearch = SpanSearch { span_tokens: 3, stride: 2, shortlist: 4 };
+const SEARCH: SpanShape = SpanShape { span_tokens: 3, stride: 2, shortlist: 4 };
 
 struct World {
     decoder: Decoder,
@@ -57,7 +57,7 @@ fn world() -> World {
     assert_eq!(windows.len(), 10);
     let decoder = tiny_decoder();
     let (generator, empty_reader) = (random_adapter(&decoder, 2), random_adapter(&decoder, 3));
-    let frequencies = DocumentFrequencies::count(&ids);
+    let frequencies = DocumentFrequencies::count(&tokenizer, &ids).unwrap();
     World { decoder, tokenizer, documents, windows, frequencies, generator, empty_reader }
 }
 
@@ -240,10 +240,11 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let (decoder, windows) = (&world.decoder, &world.windows[..6]);
     let taught = Taught::new(decoder, windows).unwrap();
     let reader = decoder.activate(&world.generator, false).unwrap();
+    let search = |reader| SpanSearch { decoder, tokenizer: &world.tokenizer, reader, params: SEARCH };
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
             let best = |extra: &[Vec<Vec<u32>>]| -> Vec<Found> {
-                let all = ranked(&taught, decoder, reader, budget, SEARCH, extra).unwrap();
+                let all = search(reader).ranked(&taught, budget, extra).unwrap();
                 assert!(all.iter().all(|gists| gists.windows(2).all(|pair| pair[0].kl <= pair[1].kl)));
                 all.into_iter().map(|gists| gists[0].clone()).collect()
             };
@@ -276,8 +277,8 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
         }
     }
     let long = vec![vec![vec![1; 9]]; 6];
-    assert!(ranked(&taught, decoder, None, 8, SEARCH, &long).is_err());
-    assert!(ranked(&taught, decoder, None, 8, SEARCH, &long[1..]).is_err());
+    assert!(search(None).ranked(&taught, 8, &long).is_err());
+    assert!(search(None).ranked(&taught, 8, &long[1..]).is_err());
 }
 
 #[test]

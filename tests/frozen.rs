@@ -34,7 +34,7 @@ fn scores(compressor: &dyn Compressor, tokenizer: &Tokenizer, text: &str) -> (Ve
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
     let made = compressor.compress(&[request], 5).unwrap().remove(0);
     assert!(made.ids.len() <= 5);
-    (made.scores.unwrap(), tokenizer.pieces(&prefix).unwrap())
+    (made.scores.unwrap(), tokenizer.read(&prefix).unwrap().pieces())
 }
 
 /// What the classifier says of each letter of a text that one row holds, `begin` and `end` around it.

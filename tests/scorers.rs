@@ -9,15 +9,18 @@ use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::Unit;
 use gist::error::Result;
+use gist::tokenizer::Decoded;
 use regex::Regex;
 use tch::Tensor;
 
 #[test]
 fn lexical_rules() {
     // Token 1 is in every document, 2 in half, 3 in one, 4 in none.
-    let frequencies = DocumentFrequencies::count(&[vec![1, 2, 3], vec![1, 1, 2], vec![1], vec![1]]);
-    assert!((frequencies.idf(2) - ((5.0f64 / 3.0).ln() + 1.0)).abs() < 1e-12);
-    let (tokenizer, decoder) = (tokenizer(), tiny_decoder());
+    let tokenizer = tokenizer();
+    let documents = [vec![1, 2, 3], vec![1, 1, 2], vec![1], vec![1]];
+    let frequencies = DocumentFrequencies::count(&tokenizer, &documents).unwrap();
+    assert!((frequencies.idf(&[2]) - ((5.0f64 / 3.0).ln() + 1.0)).abs() < 1e-12);
+    let decoder = tiny_decoder();
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
     let prefix = [1, 4, 1, 3, 2, 4, 2, 3];
     assert_eq!(ids(&scored(ScorerKind::Idf, parts, &tokenizer), &prefix, &[], 3), [4, 3, 2]);
@@ -75,7 +78,7 @@ fn the_controller_keeps_what_must_be_kept_within_the_budget_and_says_nothing_twi
     let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
     let prefix = tokenizer.encode("a man 1914 a plan 2 a canal").unwrap();
-    let numbers = Controller { must_keep: Some(Regex::new("[0-9]+").unwrap()), ..Controller::default() };
+    let numbers = Controller { must_keep: vec![Regex::new("[0-9]+").unwrap()], ..Controller::default() };
     let keep = |controller: &Controller, budget: usize| {
         let truncate = Extractive { controller: controller.clone(), ..scored(ScorerKind::Truncate, parts, &tokenizer) };
         tokenizer.decode(&ids(&truncate, &prefix, &[], budget)).unwrap()
@@ -100,7 +103,7 @@ impl Scorer for Wanted {
 fn equal_tokens_that_come_to_stand_side_by_side_are_kept_once() {
     let tokenizer = tokenizer();
     let keep = |prefix: &[u32], wanted: Vec<usize>, must_keep: Option<&str>, budget: usize| {
-        let must_keep = must_keep.map(|pattern| Regex::new(pattern).unwrap());
+        let must_keep = must_keep.into_iter().map(|pattern| Regex::new(pattern).unwrap()).collect();
         let controller = Controller { must_keep, drop_consecutive: true, ..Controller::default() };
         let (name, scorer, unit) = ("wanted".to_string(), Box::new(Wanted(wanted)), Unit::Token {});
         let compressor = Extractive { name, scorer, unit, controller, tokenizer: &tokenizer };
@@ -126,7 +129,8 @@ fn a_calibrated_threshold_meets_the_rate_over_documents_not_in_each() {
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
     let prefix = |from: i32| {
         let units = (0..10).map(|at| at..at + 1).collect();
-        let scored = Scored { request: &request, units, pieces: Vec::new(), question: String::new() };
+        let decoded = Decoded::of(&["x"; 10]);
+        let scored = Scored { request: &request, units, decoded, question: Decoded::default() };
         (scored, (from..from + 10).map(f64::from).collect::<Vec<f64>>())
     };
     let (rich, poor) = (prefix(10), prefix(0));
@@ -162,7 +166,7 @@ fn a_calibrated_compressor_meets_its_budget_on_average_with_what_must_be_kept() 
     let requests: Vec<Request> = (prefixes.iter().enumerate())
         .map(|(i, prefix)| Request { prefix, local: &[], query: &[], key: i as u64 })
         .collect();
-    let digits = Controller { must_keep: Some(Regex::new("[0-9]").unwrap()), ..Controller::default() };
+    let digits = Controller { must_keep: vec![Regex::new("[0-9]").unwrap()], ..Controller::default() };
     for kind in [ScorerKind::Idf, ScorerKind::SelfInformation, ScorerKind::Random] {
         let mut compressor = Extractive { controller: digits.clone(), ..scored(kind, parts, &tokenizer) };
         assert!(compressor.calibrate(&requests[..30], &[8]).unwrap());

@@ -34,4 +34,5 @@ mod scorers;
 mod shipped;
 mod sweep;
 mod tidy;
+mod tokens;
 mod train;

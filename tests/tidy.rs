@@ -14,7 +14,7 @@ use syntax::Source;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["file_name", "text_file"],
-    &["hash", "hub", "metrics", "progress", "rng", "tensor"],
+    &["hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
     &["config", "run_dir"],
     &["data", "device"],
     &["tokenizer", "retention"],

@@ -63,7 +63,7 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;
     let texts: Vec<&[u32]> = examples.train.iter().map(|example| example.prefix.as_slice()).collect();
-    let frequencies = DocumentFrequencies::count(&texts);
+    let frequencies = DocumentFrequencies::count(tokenizer, &texts)?;
     let parts = Parts { decoder: &examples.models.decoder, frequencies: &frequencies, seed: 0 };
     let scored = |name: String, scorer: Box<dyn Scorer>| -> Box<dyn Compressor> {
         Box::new(Extractive { name, scorer, unit: policy.unit, controller: Controller::default(), tokenizer })

@@ -4,7 +4,10 @@
 //! that must be kept come first within it.
 
 use crate::compressor::contract::Compressed;
+use crate::compressor::must_keep;
 use crate::compressor::scored::Scored;
+use crate::error::Result;
+use crate::tokenizer::{Decoded, Tokenizer};
 use rayon::prelude::*;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +16,9 @@ use std::ops::Range;
 /// Rules besides scores and budget.
 #[derive(Clone, Debug, Default)]
 pub struct Controller {
-    /// Matches in the text of the prefix are kept before anything else, as far as the budget goes, those in the best units
-    /// first.
-    pub must_keep: Option<Regex>,
+    /// Matches of these in the text of the prefix are kept before anything else, as far as the budget goes, those in the best
+    /// units first.
+    pub must_keep: Vec<Regex>,
     /// Of equal tokens that come to stand side by side one is kept, and others take the room. Tokens that stand side by side
     /// in the prefix may stay so, and a match of `must_keep` is never broken.
     pub drop_consecutive: bool,
@@ -30,11 +33,6 @@ pub struct Controller {
 pub const RICHEST: usize = 2;
 
 impl Controller {
-    /// Whether it needs the texts of the tokens.
-    pub fn reads_text(&self) -> bool {
-        self.must_keep.is_some()
-    }
-
     /// The most tokens that are kept of a prefix where `budget` is asked for.
     pub fn most(&self, budget: usize) -> usize {
         if self.thresholds.contains_key(&budget) { budget.saturating_mul(RICHEST) } else { budget }
@@ -67,42 +65,36 @@ impl Controller {
 
     /// The positions that are kept, ascending.
     fn places(&self, prefix: &Scored, scores: &[f64], budget: usize) -> Vec<usize> {
-        let ids = prefix.request.prefix;
         let matches = self.matches(prefix, scores);
         // A match of several tokens stays as it is.
         let whole: BTreeSet<usize> = matches.iter().filter(|tokens| tokens.len() > 1).cloned().flatten().collect();
         let select = |ranges: &[Range<usize>], budget: usize| match self.drop_consecutive {
-            false => fill(ranges, budget),
-            true => fill_with(ranges, budget, |kept, at| whole.contains(&at) || !repeats(ids, kept, at)),
+            false => fill(&prefix.decoded, ranges, budget),
+            true => fill_with(&prefix.decoded, ranges, budget, |kept, group| {
+                whole.contains(&group.start) || !repeats(prefix, kept, group)
+            }),
         };
         // Also where others may take more, what must be kept takes the budget at most.
-        let first = select(&matches, budget).into_iter().map(|at| at..at + 1);
+        let first: Vec<usize> = select(&matches, budget);
+        let first = first.into_iter().map(|at| prefix.decoded.group(at)).collect::<Vec<_>>();
         let threshold = self.thresholds.get(&budget).copied().or(self.threshold);
         let worthy = |unit: &usize| threshold.is_none_or(|least| scores[*unit] >= least);
         let ranked = ranking(scores).into_iter().filter(worthy).map(|unit| prefix.units[unit].clone());
-        select(&first.chain(ranked).collect::<Vec<_>>(), self.most(budget))
+        select(&first.into_iter().chain(ranked).collect::<Vec<_>>(), self.most(budget))
     }
 
     /// The tokens of each match, those in the best units first.
     fn matches(&self, prefix: &Scored, scores: &[f64]) -> Vec<Range<usize>> {
-        let Some(pattern) = &self.must_keep else { return Vec::new() };
-        let text = prefix.pieces.concat();
-        let mut starts = Vec::with_capacity(prefix.pieces.len());
-        let mut offset = 0;
-        for piece in &prefix.pieces {
-            starts.push(offset);
-            offset += piece.len();
+        let found = must_keep::matches(&self.must_keep, prefix.decoded.text());
+        if found.is_empty() {
+            return Vec::new();
         }
-        let holder = |at: usize| starts.partition_point(|&start| start <= at).saturating_sub(1);
         let worth = token_scores(prefix, scores);
-        let mut found: Vec<(f64, Range<usize>)> = (pattern.find_iter(&text).filter(|m| !m.is_empty()))
-            .map(|m| {
-                let tokens = holder(m.start())..holder(m.end() - 1) + 1;
-                (worth[tokens.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max), tokens)
-            })
-            .collect();
-        found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.start.cmp(&b.1.start)));
-        found.into_iter().map(|(_, tokens)| tokens).collect()
+        let best = |tokens: &Range<usize>| worth[tokens.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let tokens = found.iter().map(|bytes| prefix.decoded.holding(bytes));
+        let mut ranked: Vec<(f64, Range<usize>)> = tokens.map(|tokens| (best(&tokens), tokens)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.start.cmp(&b.1.start)));
+        ranked.into_iter().map(|(_, tokens)| tokens).collect()
     }
 }
 
@@ -115,11 +107,12 @@ fn token_scores(prefix: &Scored, scores: &[f64]) -> Vec<f64> {
     worth
 }
 
-/// Whether a token would come to stand beside an equal one that it does not stand beside in the prefix.
-fn repeats(ids: &[u32], kept: &BTreeSet<usize>, at: usize) -> bool {
-    let before = kept.range(..at).next_back().filter(|&&other| other + 1 < at);
-    let after = kept.range(at + 1..).next().filter(|&&other| at + 1 < other);
-    before.into_iter().chain(after).any(|&other| ids[other] == ids[at])
+/// Whether a group of tokens would come to stand beside an equal one that it does not stand beside in the prefix.
+fn repeats(prefix: &Scored, kept: &BTreeSet<usize>, group: &Range<usize>) -> bool {
+    let before = kept.range(..group.start).next_back().filter(|&&other| other + 1 < group.start);
+    let after = kept.range(group.end..).next().filter(|&&other| group.end < other);
+    let ids = |group: Range<usize>| &prefix.request.prefix[group];
+    before.into_iter().chain(after).any(|&other| ids(prefix.decoded.group(other)) == ids(group.clone()))
 }
 
 /// Indices from the highest score to the lowest, of equal scores the earlier first. What is not a number counts as −∞.
@@ -132,37 +125,48 @@ pub fn ranking(scores: &[f64]) -> Vec<usize> {
 }
 
 /// Whole ranges in this order while they fit: the positions that they cover together, ascending. One that does not fit is
-/// passed over for one after it that does; the rest of the budget goes to the first tokens of those passed over, in order.
-pub fn fill(ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
-    fill_with(ranges, budget, |_, _| true)
+/// passed over for one after it that does; the rest of the budget goes to the first tokens of those passed over, in order. No
+/// character is cut ([`Decoded::groups`]), so that a part of the budget may be left.
+pub fn fill(decoded: &Decoded, ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
+    fill_with(decoded, ranges, budget, |_, _| true)
 }
 
-/// As [`fill`], without the positions that `admits` refuses; it is given those kept so far and the position.
-fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<usize>, usize) -> bool) -> Vec<usize> {
+/// As [`fill`], without the groups that `admits` refuses; it is given the positions kept so far and the group.
+fn fill_with(
+    decoded: &Decoded,
+    ranges: &[Range<usize>],
+    budget: usize,
+    admits: impl Fn(&BTreeSet<usize>, &Range<usize>) -> bool,
+) -> Vec<usize> {
     let mut kept = BTreeSet::new();
-    let mut passed = Vec::new();
-    let add = |kept: &mut BTreeSet<usize>, range: &Range<usize>, most: usize| {
+    // The groups of a range that are new, as far as they fit, and whether all do.
+    let add = |kept: &mut BTreeSet<usize>, range: &Range<usize>| {
         let mut added = Vec::new();
-        for at in range.clone() {
-            if kept.len() < most && !kept.contains(&at) && admits(kept, at) {
-                kept.insert(at);
-                added.push(at);
+        for group in decoded.groups_in(range) {
+            if kept.contains(&group.start) || !admits(kept, &group) {
+                continue;
             }
+            if kept.len() + group.len() > budget {
+                return (added, false);
+            }
+            kept.extend(group.clone());
+            added.push(group);
         }
-        added
+        (added, true)
     };
+    let mut passed = Vec::new();
     for range in ranges {
         if kept.len() == budget {
             break;
         }
-        let added = add(&mut kept, range, budget.saturating_add(1));
-        if kept.len() > budget {
-            added.iter().for_each(|at| _ = kept.remove(at));
+        let (added, fits) = add(&mut kept, range);
+        if !fits {
+            added.into_iter().flatten().for_each(|at| _ = kept.remove(&at));
             passed.push(range);
         }
     }
     for range in passed {
-        add(&mut kept, range, budget);
+        add(&mut kept, range);
     }
     kept.into_iter().collect()
 }
@@ -173,15 +177,17 @@ pub fn extractive(prefix: &[u32], kept: Vec<usize>) -> Compressed {
     Compressed { ids, kept: Some(kept), ..Compressed::default() }
 }
 
-/// The most recent tokens of a prefix, at most `budget`.
-pub fn recent(prefix: &[u32], budget: usize) -> &[u32] {
-    &prefix[prefix.len().saturating_sub(budget)..]
+/// The most recent tokens of a prefix, at most `budget`, without the rest of a character that begins before them.
+pub fn recent<'p>(tokenizer: &Tokenizer, prefix: &'p [u32], budget: usize) -> Result<&'p [u32]> {
+    Ok(&prefix[tokenizer.read(prefix)?.ceil(prefix.len().saturating_sub(budget))..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compressor::contract::Request;
     use crate::compressor::units::spans;
+    use crate::config::compressors::Unit;
     use proptest::prelude::*;
 
     fn any_scores() -> impl Strategy<Value = Vec<f64>> {
@@ -199,7 +205,8 @@ mod tests {
     /// The best of these units within the budget.
     fn select_spans(units: &[Range<usize>], scores: &[f64], budget: usize) -> Vec<usize> {
         let ranges: Vec<Range<usize>> = ranking(scores).into_iter().map(|unit| units[unit].clone()).collect();
-        fill(&ranges, budget)
+        let tokens = units.iter().map(|unit| unit.end).max().unwrap_or(0);
+        fill(&Decoded::of(&vec!["x"; tokens]), &ranges, budget)
     }
 
     fn select(scores: &[f64], budget: usize) -> Vec<usize> {
@@ -251,6 +258,59 @@ mod tests {
                 prop_assert!(spans[best].clone().all(|at| kept.contains(&at)));
             }
         }
+    }
+
+    /// A token a byte.
+    fn bytes(text: &str) -> Decoded {
+        Decoded::of(&text.as_bytes().chunks(1).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_character_is_kept_whole_or_not_at_all() {
+        let decoded = bytes("a東京b");
+        assert_eq!(fill(&decoded, &[1..4, 4..7], 5), [1, 2, 3], "what is left holds no whole character");
+        assert_eq!(fill(&decoded, &[1..7, 7..8], 5), [1, 2, 3, 7], "the head of a unit that does not fit");
+        assert_eq!(fill(&decoded, &[1..7, 0..1], 3), [0], "nothing of one whose first character does not fit");
+        assert!(fill(&decoded, std::slice::from_ref(&(1..7)), 2).is_empty(), "the budget is a cap");
+    }
+
+    proptest! {
+        #[test]
+        fn no_choice_cuts_a_character(text in "[ae\u{301}\u{200d}👩🇸漢 ]{0,12}", scores in any_scores(), budget in 0..50usize) {
+            let decoded = bytes(&text);
+            for unit in [Unit::Token {}, Unit::Span { tokens: 4, stride: 3 }, Unit::Word {}] {
+                let units = unit.cut(&decoded);
+                let order = ranking(&scores).into_iter().filter_map(|unit| units.get(unit).cloned());
+                let kept = fill(&decoded, &order.collect::<Vec<_>>(), budget);
+                prop_assert!(kept.len() <= budget && ascending(&kept));
+                prop_assert!(kept.iter().all(|&at| decoded.group(at).all(|other| kept.contains(&other))));
+            }
+        }
+    }
+
+    #[test]
+    fn must_keep_and_repetitions_go_by_characters() {
+        let tokenizer = bytes("東京 東、東。");
+        let prefix: Vec<u32> = "東京 東、東。".bytes().map(u32::from).collect();
+        let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
+        let units = Unit::Token {}.cut(&tokenizer);
+        let scored = Scored { request: &request, units, decoded: tokenizer, question: Decoded::default() };
+        let said = |controller: &Controller, scores: &[f64], budget: usize| {
+            let kept = controller.keep(&scored, scores, budget).ids.iter().map(|&byte| byte as u8).collect();
+            String::from_utf8(kept).unwrap()
+        };
+        let ends = [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 1.0]; // 東 京 blank 東 、 東 。
+        let plain = Controller::default();
+        let must_keep = Controller { must_keep: vec![Regex::new("京").unwrap()], ..Controller::default() };
+        assert_eq!(
+            [said(&plain, &ends, 6), said(&must_keep, &ends, 6), said(&must_keep, &ends, 5)],
+            ["東。", "京東", "京 "]
+        );
+        // A number and a name that holds it are one match, whichever is asked for first.
+        let both = vec![Regex::new("、").unwrap(), Regex::new("東、東").unwrap()];
+        assert_eq!(said(&Controller { must_keep: both, ..Controller::default() }, &ends, 9), "東、東");
+        let once = Controller { drop_consecutive: true, ..Controller::default() };
+        assert_eq!(said(&once, &[1.0, 0.0, 0.0, 2.0, 0.0, 3.0, 0.0], 6), "京東", "a character, not its bytes");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::contract::{Compressed, Request};
-use crate::compressor::foreign::{Encoded, Foreign, Text};
+use crate::compressor::foreign::{Encoded, Foreign};
 use crate::compressor::ranges::{range_columns, range_means, windows};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
@@ -63,9 +63,9 @@ pub struct ExtractivePolicy<'a> {
 }
 
 /// Scores of the units of one prefix.
-pub struct Worths {
-    /// The units.
-    pub units: Vec<Range<usize>>,
+pub struct Worths<'a> {
+    /// The prefix and its units.
+    pub prefix: Scored<'a>,
     /// `[U + 1]` f32: each unit, then the end.
     pub logits: Tensor,
 }
@@ -73,59 +73,50 @@ pub struct Worths {
 impl ExtractivePolicy<'_> {
     /// The units of a prefix.
     pub fn units(&self, prefix: &[u32]) -> Result<Vec<Range<usize>>> {
-        match self.unit.reads_text() {
-            true => Ok(self.unit.cut(&self.tokenizer.pieces(prefix)?)),
-            false => Ok(self.unit.cut(&vec![String::new(); prefix.len()])),
-        }
+        Ok(self.unit.cut(&self.tokenizer.read(prefix)?))
     }
 
     /// Scores of the units of every prefix, with gradient if the adapter has one.
-    pub fn worths(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Vec<Worths>> {
+    pub fn worths<'r>(&self, adapter: &ActiveAdapter, requests: &'r [Request<'r>]) -> Result<Vec<Worths<'r>>> {
         let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
         let groups = copy_head::values(self.decoder.config());
         let attended = attention(self.decoder, requests)?;
+        let prefixes = requests.iter().map(|request| Scored::new(request, self.unit, self.tokenizer));
+        let prefixes = prefixes.collect::<Result<Vec<_>>>()?;
         let encoded = match &self.foreign {
             None => self.encode(adapter, heads, requests)?,
-            Some(foreign) => foreign.encode(adapter, &self.texts(requests)?)?,
+            Some(foreign) => foreign.encode(adapter, &prefixes)?,
         };
         let features = groups as i64 + (DISTANCES + self.hints.len()) as i64;
         if heads.features() != features {
             return Err(Error::shape("features of a unit (compressor.hints)", features, heads.features()));
         }
-        let hints = self.hinted(requests)?;
+        let hints = self.hinted(&prefixes)?;
         let mut all = Vec::with_capacity(requests.len());
-        for (((request, attended), encoded), hints) in requests.iter().zip(&attended).zip(encoded).zip(&hints) {
-            let units = self.units(request.prefix)?;
+        for (((prefix, attended), encoded), hints) in prefixes.into_iter().zip(&attended).zip(encoded).zip(&hints) {
+            let units = &prefix.units;
             if units.is_empty() {
-                all.push(Worths { units, logits: encoded.end.view([1]) });
+                all.push(Worths { prefix, logits: encoded.end.view([1]) });
                 continue;
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
-            let attended = values(&rows, groups, &units);
-            let features = self.features(request.prefix.len(), &units, &attended, hints);
-            let means = range_means(&encoded.tokens, &units); // [U, H + 1]
+            let attended = values(&rows, groups, units);
+            let features = self.features(prefix.decoded.len(), units, &attended, hints);
+            let means = range_means(&encoded.tokens, units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = match self.aggregate {
                 Aggregate::Mean => means.select(1, width),
-                Aggregate::First => range_columns(&encoded.tokens.select(1, width), &units, 1).squeeze_dim(1),
+                Aggregate::First => range_columns(&encoded.tokens.select(1, width), units, 1).squeeze_dim(1),
                 Aggregate::Max => {
                     let longest = units.iter().map(Range::len).max().unwrap_or(1);
-                    range_columns(&encoded.tokens.select(1, width), &units, longest).amax([1i64].as_slice(), false)
+                    range_columns(&encoded.tokens.select(1, width), units, longest).amax([1i64].as_slice(), false)
                 }
             };
             let worth = worth + heads.places(&means.narrow(1, 0, width), &features);
-            all.push(Worths { units, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
+            all.push(Worths { prefix, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
         }
         Ok(all)
-    }
-
-    fn texts(&self, requests: &[Request]) -> Result<Vec<Text>> {
-        let text = |r: &Request| {
-            let question = self.tokenizer.decode(r.question())?;
-            Ok(Text { pieces: self.tokenizer.pieces(r.prefix)?, question })
-        };
-        requests.iter().map(text).collect()
     }
 
     fn encode(&self, adapter: &ActiveAdapter, heads: &Heads, requests: &[Request]) -> Result<Vec<Encoded>> {
@@ -167,12 +158,6 @@ impl ExtractivePolicy<'_> {
         Ok(tokens.into_iter().zip(ends).map(whole).collect())
     }
 
-    /// The result for a prefix when these units are drawn in this order.
-    fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
-        let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
-        extractive(prefix, fill(&drawn, budget))
-    }
-
     /// See [`crate::compressor::policy::Policy::sample`].
     pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
@@ -181,13 +166,14 @@ impl ExtractivePolicy<'_> {
             return Ok(Vec::new());
         }
         let worths = self.worths(adapter, requests)?;
-        let width = worths.iter().map(|w| w.units.len()).max().unwrap_or(0) + 1;
+        let width = worths.iter().map(|w| w.prefix.units.len()).max().unwrap_or(0) + 1;
         let mut logits = vec![f32::NEG_INFINITY; requests.len() * group * width];
         for (r, own) in worths.iter().enumerate() {
             let values: Vec<f32> = to_vec(&own.logits)?.into_iter().map(|x| x as f32).collect();
+            let units = own.prefix.units.len();
             for row in logits[r * group * width..(r + 1) * group * width].chunks_mut(width) {
-                row[..own.units.len()].copy_from_slice(&values[..own.units.len()]);
-                row[width - 1] = values[own.units.len()];
+                row[..units].copy_from_slice(&values[..units]);
+                row[width - 1] = values[units];
             }
         }
         let uniforms = sampling::by_step(&draws.numbers(requests.len())?, budget, Device::Cpu);
@@ -208,7 +194,7 @@ impl ExtractivePolicy<'_> {
                     continue;
                 }
                 gist.picks.push(pick);
-                covered[row].extend(worths[row / group].units[pick].clone());
+                covered[row].extend(worths[row / group].prefix.units[pick].clone());
                 logits[row * width + pick] = f32::NEG_INFINITY;
             }
             if (0..gists.len()).all(|row| gists[row].ended || !open(&covered, row)) {
@@ -216,8 +202,7 @@ impl ExtractivePolicy<'_> {
             }
         }
         for (row, gist) in gists.iter_mut().enumerate() {
-            let r = row / group;
-            gist.ids = self.keep(requests[r].prefix, &worths[r].units, &gist.picks, budget).ids;
+            gist.ids = keep(&worths[row / group].prefix, &gist.picks, budget).ids;
         }
         let mut gists = gists.into_iter();
         Ok(requests.iter().map(|_| gists.by_ref().take(group).collect()).collect())
@@ -225,7 +210,8 @@ impl ExtractivePolicy<'_> {
 
     /// The last units of a prefix, as many as cover the budget, the last first.
     pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
-        let units = self.units(request.prefix)?;
+        let prefix = Scored::new(request, self.unit, self.tokenizer)?;
+        let units = &prefix.units;
         let mut order: Vec<usize> = (0..units.len()).collect();
         order.sort_by_key(|&unit| std::cmp::Reverse((units[unit].end, units[unit].start)));
         let (mut picks, mut covered) = (Vec::new(), BTreeSet::new());
@@ -236,7 +222,7 @@ impl ExtractivePolicy<'_> {
             covered.extend(units[unit].clone());
             picks.push(unit);
         }
-        let ids = self.keep(request.prefix, &units, &picks, budget).ids;
+        let ids = keep(&prefix, &picks, budget).ids;
         let ended = covered.len() < budget && picks.len() < budget;
         Ok(Trajectory { ids, picks, ended, ..Trajectory::default() })
     }
@@ -254,7 +240,7 @@ impl ExtractivePolicy<'_> {
         let frozen = reference.map(|reference| tch::no_grad(|| self.worths(reference, requests))).transpose()?;
         let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
         for (r, (worths, group)) in now.iter().zip(groups).enumerate() {
-            let (taken, targets) = actions(group, worths.units.len(), self.decoder.device());
+            let (taken, targets) = actions(group, worths.prefix.units.len(), self.decoder.device());
             let logp = (worths.logits.unsqueeze(0) + &taken).log_softmax(-1, Kind::Float); // [A, U + 1]
             let safe = logp.clamp_min(-1e4);
             let sum = |xs: Tensor| xs.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
@@ -303,7 +289,7 @@ impl ExtractivePolicy<'_> {
                 let draws = Draws { group: 1, budget, how, uniforms: &uniforms };
                 for (request, group) in batch.iter().zip(self.sample(&active, batch, draws)?) {
                     let picks = group.first().map_or(&[][..], |gist| gist.picks.as_slice());
-                    all.push(self.keep(request.prefix, &self.units(request.prefix)?, picks, budget));
+                    all.push(keep(&Scored::new(request, self.unit, self.tokenizer)?, picks, budget));
                 }
                 continue;
             }
@@ -322,15 +308,11 @@ impl ExtractivePolicy<'_> {
         requests: &'r [Request<'r>],
     ) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
         let mut all = Vec::with_capacity(requests.len());
-        for (request, worths) in requests.iter().zip(self.worths(active, requests)?) {
+        for worths in self.worths(active, requests)? {
             let mut scores = to_vec(&worths.logits)?;
             let end = scores.pop().unwrap_or(0.0);
             scores.iter_mut().for_each(|score| *score -= end);
-            let pieces = match self.controller.reads_text() {
-                true => self.tokenizer.pieces(request.prefix)?,
-                false => Vec::new(),
-            };
-            all.push((Scored { request, units: worths.units, pieces, question: String::new() }, scores));
+            all.push((worths.prefix, scores));
         }
         Ok(all)
     }
@@ -346,6 +328,12 @@ impl ExtractivePolicy<'_> {
         self.controller.calibrate(&scored, budgets);
         Ok(())
     }
+}
+
+/// The result for a prefix when these of its units are drawn, in this order.
+fn keep(prefix: &Scored, picks: &[usize], budget: usize) -> Compressed {
+    let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| prefix.units[pick].clone()).collect();
+    extractive(prefix.request.prefix, fill(&prefix.decoded, &drawn, budget))
 }
 
 /// For the A actions of a window's gists: an additive mask `[A, U + 1]`, −∞ at the units drawn before, and the index of the

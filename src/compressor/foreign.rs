@@ -9,6 +9,7 @@
 //! keeps nothing (blanks) takes the nearest.
 
 use crate::compressor::ranges::{range_means, windows};
+use crate::compressor::scored::Scored;
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, real};
 use crate::model::lora::ActiveAdapter;
@@ -27,14 +28,6 @@ const TOKENS_AT_ONCE: usize = ROWS_AT_ONCE * 512;
 pub struct Foreign {
     tokenizer: Tokenizer,
     marks: Marks,
-}
-
-/// What one request looks like to it.
-pub struct Text {
-    /// Texts of the prefix's tokens.
-    pub pieces: Vec<String>,
-    /// Text of what the prefix is wanted for.
-    pub question: String,
 }
 
 /// What the encoder makes of one prefix.
@@ -68,7 +61,7 @@ impl Foreign {
 
     /// The mean hidden state of each text, or that of its first token, cut to what the encoder holds, at length 1: `[N, H]`
     /// f32.
-    pub fn embed(&self, encoder: &Encoder, texts: &[String], first: bool) -> Result<Tensor> {
+    pub fn embed(&self, encoder: &Encoder, texts: &[&str], first: bool) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let Marks { begin, end, .. } = &self.marks;
         let room = (encoder.config().longest as usize).saturating_sub(begin.len() + end.len());
@@ -93,7 +86,7 @@ impl Foreign {
 
     /// What a classifier makes of each text's own tokens (one value at least), and the bytes of the text that each stands
     /// for.
-    pub fn worths(&self, classifier: &TokenClassifier, texts: &[String]) -> Result<Vec<(Vec<f64>, Vec<Bytes>)>> {
+    pub fn worths(&self, classifier: &TokenClassifier, texts: &[&str]) -> Result<Vec<(Vec<f64>, Vec<Bytes>)>> {
         let _guard = tch::no_grad_guard();
         let encoder = classifier.encoder();
         let (mut rows, mut all) = (Vec::new(), Vec::new());
@@ -112,18 +105,18 @@ impl Foreign {
         Ok(all)
     }
 
-    /// Hidden states and worth of the tokens of the reading model, and the worth of the end, for every text.
-    pub(super) fn encode(&self, active: &ActiveAdapter, texts: &[Text]) -> Result<Vec<Encoded>> {
+    /// Hidden states and worth of the tokens of the reading model, and the worth of the end, for every prefix.
+    pub(super) fn encode(&self, active: &ActiveAdapter, prefixes: &[Scored]) -> Result<Vec<Encoded>> {
         let none = || Error::invalid("expected an adapter that is an encoder with heads, got another");
         let (encoder, heads) = active.encoder.as_ref().zip(active.heads.as_ref()).ok_or_else(none)?;
         let (mut contexts, mut rows) = (Vec::new(), Vec::new());
-        for (t, text) in texts.iter().enumerate() {
-            let (ids, bytes) = self.tokenizer.aligned(&text.pieces.concat())?;
-            rows.extend(self.rows(t, &ids, &self.tokenizer.encode(&text.question)?, encoder));
-            contexts.push(sharing(&places(&text.pieces), &bytes));
+        for (p, Scored { decoded, question, .. }) in prefixes.iter().enumerate() {
+            let (ids, bytes) = self.tokenizer.aligned(decoded.text())?;
+            rows.extend(self.rows(p, &ids, &self.tokenizer.encode(question.text())?, encoder));
+            contexts.push(sharing(&decoded.ranges().collect::<Vec<_>>(), &bytes));
         }
-        let mut tokens: Vec<Vec<Tensor>> = texts.iter().map(|_| Vec::new()).collect();
-        let mut ends: Vec<Vec<Tensor>> = texts.iter().map(|_| Vec::new()).collect();
+        let mut tokens: Vec<Vec<Tensor>> = prefixes.iter().map(|_| Vec::new()).collect();
+        let mut ends: Vec<Vec<Tensor>> = prefixes.iter().map(|_| Vec::new()).collect();
         for batch in batches(&rows) {
             let (ids, lengths, segments) = right_pad(batch, encoder);
             let hidden = widened(&encoder.forward(&ids, &lengths, Some(&segments))?);
@@ -201,26 +194,16 @@ fn right_pad(rows: &[Row], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
     (tensor(&ids), lengths, tensor(&segments))
 }
 
-/// The bytes of each piece in the text that they make.
-pub fn places(pieces: &[String]) -> Vec<Bytes> {
-    let mut end = 0;
-    let mut place = |piece: &String| {
-        end += piece.len();
-        (end - piece.len(), end)
-    };
-    pieces.iter().map(&mut place).collect()
-}
-
 /// For each place, in the order of their starts, the encoder's tokens (given by their ascending ranges of bytes) that share
 /// bytes with it, or else the nearest before it, or the first.
-pub fn sharing(places: &[Bytes], bytes: &[Bytes]) -> Vec<Range<usize>> {
+pub fn sharing(places: &[Range<usize>], bytes: &[Bytes]) -> Vec<Range<usize>> {
     let mut first = 0;
     let mut all = Vec::with_capacity(places.len());
-    for &(start, end) in places {
-        while first < bytes.len() && bytes[first].1 <= start {
+    for place in places {
+        while first < bytes.len() && bytes[first].1 <= place.start {
             first += 1;
         }
-        let count = bytes[first..].iter().take_while(|(start, _)| *start < end).count();
+        let count = bytes[first..].iter().take_while(|(start, _)| *start < place.end).count();
         all.push(match count {
             0 if first == 0 => 0..1,
             0 => first - 1..first,
@@ -233,11 +216,12 @@ pub fn sharing(places: &[Bytes], bytes: &[Bytes]) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::Decoded;
 
     #[test]
-    fn pieces_find_the_tokens_that_share_bytes_with_them() {
-        let nearest = |text: &str, bytes: &[Bytes]| {
-            sharing(&places(&text.split('|').map(String::from).collect::<Vec<_>>()), bytes)
+    fn tokens_find_those_of_the_encoder_that_share_bytes_with_them() {
+        let nearest = |tokens: &str, bytes: &[Bytes]| {
+            sharing(&Decoded::of(&tokens.split('|').collect::<Vec<_>>()).ranges().collect::<Vec<_>>(), bytes)
         };
         // "  def add" cut otherwise: `def` at 2..5, `add` at 6..9.
         assert_eq!(nearest("  |de|f a|dd", &[(2, 5), (6, 9)]), [0..1, 0..1, 0..2, 1..2]);
@@ -246,6 +230,6 @@ mod tests {
         assert_eq!(nearest(" ", &[]), vec![0..1; 1]);
         assert!(sharing(&[], &[]).is_empty());
         // Places may overlap.
-        assert_eq!(sharing(&[(0, 4), (2, 6), (4, 8)], &[(0, 3), (3, 5), (5, 8)]), [0..2, 0..3, 1..3]);
+        assert_eq!(sharing(&[0..4, 2..6, 4..8], &[(0, 3), (3, 5), (5, 8)]), [0..2, 0..3, 1..3]);
     }
 }

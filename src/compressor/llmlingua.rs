@@ -24,24 +24,62 @@ const REQUESTS_AT_ONCE: usize = 64;
 pub struct LlmLingua<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// For sentences.
+    /// The base's.
     pub tokenizer: &'a Tokenizer,
     /// Puts matches that must be kept before the chosen tokens, within the budget.
     pub controller: Controller,
 }
 
-impl LlmLingua<'_> {
-    /// Positions of the sentences that are kept.
-    fn sentences(&self, requests: &[Request], budget: usize) -> Result<Vec<Vec<usize>>> {
-        let prefixes: Vec<&[u32]> = requests.iter().map(|request| request.prefix).collect();
-        let mut all = Vec::with_capacity(requests.len());
-        for (prefix, hard) in prefixes.iter().zip(surprise(self.decoder, &prefixes)?) {
-            let sentences = Unit::Sentence {}.cut(&self.tokenizer.pieces(prefix)?);
-            let scores: Vec<f64> = sentences.iter().map(|sentence| mean(&hard[sentence.clone()])).collect();
-            let order: Vec<Range<usize>> = ranking(&scores).into_iter().map(|s| sentences[s].clone()).collect();
-            all.push(fill(&order, budget.saturating_mul(COARSE)));
+/// The sentences that are kept of one prefix, and what is kept of them so far.
+struct Coarse<'r> {
+    /// The prefix; its units are the smallest that may be kept.
+    prefix: Scored<'r>,
+    /// Positions of the sentences, ascending.
+    places: Vec<usize>,
+    /// Borders of segments in `places`.
+    segments: Vec<usize>,
+    /// Positions that are kept, ascending.
+    kept: Vec<usize>,
+}
+
+impl<'r> Coarse<'r> {
+    fn new(prefix: Scored<'r>, hard: &[f64], budget: usize) -> Self {
+        let sentences = Unit::Sentence {}.cut(&prefix.decoded);
+        let scores: Vec<f64> = sentences.iter().map(|sentence| mean(&hard[sentence.clone()])).collect();
+        let order: Vec<Range<usize>> = ranking(&scores).into_iter().map(|s| sentences[s].clone()).collect();
+        let places = fill(&prefix.decoded, &order, budget.saturating_mul(COARSE));
+        let whole = |at: usize| (0..=at).rev().find(|&at| prefix.decoded.floor(places[at]) == places[at]).unwrap_or(0);
+        let mut segments: Vec<usize> = (0..places.len()).step_by(SEGMENT).map(whole).collect();
+        segments.push(places.len());
+        segments.dedup();
+        Self { prefix, places, segments, kept: Vec::new() }
+    }
+
+    fn segment(&self, number: usize) -> Option<&[usize]> {
+        let end = self.segments.get(number + 1)?;
+        Some(&self.places[self.segments[number]..*end])
+    }
+
+    fn ids(&self, places: &[usize]) -> Vec<u32> {
+        places.iter().map(|&place| self.prefix.request.prefix[place]).collect()
+    }
+
+    /// Keeps of a segment the part of the budget that is due, given how hard its tokens are.
+    fn choose(&mut self, number: usize, hard: &[f64], budget: usize) {
+        let Some(segment) = self.segment(number) else { return };
+        let done = self.segments[number + 1];
+        let due = (done * budget.min(self.places.len())) / self.places.len() - self.kept.len();
+        let groups: Vec<&[usize]> = segment.chunk_by(|_, at| self.prefix.decoded.floor(*at) != *at).collect();
+        let mut first = 0;
+        let mut scores = Vec::with_capacity(groups.len());
+        for group in &groups {
+            scores.push(mean(&hard[first..first + group.len()]));
+            first += group.len();
         }
-        Ok(all)
+        let order: Vec<Range<usize>> =
+            ranking(&scores).into_iter().map(|g| self.prefix.decoded.group(groups[g][0])).collect();
+        let own = fill(&self.prefix.decoded, &order, due);
+        self.kept.extend(own);
     }
 }
 
@@ -53,36 +91,26 @@ impl Compressor for LlmLingua<'_> {
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
-            let coarse = self.sentences(batch, budget)?;
-            let mut kept: Vec<Vec<usize>> = vec![Vec::new(); batch.len()];
-            let longest = coarse.iter().map(Vec::len).max().unwrap_or(0);
-            for start in (0..longest).step_by(SEGMENT) {
-                let open: Vec<usize> = (0..batch.len()).filter(|&r| start < coarse[r].len()).collect();
-                let segment = |r: usize| &coarse[r][start..coarse[r].len().min(start + SEGMENT)];
-                let ids = |r: usize, places: &[usize]| places.iter().map(|&p| batch[r].prefix[p]).collect::<Vec<u32>>();
-                let rows: Vec<Vec<u32>> =
-                    open.iter().map(|&r| [ids(r, &kept[r]), ids(r, segment(r))].concat()).collect();
+            let prefixes: Vec<&[u32]> = batch.iter().map(|request| request.prefix).collect();
+            let mut coarse = Vec::with_capacity(batch.len());
+            for (request, hard) in batch.iter().zip(surprise(self.decoder, &prefixes)?) {
+                coarse.push(Coarse::new(Scored::new(request, Unit::Token {}, self.tokenizer)?, &hard, budget));
+            }
+            let segments = coarse.iter().map(|own| own.segments.len()).max().unwrap_or(0);
+            for number in 0..segments {
+                let open: Vec<&mut Coarse> = coarse.iter_mut().filter(|own| own.segment(number).is_some()).collect();
+                let read =
+                    |own: &&mut Coarse| [own.ids(&own.kept), own.ids(own.segment(number).unwrap_or(&[]))].concat();
+                let rows: Vec<Vec<u32>> = open.iter().map(read).collect();
                 let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-                for (&r, hard) in open.iter().zip(surprise(self.decoder, &rows)?) {
-                    let segment = segment(r);
-                    let done = start + segment.len();
-                    let due = (done * budget.min(coarse[r].len())) / coarse[r].len() - kept[r].len();
-                    let best = ranking(&hard[hard.len() - segment.len()..]);
-                    let mut own: Vec<usize> = best.into_iter().take(due).map(|at| segment[at]).collect();
-                    own.sort_unstable();
-                    kept[r].extend(own);
+                for (own, hard) in open.into_iter().zip(surprise(self.decoder, &rows)?) {
+                    own.choose(number, &hard[own.kept.len()..], budget);
                 }
             }
-            for (request, kept) in batch.iter().zip(kept) {
-                let pieces = match self.controller.reads_text() {
-                    true => self.tokenizer.pieces(request.prefix)?,
-                    false => Vec::new(),
-                };
-                let mut chosen = vec![0.0; request.prefix.len()];
-                kept.iter().for_each(|&at| chosen[at] = 1.0);
-                let units = (0..chosen.len()).map(|at| at..at + 1).collect();
-                let scored = Scored { request, units, pieces, question: String::new() };
-                all.push(self.controller.keep(&scored, &chosen, budget));
+            for Coarse { prefix, kept, .. } in coarse {
+                let chosen = |unit: &Range<usize>| f64::from(u8::from(kept.binary_search(&unit.start).is_ok()));
+                let scores: Vec<f64> = prefix.units.iter().map(chosen).collect();
+                all.push(self.controller.keep(&prefix, &scores, budget));
             }
         }
         Ok(all)

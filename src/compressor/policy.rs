@@ -10,6 +10,7 @@ use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{TokenGrads, TokenStats};
+use crate::tokenizer::Tokenizer;
 use tch::Tensor;
 
 /// Network and actions of a compressor that learns.
@@ -29,10 +30,10 @@ impl Policy<'_> {
         }
     }
 
-    /// The most recent tokens of a prefix as actions of this policy.
-    pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
+    /// The most recent tokens of a prefix as actions of this policy; `tokenizer` is the base's.
+    pub fn recent(&self, tokenizer: &Tokenizer, request: &Request, budget: usize) -> Result<Trajectory> {
         match self {
-            Policy::Gist(_) => Ok(Trajectory::imitated(recent(request.prefix, budget).to_vec(), budget)),
+            Policy::Gist(_) => Ok(Trajectory::imitated(recent(tokenizer, request.prefix, budget)?.to_vec(), budget)),
             Policy::Extractive(policy) => policy.recent(request, budget),
         }
     }

@@ -4,6 +4,7 @@ use crate::compressor::contract::Request;
 use crate::config::compressors::{Aggregate, Unit};
 use crate::error::Result;
 use crate::tensor::mean;
+use crate::tokenizer::{Decoded, Tokenizer};
 use std::ops::Range;
 
 /// A prefix to be scored, cut into units.
@@ -12,10 +13,18 @@ pub struct Scored<'a> {
     pub request: &'a Request<'a>,
     /// Ascending ranges of its tokens.
     pub units: Vec<Range<usize>>,
-    /// Texts of its tokens; none when nobody needs them.
-    pub pieces: Vec<String>,
-    /// Text of the question ([`Request::question`]); empty when nobody needs it.
-    pub question: String,
+    /// Text of the prefix, token by token.
+    pub decoded: Decoded,
+    /// Text of the question ([`Request::question`]), token by token.
+    pub question: Decoded,
+}
+
+impl<'a> Scored<'a> {
+    /// A prefix cut into units of one kind.
+    pub fn new(request: &'a Request<'a>, unit: Unit, tokenizer: &Tokenizer) -> Result<Self> {
+        let (decoded, question) = (tokenizer.read(request.prefix)?, tokenizer.read(request.question())?);
+        Ok(Self { request, units: unit.cut(&decoded), decoded, question })
+    }
 }
 
 /// Scores units.
@@ -23,11 +32,6 @@ pub trait Scorer {
     /// Unit that it scores by default.
     fn unit(&self) -> Unit {
         Unit::Token {}
-    }
-
-    /// Whether it needs texts, not only ids.
-    fn reads_text(&self) -> bool {
-        false
     }
 
     /// One score for each unit of each prefix; higher is kept first, NaN last.

@@ -22,7 +22,7 @@ pub struct Extractive<'a> {
     pub unit: Unit,
     /// Decides from the scores what is kept.
     pub controller: Controller,
-    /// For units that are made of text.
+    /// The reading model's.
     pub tokenizer: &'a Tokenizer,
 }
 
@@ -41,32 +41,17 @@ impl<'a> Extractive<'a> {
         Ok(Self { name: named.to_string(), scorer, unit, controller: Controller::default(), tokenizer })
     }
 
-    /// Whether anything needs the texts of the tokens.
-    fn reads_text(&self) -> bool {
-        self.unit.reads_text() || self.controller.reads_text() || self.scorer.reads_text()
-    }
-
     /// Units and their scores.
     fn scored<'r>(&self, requests: &'r [Request<'r>]) -> Result<Vec<(Scored<'r>, Vec<f64>)>> {
-        let (unit, tokenizer) = (self.unit, self.reads_text().then_some(self.tokenizer));
-        let prefixes = requests.par_iter().map(|request| cut(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
+        let (unit, tokenizer) = (self.unit, self.tokenizer);
+        let prefixes =
+            requests.par_iter().map(|request| Scored::new(request, unit, tokenizer)).collect::<Result<Vec<_>>>()?;
         let scores = self.scorer.score(&prefixes)?;
         if scores.len() != prefixes.len() || scores.iter().zip(&prefixes).any(|(s, p)| s.len() != p.units.len()) {
             return Err(Error::invalid(format!("scorer `{}`: expected one score a unit", self.name)));
         }
         Ok(prefixes.into_iter().zip(scores).collect())
     }
-}
-
-/// A prefix in units; with a tokenizer, also in texts.
-fn cut<'r>(request: &'r Request<'r>, unit: Unit, tokenizer: Option<&Tokenizer>) -> Result<Scored<'r>> {
-    let Some(tokenizer) = tokenizer else {
-        let units = unit.cut(&vec![String::new(); request.prefix.len()]);
-        return Ok(Scored { request, units, pieces: Vec::new(), question: String::new() });
-    };
-    let pieces = tokenizer.pieces(request.prefix)?;
-    let question = tokenizer.decode(request.question())?;
-    Ok(Scored { request, units: unit.cut(&pieces), pieces, question })
 }
 
 const REQUESTS_AT_ONCE: usize = 64;

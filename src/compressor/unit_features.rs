@@ -1,7 +1,6 @@
 //! Features of a unit that need no encoder: its place, the attention of the base, the scores of hints.
 
 use crate::compressor::attended::standardised;
-use crate::compressor::contract::Request;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::scored::Scored;
 use crate::error::Result;
@@ -11,19 +10,10 @@ use tch::Tensor;
 
 impl ExtractivePolicy<'_> {
     /// Scores of each hint for the units of each prefix, standardised: `[request][hint][unit]`.
-    pub(super) fn hinted(&self, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let mut all = vec![Vec::new(); requests.len()];
-        if self.hints.is_empty() {
-            return Ok(all);
-        }
-        let mut prefixes = Vec::with_capacity(requests.len());
-        for request in requests {
-            let pieces = self.tokenizer.pieces(request.prefix)?;
-            let question = self.tokenizer.decode(request.question())?;
-            prefixes.push(Scored { request, units: self.unit.cut(&pieces), pieces, question });
-        }
+    pub(super) fn hinted(&self, prefixes: &[Scored]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let mut all = vec![Vec::new(); prefixes.len()];
         for hint in &self.hints {
-            for (own, scores) in all.iter_mut().zip(hint.score(&prefixes)?) {
+            for (own, scores) in all.iter_mut().zip(hint.score(prefixes)?) {
                 own.push(standardised(&scores.into_iter().map(|score| score as f32).collect::<Vec<_>>()));
             }
         }

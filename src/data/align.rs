@@ -7,6 +7,7 @@
 //! further, at times); and a pair is dropped when it is *worse* than the 90th percentile (there: also when it equals it, so
 //! that all go where most are perfect).
 
+use crate::text;
 use std::ops::Range;
 
 /// Words on either side of the last one found among which the next is looked for.
@@ -83,10 +84,30 @@ pub fn dropped(pairs: &[Alignment]) -> Vec<Option<&'static str>> {
     why
 }
 
-/// Byte ranges of what stands between blanks.
+/// Byte ranges of what stands between blanks; in scripts that are written without them, of the words there, each with the
+/// punctuation after it.
 fn words(text: &str) -> Vec<Range<usize>> {
-    let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
-    text.split_whitespace().map(|word| start(word)..start(word) + word.len()).collect()
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut open = None; // whether the word that goes on has letters, and whether the last part with letters needs no blank
+    for part in text::words(text) {
+        let content = &text[part.clone()];
+        if text::is_blank(content) {
+            open = None;
+            continue;
+        }
+        let (said, unspaced) = (text::is_said(content), content.starts_with(text::is_unspaced));
+        match (found.last_mut(), open) {
+            (Some(last), Some((had, was))) if !(said && had && (unspaced || was)) => {
+                last.end = part.end;
+                open = Some((had || said, if said { unspaced } else { was }));
+            }
+            _ => {
+                found.push(part);
+                open = Some((said, said && unspaced));
+            }
+        }
+    }
+    found
 }
 
 /// The letters and digits of a word in lower case, or all of one that has none.
@@ -110,6 +131,23 @@ mod tests {
         assert_eq!(align(text, "meeting John chaired 10:30 rome").variation_rate, 0.0);
         assert_eq!(align(text, "meeting was chaired").variation_rate, 1.0 / 3.0);
         assert!(kept("", "a").is_empty() && kept("a", "").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_are_what_stands_between_blanks(text in "[a-z.,'\"0-9\\-éж \n\t]{0,40}") {
+            let found: Vec<&str> = words(&text).into_iter().map(|word| &text[word]).collect();
+            proptest::prop_assert_eq!(found, text.split_whitespace().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn words_without_blanks_between_them_are_found_and_no_character_is_cut() {
+        assert_eq!(kept("私は「東京大学」で勉強する。", "東京 勉強"), ["東京", "勉強"]);
+        assert_eq!(kept("ภาษาไทยราคา 25 บาท", "ไทย 25"), ["ไทย", "25"]);
+        assert_eq!(kept("Der Flughafen 東京2024 war voll", "flughafen 東京"), ["Flughafen 東京"]);
+        assert_eq!(kept("cafe\u{301}s and 👩\u{200d}👧 .", "and 👩\u{200d}👧"), ["and 👩\u{200d}👧"]);
+        assert_eq!(kept("한국어 문장", "문장"), ["문장"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use crate::data::align::{Alignment, align, dropped};
 use crate::data::corpus::{name, parse_row, read_lines};
 use crate::error::{Error, Result};
+use crate::text::{character_borders, widened};
 use crate::text_file::at_line;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -26,7 +27,7 @@ pub struct LabelledText {
     pub text: String,
     /// The question that it is to answer; empty when there is none.
     pub query: String,
-    /// Bytes to keep, ascending.
+    /// Bytes to keep, ascending, of whole characters.
     pub keep: Vec<Range<usize>>,
 }
 
@@ -118,7 +119,11 @@ pub fn read_labelled(path: &Path) -> Result<Labelled> {
             }
         };
         match made {
-            Ok((id, text, query, keep)) => found.texts.push(LabelledText { id, text, query, keep }),
+            Ok((id, text, query, keep)) => {
+                let borders = character_borders(&text);
+                let keep = keep.iter().map(|range| widened(&borders, range)).collect();
+                found.texts.push(LabelledText { id, text, query, keep });
+            }
             Err(reason) => *found.left_out.entry(reason.to_string()).or_default() += 1,
         }
     }
@@ -219,6 +224,13 @@ mod tests {
         assert_eq!((hotpot.query.as_str(), kept(hotpot)), ("Who?", vec!["Two é.", "Three."]));
         assert_eq!(hotpot.text, "# A\nOne.\nTwo é.\n\n# B\nThree.\n\n");
         assert_eq!((pair.id.as_str(), kept(pair)), ("row 4", vec!["one", "three"]));
+    }
+
+    #[test]
+    fn a_label_takes_in_the_characters_that_it_cuts() {
+        // A letter without its accent, a woman without her child.
+        let found = read("{\"text\":\"a cafe\u{301} 👩\u{200d}👧 b\",\"keep\":[[5,6],[8,9]]}").unwrap();
+        assert_eq!(kept(&found.texts[0]), ["e\u{301}", "👩\u{200d}👧"]);
     }
 
     #[test]

@@ -345,17 +345,18 @@ impl<'a> Curves<'a> {
             for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].tokens == tokens) {
                 gists.push(ComparedGist {
                     compressor: self.entrants[row.entrant].0.clone(),
-                    tokens: tokenizer.pieces(&row.made[window].ids)?,
+                    tokens: tokenizer.read(&row.made[window].ids)?.pieces(),
                     kept: row.made[window].kept.clone(),
                     kl: row.readings.iter().find_map(|readings| readings.get(window)).map_or(f64::NAN, |r| r.kl),
                 });
             }
+            let [_, local, future] = tokenizer.texts([&source.prefix, &source.local, &source.future])?;
             Ok(Compared {
                 window: self.exam.numbers.get(window).copied().unwrap_or(window),
                 document: self.exam.documents[source.document].id.clone(),
-                prefix_tokens: tokenizer.pieces(&source.prefix)?,
-                local: tokenizer.decode(&source.local)?,
-                future: tokenizer.decode(&source.future)?,
+                prefix_tokens: tokenizer.read(&source.prefix)?.pieces(),
+                local,
+                future,
                 context_value: self.context[window],
                 gists,
             })

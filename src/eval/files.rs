@@ -60,19 +60,20 @@ impl Evaluated<'_> {
             let ids = &row.compressed[i].ids;
             let gist = ExampleGist {
                 text: row.texts[i].clone(),
-                tokens: tokenizer.pieces(ids)?,
+                tokens: tokenizer.read(ids)?.pieces(),
                 kl: row.readings[GENERATOR][i].kl,
                 keep_ratio: ids.len() as f64 / self.prefix_len(window),
             };
             gists.insert(row.name.clone(), gist);
         }
+        let [_, local, future] = tokenizer.texts([&source.prefix, &source.local, &source.future])?;
         Ok(WindowExample {
             window,
             document: self.document(window),
             prefix: self.prefixes[window].clone(),
-            prefix_tokens: tokenizer.pieces(&source.prefix)?,
-            local: tokenizer.decode(&source.local)?,
-            future: tokenizer.decode(&source.future)?,
+            prefix_tokens: tokenizer.read(&source.prefix)?.pieces(),
+            local,
+            future,
             gists,
         })
     }

@@ -10,7 +10,8 @@ use crate::eval::table::{Evaluated, Standing};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Imagined, Taught, request};
-use crate::search::{SpanSearch, ranked};
+use crate::search::{SpanSearch, SpanShape};
+use crate::tokenizer::Tokenizer;
 
 /// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`
 /// is the place of its window among them.
@@ -19,6 +20,8 @@ pub struct Searching<'a> {
     pub name: &'a str,
     /// The base.
     pub decoder: &'a Decoder,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
     /// Adapter of the reader that tries the spans.
     pub reader: &'a Adapter,
     /// Windows with their futures.
@@ -26,7 +29,7 @@ pub struct Searching<'a> {
     /// Futures that the teacher imagines in the true one's place; the true one, in hindsight, when absent.
     pub imagined: Option<Imagined>,
     /// Spans and how many of them.
-    pub params: SpanSearch,
+    pub params: SpanShape,
 }
 
 impl Compressor for Searching<'_> {
@@ -50,7 +53,8 @@ impl Compressor for Searching<'_> {
             Some(how) => Taught::imagined(self.decoder, &windows, how)?,
         };
         let reader = self.decoder.activate(self.reader, false)?;
-        let found = ranked(&taught, self.decoder, Some(&reader), budget, self.params, &[])?;
+        let (decoder, tokenizer, params) = (self.decoder, self.tokenizer, self.params);
+        let found = SpanSearch { decoder, tokenizer, reader: Some(&reader), params }.ranked(&taught, budget, &[])?;
         let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
         Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())
     }
@@ -58,7 +62,7 @@ impl Compressor for Searching<'_> {
 
 impl Evaluated<'_> {
     /// Searches `count` of the windows, spread evenly, with the generator as reader and that many `imagined` futures.
-    pub fn add_searches(&mut self, count: usize, imagined: usize, params: SpanSearch) -> Result<()> {
+    pub fn add_searches(&mut self, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
         let job = self.job;
         let picked = spread(job.windows.len(), count);
         if picked.is_empty() {
@@ -70,8 +74,8 @@ impl Evaluated<'_> {
         for (name, standing, imagined) in
             [("oracle_greedy", Standing::Hindsight, None), ("lookahead", Standing::Search, Some(how))]
         {
-            let (decoder, reader, windows) = (job.decoder, job.generator, job.windows);
-            let searching = Searching { name, decoder, reader, windows, imagined, params };
+            let (decoder, tokenizer, reader, windows) = (job.decoder, job.tokenizer, job.generator, job.windows);
+            let searching = Searching { name, decoder, tokenizer, reader, windows, imagined, params };
             let made = searching.compress(&requests, job.budget)?;
             self.push(name, standing, picked.clone(), made)?;
         }

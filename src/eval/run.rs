@@ -23,7 +23,7 @@ use crate::run_dir::{component, write_json_atomic};
 use crate::runs::readers::{Lesson, Readers};
 use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
-use crate::search::SpanSearch;
+use crate::search::SpanShape;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -103,7 +103,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let sampled = trained("gist_sampled", &policy, &judged, config.eval.sampling.clone());
     let other = OtherDocument::new(&greedy, donors(&windows.test, 0)?);
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
-    let frequencies = DocumentFrequencies::count(&windows.train);
+    let frequencies = DocumentFrequencies::count(&models.tokenizer, &windows.train)?;
     let parts = Parts { decoder: &models.decoder, frequencies: &frequencies, seed: 0 };
     let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
     let whole = match config.eval.baselines {
@@ -142,7 +142,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     }
     progress.finish();
     let w = &config.warm_start;
-    let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
+    let search = SpanShape { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
 
     let greedy_kl = |[compressor, generator]: [Adapter; 2]| {

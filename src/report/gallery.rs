@@ -163,7 +163,8 @@ pub(super) fn chips(tokens: &[String], prefix: &[String]) -> Markup {
     html! {
         p.chips {
             @if tokens.is_empty() { span.muted { "(empty: the compressor chose to send nothing)" } }
-            @for (token, mark) in tokens.iter().zip(marks) {
+            // The rest of a character of several tokens is empty.
+            @for (token, mark) in tokens.iter().zip(marks).filter(|(token, _)| !token.is_empty()) {
                 span.chip.(mark.class().unwrap_or("new")) {
                     @for (visible, text) in pieces(token) {
                         @if visible { (text) } @else { i { (text) } }
@@ -182,6 +183,7 @@ fn pieces(token: &str) -> Vec<(bool, String)> {
             ' ' => (false, '·'),
             '\n' => (false, '↵'),
             '\t' => (false, '→'),
+            '\r' => (false, '␍'),
             c if c.is_control() => (false, '�'),
             c => (true, c),
         };
@@ -215,6 +217,10 @@ pub(super) fn marks(tokens: &[String], other: &[String]) -> Vec<Mark> {
         }
         before = run;
     }
+    // The rest of a character of several tokens is empty.
+    for i in (1..tokens.len()).filter(|&i| tokens[i].is_empty()) {
+        marks[i] = marks[i - 1];
+    }
     marks
 }
 
@@ -236,6 +242,9 @@ mod tests {
         assert_eq!(super::marks(&split("  a  b c  "), &split("  a  b c  ")), [New, New, Span, Span, Span, Span, New]);
         assert!(super::marks(&[], &split("a ")).is_empty());
         assert_eq!(super::marks(&split("a b "), &[]), [New, New]);
+        let bytes = ["東", "", "", "京", "", ""].map(String::from);
+        assert_eq!(super::marks(&bytes, &bytes[3..]), [New, New, New, Shared, Shared, Shared]);
+        assert_eq!(chips(&bytes, &[]).into_string().matches("class=\"chip").count(), 2, "a chip a character");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! forgets to read nor gets used to one dialect.
 
 use crate::compressor::actions::Trajectory;
-use crate::compressor::budget::recent;
 use crate::config::train::GeneratorConfig;
 use crate::data::Window;
+use crate::error::Result;
 use crate::reading::reader_context;
 use crate::rng::{self, Stream};
+use crate::tokenizer::{Decoded, Tokenizer};
 use rand::Rng;
 
 /// Where a context of an update comes from.
@@ -46,6 +47,8 @@ pub struct Mix<'a> {
     pub budget: usize,
     /// V, the size of the base's vocabulary, behind which the control tokens are.
     pub vocabulary: i64,
+    /// The base's tokenizer.
+    pub tokenizer: &'a Tokenizer,
     /// Its draws.
     pub draw: Draw,
 }
@@ -72,44 +75,49 @@ impl Mix<'_> {
         plan: &[Vec<ContextSource>],
         groups: &[&[Trajectory]],
         stale: &[Vec<u32>],
-    ) -> Vec<(usize, Vec<u32>)> {
-        let make = |w: usize, row: usize, source: ContextSource| {
+    ) -> Result<Vec<(usize, Vec<u32>)>> {
+        let make = |w: usize, row: usize, source: ContextSource| -> Result<Vec<u32>> {
             let mut rng = self.draw.at(w, row);
             let _ = rng::uniform(&mut rng); // the plan's draw
-            match source {
+            Ok(match source {
                 ContextSource::Current => groups[w][rng::below(&mut rng, groups[w].len())].ids.clone(),
                 ContextSource::Stale => stale[w].clone(),
-                ContextSource::Extractive => extractive(&windows[w].prefix, self.budget, &mut rng),
+                ContextSource::Extractive => {
+                    let prefix = &windows[w].prefix;
+                    extractive(prefix, &self.tokenizer.read(prefix)?, self.budget, &mut rng)
+                }
                 ContextSource::Empty => Vec::new(),
-            }
+            })
         };
         let all = plan.iter().enumerate();
         let all = all.flat_map(|(w, sources)| sources.iter().enumerate().map(move |(r, s)| (w, r, *s)));
-        all.map(|(w, r, source)| (w, reader_context(&make(w, r, source), true, self.vocabulary))).collect()
+        all.map(|(w, r, source)| Ok((w, reader_context(&make(w, r, source)?, true, self.vocabulary)))).collect()
     }
 }
 
-/// Recent tokens, or two random spans, of a random size up to the budget.
-pub fn extractive(prefix: &[u32], budget: usize, draw: &mut impl Rng) -> Vec<u32> {
+/// Recent tokens, or two random spans, of a random size up to the budget, less the characters that they cut.
+pub fn extractive(prefix: &[u32], decoded: &Decoded, budget: usize, draw: &mut impl Rng) -> Vec<u32> {
     let size = (1 + rng::below(draw, budget)).min(prefix.len());
     if rng::uniform(draw) < 0.5 {
-        return recent(prefix, size).to_vec();
+        return prefix[decoded.inner(&(prefix.len() - size..prefix.len()))].to_vec();
     }
     let half = size.div_ceil(2);
     let mut starts = [half, size - half].map(|len| (rng::below(draw, prefix.len() - len + 1), len));
     starts.sort_unstable();
-    starts.iter().flat_map(|&(start, len)| prefix[start..start + len].iter().copied()).collect()
+    starts.iter().flat_map(|&(start, len)| prefix[decoded.inner(&(start..start + len))].iter().copied()).collect()
 }
 
-/// One to four spans of like length anywhere in the prefix, in its order, that fill the budget.
-pub fn random_spans(prefix: &[u32], budget: usize, draw: &mut impl Rng) -> Vec<u32> {
+/// One to four spans of like length anywhere in the prefix, in its order, that fill the budget, less the characters that they
+/// cut.
+pub fn random_spans(prefix: &[u32], decoded: &Decoded, budget: usize, draw: &mut impl Rng) -> Vec<u32> {
     let size = budget.min(prefix.len());
     let count = (1 + rng::below(draw, MOST_SPANS)).min(size);
     // Where each span would begin if the spans before it had no length.
     let mut gaps: Vec<usize> = (0..count).map(|_| rng::below(draw, prefix.len() - size + 1)).collect();
     gaps.sort_unstable();
     let edge = |span: usize| size * span / count;
-    gaps.iter().enumerate().flat_map(|(i, gap)| prefix[gap + edge(i)..gap + edge(i + 1)].iter().copied()).collect()
+    let span = |(i, gap): (usize, &usize)| decoded.inner(&(gap + edge(i)..gap + edge(i + 1)));
+    gaps.iter().enumerate().map(span).flat_map(|span| prefix[span].iter().copied()).collect()
 }
 
 const MOST_SPANS: usize = 4;
@@ -123,9 +131,22 @@ mod tests {
         let prefix: Vec<u32> = (0..40).collect();
         let mut draw = rng::rng(0, Stream::Mix, 0, 0, 0);
         for _ in 0..500 {
-            let gist = extractive(&prefix, 10, &mut draw);
+            let gist = extractive(&prefix, &Decoded::of(&["x"; 40]), 10, &mut draw);
             assert!(!gist.is_empty() && gist.len() <= 10);
             assert!(gist.iter().all(|id| prefix.contains(id)));
+        }
+    }
+
+    #[test]
+    fn spans_leave_out_the_characters_that_they_cut() {
+        // Ten characters of three tokens each.
+        let (prefix, text) = ((0..30).collect::<Vec<u32>>(), "東".repeat(10));
+        let decoded = Decoded::of(&text.as_bytes().chunks(1).collect::<Vec<_>>());
+        let mut draw = rng::rng(0, Stream::Mix, 0, 0, 0);
+        for _ in 0..500 {
+            for gist in [extractive(&prefix, &decoded, 10, &mut draw), random_spans(&prefix, &decoded, 10, &mut draw)] {
+                assert!(gist.len() <= 10 && gist.chunks(3).all(|c| c[0] % 3 == 0 && c[2] == c[0] + 2), "{gist:?}");
+            }
         }
     }
 
@@ -135,8 +156,9 @@ mod tests {
         let mut jumps = [0; MOST_SPANS];
         for length in [3, 10, 11, 40] {
             let prefix: Vec<u32> = (0..length).collect();
+            let decoded = Decoded::of(&vec!["x"; prefix.len()]);
             for _ in 0..500 {
-                let gist = random_spans(&prefix, 10, &mut draw);
+                let gist = random_spans(&prefix, &decoded, 10, &mut draw);
                 assert_eq!(gist.len(), prefix.len().min(10));
                 assert!(gist.windows(2).all(|pair| pair[0] < pair[1]), "{gist:?}");
                 jumps[gist.windows(2).filter(|pair| pair[1] != pair[0] + 1).count()] += 1;

@@ -27,8 +27,7 @@ pub fn write(path: &Path, tokenizer: &Tokenizer, step: &Logged) -> Result<()> {
     let Logged { windows, groups, scored, lambda } = *step;
     let mut text = String::new();
     for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(scored).enumerate() {
-        let (prefix, local, future) =
-            (&tokenizer.decode(&window.prefix)?, &tokenizer.decode(&window.local)?, &tokenizer.decode(&window.future)?);
+        let [prefix, local, future] = tokenizer.texts([&window.prefix, &window.local, &window.future])?;
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
                 "window": i, "prefix": prefix, "local": local, "future": future,

@@ -61,9 +61,11 @@ pub fn validate<'w>(inputs: Inputs<'w>, taught: &OnceCell<Taught<'w>>, roles: &V
     };
     let requests: Vec<_> = valid.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let gists = greedy.compress(&requests, budget)?;
-    let recent: Vec<Compressed> = (valid.iter())
-        .map(|w| Compressed { ids: recent(&w.prefix, budget).to_vec(), ..Compressed::default() })
-        .collect();
+    let mut last = Vec::with_capacity(valid.len());
+    for window in valid {
+        let ids = recent(&models.tokenizer, &window.prefix, budget)?.to_vec();
+        last.push(Compressed { ids, ..Compressed::default() });
+    }
     let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
     let kl = |reader: &Adapter, contexts: Vec<Vec<u32>>| -> Result<f64> {
         let contexts: Vec<(usize, Vec<u32>)> = contexts.into_iter().enumerate().collect();
@@ -75,7 +77,7 @@ pub fn validate<'w>(inputs: Inputs<'w>, taught: &OnceCell<Taught<'w>>, roles: &V
     Ok(Validation {
         context_value: kl(roles.empty_reader, nothing())?,
         kl_empty: kl(roles.generator, nothing())?,
-        kl_recent: kl(roles.generator, contexts(&recent))?,
+        kl_recent: kl(roles.generator, contexts(&last))?,
         kl: kl(roles.generator, contexts(&gists))?,
         keep_ratio: tokens as f64 / (valid.len() * windows.shape.prefix) as f64,
     })

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::reading::request;
 use crate::rng::{self, Stream};
 use crate::run_dir::{read_json, write_json_atomic};
-use crate::search::{SpanSearch, ranked};
+use crate::search::{SpanSearch, SpanShape};
 use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
 use crate::train::labels::distill;
 use crate::train::mix::{Draw, Mix, random_spans};
@@ -86,13 +86,13 @@ fn copy(session: &mut Session) -> Result<()> {
     stage.run(session, |session, number| {
         let step = COPY_STEP + number as u64;
         let windows = session.inputs.training_windows(step, warm.batch);
-        let groups: Vec<Vec<Weighted>> = (windows.iter().enumerate())
-            .map(|(w, window)| {
-                let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
-                let spans = (0..warm.copy_gists).map(|_| random_spans(&window.prefix, budget, &mut draw));
-                spans.map(|ids| (Trajectory::imitated(ids, budget), 1.0)).collect()
-            })
-            .collect();
+        let mut groups: Vec<Vec<Weighted>> = Vec::with_capacity(windows.len());
+        for (w, window) in windows.iter().enumerate() {
+            let decoded = session.inputs.models.tokenizer.read(&window.prefix)?;
+            let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
+            let spans = (0..warm.copy_gists).map(|_| random_spans(&window.prefix, &decoded, budget, &mut draw));
+            groups.push(spans.map(|ids| (Trajectory::imitated(ids, budget), 1.0)).collect());
+        }
         let lr_factor = config.train.schedule.factor(number, warm.copy_updates, config.optim.imitation.warmup_steps);
         let update = Update { number, lr_factor, root: session.run.root(), batch: &windows };
         let loss = imitate_gists(session, &groups, &update)?;
@@ -149,8 +149,9 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
         true => samples(session, step, windows)?,
         false => vec![Vec::new(); windows.len()],
     };
-    let params = SpanSearch { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
-    let found = ranked(&taught, decoder, reader.as_ref(), budget, params, &extra)?;
+    let params = SpanShape { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
+    let search = SpanSearch { decoder, tokenizer: &inputs.models.tokenizer, reader: reader.as_ref(), params };
+    let found = search.ranked(&taught, budget, &extra)?;
     Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())
 }
 
@@ -172,15 +173,15 @@ fn samples(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Vec<V
     Ok(all)
 }
 
-/// The best `count` gists of a window with weights that sum to 1, of which `warm.recent` is the most recent tokens'.
-fn weighted(labels: &[ScoredGist], count: usize, warm: &WarmStart, prefix: &[u32], budget: usize) -> Vec<Weighted> {
+/// The best `count` gists of a window with weights that sum to 1, of which `warm.recent` is that of the `recent` tokens.
+fn weighted(labels: &[ScoredGist], count: usize, warm: &WarmStart, recent: &[u32], budget: usize) -> Vec<Weighted> {
     let best = labels.first().map_or(0.0, |(_, kl)| *kl);
     let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / warm.temperature).exp()).collect();
     let scale = (1.0 - warm.recent) / raw.iter().sum::<f64>();
     let imitated = |ids: &[u32]| Trajectory::imitated(ids.to_vec(), budget);
     let mut gists: Vec<Weighted> = labels.iter().zip(raw).map(|((ids, _), raw)| (imitated(ids), raw * scale)).collect();
     if warm.recent > 0.0 {
-        gists.push((imitated(recent(prefix, budget)), warm.recent));
+        gists.push((imitated(recent), warm.recent));
     }
     gists
 }
@@ -207,8 +208,11 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let picked: Vec<usize> = order.into_iter().skip(batch * warm.batch).take(warm.batch).collect();
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
         let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
-        let groups: Vec<Vec<Weighted>> =
-            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, budget)).collect();
+        let mut groups: Vec<Vec<Weighted>> = Vec::with_capacity(picked.len());
+        for &i in &picked {
+            let recent = recent(&session.inputs.models.tokenizer, &windows[i].prefix, budget)?;
+            groups.push(weighted(&labels[i], count, warm, recent, budget));
+        }
         let (done, total) = (number - config.compressor_updates(), warm.rounds * per_round);
         let lr_factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let update = Update { number, lr_factor, root: session.run.root(), batch: &chosen };
@@ -218,10 +222,11 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
             groups.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
         let read: Vec<&[Trajectory]> = read.iter().map(Vec::as_slice).collect();
         let draw = Draw { run_seed: config.seed, step: WARM_STEP + number as u64 };
-        let mix = Mix { shares: &config.generator, budget, vocabulary, draw };
+        let tokenizer = &session.inputs.models.tokenizer;
+        let mix = Mix { shares: &config.generator, budget, vocabulary, tokenizer, draw };
         // No compressor is stale yet: nothing stands in its place.
         let stale = vec![Vec::new(); chosen.len()];
-        let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale);
+        let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale)?;
         let readers = update_readers(session, &taught, &contexts, &update)?;
         let metrics = Metrics::from([
             ("warm_start/imitation_loss", imitation),
@@ -243,12 +248,12 @@ mod tests {
         let mut warm = WarmStart { temperature: 0.05, ..WarmStart::default() };
         let weights = |gists: &[Weighted]| gists.iter().map(|(_, weight)| *weight).collect::<Vec<f64>>();
         let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
-        let gists = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
+        let gists = weighted(&labels, 3, &warm, &[8, 9], 2);
         let e = (-1.0f64).exp();
         let expected = [1.0, 1.0, e].map(|raw| raw / (2.0 + e));
         assert!(close(&weights(&gists), &expected), "{gists:?}");
         warm.recent = 0.25;
-        let with_recent = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
+        let with_recent = weighted(&labels, 3, &warm, &[8, 9], 2);
         let expected = [0.75 * expected[0], 0.75 * expected[1], 0.75 * expected[2], 0.25];
         assert!(close(&weights(&with_recent), &expected), "{with_recent:?}");
         assert_eq!(with_recent[3].0, Trajectory::imitated(vec![8, 9], 2));

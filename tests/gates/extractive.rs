@@ -260,7 +260,7 @@ fn hints_are_added_as_they_are_until_something_is_learned() {
     let active = setting.decoder.activate(&hinted, false).unwrap();
     let before = without.worths(&setting.decoder.activate(&plain, false).unwrap(), &requests).unwrap();
     for (after, before) in with.worths(&active, &requests).unwrap().iter().zip(before) {
-        let begins: Vec<f64> = before.units.iter().map(|unit| unit.start as f64).collect();
+        let begins: Vec<f64> = before.prefix.units.iter().map(|unit| unit.start as f64).collect();
         let mean = begins.iter().sum::<f64>() / begins.len() as f64;
         let spread = (begins.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / begins.len() as f64).sqrt();
         let expected: Vec<f64> = begins.iter().map(|x| (x - mean) / spread).chain([0.0]).collect();

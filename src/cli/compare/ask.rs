@@ -94,9 +94,9 @@ pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
     }
 }
 
-/// Pattern of the words that must be kept.
-pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
-    must_keep::pattern(wanted).map_err(|message| anyhow::anyhow!("--must-keep: {message}"))
+/// Patterns of the words that must be kept.
+pub fn must_keep(wanted: &[String]) -> anyhow::Result<Vec<Regex>> {
+    must_keep::patterns(wanted).map_err(|message| anyhow::anyhow!("--must-keep: {message}"))
 }
 
 /// Fails when a folder holds something else than a comparison.

@@ -101,12 +101,12 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         Some(updates) => updates as usize,
         None => ask::updates(&runs[0])?,
     };
-    let frequencies = DocumentFrequencies::count(&windows.train);
+    let frequencies = DocumentFrequencies::count(&models.tokenizer, &windows.train)?;
     let controller = Controller { must_keep, drop_consecutive: args.drop_consecutive, ..Controller::default() };
     let entrants = Entrants { models: &models, frequencies: &frequencies, controller: &controller };
     let entrants = entrants.enter(&runs, &args.compressors).map_err(naming("--compressors"))?;
     let mut tell = |key: &str, value: String| _ = common.terms.insert(key.into(), value);
-    if controller.must_keep.is_some() {
+    if !controller.must_keep.is_empty() {
         tell("must_keep", args.must_keep.join(", "));
     }
     if args.drop_consecutive {

@@ -5,8 +5,8 @@ use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
+use crate::text::{is_said, words};
 use bm25::{Embedder, EmbedderBuilder, Tokenizer};
-use bstr::ByteSlice;
 use rayon::prelude::*;
 
 /// Relevance to the question; equal for all units without one.
@@ -22,26 +22,22 @@ struct Words;
 
 impl Tokenizer for Words {
     fn tokenize(&self, text: &str) -> Vec<String> {
-        text.as_bytes().words().map(str::to_lowercase).collect()
+        words(text).into_iter().map(|word| &text[word]).filter(|word| is_said(word)).map(str::to_lowercase).collect()
     }
 }
 
 fn units(prefix: &Scored) -> Vec<f64> {
-    let texts: Vec<String> = prefix.units.iter().map(|unit| prefix.pieces[unit.clone()].concat()).collect();
-    let corpus: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let embedder: Embedder<u64, Words> = EmbedderBuilder::with_tokenizer_and_fit_to_corpus(Words, &corpus).build();
+    let texts: Vec<&str> = prefix.units.iter().map(|unit| prefix.decoded.slice(unit)).collect();
+    let embedder: Embedder<u64, Words> = EmbedderBuilder::with_tokenizer_and_fit_to_corpus(Words, &texts).build();
     let mut scorer = bm25::Scorer::<usize, u64>::new();
     texts.iter().enumerate().for_each(|(unit, text)| scorer.upsert(&unit, embedder.embed(text)));
-    let question = embedder.embed(&prefix.question);
+    let question = embedder.embed(prefix.question.text());
     (0..texts.len()).map(|unit| scorer.score(&unit, &question).map_or(0.0, f64::from)).collect()
 }
 
 impl Scorer for Bm25 {
     fn unit(&self) -> Unit {
         Unit::Sentence {}
-    }
-    fn reads_text(&self) -> bool {
-        true
     }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         Ok(prefixes.par_iter().map(units).collect())

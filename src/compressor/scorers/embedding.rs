@@ -32,13 +32,10 @@ impl Scorer for Embedding {
     fn unit(&self) -> Unit {
         Unit::Sentence {}
     }
-    fn reads_text(&self) -> bool {
-        true
-    }
     fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>> {
         let one = |prefix: &Scored| {
-            let mut texts: Vec<String> = prefix.units.iter().map(|u| prefix.pieces[u.clone()].concat()).collect();
-            texts.push(prefix.question.clone());
+            let mut texts: Vec<&str> = prefix.units.iter().map(|unit| prefix.decoded.slice(unit)).collect();
+            texts.push(prefix.question.text());
             let all = self.foreign.embed(&self.encoder, &texts, self.first)?; // [U + 1, H]
             let units = texts.len() as i64 - 1;
             to_vec(&all.narrow(0, 0, units).matmul(&all.get(units)))

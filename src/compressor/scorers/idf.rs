@@ -1,6 +1,6 @@
-//! Rare tokens first: the sum of inverse document frequencies, each token of the prefix once.
+//! Rare terms first: the sum of inverse document frequencies, each term of the prefix once.
 
-use crate::compressor::frequencies::DocumentFrequencies;
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
@@ -19,12 +19,14 @@ impl<'a> From<Parts<'a>> for Idf<'a> {
 }
 
 impl Idf<'_> {
-    /// Scores of the units. A token that occurred before in the prefix adds nothing, so that a unit without a new one comes
-    /// last.
+    /// Scores of the units: the mean over their tokens, among which a term divides its IDF. A term that occurred before in the
+    /// prefix adds nothing, so that a unit without a new one comes last.
     pub fn units(&self, prefix: &Scored) -> Vec<f64> {
-        let mut seen = BTreeSet::new();
-        let mut worth = |&id: &u32| if seen.insert(id) { self.frequencies.idf(id) } else { 0.0 };
-        let tokens: Vec<f64> = prefix.request.prefix.iter().map(&mut worth).collect();
+        let (mut seen, mut tokens) = (BTreeSet::new(), Vec::with_capacity(prefix.request.prefix.len()));
+        for term in TokenTerms::new(prefix.request.prefix, &prefix.decoded).all() {
+            let idf = if seen.insert(term) { self.frequencies.idf(term) } else { 0.0 };
+            tokens.extend(std::iter::repeat_n(idf / term.len() as f64, term.len()));
+        }
         prefix.units.iter().map(|unit| tokens[unit.clone()].iter().sum::<f64>() / unit.len() as f64).collect()
     }
 }

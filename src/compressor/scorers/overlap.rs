@@ -1,6 +1,6 @@
-//! Spans that share rare tokens with the local window and the query.
+//! Spans that share rare terms with the query or the local window.
 
-use crate::compressor::frequencies::DocumentFrequencies;
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::idf::Idf;
 use crate::compressor::scorers::parts::Parts;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
-/// Sum of the IDF of the distinct tokens that a unit shares with the local window and the query; of equal units the later
+/// Sum of the IDF of the distinct terms that a unit shares with the query or the local window; of equal units the later
 /// comes first. Without either, the scores of [`Idf`].
 pub struct Overlap<'a> {
     /// Counts on training documents.
@@ -24,14 +24,14 @@ impl<'a> From<Parts<'a>> for Overlap<'a> {
 
 impl Overlap<'_> {
     fn units(&self, prefix: &Scored) -> Vec<f64> {
-        let request = prefix.request;
-        let wanted: BTreeSet<u32> = request.local.iter().chain(request.query).copied().collect();
+        let wanted: BTreeSet<&[u32]> = TokenTerms::new(prefix.request.question(), &prefix.question).all().collect();
         if wanted.is_empty() {
             return Idf { frequencies: self.frequencies }.units(prefix);
         }
+        let terms = TokenTerms::new(prefix.request.prefix, &prefix.decoded);
         let shared = |(place, unit): (usize, &std::ops::Range<usize>)| -> f64 {
-            let own: BTreeSet<u32> = request.prefix[unit.clone()].iter().copied().collect();
-            let idf: f64 = own.intersection(&wanted).map(|&id| self.frequencies.idf(id)).sum();
+            let own: BTreeSet<&[u32]> = terms.of(unit).collect();
+            let idf: f64 = own.intersection(&wanted).map(|term| self.frequencies.idf(term)).sum();
             idf + 1e-9 * place as f64
         };
         prefix.units.iter().enumerate().map(shared).collect()

@@ -1,6 +1,6 @@
-//! TF-IDF: cosine of a unit and the query (without one, the local window), over tokens weighted by their rarity.
+//! TF-IDF: cosine of a unit and the query (without one, the local window), over terms weighted by their rarity.
 
-use crate::compressor::frequencies::DocumentFrequencies;
+use crate::compressor::frequencies::{DocumentFrequencies, TokenTerms};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
@@ -21,18 +21,19 @@ impl<'a> From<Parts<'a>> for TfIdf<'a> {
 }
 
 impl TfIdf<'_> {
-    fn vector(&self, ids: &[u32]) -> BTreeMap<u32, f64> {
+    fn vector<'i>(&self, terms: impl Iterator<Item = &'i [u32]>) -> BTreeMap<&'i [u32], f64> {
         let mut vector = BTreeMap::new();
-        ids.iter().for_each(|&id| *vector.entry(id).or_insert(0.0) += self.frequencies.idf(id));
+        terms.for_each(|term| *vector.entry(term).or_insert(0.0) += self.frequencies.idf(term));
         vector
     }
 
     fn units(&self, prefix: &Scored) -> Vec<f64> {
-        let length = |v: &BTreeMap<u32, f64>| v.values().map(|x| x * x).sum::<f64>().sqrt();
-        let query = self.vector(prefix.request.question());
+        let length = |v: &BTreeMap<&[u32], f64>| v.values().map(|x| x * x).sum::<f64>().sqrt();
+        let terms = TokenTerms::new(prefix.request.prefix, &prefix.decoded);
+        let query = self.vector(TokenTerms::new(prefix.request.question(), &prefix.question).all());
         let similarity = |unit: &std::ops::Range<usize>| {
-            let own = self.vector(&prefix.request.prefix[unit.clone()]);
-            let dot: f64 = own.iter().filter_map(|(id, x)| Some(x * query.get(id)?)).sum();
+            let own = self.vector(terms.of(unit));
+            let dot: f64 = own.iter().filter_map(|(term, x)| Some(x * query.get(term)?)).sum();
             if query.is_empty() { length(&own) } else { dot / (length(&own) * length(&query)) }
         };
         prefix.units.iter().map(similarity).collect()

@@ -229,7 +229,7 @@ pub struct Compared {
     pub window: usize,
     /// Id of the document.
     pub document: String,
-    /// The prefix token by token.
+    /// The prefix token by token ([`crate::tokenizer::Decoded::pieces`]): together its text.
     pub prefix_tokens: Vec<String>,
     /// Text of the local window.
     pub local: String,
@@ -248,7 +248,7 @@ pub struct Compared {
 pub struct ComparedGist {
     /// Name of the compressor.
     pub compressor: String,
-    /// Token by token.
+    /// Token by token, as the prefix.
     pub tokens: Vec<String>,
     /// Ascending positions of the prefix that were kept, for one that only deletes.
     pub kept: Option<Vec<usize>>,

@@ -135,6 +135,7 @@ fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usi
     let decoder = &models.decoder;
     let roles = Roles {
         decoder,
+        tokenizer: &session.inputs.models.tokenizer,
         policy: &session.policy,
         compressor: &decoder.activate(&session.compressor.adapter, false)?,
         reader: &decoder.activate(paid_reader(session, frozen)?, false)?,
@@ -156,12 +157,13 @@ fn teach_readers(session: &mut Session, taught: &Taught, groups: &[Group], numbe
         shares: &config.generator,
         budget: session.inputs.budget(),
         vocabulary: models.decoder.config().vocab_size,
+        tokenizer: &models.tokenizer,
         draw: Draw { run_seed: config.seed, step: number as u64 },
     };
     let plan = mix.plan(taught.windows.len());
     let stale = stale_gists(session, taught.windows, &plan, number)?;
     let gists: Vec<&[Trajectory]> = groups.iter().map(|group| group.gists.as_slice()).collect();
-    let contexts = mix.contexts(taught.windows, &plan, &gists, &stale);
+    let contexts = mix.contexts(taught.windows, &plan, &gists, &stale)?;
     let lr_factor = config.train.schedule.factor(number, config.train.steps, config.optim.generator.warmup_steps);
     let root = session.run.root();
     let update = Update { number: session.update(), lr_factor, root, batch: &taught.windows };

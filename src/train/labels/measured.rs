@@ -37,13 +37,17 @@ pub fn measure(
     let v = decoder.config().vocab_size;
     let (mut units, mut contexts) = (Vec::new(), Vec::new());
     for (w, window) in windows.iter().enumerate() {
-        let own = policy.units(&window.prefix)?;
+        let decoded = policy.tokenizer.read(&window.prefix)?;
+        let own = policy.unit.cut(&decoded);
         let mut read = |ids: &[u32]| contexts.push((w, reader_context(ids, active.is_some(), v)));
         read(&[]);
         for unit in &own {
             match how {
                 // Of a unit that passes the budget the controller keeps the head.
-                UnitMeasure::Alone(_) => read(&window.prefix[unit.start..unit.end.min(unit.start + inputs.budget())]),
+                UnitMeasure::Alone(_) => {
+                    let end = unit.end.min(unit.start + inputs.budget());
+                    read(&window.prefix[unit.start..decoded.floor(end)]);
+                }
                 UnitMeasure::Without => read(&[&window.prefix[..unit.start], &window.prefix[unit.end..]].concat()),
             }
         }

@@ -7,7 +7,7 @@
 
 use crate::compressor::Request;
 use crate::compressor::budget::ranking;
-use crate::compressor::extractive::{ExtractivePolicy, Worths};
+use crate::compressor::extractive::ExtractivePolicy;
 use crate::config::distill::DistillLoss;
 use crate::error::Result;
 use crate::tensor::{floats, to_vec};
@@ -58,10 +58,11 @@ pub fn label_step(
         let requests: Vec<Request> = part.iter().map(|prefix| prefix.request).collect();
         let mut losses = Vec::new();
         for (own, LabelledPrefix { worth, budget, .. }) in policy.worths(&active, &requests)?.iter().zip(part) {
-            losses.push(window_loss(own, worth, batch.loss, *budget)?);
+            let units = &own.prefix.units;
+            losses.push(window_loss(&own.logits, units, worth, batch.loss, *budget)?);
             let scores = to_vec(&own.logits.detach())?;
-            kept += gathered(&scores[..worth.len()], worth, &own.units, *budget);
-            best += gathered(worth, worth, &own.units, *budget);
+            kept += gathered(&scores[..worth.len()], worth, units, *budget);
+            best += gathered(worth, worth, units, *budget);
         }
         let total = Tensor::stack(&losses, 0).sum(Kind::Float) / batch.prefixes.len() as f64;
         policy.decoder.backward(&total, &active)?;
@@ -75,23 +76,28 @@ pub fn label_step(
 }
 
 /// The loss of one window, a scalar.
-fn window_loss(own: &Worths, labels: &[f64], loss: DistillLoss, budget: usize) -> Result<Tensor> {
-    let device = own.logits.device();
-    let units = labels.len();
+fn window_loss(
+    logits: &Tensor,
+    units: &[Range<usize>],
+    labels: &[f64],
+    loss: DistillLoss,
+    budget: usize,
+) -> Result<Tensor> {
+    let (device, count) = (logits.device(), labels.len());
     match loss {
         DistillLoss::Ranking { temperature } => {
             let raw: Vec<f64> = labels.iter().chain([&0.0]).map(|label| label / temperature).collect();
             let target = floats(&raw, device).softmax(-1, Kind::Float);
-            Ok(-(target * own.logits.log_softmax(-1, Kind::Float)).sum(Kind::Float))
+            Ok(-(target * logits.log_softmax(-1, Kind::Float)).sum(Kind::Float))
         }
         DistillLoss::Keep { positive_weight } => {
-            let kept = best(labels, &own.units, budget);
+            let kept = best(labels, units, budget);
             let target: Vec<f64> =
-                (0..units).map(|unit| if kept.contains(&unit) && labels[unit] > 0.0 { 1.0 } else { 0.0 }).collect();
+                (0..count).map(|unit| if kept.contains(&unit) && labels[unit] > 0.0 { 1.0 } else { 0.0 }).collect();
             let positive = target.iter().sum::<f64>();
-            let balanced = (units as f64 - positive) / positive.max(1.0);
+            let balanced = (count as f64 - positive) / positive.max(1.0);
             let weight = floats(&[positive_weight.unwrap_or(balanced)], device);
-            let logits = own.logits.narrow(0, 0, units as i64) - own.logits.narrow(0, units as i64, 1);
+            let logits = logits.narrow(0, 0, count as i64) - logits.narrow(0, count as i64, 1);
             let target = floats(&target, device);
             Ok(logits.binary_cross_entropy_with_logits(&target, None::<Tensor>, Some(weight), Reduction::Mean))
         }
@@ -119,13 +125,10 @@ mod tests {
     use super::*;
     use crate::compressor::units::spans;
 
-    fn worths(logits: &[f64]) -> Worths {
-        let units = spans(2 * (logits.len() - 1), 2, 2);
-        Worths { units, logits: floats(logits, tch::Device::Cpu) }
-    }
-
     fn value(logits: &[f64], labels: &[f64], loss: DistillLoss) -> f64 {
-        window_loss(&worths(logits), labels, loss, 2).map_or(f64::NAN, |loss| loss.double_value(&[]))
+        let units = spans(2 * (logits.len() - 1), 2, 2);
+        window_loss(&floats(logits, tch::Device::Cpu), &units, labels, loss, 2)
+            .map_or(f64::NAN, |loss| loss.double_value(&[]))
     }
 
     #[test]

@@ -53,9 +53,9 @@ impl<'a> Teacher<'a> {
         let mut all = Vec::new();
         for (window, own) in windows.iter().zip(self.policy.worths(&active, &requests)?) {
             let logits = to_vec(&own.logits)?; // of each unit, then of the end
-            let (worth, end) = logits.split_at(own.units.len());
+            let (worth, end) = logits.split_at(own.prefix.units.len());
             let worth = worth.iter().map(|worth| worth - end[0]).collect();
-            all.push(LabelledWindow::new(window, own.units, worth));
+            all.push(LabelledWindow::new(window, own.prefix.units, worth));
         }
         Ok(all)
     }

@@ -24,6 +24,7 @@ use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, 
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tch::Device;
@@ -144,9 +145,13 @@ impl<'a> Examples<'a> {
         let query = self.models.tokenizer.encode(&text.query)?;
         let touches =
             |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
-        let wanted: Vec<bool> = bytes.iter().map(touches).collect();
+        let touched: Vec<bool> = bytes.iter().map(touches).collect();
+        let decoded = self.models.tokenizer.read(&prefix)?;
+        // A character of several tokens is labelled as a whole.
+        let label = |group: Range<usize>| vec![touched[group.clone()].contains(&true); group.len()];
+        let wanted: Vec<bool> = decoded.groups().flat_map(label).collect();
         let budget = self.config.budget.tokens(prefix.len()).min(prefix.len());
-        let worth: Vec<f64> = (policy.units(&prefix)?.iter())
+        let worth: Vec<f64> = (policy.unit.cut(&decoded).iter())
             .map(|unit| wanted[unit.clone()].iter().filter(|wanted| **wanted).count() as f64 / unit.len() as f64)
             .map(|share| if share >= HALF { share } else { 0.0 })
             .collect();

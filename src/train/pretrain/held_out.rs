@@ -98,7 +98,7 @@ impl Evaluator {
             .collect();
         let mut bytes = 0;
         for row in &rows {
-            bytes += tokenizer.decode(&row[1..])?.len();
+            bytes += tokenizer.read(row)?.bytes(&(1..row.len())).len();
         }
         let mut windows = Vec::new();
         // Windows as long as a row, so those that leave it some prefix; of short rows the shortest, with one token.
