@@ -164,10 +164,7 @@ fn every_bad_file_is_said_to_be() {
     };
     let cases = [
         (write("syntax.toml", b"kind = \"train\"\nname = = 1"), "syntax.toml: line 2, column 8: "),
-        (
-            write("latin.toml", b"kind = \"tr\xe9in\""),
-            "latin.toml: expected UTF-8 text, got an invalid byte at offset 10",
-        ),
+        (write("latin.toml", b"kind = \"tr\xe9in\""), "latin.toml:1: expected UTF-8, got byte 0xe9"),
         (
             write("kind.toml", b"name = \"x\""),
             "kind.toml: `kind`: expected \"pretrain\", \"distill\" or \"train\", got nothing",

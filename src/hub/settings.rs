@@ -21,9 +21,12 @@ pub struct Token {
     pub origin: String,
 }
 
+/// Looks an environment variable up by its name.
+type Variables = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// The variables of a process and its home directory.
 pub struct Settings {
-    variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    variable: Variables,
     home: Option<PathBuf>,
 }
 

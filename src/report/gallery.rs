@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(super::marks(&split("a b "), &[]), [New, New]);
         let bytes = ["東", "", "", "京", "", ""].map(String::from);
         assert_eq!(super::marks(&bytes, &bytes[3..]), [New, New, New, Shared, Shared, Shared]);
-        assert_eq!(chips(&bytes, &[]).into_string().matches("class=\"chip").count(), 2, "a chip a character");
+        assert_eq!(chips(&bytes, &[]).into_string().matches("class=\"chip ").count(), 2, "a chip a character");
     }
 
     #[test]
