@@ -3,6 +3,7 @@
 
 use crate::cli::start;
 use anyhow::Context;
+use gist::config::bos::Bos;
 use gist::config::compressors::CompressorConfig;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
@@ -10,8 +11,8 @@ use gist::model::config::ModelConfig;
 use gist::model::lora::Adapter;
 use gist::model::peft::{Base, check_base};
 use gist::model::{merge, weights};
-use gist::run_dir::{RunDir, write_atomic, write_json_atomic};
-use gist::tokenizer::{CONTROLS, Tokenizer};
+use gist::run_dir::{RunDir, read_json, write_atomic, write_json_atomic};
+use gist::tokenizer::{self, CONTROLS, Tokenizer};
 use gist::train::checkpoint;
 use gist::train::roles::ROLES;
 use gist::train::session::Session;
@@ -77,9 +78,10 @@ fn copy(from: &Path, files: &[&str], to: &Path) -> anyhow::Result<()> {
 /// heads over the base, as it is; beside an encoder the tokenizer that it reads with.
 fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
     let folder = config.model.folder()?;
-    let model = ModelConfig::load(&folder.join("config.json"))?;
+    let model = weights::architecture(&folder)?;
     let sha256 = weights::identity(&folder, &model)?;
-    check_base(role, &sha256)?;
+    let begin = tokenizer::begin(&folder.join(TOKENIZER[0]), config.model.bos)?;
+    check_base(role, &sha256, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
     if adapter.is_extractive() {
         copy(role, &["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"], to)?;
@@ -88,31 +90,39 @@ fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow
         }
         return Ok(());
     }
-    let first = vocabulary(&folder, to)?;
-    let base = Base { name: config.model.path.display().to_string(), sha256: Some(sha256) };
+    let first = vocabulary(&folder, &begin, to)?;
+    let base = Base { name: config.model.path.display().to_string(), sha256: Some(sha256), begin };
     adapter.export(to, &base, first, model.tie_word_embeddings)?;
     generation(&model, first, writes, to)
 }
 
 fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
     let base = config.model.folder()?;
-    let model = ModelConfig::load(&base.join("config.json"))?;
-    check_base(role, &weights::identity(&base, &model)?)?;
+    let model = weights::architecture(&base)?;
+    let begin = tokenizer::begin(&base.join(TOKENIZER[0]), config.model.bos)?;
+    check_base(role, &weights::identity(&base, &model)?, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
     let named = weights::read_model(&base, &model, weights::stored_kind(&base)?, Device::Cpu)?;
-    let first = vocabulary(&base, to)?;
+    let first = vocabulary(&base, &begin, to)?;
     let (merged, named) = merge::merged(&model, named, &adapter, first)?;
     weights::write(&to.join("model.safetensors"), &named)?;
     write_json_atomic(&to.join("config.json"), &merged)?;
     generation(&merged, first, writes, to)
 }
 
-/// The base's tokenizer with the control tokens behind its own, of which the first has the id returned.
-fn vocabulary(base: &Path, to: &Path) -> anyhow::Result<i64> {
+/// The base's tokenizer with the control tokens behind its own, of which the first has the id returned; it puts before a text
+/// what rows began with.
+fn vocabulary(base: &Path, begin: &[u32], to: &Path) -> anyhow::Result<i64> {
     let path = base.join(TOKENIZER[0]);
-    let first = Tokenizer::load(&path)?.vocab_size() as i64;
+    let own = Tokenizer::load(&path)?;
+    let first = own.vocab_size() as i64;
     copy(base, &TOKENIZER[1..], to)?;
-    write_atomic(&to.join(TOKENIZER[0]), with_controls(&path, first)?.as_bytes())?;
+    let mut tokenizer: Value = read_json(&path)?;
+    add_controls(&mut tokenizer, &path, first)?;
+    if tokenizer::begin(&path, Bos::Auto)? != begin {
+        tokenizer["post_processor"] = tokenizer::template(&own.named(begin)?);
+    }
+    write_atomic(&to.join(TOKENIZER[0]), serde_json::to_string_pretty(&tokenizer)?.as_bytes())?;
     let config = to.join(TOKENIZER[1]);
     if !config.exists() {
         // Without one neither transformers nor peft looks for a tokenizer.
@@ -129,9 +139,8 @@ fn generation(model: &ModelConfig, first: i64, writes: bool, to: &Path) -> anyho
     Ok(write_json_atomic(&to.join("generation_config.json"), &generation)?)
 }
 
-/// `tokenizer.json` with the control tokens at the ids from `first` on.
-fn with_controls(path: &Path, first: i64) -> anyhow::Result<String> {
-    let mut tokenizer: Value = gist::run_dir::read_json(path)?;
+/// Puts the control tokens at the ids from `first` on into the `tokenizer.json` that was read at `path`.
+fn add_controls(tokenizer: &mut Value, path: &Path, first: i64) -> Result<(), Error> {
     let added = tokenizer.as_object_mut().map(|all| all.entry("added_tokens").or_insert_with(|| json!([])));
     let added =
         added.and_then(Value::as_array_mut).ok_or_else(|| Error::file(path, "expected a list `added_tokens`"))?;
@@ -141,5 +150,5 @@ fn with_controls(path: &Path, first: i64) -> anyhow::Result<String> {
             "normalized": false, "special": true
         }));
     }
-    Ok(serde_json::to_string_pretty(&tokenizer)?)
+    Ok(())
 }

@@ -2,12 +2,24 @@
 
 use crate::cli::{memory, start};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::bos::Bos;
 use gist::config::train::TrainConfig;
 use gist::model::config::ModelConfig;
+use gist::model::weights;
 use gist::run_dir::write_json_atomic;
+use gist::tokenizer;
 use gist::train::memory::{MIB, free_and_total_mib};
 use gist::train::plan::{Bytes, Plan};
 use std::path::{Path, PathBuf};
+
+/// Tokens that the base's rows begin with; where there is no tokenizer to say so, what the experiment asks for.
+fn begin(config: &TrainConfig) -> anyhow::Result<usize> {
+    let path = config.model.folder().map(|folder| folder.join("tokenizer.json")).ok();
+    match path.filter(|path| path.exists()) {
+        Some(path) => Ok(tokenizer::begin(&path, config.model.bos)?.len()),
+        None => Ok(usize::from(config.model.bos == Bos::Yes)),
+    }
+}
 
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
 pub fn run(
@@ -18,10 +30,12 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let mut config = start::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
-    let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
-    let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
+    let model = match random_weights {
+        Some(path) => ModelConfig::load(path)?,
+        None => weights::architecture(&config.model.folder()?)?,
+    };
     let device = start::prepare(&config)?;
-    let plan = Plan::new(&config, &model, device)?;
+    let plan = Plan::new(&config, &model, begin(&config)?, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["memory", "MiB"]);

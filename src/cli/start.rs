@@ -3,6 +3,7 @@
 
 use crate::cli::RunArgs;
 use gist::config::bases;
+use gist::config::bos::Bos;
 use gist::config::compressors::CompressorConfig;
 use gist::config::hardware::Hardware;
 use gist::config::labelled::LabelledConfig;
@@ -14,6 +15,8 @@ use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::hub;
 use gist::run_dir::{RunDir, Start, State, Status};
+use gist::tokenizer;
+use gist::train::pretrain;
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -38,6 +41,8 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), Problem>;
     /// Models that it reads, with their revisions.
     fn models(&self) -> Vec<(&Path, Option<&str>)>;
+    /// `model.bos`, and the `tokenizer.json` that decides where it is "auto"; none where a tokenizer is trained.
+    fn bos(&mut self) -> gist::error::Result<(&mut Bos, Option<PathBuf>)>;
 }
 
 /// What every experiment answers alike.
@@ -64,6 +69,10 @@ impl Experiment for PretrainConfig {
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
         Vec::new()
     }
+    fn bos(&mut self) -> gist::error::Result<(&mut Bos, Option<PathBuf>)> {
+        let tokenizer = pretrain::Text::given_tokenizer(self);
+        Ok((&mut self.model.bos, tokenizer))
+    }
 }
 
 impl Experiment for TrainConfig {
@@ -80,6 +89,10 @@ impl Experiment for TrainConfig {
         all.extend(self.eval.encoders.iter().map(|frozen| (frozen.path.as_path(), frozen.revision.as_deref())));
         all
     }
+    fn bos(&mut self) -> gist::error::Result<(&mut Bos, Option<PathBuf>)> {
+        let folder = self.model.folder()?;
+        Ok((&mut self.model.bos, Some(folder.join("tokenizer.json"))))
+    }
 }
 
 impl Experiment for LabelledConfig {
@@ -90,6 +103,10 @@ impl Experiment for LabelledConfig {
     common!(LabelledConfig);
     fn models(&self) -> Vec<(&Path, Option<&str>)> {
         models((&self.model.path, &self.model.revision), &self.compressor)
+    }
+    fn bos(&mut self) -> gist::error::Result<(&mut Bos, Option<PathBuf>)> {
+        let folder = self.model.folder()?;
+        Ok((&mut self.model.bos, Some(folder.join("tokenizer.json"))))
     }
 }
 
@@ -164,6 +181,7 @@ fn wrong_kind(tree: &Tree, expected: &str) -> Error {
 pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<Plan<T>>> {
     let mut config = load::<T>(&args.experiment, &args.device.after(&args.set))?;
     if args.dry_run {
+        settle_bos(&mut config)?;
         print!("{}", merge::to_toml(&config)?);
         return Ok(None);
     }
@@ -189,6 +207,21 @@ impl<T: Experiment> Plan<T> {
         let device_name = self.config.hardware().device.clone();
         Ok(Session { run, device: self.device, stop, device_name })
     }
+}
+
+/// Replaces `model.bos = "auto"` by what it comes to, where the tokenizer that decides is there.
+fn settle_bos<T: Experiment>(config: &mut T) -> anyhow::Result<()> {
+    let Ok((bos, tokenizer)) = config.bos() else {
+        eprintln!(
+            "model.bos: \"auto\", which the base's tokenizer decides; it is not there yet (gist fetch brings it)"
+        );
+        return Ok(());
+    };
+    if bos.is_auto() {
+        let found = tokenizer.map(|path| tokenizer::begin(&path, *bos)).transpose()?;
+        *bos = (!found.unwrap_or_default().is_empty()).into();
+    }
+    Ok(())
 }
 
 /// Replaces what the machine decides by what it decides.

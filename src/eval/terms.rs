@@ -2,6 +2,7 @@
 //! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
 
 use crate::compressor::scorers::ScorerKind;
+use crate::config::bos::Bos;
 use crate::config::choices::Baselines;
 use crate::config::eval::EvalConfig;
 use crate::config::parts::RecallSection;
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::hub::INDEX;
 use crate::model::weights;
 use crate::run_dir::RunDir;
+use crate::tokenizer::begin;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,6 +63,9 @@ pub fn planned(config: &TrainConfig) -> Terms {
     terms.insert("model.path".into(), config.model.path.display().to_string());
     if let Some(revision) = &config.model.revision {
         terms.insert("model.revision".into(), revision.clone());
+    }
+    if config.model.bos == Bos::Yes {
+        terms.insert("model.bos".into(), "true".into());
     }
     if let Some(test) = &config.data.test {
         terms.insert("data.test".into(), test.display().to_string());
@@ -145,6 +150,15 @@ fn with_hashes(
     }
     for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
         tell(&format!("{key}.sha256"), hash(&folder.join(file))?);
+    }
+    let tokenizer = folder.join("tokenizer.json");
+    // Files of a finished run may be gone.
+    let begins = match tokenizer.exists() {
+        true => !begin(&tokenizer, config.model.bos)?.is_empty(),
+        false => config.model.bos == Bos::Yes,
+    };
+    if begins {
+        tell("model.bos", "true".into());
     }
     for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
         if let Some(path) = path {

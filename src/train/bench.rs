@@ -205,7 +205,7 @@ pub fn run(setup: &Setup, folder: &Path, repeats: usize) -> Result<Figures> {
             decode_tokens_per_second: (tokens - first) / (seconds - prompts),
         });
     }
-    let sizes = Sizes::new(config);
+    let sizes = Sizes::new(config, decoder.begin().len());
     let measured = [teacher, rollouts, read, policy_update, reader_update];
     let parts = sizes.parts().into_iter().zip(measured).map(|(work, (seconds, peak_rss_mib))| Part {
         name: work.name.into(),

@@ -31,8 +31,9 @@ const LABELS_AT_ONCE: usize = 48;
 /// Marks the training windows that are labelled.
 const LABEL_STEP: u64 = 1 << 43;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
-const MEANING: [&str; 10] = [
+const MEANING: [&str; 11] = [
     "/distill.label",
+    "/begin",
     "/condition",
     "/budget",
     "/train.imagined_futures",
@@ -96,10 +97,12 @@ fn settings(setup: &Setup) -> Result<Value> {
     };
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
+    // Nothing says as much as no tokens.
+    let begin = Some(setup.decoder.begin()).filter(|begin| !begin.is_empty());
     Ok(serde_json::json!({
         "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "budget": budget, "condition": condition, "distill.label": c.distill.label,
+        "budget": budget, "condition": condition, "begin": begin, "distill.label": c.distill.label,
         "distill.teacher": c.distill.teacher, "distill.windows": c.distill.windows,
     }))
 }

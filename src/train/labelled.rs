@@ -16,7 +16,7 @@ use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
 use crate::tensor::mean;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, begin};
 use crate::train::checkpoint::{self, Groups};
 use crate::train::distill::{Lesson, update};
 use crate::train::progress::Progress;
@@ -105,6 +105,7 @@ impl<'a> Examples<'a> {
         let decoder = Decoder::load(folder, device, config.hardware.kind())?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let decoder = decoder.beginning(begin(&folder.join("tokenizer.json"), config.model.bos)?)?;
         let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         let mut examples = Examples { config, decoder, tokenizer, train, valid, test, rows };
         let d = &config.data;
@@ -252,7 +253,7 @@ impl<'a> Examples<'a> {
 
     fn base(&self) -> Base {
         let sha256 = self.decoder.identity().map(String::from);
-        Base { name: self.config.model.path.display().to_string(), sha256 }
+        Base { name: self.config.model.path.display().to_string(), sha256, begin: self.decoder.begin().to_vec() }
     }
 
     fn save(&self, run: &RunDir, compressor: &Trainee, state: &State) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::params::FlatParams;
+use crate::model::read;
 use crate::model::vocab::{self, Head};
 use crate::model::weights;
 use crate::rng::{self, Stream};
@@ -14,7 +15,7 @@ use crate::run_dir::{Log, RunDir, write_atomic, write_json_atomic};
 use crate::tokenizer::Tokenizer;
 use crate::train::base_eval::{self, BaseFigures};
 use crate::train::checkpoint;
-use crate::train::fresh::{initial, model_config};
+use crate::train::fresh::{beginning, initial, model_config, tokenizer_config};
 use crate::train::optim::Optimizer;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ struct Pretraining<'a> {
     ordinary: Range<u32>,
     /// Announces a collage.
     mark: u32,
+    /// What every row begins with, and the base ever after.
+    begin: Vec<u32>,
     model: ModelConfig,
     params: FlatParams,
     optim: Optimizer,
@@ -81,7 +84,8 @@ impl Text {
         Ok(Text { train, valid, tokenizer })
     }
 
-    fn given_tokenizer(config: &PretrainConfig) -> Option<PathBuf> {
+    /// The tokenizer that is taken: that of the base to go on from, or the one that is named.
+    pub fn given_tokenizer(config: &PretrainConfig) -> Option<PathBuf> {
         let of_base = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
         of_base.or_else(|| config.tokenizer.path.clone())
     }
@@ -104,6 +108,7 @@ pub fn run(
 ) -> Result<BaseFigures> {
     let Text { train, valid, tokenizer } = text;
     let tokenizer = tokenizer.map_or_else(|| tokenizer_for(config, run, &train), Ok)?;
+    let (tokenizer, begin) = beginning(config, Text::given_tokenizer(config).as_deref(), tokenizer)?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
     let len = config.rows.tokens + 1;
     let (stream, starts) = pack(&tokenizer, &train, len)?;
@@ -116,7 +121,7 @@ pub fn run(
         return Err(named(&config.data.train)(Error::shape("text", expected, "none")));
     }
     let evaluator = base_eval::Evaluator::new(config, &tokenizer, &valid_ids).map_err(named(&config.data.valid))?;
-    let model = model_config(config, &tokenizer);
+    let model = model_config(config, &tokenizer, &begin);
     model.check().map_err(Error::Invalid)?;
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let mut params = FlatParams::pack(&initial(&model, device), device)?;
@@ -130,7 +135,7 @@ pub fn run(
     };
     let ordinary = tokenizer.special_ids().len() as u32..tokenizer.vocab_size() as u32;
     let mark = tokenizer.require_end_of_text()?;
-    let mut session = Pretraining { config, stream, starts, ordinary, mark, model, params, optim, kind };
+    let mut session = Pretraining { config, stream, starts, ordinary, mark, begin, model, params, optim, kind };
     let mut state = State { step: 0, seconds: 0.0 };
     if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
         checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
@@ -236,7 +241,7 @@ impl Pretraining<'_> {
         let views = self.params.views_in(self.kind);
         match old {
             Some(decoder) => decoder.rebind(views),
-            None => Decoder::from_named(&self.model, views),
+            None => Decoder::from_named(&self.model, views)?.beginning(self.begin.clone()),
         }
     }
 
@@ -269,16 +274,15 @@ impl Pretraining<'_> {
         let loop_config = &self.config.train;
         let rows: Vec<Vec<u32>> =
             (0..loop_config.batch_rows).map(|r| self.row(step * loop_config.batch_rows + r)).collect();
-        let t = self.config.rows.tokens as i64;
+        let t = (self.begin.len() + self.config.rows.tokens) as i64;
         let device = decoder.device();
         let weight = 1.0 / (rows.len() as f64 * t as f64);
         let mut loss = 0.0;
         for micro in rows.chunks(loop_config.micro_rows) {
-            let slices: Vec<&[u32]> = micro.iter().map(Vec::as_slice).collect();
-            let ids = crate::tensor::ids_2d(&slices, device)?;
-            let hidden = decoder.forward(&ids.narrow(1, 0, t), &vec![0; micro.len()], None)?;
+            let (ids, pad) = read::rows(decoder, micro)?;
+            let hidden = decoder.forward(&ids.narrow(1, 0, t), &pad, None)?;
             let flat = hidden.reshape([-1, self.model.hidden_size]);
-            let targets = ids.narrow(1, 1, t).reshape([-1]);
+            let targets = ids.narrow(1, 1, t).reshape([-1]).to_device(device);
             let weights = Tensor::full([targets.size()[0]], weight, (Kind::Float, device));
             let (value, surrogate) =
                 vocab::cross_entropy_surrogate(&flat, &targets, Head::base(decoder.head()), &weights)?;
@@ -316,11 +320,7 @@ impl Pretraining<'_> {
         weights::write(&folder.join("model.safetensors"), &self.params.named())?;
         write_json_atomic(&folder.join("config.json"), &self.model)?;
         write_atomic(&folder.join("tokenizer.json"), tokenizer.to_json()?.as_bytes())?;
-        write_json_atomic(
-            &folder.join("tokenizer_config.json"),
-            &serde_json::json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": crate::tokenizer::END_OF_TEXT,
-                "bos_token": crate::tokenizer::END_OF_TEXT, "clean_up_tokenization_spaces": false}),
-        )?;
+        write_json_atomic(&folder.join("tokenizer_config.json"), &tokenizer_config(tokenizer, &self.begin)?)?;
         let tokens_seen = state.step * self.config.train.batch_rows * self.config.rows.tokens;
         let record = Record {
             experiment: self.config.name.clone(),

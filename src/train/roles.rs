@@ -158,6 +158,7 @@ pub fn policy<'a>(compressor: &CompressorConfig, setup: &'a Setup) -> Result<Pol
         None => {
             // Not the setup's, which may be another experiment's.
             let frame = Frame::of(compressor, &setup.config.model.folder()?, &setup.tokenizer)?;
+            let frame = frame.behind(setup.decoder.begin());
             Policy::Gist(GistPolicy::new(&setup.decoder, &setup.forbidden_ids()).framed(frame))
         }
     })

@@ -10,7 +10,7 @@ use crate::model::decoder::Decoder;
 use crate::model::peft::Base;
 use crate::model::weights;
 use crate::rollout::{Imagined, Taught};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, begin};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -50,13 +50,14 @@ impl<'a> Setup<'a> {
         let decoder = decoder.checkpointed(config.train.checkpoint_activations);
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let decoder = decoder.beginning(begin(&folder.join("tokenizer.json"), config.model.bos)?)?;
         let d = &config.data;
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         let budget = config.budget_tokens();
-        let frame = Frame::of(&config.compressor, folder, &tokenizer)?;
+        let frame = Frame::of(&config.compressor, folder, &tokenizer)?.behind(decoder.begin());
         // The longest row: prefix, local as condition, what stands around them, two control tokens, gist.
-        let longest = (shape.total() + 1).max(frame.len() + shape.prefix + shape.local + 2 + budget) as i64;
-        let limit = decoder.config().max_position_embeddings;
+        let longest = (shape.total() + 1).max(frame.len() + shape.prefix + shape.local + 2 + budget);
+        let (longest, limit) = (longest + decoder.begin().len(), decoder.config().positions() as usize);
         if longest > limit {
             let path = folder.join("config.json");
             return Err(Error::file(
@@ -103,12 +104,16 @@ impl<'a> Setup<'a> {
     /// The base, as adapters name it.
     pub fn base(&self) -> Base {
         let sha256 = self.decoder.identity().map(String::from);
-        Base { name: self.config.model.path.display().to_string(), sha256 }
+        Base { name: self.config.model.path.display().to_string(), sha256, begin: self.decoder.begin().to_vec() }
     }
 
     /// Files that a run depends on, and folders of such, for its provenance.
     pub fn inputs(config: &TrainConfig) -> Result<Vec<PathBuf>> {
-        let mut all = model_files(&config.model.folder()?);
+        let folder = config.model.folder()?;
+        let mut all = model_files(&folder);
+        // What stands around a text: `model.bos`, a chat template.
+        let told = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+        all.extend(told.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()));
         let files = [&config.data.train, &config.data.valid, &config.data.test];
         all.extend(files.into_iter().flatten().cloned());
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {

@@ -64,8 +64,7 @@ pub fn nearest(budgets: &Budgets, wanted: usize) -> usize {
 
 /// Fails when the base has no positions for the largest budget, so many times over.
 pub fn room(setup: &Setup, budgets: &Budgets, times: usize) -> anyhow::Result<()> {
-    let limit = setup.decoder.config().max_position_embeddings as usize;
-    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2) / times;
+    let most = setup.decoder.room().saturating_sub(setup.shape.prefix + setup.shape.local + 2) / times;
     match budgets.iter().find(|(_, tokens)| *tokens > most) {
         Some((share, tokens)) => {
             anyhow::bail!(
