@@ -94,7 +94,7 @@ fn what_the_bare_base_says_of_a_text_it_says_behind_the_beginning() {
         Request { local, ..request(prefix) }
     }
     let mut expected = attention(&plain, &[seen(&begun(&text), &local)]).unwrap().remove(0);
-    expected.iter_mut().for_each(|head| drop(head.remove(0)));
+    expected.iter_mut().for_each(|head| _ = head.remove(0));
     let found = attention(&base, &[seen(&text, &local)]).unwrap().remove(0);
     let apart = found.iter().flatten().zip(expected.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(found.len() == expected.len() && found[0].len() == 30 && apart < 1e-5, "{apart}");
