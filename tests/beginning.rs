@@ -1,15 +1,15 @@
 //! A base whose rows begin with a beginning-of-text token: whatever reads it reads that token first, as if it stood at the
 //! beginning of every text; the controls hold as they do without.
 
-use crate::common::{ok, train, world};
-use crate::support::*;
+use crate::common::*;
 use gist::chat::Frame;
-use gist::compressor::Request;
+use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::attention;
-use gist::compressor::draft::Draft;
+use gist::compressor::budget::Controller;
+use gist::compressor::{Compressor, Request};
+use gist::compressor::draft::BaseDraft;
 use gist::compressor::extractive::ExtractivePolicy;
-use gist::compressor::gist::{Draws, GistPolicy, uniforms};
-use gist::compressor::{Compressor, budget::Controller};
+use gist::compressor::gist::GistPolicy;
 use gist::config::bos::Bos;
 use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::Sampling;
@@ -19,7 +19,7 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::{Adapter, Extra};
 use gist::model::peft::{Base, check_base};
 use gist::model::read::{future_hidden, surprise};
-use gist::rollout::{Imagined, Taught};
+use gist::reading::{Imagined, Taught};
 use gist::tensor::to_vec;
 use gist::tokenizer::{Tokenizer, begin};
 use std::fs;
@@ -65,7 +65,7 @@ fn teacher_and_readers_begin_alike_and_the_controls_hold() {
     let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
     let reader = adapter(&base, 5);
     let read = |decoder: &Decoder, context: &[u32]| {
-        let active = decoder.activate(&reader, false);
+        let active = decoder.activate(&reader, false).unwrap();
         future_hidden(decoder, Some(&active), &[context; 3], &tails, 4).unwrap()
     };
     assert_close(&read(&base, &[]), &read(&plain, &[BEGIN]), 1e-5);
@@ -101,7 +101,7 @@ fn what_the_bare_base_says_of_a_text_it_says_behind_the_beginning() {
     let long = attention(&base, &[seen(&ids(200, 48, 3), &local)]).unwrap().remove(0);
     assert!(long.iter().all(|head| head.len() == 200));
     let draft = |decoder: &Decoder, prefix: &[u32]| {
-        Draft { decoder, forbidden: &[] }.compress(&[seen(prefix, &local)], 6).unwrap().remove(0).ids
+        BaseDraft { decoder, forbidden: &[] }.compress(&[seen(prefix, &local)], 6).unwrap().remove(0).ids
     };
     assert_eq!(draft(&base, &text), draft(&plain, &begun(&text)));
     assert_eq!(draft(&base, &ids(300, 48, 4)).len(), 6);
@@ -117,7 +117,7 @@ fn the_compressor_writes_and_learns_behind_the_beginning() {
         let requests: Vec<Request> = texts.iter().map(|text| request(text)).collect();
         let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, 5);
         let draws = Draws { group: 3, budget: 5, how: &Sampling::default(), uniforms: &uniforms };
-        let active = decoder.activate(&compressor, false);
+        let active = decoder.activate(&compressor, false).unwrap();
         let groups = policy.sample(&active, &requests, draws).unwrap();
         let slices: Vec<_> = groups.iter().map(Vec::as_slice).collect();
         let states = policy.action_states(&active, &requests, &slices).unwrap();
@@ -132,19 +132,19 @@ fn the_compressor_writes_and_learns_behind_the_beginning() {
     let framed = Frame { before: vec![BEGIN, 11, 12], after: vec![13] };
     assert_eq!(framed.clone().behind(&[BEGIN]).before, [11, 12]);
     let policy = GistPolicy::new(&plain, &[]).framed(framed);
-    let active = plain.activate(&compressor, false);
+    let active = plain.activate(&compressor, false).unwrap();
     let requests: Vec<Request> = texts.iter().map(|text| request(text)).collect();
     let uniforms = |r: usize, s: usize| uniforms(0, 0, r as u64, s as u64, 5);
     let draws = Draws { group: 3, budget: 5, how: &Sampling::default(), uniforms: &uniforms };
     let expected = policy.sample(&active, &requests, draws).unwrap();
-    let tokens = |groups: &[Vec<gist::compressor::gist::Gist>]| -> Vec<Vec<u32>> {
+    let tokens = |groups: &[Vec<Trajectory>]| -> Vec<Vec<u32>> {
         groups.iter().flatten().map(|gist| gist.ids.clone()).collect()
     };
     assert_eq!(tokens(&sampled(&base, &texts)), tokens(&expected));
     assert_ne!(tokens(&sampled(&plain, &texts)), tokens(&expected));
     // A prefix longer than the base is written in parts that have room for the token.
     let long = ids(400, 48, 9);
-    let greedy = GistPolicy::new(&base, &[]).compress(&compressor, &[request(&long)], 12, (&Sampling::greedy(), 0));
+    let greedy = GistPolicy::new(&base, &[]).compress(&compressor, &[request(&long)], 12, &Sampling::greedy(), 0);
     assert!(greedy.unwrap()[0].ids.len() <= 12);
 }
 
@@ -163,7 +163,7 @@ fn an_encoder_over_the_base_reads_it_too() {
             hints: Vec::new(),
             controller: Controller::default(),
         };
-        let own = policy.worths(&decoder.activate(&adapter, false), &[request(prefix)]).unwrap().remove(0);
+        let own = policy.worths(&decoder.activate(&adapter, false).unwrap(), &[request(prefix)]).unwrap().remove(0);
         (own.units.len(), to_vec(&own.logits).unwrap())
     };
     let text = ids(20, 48, 3);

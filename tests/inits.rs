@@ -1,7 +1,7 @@
 //! Adapters by the way in which peft began them: those that leave the base as it is, or that were converted when they were
 //! saved, answer what peft answers; those of a changed base are refused. Fixtures: `tests/fixtures/make_init_fixtures.py`.
 
-use crate::support::*;
+use crate::common::*;
 use gist::eval::gates::{far, logits};
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
@@ -22,7 +22,7 @@ fn those_over_the_base_as_it_is_answer_as_peft_does() {
     let without = tch::no_grad(|| logits(&base, ids, &[0], None)).unwrap();
     for way in recorded.keys().filter(|name| *name != "ids") {
         let adapter = base.load_adapter(&folder.join(way)).unwrap_or_else(|e| panic!("{way}: {e}"));
-        let active = base.activate(&adapter, false);
+        let active = base.activate(&adapter, false).unwrap();
         let got = tch::no_grad(|| logits(&base, ids, &[0], Some(&active))).unwrap();
         let apart = far(&got, &recorded[way]);
         assert!(apart < 1e-4, "{way}: {apart:e}");

@@ -1,18 +1,33 @@
 //! `plan`: what an experiment will need, before anything of it is loaded.
 
-use crate::cli::{memory, start};
+use crate::cli::args::OverArgs;
+use crate::cli::memory;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::bos::Bos;
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
+use gist::cost::memory::{MIB, free_and_total_mib};
+use gist::cost::plan::{CostPlan, MemoryUse};
+use gist::device;
 use gist::model::config::ModelConfig;
 use gist::model::weights;
 use gist::run_dir::write_json_atomic;
 use gist::tokenizer;
-use gist::train::memory::{MIB, free_and_total_mib};
-use gist::train::plan::{Bytes, Plan};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Tokens that the base's rows begin with; where there is no tokenizer to say so, what the experiment asks for.
+/// Flags of `plan`.
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// The experiment's TOML file.
+    experiment: PathBuf,
+    #[command(flatten)]
+    over: OverArgs,
+    /// Write the figures here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Number of tokens that the base's rows begin with; where there is no tokenizer to say so, as the experiment asks.
 fn begin(config: &TrainConfig) -> anyhow::Result<usize> {
     let path = config.model.folder().map(|folder| folder.join("tokenizer.json")).ok();
     match path.filter(|path| path.exists()) {
@@ -22,25 +37,21 @@ fn begin(config: &TrainConfig) -> anyhow::Result<usize> {
 }
 
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
-pub fn run(
-    experiment: &Path,
-    set: &[String],
-    random_weights: Option<&PathBuf>,
-    json: Option<&Path>,
-) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
-    start::settle(&mut config.hardware);
-    let model = match random_weights {
+pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
+    let PlanArgs { experiment, over, json } = args;
+    let mut config = experiment::load::<TrainConfig>(experiment, &over.set())?;
+    device::settle(&mut config.hardware);
+    let model = match &over.random_weights {
         Some(path) => ModelConfig::load(path)?,
         None => weights::architecture(&config.model.folder()?)?,
     };
-    let device = start::prepare(&config)?;
-    let plan = Plan::new(&config, &model, begin(&config)?, device)?;
+    let device = device::prepare(&config)?;
+    let plan = CostPlan::new(&config, &model, begin(&config)?, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["memory", "MiB"]);
     let mib = |bytes: f64| format!("{:.0}", bytes / MIB);
-    let row = |part: &Bytes| [part.name.clone(), mib(part.bytes)];
+    let row = |part: &MemoryUse| [part.name.clone(), mib(part.bytes)];
     plan.held.iter().for_each(|part| _ = table.add_row(row(part)));
     if let Some(moment) = plan.largest() {
         let own = moment.needs.iter().filter(|part| part.bytes > 0.0);

@@ -298,13 +298,6 @@ pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf
     Ok((index, all))
 }
 
-/// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.
-pub fn read_exact(path: &Path, expected: &[(String, Vec<i64>)]) -> Result<BTreeMap<String, Tensor>> {
-    let all = read(path)?;
-    check_exact(path, &all, expected)?;
-    Ok(all)
-}
-
 /// Fails unless `all`, read from `path`, holds exactly the names in `expected` with their shapes.
 pub fn check_exact(path: &Path, all: &BTreeMap<String, Tensor>, expected: &[(String, Vec<i64>)]) -> Result<()> {
     for (name, shape) in expected {
