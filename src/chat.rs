@@ -1,4 +1,4 @@
-//! What an instruct model is told: an instruction around the text, in the chat template that came with the model, rendered
+//! An instruct model's instruction around a text, in the chat template that came with the model, rendered
 //! as transformers does it ([`render`]).
 
 mod python;
@@ -18,7 +18,7 @@ pub const PLACE: &str = "{prefix}";
 /// Stands for it while the template is rendered; nobody writes it.
 const MARK: &str = "\u{f8ff}prefix\u{f8ff}";
 
-/// What stands before and behind the prefix, as ids.
+/// The ids before and behind the prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
     /// Before it.
@@ -45,7 +45,7 @@ impl Frame {
         Ok(Self { before: tokenizer.encode_control(before)?, after: tokenizer.encode_control(after)? })
     }
 
-    /// What a compressor of this kind is told; nothing around the bare text where it has no instruction.
+    /// The instruction of a compressor of this kind; nothing around the bare text where it has no instruction.
     pub fn of(compressor: &CompressorConfig, folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         match compressor {
             CompressorConfig::Gist { instruction: Some(text) } => Self::new(folder, tokenizer, text),
@@ -53,7 +53,7 @@ impl Frame {
         }
     }
 
-    /// The same behind the tokens that every row of the base begins with: where the template writes them too, they are not
+    /// A frame that stands behind the tokens that every row of the base begins with: where the template writes them too, they are not
     /// read twice.
     pub fn behind(mut self, begin: &[u32]) -> Self {
         if self.before.starts_with(begin) {
@@ -115,7 +115,7 @@ fn special(map: &Map<String, Value>, config: &Map<String, Value>) -> Map<String,
     map.iter().chain(config).filter_map(text).collect()
 }
 
-/// What transformers renders a template with for one message of a user, before the answer, which is not to begin by thinking.
+/// The variables with which transformers renders a template for one message of a user, before the answer, which is not to begin by thinking.
 fn variables(message: &str, special: &Map<String, Value>) -> Value {
     let mut all = json!({
         "messages": [{"role": "user", "content": message}], "tools": null, "documents": null,

@@ -59,7 +59,7 @@ impl Tokenizer {
         }
     }
 
-    /// The same for a model that only reads ([`Tokenizer::check_model`] tells whether it has a row for every id): ids
+    /// A tokenizer for a model that only reads ([`Tokenizer::check_model`] tells whether it has a row for every id): ids
     /// without a token do no harm there.
     pub fn load_encoder(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
@@ -114,7 +114,7 @@ impl Tokenizer {
         Ok(Self { inner, special, ids })
     }
 
-    /// The same with these tokens before a text, in what [`Tokenizer::to_json`] says: nothing here puts them there.
+    /// The tokenizer with these tokens before a text in what [`Tokenizer::to_json`] says: nothing here puts them there.
     pub fn beginning(mut self, begin: &[u32]) -> Result<Self> {
         let template = template(&self.named(begin)?);
         let template: Option<PostProcessorWrapper> = serde_json::from_value(template)

@@ -103,7 +103,7 @@ fn without_generation(template: &str) -> String {
     made + rest
 }
 
-/// Where a tag ends that `text` begins with: behind the first `end` outside strings and brackets.
+/// The end of the tag that `text` begins with: behind the first `end` outside strings and brackets.
 fn closed(text: &str, end: &str) -> Option<usize> {
     let (mut depth, mut quote, mut escaped) = (0usize, None, false);
     for (at, c) in text.char_indices().skip(2) {

@@ -1,4 +1,4 @@
-//! Which tokens a base reads before every row. A base whose training rows all began with a beginning-of-text token (Llama
+//! The tokens that a base reads before every row. A base whose training rows all began with a beginning-of-text token (Llama
 //! and Mistral: `<s>`, `<|begin_of_text|>`) gives other likelihoods without it. One that was trained without (Qwen, SmolLM,
 //! those that are pretrained here unless told otherwise) reads none.
 //!
@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What `tokenizer.json` says of the tokens around a text.
+/// The keys of `tokenizer.json` that name the tokens around a text.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -145,7 +145,7 @@ pub fn begin(tokenizer: &Path, bos: Bos) -> Result<Vec<u32>> {
 mod tests {
     use super::*;
 
-    /// What a folder with these files comes to under each word of an experiment.
+    /// The beginning that a folder with these files comes to under each word of an experiment.
     fn found(post_processor: Value, config: Value) -> [Option<Vec<u32>>; 3] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
