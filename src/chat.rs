@@ -1,6 +1,7 @@
 //! What an instruct model is told: an instruction around the text, in the chat template that came with the model (Jinja, as
 //! transformers renders it, in its own sandboxed engine).
 
+use crate::base;
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -24,7 +25,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// `instruction` (with [`PLACE`] once) as the message of a user to the model in `folder`, or as it stands where the model
+    /// `instruction` (with [`PLACE`] once) as the message of a user to the base in `folder` (or GGUF file), or as it stands where the model
     /// has no chat template.
     pub fn new(folder: &Path, tokenizer: &Tokenizer, instruction: &str) -> Result<Self> {
         let text = instruction.replace(PLACE, MARK);
@@ -64,8 +65,8 @@ type Template = (std::path::PathBuf, String, Value);
 
 /// The template of a folder with the file that it is from and the special tokens beside it.
 fn template(folder: &Path) -> Result<Option<Template>> {
-    let (own, config) = (folder.join("chat_template.jinja"), folder.join("tokenizer_config.json"));
-    let special: Value = if config.exists() { crate::run_dir::read_json(&config)? } else { Value::Null };
+    let (own, config) = (folder.join("chat_template.jinja"), base::file(folder, base::TOKENIZER_CONFIG));
+    let special = base::json(folder, base::TOKENIZER_CONFIG)?.unwrap_or_default();
     if own.exists() {
         let text = std::fs::read_to_string(&own).map_err(|e| Error::io(&own, e))?;
         return Ok(Some((own, text, special)));

@@ -4,9 +4,12 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod gguf;
 pub mod hub;
 pub mod rng;
 pub mod tensor;
+
+pub mod base;
 
 pub mod config;
 pub mod run_dir;

@@ -1,6 +1,7 @@
 //! The only border between text and ids: a Hugging Face `tokenizer.json`, loaded or trained (byte-level BPE).
 
 use crate::error::{Error, Result};
+use crate::gguf::{Gguf, is_gguf};
 use rayon::prelude::*;
 use serde_json::Value;
 use std::path::Path;
@@ -41,9 +42,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, or the tokenizer of a GGUF file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = match is_gguf(path) {
+            true => Gguf::open(path)?.tokenizer()?.to_string().into_bytes(),
+            false => std::fs::read(path).map_err(|e| Error::io(path, e))?,
+        };
         let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
         Ok(Self::wrap(inner))
     }

@@ -10,7 +10,8 @@ use regex::Regex;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["hub", "rng", "tensor"],
+    &["gguf", "hub", "rng", "tensor"],
+    &["base"],
     &["config", "run_dir"],
     &["data"],
     &["tokenizer", "retention"],

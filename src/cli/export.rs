@@ -3,10 +3,12 @@
 
 use crate::cli::start;
 use anyhow::Context;
+use gist::base;
 use gist::config::compressors::CompressorConfig;
 use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::model::config::ModelConfig;
+use gist::model::folder::{self, DTYPES};
 use gist::model::lora::Adapter;
 use gist::model::peft::{Base, check_base};
 use gist::model::{merge, weights};
@@ -23,7 +25,15 @@ use tch::Device;
 #[derive(clap::Args)]
 pub struct ExportArgs {
     /// The run's directory.
-    run: PathBuf,
+    #[arg(required_unless_present = "base")]
+    run: Option<PathBuf>,
+    /// In place of what a run trained, a base itself as a Hugging Face folder: a GGUF file, a folder, or a repository of the
+    /// Hub that is in the cache.
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["run", "role", "merge"])]
+    base: Option<PathBuf>,
+    /// Kind of the base's weights; without it as they are stored (float32 for GGUF).
+    #[arg(long, requires = "base", value_parser = DTYPES.map(|(name, _)| name))]
+    dtype: Option<String>,
     /// Which role.
     #[arg(long, default_value = ROLES[1], value_parser = ROLES)]
     role: String,
@@ -39,31 +49,47 @@ pub struct ExportArgs {
 const TOKENIZER: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
-/// Exports a role of a run's last checkpoint.
+/// Exports a role of a run's last checkpoint, or a base.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let run = RunDir::at(&args.run)?;
-    let config = start::load::<TrainConfig>(&run.config(), &[])?;
     if args.output.exists() {
         return Err(Error::file(&args.output, "expected a folder that does not exist yet, got one that does").into());
     }
+    match (&args.base, &args.run) {
+        (Some(path), _) => {
+            let kind = DTYPES.iter().find(|(name, _)| Some(*name) == args.dtype.as_deref()).map(|(_, kind)| *kind);
+            let from = base::folder(path, None)?;
+            whole(&args.output, |to| Ok(folder::write(&from, to, kind)?))
+        }
+        (None, Some(run)) => role(args, run),
+        (None, None) => anyhow::bail!("expected a run or --base, got neither"),
+    }
+}
+
+/// What `fill` leaves in a folder, whole or not at all.
+fn whole(output: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+    let made = tempfile::Builder::new().prefix(".export").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
+    fill(made.path())?;
+    std::fs::rename(made.keep(), output).map_err(|e| Error::io(output, e))?;
+    println!("{}", output.display());
+    Ok(())
+}
+
+fn role(args: &ExportArgs, run: &Path) -> anyhow::Result<()> {
+    let run = RunDir::at(run)?;
+    let config = start::load::<TrainConfig>(&run.config(), &[])?;
     let folder = match checkpoint::latest(&run.checkpoints())? {
         Some((_, folder)) => folder,
         None => Session::warm_folder(&run),
     };
     let averaged = folder.join("smoothed");
     let role = if args.role == ROLES[0] && averaged.exists() { averaged } else { folder.join(&args.role) };
-    let parent = args.output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-    // Whole or not at all.
-    let made = tempfile::Builder::new().prefix(".export").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
     let writes = args.role == ROLES[0];
-    match args.merge {
-        true => merged(&config, &role, writes, made.path())?,
-        false => adapter(&config, &role, writes, made.path())?,
-    }
-    std::fs::rename(made.keep(), &args.output).map_err(|e| Error::io(&args.output, e))?;
-    println!("{}", args.output.display());
-    Ok(())
+    whole(&args.output, |to| match args.merge {
+        true => merged(&config, &role, writes, to),
+        false => adapter(&config, &role, writes, to),
+    })
 }
 
 fn copy(from: &Path, files: &[&str], to: &Path) -> anyhow::Result<()> {
@@ -77,7 +103,7 @@ fn copy(from: &Path, files: &[&str], to: &Path) -> anyhow::Result<()> {
 /// heads over the base, as it is; beside an encoder the tokenizer that it reads with.
 fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
     let folder = config.model.folder()?;
-    let model = ModelConfig::load(&folder.join("config.json"))?;
+    let model = ModelConfig::load(&base::file(&folder, base::CONFIG))?;
     let sha256 = weights::identity(&folder, &model)?;
     check_base(role, &sha256)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
@@ -95,12 +121,12 @@ fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow
 }
 
 fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow::Result<()> {
-    let base = config.model.folder()?;
-    let model = ModelConfig::load(&base.join("config.json"))?;
-    check_base(role, &weights::identity(&base, &model)?)?;
+    let folder = config.model.folder()?;
+    let model = ModelConfig::load(&base::file(&folder, base::CONFIG))?;
+    check_base(role, &weights::identity(&folder, &model)?)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
-    let named = weights::read_model(&base, &model, weights::stored_kind(&base)?, Device::Cpu)?;
-    let first = vocabulary(&base, to)?;
+    let named = weights::read_model(&folder, &model, weights::stored_kind(&folder)?, Device::Cpu)?;
+    let first = vocabulary(&folder, to)?;
     let (merged, named) = merge::merged(&model, named, &adapter, first)?;
     weights::write(&to.join("model.safetensors"), &named)?;
     write_json_atomic(&to.join("config.json"), &merged)?;
@@ -108,16 +134,11 @@ fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> anyhow:
 }
 
 /// The base's tokenizer with the control tokens behind its own, of which the first has the id returned.
-fn vocabulary(base: &Path, to: &Path) -> anyhow::Result<i64> {
-    let path = base.join(TOKENIZER[0]);
+fn vocabulary(from: &Path, to: &Path) -> anyhow::Result<i64> {
+    folder::write_tokenizer(from, to)?;
+    let path = to.join(base::TOKENIZER);
     let first = Tokenizer::load(&path)?.vocab_size() as i64;
-    copy(base, &TOKENIZER[1..], to)?;
-    write_atomic(&to.join(TOKENIZER[0]), with_controls(&path, first)?.as_bytes())?;
-    let config = to.join(TOKENIZER[1]);
-    if !config.exists() {
-        // Without one neither transformers nor peft looks for a tokenizer.
-        write_json_atomic(&config, &json!({"tokenizer_class": "PreTrainedTokenizerFast"}))?;
-    }
+    write_atomic(&path, with_controls(&path, first)?.as_bytes())?;
     Ok(first)
 }
 

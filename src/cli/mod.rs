@@ -122,8 +122,8 @@ enum Command {
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
     Sweep(sweep::SweepArgs),
-    /// Write what a run trained into a folder that other tools read: an adapter for PEFT, the base with it merged in, or an
-    /// encoder.
+    /// Write what a run trained into a folder that other tools read (an adapter for PEFT, the base with it merged in, or an
+    /// encoder), or a base.
     Export(export::ExportArgs),
     /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
     Fetch {
@@ -288,7 +288,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
             let text = pretrain::Text::load(config)?;
-            plan.open()?.guard(&pretrain::Text::files(config), |s| {
+            plan.open()?.guard(&pretrain::Text::files(config)?, |s| {
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());

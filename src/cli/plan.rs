@@ -2,6 +2,7 @@
 
 use crate::cli::{memory, start};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::base;
 use gist::config::train::TrainConfig;
 use gist::model::config::ModelConfig;
 use gist::run_dir::write_json_atomic;
@@ -18,7 +19,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let mut config = start::load::<TrainConfig>(experiment, set)?;
     start::settle(&mut config.hardware);
-    let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
+    let own = || Ok::<_, anyhow::Error>(base::file(&config.model.folder()?, base::CONFIG));
     let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
     let device = start::prepare(&config)?;
     let plan = Plan::new(&config, &model, device)?;

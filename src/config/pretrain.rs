@@ -1,6 +1,8 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
+use crate::base;
 use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, not_negative, under};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -17,7 +19,7 @@ pub struct PretrainConfig {
     pub seed: u64,
     /// Folder that receives the finished model in Hugging Face layout.
     pub output: PathBuf,
-    /// A finished base to go on from, tokenizer included; absent = fresh weights.
+    /// A finished base to go on from, tokenizer included, as `model.path` of other experiments names it; absent = fresh weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Text.
@@ -234,6 +236,11 @@ impl Architecture {
 }
 
 impl PretrainConfig {
+    /// Where the files of the base to go on from are.
+    pub fn init_folder(&self) -> Result<Option<PathBuf>> {
+        self.init.as_deref().map(|path| base::folder(path, None)).transpose()
+    }
+
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> std::result::Result<(), Problem> {
         if self.kind != "pretrain" {

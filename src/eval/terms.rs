@@ -1,12 +1,14 @@
 //! What a run is judged by: the windows, the base that is their teacher, its tokenizer, the text. Figures of two runs can be
 //! compared, and paired window by window, where these are the same. And who is judged: the names of the compressors.
 
+use crate::base;
 use crate::compressor::scorers::ScorerKind;
 use crate::config::choices::Baselines;
 use crate::config::eval::EvalConfig;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::gguf::is_gguf;
 use crate::hub::INDEX;
 use crate::model::weights;
 use crate::run_dir::RunDir;
@@ -36,8 +38,13 @@ pub fn recorded(run: &RunDir, config: &TrainConfig) -> Result<Terms> {
     let inputs = run.recorded_inputs()?;
     let named = &config.model.path;
     // Otherwise the model is of the Hub, and its files were recorded where the cache has them.
-    let folder = if inputs.contains_key(&named.join("config.json")) { named.clone() } else { config.model.folder()? };
-    let is_base = |path: &&PathBuf| path.parent() == Some(folder.as_path()) && is_weights(path);
+    let own = inputs.keys().find(|path| is_gguf(path) && (*path == named || path.parent() == Some(named.as_path())));
+    let folder = match own {
+        Some(file) => file.clone(),
+        None if inputs.contains_key(&named.join(base::CONFIG)) => named.clone(),
+        None => config.model.folder()?,
+    };
+    let is_base = |path: &&PathBuf| **path == folder || path.parent() == Some(folder.as_path()) && is_weights(path);
     let base: Vec<PathBuf> = inputs.keys().filter(is_base).cloned().collect();
     with_hashes(config, &folder, &base, |path| {
         let absent = || Error::file(run.provenance(), format!("expected the hash of {}, got none", path.display()));
@@ -143,8 +150,11 @@ fn with_hashes(
         let key = if weights.len() == 1 { "base.sha256".into() } else { format!("base.{name}.sha256") };
         tell(&key, hash(file)?);
     }
-    for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
-        tell(&format!("{key}.sha256"), hash(&folder.join(file))?);
+    // A GGUF file is configuration and tokenizer too.
+    for (key, name) in
+        [("base.config", base::CONFIG), ("tokenizer", base::TOKENIZER)].iter().filter(|_| !is_gguf(folder))
+    {
+        tell(&format!("{key}.sha256"), hash(&folder.join(name))?);
     }
     for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
         if let Some(path) = path {

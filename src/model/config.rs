@@ -2,6 +2,7 @@
 //! Face key names. They are one network; what differs is in the configuration.
 
 use crate::error::{Error, Result};
+use crate::gguf::{Gguf, is_gguf};
 use crate::model::rope::Scaling;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -119,9 +120,12 @@ fn default_init() -> f64 {
 }
 
 impl ModelConfig {
-    /// Reads and checks `config.json`.
+    /// Reads and checks `config.json`, or what a GGUF file says in its place.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = match is_gguf(path) {
+            true => Gguf::open(path)?.config()?.to_string(),
+            false => std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?,
+        };
         let mut config: Self = serde_json::from_str(&text).map_err(|e| Error::file(path, e.to_string()))?;
         if let Some(theta) = config.rope_parameters.as_ref().and_then(|p| p.get("rope_theta")).and_then(|t| t.as_f64())
         {

@@ -2,6 +2,7 @@
 //! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every
 //! role; the adapter is an argument of each forward pass ([`crate::model::passes`]).
 
+use crate::base;
 use crate::config::parts::PROJECTIONS;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
@@ -40,7 +41,7 @@ impl Decoder {
     /// Loads `config.json` and the weights (one file, or shards with their index) from a Hugging Face folder; they must match
     /// exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let config = ModelConfig::load(&base::file(folder, base::CONFIG))?;
         let named = weights::read_model(folder, &config, kind, device)?;
         let identity = Some(weights::identity(folder, &config)?);
         Ok(Self { identity, ..Self::from_named(&config, named)? })

@@ -8,6 +8,8 @@ pub mod copy_head;
 pub mod decoder;
 pub mod encoder;
 mod encoder_adapter;
+pub mod folder;
+mod gguf;
 pub mod heads;
 pub mod lora;
 pub mod merge;

@@ -2,8 +2,10 @@
 //! the `format: pt` metadata that transformers and PEFT look for.
 
 use crate::error::{Error, Result};
+use crate::gguf::is_gguf;
 use crate::hub::{self, INDEX, SINGLE};
 use crate::model::config::ModelConfig;
+use crate::model::gguf;
 use crate::run_dir::write_atomic_by;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -131,9 +133,12 @@ fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
     Ok(parse(path, &map)?.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
 }
 
-/// The files that hold the weights of a Hugging Face folder: one, or an index and its shards. Names only; the index is
+/// The files that hold the weights of a base, a GGUF file or those of a Hugging Face folder: one, or an index and its shards. Names only; the index is
 /// read, and one that cannot be is named alone.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
+    if is_gguf(folder) {
+        return vec![folder.to_path_buf()];
+    }
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
     if single.exists() || !index.exists() {
         return vec![single];
@@ -142,8 +147,11 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
 }
 
-/// The kind in which a Hugging Face folder keeps its embedding.
+/// The kind in which a Hugging Face folder keeps its embedding; float32 for a GGUF file, whose blocks become that.
 pub fn stored_kind(folder: &Path) -> Result<Kind> {
+    if is_gguf(folder) {
+        return Ok(Kind::Float);
+    }
     for path in shards(folder) {
         if let Some(kind) = kind_in(&path, "model.embed_tokens.weight")? {
             return Ok(kind);
@@ -157,9 +165,12 @@ fn shards(folder: &Path) -> Vec<PathBuf> {
     files(folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
 }
 
-/// SHA-256 of the weights of a model: over the names, kinds, shapes and bytes of its tensors as they are stored, in the order
+/// SHA-256 of the weights of a base: of the whole of a GGUF file; of a folder over the names, kinds, shapes and bytes of its tensors as they are stored, in the order
 /// of their names, however they are spread over files.
 pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
+    if is_gguf(folder) {
+        return Ok(hex(&Sha256::digest(&map(folder)?)));
+    }
     let wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
     let mut lines = BTreeMap::new();
     for path in shards(folder) {
@@ -180,10 +191,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
+/// The weights of a base, a GGUF file or a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
 /// copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
 /// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over.
 pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
+    if is_gguf(folder) {
+        return gguf::read(folder, config, kind, device);
+    }
     let (path, mut all) = read_folder(folder, kind, device)?;
     let expected = config.parameters();
     let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);

@@ -2,6 +2,7 @@
 //! teacher, no reader, no windows. The query stands before or behind the text, as the encoder has it; no loss is taken
 //! there.
 
+use crate::base;
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::{Compressed, Compressor, Request};
@@ -103,8 +104,8 @@ impl<'a> Examples<'a> {
     pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
         let folder = &config.model.folder()?;
         let decoder = Decoder::load(folder, device, config.hardware.kind())?;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
-        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let tokenizer = Tokenizer::load(&base::file(folder, base::TOKENIZER))?;
+        tokenizer.check_model(&base::file(folder, base::CONFIG), decoder.config().vocab_size)?;
         let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         let mut examples = Examples { config, decoder, tokenizer, train, valid, test, rows };
         let d = &config.data;

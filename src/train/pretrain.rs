@@ -1,6 +1,7 @@
 //! Pretraining of a base model: packed rows, next-token cross-entropy, Muon and AdamW, exact resume. Prints what a
 //! gist needs to know of a base: whether it uses its context (loss by position, induction, unadapted context value).
 
+use crate::base;
 use crate::config::pretrain::PretrainConfig;
 use crate::data::{self, Document, Split};
 use crate::error::{Error, Result};
@@ -75,22 +76,22 @@ pub struct Text {
 impl Text {
     /// Reads it.
     pub fn load(config: &PretrainConfig) -> Result<Text> {
-        let tokenizer = Self::given_tokenizer(config).as_deref().map(Tokenizer::load_to_train).transpose()?;
+        let tokenizer = Self::given_tokenizer(config)?.as_deref().map(Tokenizer::load_to_train).transpose()?;
         let train = read_all(&config.data.train, config, Split::Train)?;
         let valid = read_all(&config.data.valid, config, Split::Valid)?;
         Ok(Text { train, valid, tokenizer })
     }
 
-    fn given_tokenizer(config: &PretrainConfig) -> Option<PathBuf> {
-        let of_base = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
-        of_base.or_else(|| config.tokenizer.path.clone())
+    fn given_tokenizer(config: &PretrainConfig) -> Result<Option<PathBuf>> {
+        let of_base = config.init_folder()?.map(|folder| base::file(&folder, base::TOKENIZER));
+        Ok(of_base.or_else(|| config.tokenizer.path.clone()))
     }
 
     /// The files that it is read from.
-    pub fn files(config: &PretrainConfig) -> Vec<PathBuf> {
-        let weights = config.init.iter().flat_map(|folder| weights::files(folder));
-        let given = Self::given_tokenizer(config).into_iter().chain(weights);
-        config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect()
+    pub fn files(config: &PretrainConfig) -> Result<Vec<PathBuf>> {
+        let weights = config.init_folder()?.into_iter().flat_map(|folder| weights::files(&folder));
+        let given = Self::given_tokenizer(config)?.into_iter().chain(weights);
+        Ok(config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect())
     }
 }
 
@@ -120,8 +121,8 @@ pub fn run(
     model.check().map_err(Error::Invalid)?;
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let mut params = FlatParams::pack(&initial(&model, device), device)?;
-    if let Some(folder) = &config.init {
-        params.load(&weights::read_model(folder, &model, Kind::Float, device)?)?;
+    if let Some(folder) = config.init_folder()? {
+        params.load(&weights::read_model(&folder, &model, Kind::Float, device)?)?;
     }
     let kind = config.hardware.kind();
     let optim = match &config.muon {

@@ -1,5 +1,6 @@
 //! What every training stage works with: the base, the tokenizer, the tokenised splits and their windows.
 
+use crate::base;
 use crate::chat::Frame;
 use crate::compressor::controls::donors;
 use crate::config::compressors::CompressorConfig;
@@ -48,8 +49,8 @@ impl<'a> Setup<'a> {
     pub fn over(config: &'a TrainConfig, decoder: Decoder) -> Result<Self> {
         let folder = &config.model.folder()?;
         let decoder = decoder.checkpointed(config.train.checkpoint_activations);
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
-        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let tokenizer = Tokenizer::load(&base::file(folder, base::TOKENIZER))?;
+        tokenizer.check_model(&base::file(folder, base::CONFIG), decoder.config().vocab_size)?;
         let d = &config.data;
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         let budget = config.budget_tokens();
@@ -58,7 +59,7 @@ impl<'a> Setup<'a> {
         let longest = (shape.total() + 1).max(frame.len() + shape.prefix + shape.local + 2 + budget) as i64;
         let limit = decoder.config().max_position_embeddings;
         if longest > limit {
-            let path = folder.join("config.json");
+            let path = base::file(folder, base::CONFIG);
             return Err(Error::file(
                 path,
                 format!("max_position_embeddings: expected at least {longest}, got {limit}"),
@@ -133,10 +134,11 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Weights, configuration and tokenizer of a model's folder.
+/// Weights, configuration and tokenizer of a model: three files or more, or the one of GGUF.
 pub fn model_files(folder: &Path) -> Vec<PathBuf> {
     let mut all = weights::files(folder);
-    all.extend(["config.json", "tokenizer.json"].map(|file| folder.join(file)));
+    all.extend([base::CONFIG, base::TOKENIZER].map(|name| base::file(folder, name)));
+    all.dedup();
     all
 }
 
