@@ -20,6 +20,7 @@ mod export;
 mod extractive;
 mod frozen;
 mod gates;
+mod gguf;
 mod hub;
 mod parity;
 mod peft;
