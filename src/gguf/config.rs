@@ -66,8 +66,7 @@ impl Gguf {
             return Err(self.wrong(&key("attention.sliding_window"), message));
         }
         let theta = self.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-        let embedding = self.tensors().get("token_embd.weight");
-        let rows = self.required("token_embd.weight", embedding.and_then(|tensor| tensor.shape.first()))?;
+        let rows = self.tensor("token_embd.weight")?.shape[0];
         let has = |name: &str| self.tensors().contains_key(name);
         let attention_bias = has("blk.0.attn_q.bias") && has("blk.0.attn_output.bias");
         // A Llama with biases on queries, keys and values alone is what transformers calls Qwen2.

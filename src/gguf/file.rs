@@ -169,6 +169,11 @@ impl Gguf {
         &self.tensors
     }
 
+    /// The tensor of this name, which the file must have.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors.get(name).ok_or_else(|| self.wrong(name, "expected it in the table of tensors, got none"))
+    }
+
     /// Dequantises the numbers of a tensor from `first` on into `out`; both begin and end with a row of its last dimension.
     pub fn read(&self, tensor: &TensorInfo, first: usize, out: &mut [f32]) {
         let in_blocks = |numbers: usize| numbers / tensor.kind.values() * tensor.kind.bytes();

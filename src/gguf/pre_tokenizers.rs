@@ -45,7 +45,7 @@ pub struct PreTokenizer {
 const PLAIN: PreTokenizer =
     PreTokenizer { names: &[], words: Words::Gpt2, nfc: false, ignore_merges: false, adds_bos: false };
 
-const KNOWN: [PreTokenizer; 9] = [
+const KNOWN: [PreTokenizer; 10] = [
     PreTokenizer { names: &["gpt-2", "phi-2", "mellum", "a.x-4.0"], ..PLAIN },
     PreTokenizer {
         names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b"],
@@ -65,17 +65,17 @@ const KNOWN: [PreTokenizer; 9] = [
     PreTokenizer { names: &["tekken"], words: Words::Pattern(TEKKEN), ignore_merges: true, adds_bos: true, ..PLAIN },
     PreTokenizer { names: &["gpt-4o", "llama4"], words: Words::Pattern(GPT4O), ..PLAIN },
     PreTokenizer { names: &["seed-coder"], words: Words::Pattern(SEED_CODER), ..PLAIN },
+    PreTokenizer { names: &["deepseek-coder"], words: Words::PatternsThenDigits(&DEEPSEEK_CODER), ..PLAIN },
 ];
-const CODER: PreTokenizer =
-    PreTokenizer { names: &["deepseek-coder"], words: Words::PatternsThenDigits(&DEEPSEEK_CODER), ..PLAIN };
 
 impl PreTokenizer {
     /// The rules with this name; an error says which there are.
     pub fn named(name: &str) -> Result<Self, String> {
-        let mut all = KNOWN.into_iter().chain([CODER]);
-        let names = || KNOWN.iter().chain([&CODER]).flat_map(|known| known.names).copied().collect::<Vec<_>>();
-        let found = all.find(|known| known.names.contains(&name));
-        found.ok_or_else(|| format!("expected one of {}, got {name:?}", names().join(", ")))
+        let found = KNOWN.into_iter().find(|known| known.names.contains(&name));
+        found.ok_or_else(|| {
+            let names: Vec<&str> = KNOWN.iter().flat_map(|known| known.names).copied().collect();
+            format!("expected one of {}, got {name:?}", names.join(", "))
+        })
     }
 
     /// `normalizer` of `tokenizer.json`.

@@ -58,7 +58,6 @@ impl Gguf {
         let vocabulary = self.vocabulary()?;
         let special = |(id, (token, kind)): (usize, (&&str, &u64))| {
             use token_type::*;
-            // What the unknown token stands for in a byte-level vocabulary is never met.
             let special = matches!(*kind, CONTROL | UNKNOWN);
             (special || *kind == USER_DEFINED).then(|| {
                 json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,

@@ -22,9 +22,7 @@ pub fn read(path: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Re
     let mut wanted = Vec::new();
     for (name, shape) in config.parameters() {
         let own = gguf_name(&name).unwrap_or_else(|| name.clone());
-        let Some(tensor) = gguf.tensors().get(&own) else {
-            return Err(gguf.fault(format!("`{own}`: expected it in the table of tensors, got none")));
-        };
+        let tensor = gguf.tensor(&own)?;
         if tensor.shape != shape {
             return Err(gguf.fault(format!("`{own}`: expected shape {shape:?}, got {:?}", tensor.shape)));
         }

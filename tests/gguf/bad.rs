@@ -299,7 +299,7 @@ fn tables_of_tensors_that_lie() {
             "no embedding",
             |dir| changed(dir, |made| made.tensors.retain(|row| row.name != "token_embd.weight")),
             BASE,
-            &["base.gguf: `token_embd.weight`: expected it in the metadata"],
+            &["base.gguf: `token_embd.weight`: expected it in the table of tensors, got none"],
         ),
         (
             "a tensor too many",

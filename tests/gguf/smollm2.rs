@@ -103,7 +103,8 @@ const WHOLE: [&str; 8] = ["'s", "'LL", "don't", "<|im_start|>", "<|endoftext|>",
 fn mixed() -> Vec<String> {
     let corpus = fixtures().join("../../data/code/train.jsonl.zst");
     let mut size = 0;
-    let mut documents: Vec<String> = read_documents(&corpus).unwrap().into_iter().map(|document| document.text).collect();
+    let mut documents: Vec<String> =
+        read_documents(&corpus).unwrap().into_iter().map(|document| document.text).collect();
     documents.retain(|text| {
         size += text.len();
         size < TEXT_BYTES / 2
@@ -154,9 +155,20 @@ fn the_real_model_trains() {
     let folder = fixtures().join("../../.smollm2");
     let (set, at) = (format!("model.path={}", folder.display()), runs.path().join("run"));
     let short = [
-        "data.prefix_tokens=24", "data.local_tokens=8", "data.future_tokens=4", "budget.tokens=4", "warm_start.windows=4",
-        "warm_start.epochs=1", "train.steps=2", "train.windows_per_step=2", "rollout.group_size=2", "eval.windows=4",
-        "eval.valid_windows=2", "eval.search_windows=0", "eval.baselines=recent", "eval.examples=1",
+        "data.prefix_tokens=24",
+        "data.local_tokens=8",
+        "data.future_tokens=4",
+        "budget.tokens=4",
+        "warm_start.windows=4",
+        "warm_start.epochs=1",
+        "train.steps=2",
+        "train.windows_per_step=2",
+        "rollout.group_size=2",
+        "eval.windows=4",
+        "eval.valid_windows=2",
+        "eval.search_windows=0",
+        "eval.baselines=recent",
+        "eval.examples=1",
         "compressor.instruction=Keep what matters: {prefix}",
     ];
     let mut arguments = vec!["train", "tiny.toml", "--at", at.to_str().unwrap(), "--set", &set];
@@ -166,6 +178,9 @@ fn the_real_model_trains() {
     let metrics = fs::read_to_string(at.join("metrics.jsonl")).unwrap();
     let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     assert!(last.to_string().len() > 2 && at.join("summary.json").exists(), "{last}");
-    let said = message(&command(&["export", at.to_str().unwrap(), "--output", at.to_str().unwrap()]).output().unwrap(), "taken");
+    let said = message(
+        &command(&["export", at.to_str().unwrap(), "--output", at.to_str().unwrap()]).output().unwrap(),
+        "taken",
+    );
     assert!(said.contains("expected a folder that does not exist yet"), "{said}");
 }
