@@ -46,7 +46,7 @@ impl Frame {
     pub fn of(compressor: &CompressorConfig, folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         match compressor {
             CompressorConfig::Gist { instruction: Some(text) } => Self::new(folder, tokenizer, text),
-            _ => Ok(Self::default()),
+            CompressorConfig::Gist { instruction: None } | CompressorConfig::Extractive { .. } => Ok(Self::default()),
         }
     }
 

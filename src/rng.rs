@@ -4,13 +4,13 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What the randomness is for; streams never share draws.
+/// Purpose of a random number; streams never share draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
     /// Initial weights.
     Init = 1,
-    /// Which documents and windows a step reads.
+    /// Choice of the documents and windows that a step reads.
     Data = 2,
     /// Sampling gists.
     Rollout = 3,
@@ -26,8 +26,6 @@ pub enum Stream {
     Synthetic = 8,
     /// Train / validation / test assignment.
     Split = 9,
-    /// Candidate spans in the hindsight search.
-    Search = 10,
     /// Futures that the teacher imagines.
     Imagined = 11,
 }

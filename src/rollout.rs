@@ -1,216 +1,29 @@
-//! Rollouts, always without gradient: groups of sampled gists with behaviour log-probabilities, the teacher's hidden
-//! states once a window, and what a reader makes of any context against that teacher.
+//! Rollouts, always without gradient: groups of sampled trajectories with behaviour log-probabilities, each read by whoever
+//! the reward trusts.
 
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::Request;
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::policy::Policy;
-use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
 use crate::config::parts::Sampling;
-use crate::data::Window;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::model::read::{Stem, control, future_hidden};
-use crate::model::vocab::{self, Head, Other};
-use crate::model::write::continuations;
-use crate::rng::{self, Stream};
-use crate::tensor::{ids_2d, mean, to_vecs};
-use tch::{Device, Tensor};
-
-const ROWS_AT_ONCE: usize = 48;
-
-/// `[N, 1, F]`.
-fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
-    let futures: Vec<&[u32]> = windows.iter().map(|w| w.future.as_slice()).collect();
-    Ok(ids_2d(&futures, device)?.unsqueeze(1))
-}
-
-/// What a compressor may see of `window` under `condition`.
-pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Request<'a> {
-    let local: &[u32] = if condition == Condition::Local { &window.local } else { &[] };
-    Request { prefix: &window.prefix, local, query: &[], key }
-}
-
-/// The ids that a reader gets before the local window: the gist and a separator. No separator after nothing, after the
-/// unchanged prefix, or for the bare base, which has none.
-pub fn reader_context(gist: &[u32], separated: bool, v: i64) -> Vec<u32> {
-    let mut context = gist.to_vec();
-    if separated && !gist.is_empty() {
-        context.push(control::separator(v));
-    }
-    context
-}
-
-/// Like [`reader_context`], for the output of a compressor.
-pub fn compressed_context(compressed: &Compressed, adapted: bool, v: i64) -> Vec<u32> {
-    reader_context(&compressed.ids, adapted && !compressed.identity, v)
-}
-
-/// A reader's figures on one window, each the mean over its future tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
-    /// KL(teacher ‖ reader), nats a token.
-    pub kl: f64,
-    /// −log p of the true future, nats a token.
-    pub nll: f64,
-    /// Share of future tokens where both put the same token first.
-    pub top1_agreement: f64,
-}
-
-/// Windows with the teacher's hidden states of their futures: the true one, or several that the teacher imagines.
-pub struct Taught<'a> {
-    /// The windows.
-    pub windows: &'a [Window],
-    /// Teacher's hidden states `[N, S * F, H]`.
-    pub teacher: Tensor,
-    /// `[N, S, F]`.
-    futures: Tensor,
-    imagined: bool,
-}
-
-/// How the teacher imagines futures.
-#[derive(Clone, Copy, Debug)]
-pub struct Imagined {
-    /// Imagined futures a window.
-    pub samples: usize,
-    /// Whether the true future stands beside them.
-    pub beside_true: bool,
-    /// Seed of the run.
-    pub run_seed: u64,
-    /// Step; each window and sample has its own draws.
-    pub step: u64,
-}
-
-impl<'a> Taught<'a> {
-    /// Runs the teacher (the base with every adapter off) over whole windows.
-    pub fn new(decoder: &Decoder, windows: &'a [Window]) -> Result<Self> {
-        let _guard = tch::no_grad_guard();
-        let futures = true_futures(windows, decoder.device())?;
-        let mut taught = Self { windows, teacher: Tensor::new(), futures, imagined: false };
-        let mut parts = Vec::new();
-        for start in (0..windows.len()).step_by(ROWS_AT_ONCE) {
-            let rows: Vec<(usize, &[u32])> =
-                (start..windows.len().min(start + ROWS_AT_ONCE)).map(|w| (w, windows[w].prefix.as_slice())).collect();
-            parts.push(taught.hidden(decoder, None, &rows)?);
-        }
-        taught.teacher = Tensor::cat(&parts, 0);
-        Ok(taught)
-    }
-
-    /// Runs the teacher over windows and futures that it samples after prefix and local window, beside the true one or in
-    /// its place, and as long: what a context is worth on average, rather than in the one case that came about.
-    pub fn imagined(decoder: &Decoder, windows: &'a [Window], how: Imagined) -> Result<Self> {
-        let _guard = tch::no_grad_guard();
-        let tokens = windows.first().map_or(0, |w| w.future.len());
-        let (mut futures, mut teacher) = (Vec::new(), Vec::new());
-        for (first, batch) in windows.chunks(ROWS_AT_ONCE).enumerate().map(|(i, batch)| (i * ROWS_AT_ONCE, batch)) {
-            let prompts: Vec<Vec<u32>> = batch.iter().map(|w| [w.prefix.as_slice(), &w.local].concat()).collect();
-            let stem = Stem::read(decoder, None, &prompts)?;
-            let uniforms = |w: usize, sample: usize| {
-                let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
-                (0..tokens).map(|_| rng::uniform(&mut draw)).collect()
-            };
-            let mut own = continuations(decoder, &[], &stem, (how.samples, tokens), &Sampling::default(), uniforms)?;
-            if how.beside_true {
-                own = Tensor::cat(&[true_futures(batch, decoder.device())?, own], 1);
-            }
-            teacher.push(stem.futures(decoder, None, &own)?);
-            futures.push(own);
-        }
-        Ok(Self { windows, teacher: Tensor::cat(&teacher, 0), futures: Tensor::cat(&futures, 0), imagined: true })
-    }
-
-    /// Predicted tokens of a window, over all its futures.
-    pub fn future(&self) -> usize {
-        (self.futures.size()[1] * self.futures.size()[2]) as usize
-    }
-
-    /// Hidden states `[R, S * F, H]` of a reader for rows (window, context), with gradient if the adapter has one, and the
-    /// teacher's for the same rows.
-    pub fn read(
-        &self,
-        decoder: &Decoder,
-        adapter: Option<&ActiveAdapter>,
-        rows: &[(usize, &[u32])],
-    ) -> Result<(Tensor, Tensor)> {
-        Ok((self.hidden(decoder, adapter, rows)?, self.teacher.index_select(0, &self.indices(rows))))
-    }
-
-    fn hidden(&self, decoder: &Decoder, adapter: Option<&ActiveAdapter>, rows: &[(usize, &[u32])]) -> Result<Tensor> {
-        if !self.imagined {
-            let tail = |w: &'a Window| [w.local.as_slice(), &w.future].concat();
-            let tails: Vec<Vec<u32>> = rows.iter().map(|(w, _)| tail(&self.windows[*w])).collect();
-            let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
-            let contexts: Vec<&[u32]> = rows.iter().map(|(_, c)| *c).collect();
-            return future_hidden(decoder, adapter, &contexts, &tails, self.future());
-        }
-        let heads: Vec<Vec<u32>> = rows.iter().map(|(w, c)| [*c, &self.windows[*w].local].concat()).collect();
-        let futures = self.futures.index_select(0, &self.indices(rows));
-        Stem::read(decoder, adapter, &heads)?.futures(decoder, adapter, &futures)
-    }
-
-    fn indices(&self, rows: &[(usize, &[u32])]) -> Tensor {
-        let indices: Vec<i64> = rows.iter().map(|(w, _)| *w as i64).collect();
-        Tensor::from_slice(&indices).to_device(self.futures.device())
-    }
-
-    /// What a reader makes of each (window, context).
-    pub fn measure(
-        &self,
-        decoder: &Decoder,
-        adapter: Option<&ActiveAdapter>,
-        rows: &[(usize, &[u32])],
-    ) -> Result<Vec<Reading>> {
-        let _guard = tch::no_grad_guard();
-        // Rows of a window together, which share the teacher; of those, rows of like length, so that little is padding.
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&r| (rows[r].0, rows[r].1.len()));
-        let mut all = vec![Reading { kl: 0.0, nll: 0.0, top1_agreement: 0.0 }; rows.len()];
-        let (f, h) = (self.future(), decoder.config().hidden_size);
-        let head = Head::base(decoder.head());
-        for batch in order.chunks(ROWS_AT_ONCE) {
-            let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
-            let reader = self.hidden(decoder, adapter, &picked)?;
-            let mut runs: Vec<usize> = batch.chunk_by(|&a, &b| rows[a].0 == rows[b].0).map(<[usize]>::len).collect();
-            if runs.len() == batch.len() {
-                runs = vec![batch.len()]; // no two of one window: all in one go, each with its own teacher
-            }
-            let mut start = 0;
-            for run in runs {
-                let shared = rows[batch[start]].0 == rows[batch[start + run - 1]].0;
-                let own = &picked[start..start + if shared { 1 } else { run }];
-                let teacher = self.teacher.index_select(0, &self.indices(own)).reshape([-1, h]);
-                let targets = self.futures.index_select(0, &self.indices(own)).reshape([-1]);
-                let reader = reader.narrow(0, start as i64, run as i64).reshape([-1, h]);
-                let (teacher, reader) = (Other { hidden: &teacher, head }, Other { hidden: &reader, head });
-                let found = vocab::distortion(teacher, reader, &targets)?;
-                let [kl, logprob, agree] = to_vecs([&found.kl, &found.logprob, &found.agree])?;
-                for (i, &r) in batch[start..start + run].iter().enumerate() {
-                    let span = i * f..(i + 1) * f;
-                    all[r] = Reading {
-                        kl: mean(&kl[span.clone()]),
-                        nll: -mean(&logprob[span.clone()]),
-                        top1_agreement: mean(&agree[span]),
-                    };
-                }
-                start += run;
-            }
-        }
-        Ok(all)
-    }
-}
+use crate::reading::{Reading, Taught, as_rows, reader_context, request};
 
 /// The gists of one window, with what the reader made of each and of nothing.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// P: tokens that each gist stands for.
+    pub prefix_tokens: usize,
     /// G sampled gists.
-    pub gists: Vec<Gist>,
+    pub gists: Vec<Trajectory>,
     /// The reader with each gist.
     pub readings: Vec<Reading>,
     /// The reader with the empty gist.
     pub empty: Reading,
     /// The most recent tokens as a gist that nobody sampled, and the reader with it; if the step asks for it.
-    pub recent: Option<(Gist, Reading)>,
+    pub recent: Option<(Trajectory, Reading)>,
 }
 
 /// Who samples and who reads in a rollout.
@@ -225,9 +38,9 @@ pub struct Roles<'a> {
     pub reader: &'a ActiveAdapter,
 }
 
-/// Where a rollout stands: the coordinates of its draws.
+/// The coordinates of a rollout's draws.
 #[derive(Clone, Copy, Debug)]
-pub struct Site {
+pub struct RolloutKey {
     /// Seed of the run.
     pub run_seed: u64,
     /// Step.
@@ -250,41 +63,43 @@ pub struct GroupShape {
 }
 
 /// Samples a group for every window and has each gist read.
-pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, site: Site) -> Result<Vec<Group>> {
+pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey) -> Result<Vec<Group>> {
     let GroupShape { condition, group_size, budget, with_recent } = how;
     let _guard = tch::no_grad_guard();
     let requests: Vec<Request> =
-        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, site.first_example + i as u64)).collect();
+        taught.windows.iter().enumerate().map(|(i, w)| request(w, condition, key.first_example + i as u64)).collect();
     let uniforms =
-        |r: usize, s: usize| uniforms(site.run_seed, site.step, site.first_example + r as u64, s as u64, budget);
+        |r: usize, s: usize| uniforms(key.run_seed, key.step, key.first_example + r as u64, s as u64, budget);
     let draws = Draws { group: group_size, budget, how: &Sampling::default(), uniforms: &uniforms };
     let sampled = roles.policy.sample(roles.compressor, &requests, draws)?;
     let recent = |r: &Request| with_recent.then(|| roles.policy.recent(r, budget)).transpose();
-    let recent: Vec<Option<Gist>> = requests.iter().map(recent).collect::<Result<_>>()?;
+    let recent: Vec<Option<Trajectory>> = requests.iter().map(recent).collect::<Result<_>>()?;
     let v = roles.decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, (gists, recent)) in sampled.iter().zip(&recent).enumerate() {
         contexts.push((w, Vec::new()));
         contexts.extend(gists.iter().chain(recent).map(|gist| (w, reader_context(&gist.ids, true, v))));
     }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut readings = taught.measure(roles.decoder, Some(roles.reader), &rows)?.into_iter();
-    let groups = sampled.into_iter().zip(recent).map(|(gists, recent)| {
-        let empty = readings.next().unwrap_or(Reading { kl: f64::NAN, nll: f64::NAN, top1_agreement: f64::NAN });
-        let own = readings.by_ref().take(gists.len()).collect();
-        Group { gists, readings: own, empty, recent: recent.and_then(|gist| Some((gist, readings.next()?))) }
+    let readings = taught.measure(roles.decoder, Some(roles.reader), &as_rows(&contexts))?;
+    let mut rest = readings.as_slice();
+    let groups = sampled.into_iter().zip(recent).zip(taught.windows).map(|((gists, recent), window)| {
+        let (own, others) = rest.split_at(1 + gists.len() + usize::from(recent.is_some()));
+        rest = others;
+        let recent = recent.map(|gist| (gist, own[1 + gists.len()]));
+        let (empty, readings) = (own[0], own[1..=gists.len()].to_vec());
+        Group { prefix_tokens: window.prefix.len(), gists, readings, empty, recent }
     });
     Ok(groups.collect())
 }
 
-/// For every gist of every group, how much the reader's KL rises without each block of `block` tokens, nats a token.
-pub fn block_values(
+/// For every gist of every group, what the reader makes of it without each of its blocks of `block` tokens.
+pub fn without_blocks(
     decoder: &Decoder,
     reader: &ActiveAdapter,
     taught: &Taught,
     groups: &[Group],
     block: usize,
-) -> Result<Vec<Vec<Vec<f64>>>> {
+) -> Result<Vec<Vec<Vec<Reading>>>> {
     let v = decoder.config().vocab_size;
     let mut contexts: Vec<(usize, Vec<u32>)> = Vec::new();
     for (w, gist) in groups.iter().enumerate().flat_map(|(w, group)| group.gists.iter().map(move |gist| (w, gist))) {
@@ -293,13 +108,7 @@ pub fn block_values(
             contexts.push((w, reader_context(&[&gist.ids[..start], &gist.ids[end..]].concat(), true, v)));
         }
     }
-    let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-    let mut without = taught.measure(decoder, Some(reader), &rows)?.into_iter();
-    let mut values = |gist: &Gist, reading: &Reading| {
-        without.by_ref().take(gist.ids.len().div_ceil(block)).map(|r| r.kl - reading.kl).collect()
-    };
-    Ok(groups
-        .iter()
-        .map(|group| group.gists.iter().zip(&group.readings).map(|(gist, reading)| values(gist, reading)).collect())
-        .collect())
+    let mut readings = taught.measure(decoder, Some(reader), &as_rows(&contexts))?.into_iter();
+    let mut of = |gist: &Trajectory| readings.by_ref().take(gist.ids.len().div_ceil(block)).collect();
+    Ok(groups.iter().map(|group| group.gists.iter().map(&mut of).collect()).collect())
 }

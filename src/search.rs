@@ -6,7 +6,7 @@ use crate::compressor::units::spans;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::rollout::{Taught, reader_context};
+use crate::reading::{Taught, reader_context};
 use std::collections::BTreeSet;
 
 /// Candidates of the search.

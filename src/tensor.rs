@@ -28,7 +28,7 @@ pub fn floats(values: &[f64], device: Device) -> Tensor {
     Tensor::from_slice(&values).to_device(device)
 }
 
-/// What gradients inside float16 are multiplied by, so that small ones are not lost (loss scaling, Micikevicius et al. 2018,
+/// Factor on gradients inside float16, so that small ones are not lost (loss scaling, Micikevicius et al. 2018,
 /// arXiv 1710.03740): a tenth of a thousandth, as they often are, would round to few bits. They must stay below 16.
 const LOSS_SCALE: f64 = 4096.0;
 
@@ -75,14 +75,6 @@ pub fn to_vecs<const N: usize>(all: [&Tensor; N]) -> Result<[Vec<f64>; N]> {
     let values = to_vec(&rows)?;
     let each = values.len() / N.max(1);
     Ok(std::array::from_fn(|i| values[i * each..(i + 1) * each].to_vec()))
-}
-
-/// A one-element tensor as f64.
-pub fn scalar(xs: &Tensor) -> Result<f64> {
-    if xs.numel() != 1 {
-        return Err(Error::shape("scalar", "1 element", xs.numel()));
-    }
-    Ok(xs.double_value(&[]))
 }
 
 /// Arithmetic mean; NaN for no values.

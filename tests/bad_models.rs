@@ -2,19 +2,13 @@
 //! and got, and nothing left behind.
 
 use crate::bad_input::{Case, nothing, refuse};
-use crate::common::{copy, cut, finished, world};
+use crate::common::{copy, cut, edit_json, finished, world};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
 fn base(folder: &Path) {
     copy(&world().root.join("base"), &folder.join("base"));
-}
-
-fn edit_json(path: &Path, edit: impl Fn(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    edit(&mut value);
-    fs::write(path, value.to_string()).unwrap();
 }
 
 const BASE: &str = "model.path=DIR/base";

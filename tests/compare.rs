@@ -1,9 +1,11 @@
 //! `compare` with the real program: what it leaves, that its readers are kept and its seeds pooled, what it refuses, and
 //! its page in a real browser.
 
-use crate::common::{assert_says, command, copy, fails, files, finished, finished_copy, gist, ok, run_dir, world};
-use crate::support::edit;
-use gist::eval::comparison::{ADAPTED, ComparedGist, Comparison, SHARED};
+use crate::common::{
+    assert_says, command, copy, edit, fails, files, finished, finished_copy, gist, ok, run_dir, world,
+};
+use gist::eval::schema::comparison::{ComparedGist, Comparison};
+use gist::eval::schema::readers::{ADAPTED, SHARED};
 use gist::run_dir::read_json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -276,11 +278,15 @@ fn what_cannot_be_compared_is_refused_and_nothing_is_written() {
             &|r| (renamed(r), edit(&r.join("config.toml"), "prefix_tokens = 32", "prefix_tokens = 30")).0,
             &["`data.prefix_tokens`: expected 32, got 30"],
         ),
-        ("base", &|r| (renamed(r), hash(r, "model.safetensors")).0, &["`base.sha256`: expected ", "got 000000"]),
+        (
+            "base",
+            &|r| (renamed(r), hash(r, "model.safetensors")).0,
+            &["base/model.safetensors: sha256 000000", " then, ", " now", "--accept-changes"],
+        ),
         (
             "tokenizer and data",
             &|r| (renamed(r), hash(r, "tokenizer.json"), hash(r, "test.jsonl")).0,
-            &["`tokenizer.sha256`", "`data.test.sha256`"],
+            &["base/tokenizer.json: sha256 000000", "test.jsonl: sha256 000000"],
         ),
         (
             "seeds",

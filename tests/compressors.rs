@@ -1,7 +1,6 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
-use crate::support::{tiny_bert, tiny_encoder, tiny_kompress};
-use clap::ValueEnum;
+use crate::common::{tiny_bert, tiny_encoder, tiny_kompress};
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
@@ -105,7 +104,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     }
     let controller = strict.clone();
     check(&Named("llmlingua, strict", &LlmLingua { decoder: &decoder, tokenizer: &tokenizer, controller }));
-    for &kind in ScorerKind::value_variants() {
+    for &kind in ScorerKind::ALL {
         for unit in UNITS {
             check(&Extractive { unit, ..scored(kind, parts, &tokenizer) });
             let name = format!("{} by {unit:?}, strict", kind.name());
@@ -144,7 +143,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     let minding = (extractive(UNITS[1], Aggregate::Mean, None, &strict), heads());
     let own = |folder: tempfile::TempDir| {
         let (config, weights) = Encoder::read(folder.path()).unwrap();
-        let adapter = Adapter::of_encoder(&config, weights, (features(decoder.config()), 0), Device::Cpu).unwrap();
+        let adapter = Adapter::of_encoder(&config, weights, features(decoder.config()), 0, Device::Cpu).unwrap();
         let foreign = Some(Box::new(Foreign::load(&folder.path().join("tokenizer.json")).unwrap()));
         (extractive(UNITS[3], Aggregate::Mean, foreign, &plain), adapter)
     };

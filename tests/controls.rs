@@ -7,7 +7,7 @@ use gist::compressor::{Compressed, Compressor, Request};
 use gist::data::Window;
 use gist::error::Result;
 use gist::eval::oracle::Searching;
-use gist::rollout::Imagined;
+use gist::reading::Imagined;
 use gist::search::SpanSearch;
 use std::cell::Cell;
 

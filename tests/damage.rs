@@ -4,6 +4,8 @@
 use crate::common::{
     assert_same_files, assert_says, cut, fails, files, finished, finished_copy, ok, results, train, world,
 };
+use gist::run_dir::read_json;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,4 +114,39 @@ fn a_disk_that_is_full() {
     let said = stderr.lines().last().unwrap_or_default();
     assert_says(said, &["error: ", "tiny/seed=0/", "No space left on device"], "full");
     check_after_full_disk(runs.path(), &run, &before);
+}
+
+/// Takes what `path` names (a file or a folder) out of a checkpoint's manifest.
+fn unlist(checkpoint: &Path, name: &str) {
+    let path = checkpoint.join("manifest.json");
+    let mut manifest: Value = read_json(&path).unwrap();
+    let listed = manifest["files"].as_object_mut().unwrap();
+    let before = listed.len();
+    listed.retain(|file, _| !Path::new(file).starts_with(name));
+    assert!(listed.len() < before, "{name} was not there");
+    fs::write(path, manifest.to_string()).unwrap();
+}
+
+#[test]
+fn nothing_stands_in_for_state_that_a_checkpoint_does_not_have() {
+    for name in ["stale", "averaged", "smoothed"] {
+        let (runs, run) = finished_copy();
+        let last = run.join("checkpoints/step_000010");
+        fs::remove_dir_all(last.join(name)).unwrap();
+        unlist(&last, name);
+        for arguments in [train(runs.path(), &["--resume"]), vec!["eval", run.to_str().unwrap()]] {
+            let said = fails(&arguments);
+            let expected = "expected an adapter that co-training goes on from, got none";
+            assert_says(&said, &[last.join(name).to_str().unwrap(), expected], name);
+        }
+    }
+    let (runs, run) = finished_copy();
+    let last = run.join("checkpoints/step_000010");
+    let mut state: Value = read_json(&last.join("state.json")).unwrap();
+    assert!(state["d_ref"].is_number());
+    state["d_ref"] = Value::Null;
+    fs::write(last.join("state.json"), state.to_string()).unwrap();
+    unlist(&last, "state.json");
+    let said = fails(&train(runs.path(), &["--resume"]));
+    assert_says(&said, &["step_000010/state.json", "d_ref: expected a number", "got none"], "d_ref");
 }

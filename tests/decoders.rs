@@ -1,8 +1,8 @@
 //! Decoder folders: what their configurations say and which files they have, and what one that is not whole says. What they
 //! compute is compared with transformers in `check.rs`. Fixtures: `tests/fixtures/make_decoder_fixtures.py`.
 
-use crate::common::assert_says;
-use crate::support::*;
+use crate::common::*;
+use gist::config::parts::Projection;
 use gist::model::config::{Ids, ModelConfig};
 use gist::model::decoder::Decoder;
 use gist::model::weights;
@@ -56,9 +56,10 @@ fn configurations_say_what_differs() {
     assert_eq!((config("mistral").window(0), config("mistral").head_width()), (Some(5), 12));
     assert_eq!([0, 1].map(|layer| config("qwen2-window").window(layer)), [None, Some(4)]);
     assert_eq!(config("qwen2").window(1), None);
-    assert!(config("qwen3").has_head_norms() && !config("qwen3").has_bias(0));
-    assert_eq!([0, 2, 3, 4].map(|index| config("qwen2").has_bias(index)), [true, true, false, false]);
-    assert!((0..7).all(|index| config("llama-linear").has_bias(index)));
+    assert!(config("qwen3").has_head_norms() && !config("qwen3").has_bias(Projection::Q));
+    let some = [Projection::Q, Projection::V, Projection::O, Projection::Gate];
+    assert_eq!(some.map(|projection| config("qwen2").has_bias(projection)), [true, true, false, false]);
+    assert!(Projection::ALL.into_iter().all(|projection| config("llama-linear").has_bias(projection)));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! `distill` with the real program: an encoder learns what labelled texts keep, is killed and resumed, and says what is
 //! wrong with its files.
 
-use crate::common::{assert_says, command, fails, ok, rows, world};
-use crate::support::tiny_bert;
+use crate::common::{assert_says, command, fails, ok, rows, tiny_bert, world};
 use gist::run_dir::read_json;
 use serde_json::{Value, json};
 use std::fs;

@@ -1,7 +1,6 @@
 //! Encoders and token classifiers against transformers. Fixtures: `tests/fixtures/make_encoder_fixtures.py`.
 
-use crate::common::assert_says;
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::foreign::Foreign;
 use gist::model::encoder::{Encoder, EncoderConfig};
 use gist::model::token_classifier::TokenClassifier;

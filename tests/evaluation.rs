@@ -13,16 +13,20 @@ use gist::config::choices::Condition;
 use gist::config::parts::Sampling;
 use gist::data::{Document, Window, WindowShape, held_out_windows};
 use gist::error::Result;
-use gist::eval::comparison::{ADAPTED as OWN, Point, SHARED};
-use gist::eval::files::read_windows;
-use gist::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Job, Part, evaluate};
+use gist::eval::curves::{Contender, Curves, Exam};
+use gist::eval::figures::Earlier;
 use gist::eval::pooled::Series;
-use gist::eval::rate_distortion::{Curves, Exam, Member};
-use gist::eval::summary::{Evaluation, Example};
+use gist::eval::schema::comparison::{Budget, Point};
+use gist::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use gist::eval::schema::readers::{ADAPTED as OWN, SHARED};
+use gist::eval::schema::summary::Evaluation;
+use gist::eval::schema::windows::WindowExample;
+use gist::eval::schema::windows::read_windows;
+use gist::eval::table::{Evaluated, Job, Standing, evaluate};
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
+use gist::reading::Taught;
 use gist::rng::{self, Stream};
-use gist::rollout::Taught;
 use gist::search::{Found, SpanSearch, ranked};
 use gist::tokenizer::Tokenizer;
 
@@ -93,15 +97,15 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
     let mut evaluated = evaluate(
         world.job(budget),
         &[
-            (&Empty, Part::Baseline),
-            (&world.scored(ScorerKind::Truncate), Part::Baseline),
-            (&world.scored(ScorerKind::Recent), Part::Baseline),
-            (&world.scored(ScorerKind::Random), Part::Baseline),
-            (&Identity, Part::Baseline),
-            (&greedy, Part::Gist),
-            (&sampled, Part::Gist),
-            (&other, Part::LeakControl),
-            (&Shuffled { inner: &greedy, seed: 1 }, Part::LeakControl),
+            (&Empty, Standing::Baseline),
+            (&world.scored(ScorerKind::Truncate), Standing::Baseline),
+            (&world.scored(ScorerKind::Recent), Standing::Baseline),
+            (&world.scored(ScorerKind::Random), Standing::Baseline),
+            (&Identity, Standing::Baseline),
+            (&greedy, Standing::Gist),
+            (&sampled, Standing::Gist),
+            (&other, Standing::LeakControl),
+            (&Shuffled { inner: &greedy, seed: 1 }, Standing::LeakControl),
         ],
     )
     .unwrap();
@@ -112,7 +116,7 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
 fn identity_without_adapters_loses_nothing_and_empty_is_local_only() {
     let world = world();
     with_everything(&world, 8, |evaluated| {
-        let evaluation = evaluated.evaluation(0.3, 0.2, None).unwrap();
+        let evaluation = evaluated.evaluation(None).unwrap();
         let base = &evaluation.readers[BASE];
         assert!(base["identity"].kl.abs() < 1e-6, "{}", base["identity"].kl);
         assert_eq!(base["identity"].top1_agreement, 1.0);
@@ -146,7 +150,8 @@ fn entries_differences_and_files_agree() {
         evaluated.add_searches(4, 2, SEARCH).unwrap();
         evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
         let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
-        let evaluation = evaluated.evaluation(0.3, 0.2, Some(&warm)).unwrap();
+        let earlier = Earlier { untrained: vec![0.3; warm.len()], warm_started: warm.clone() };
+        let evaluation = evaluated.evaluation(Some(&earlier)).unwrap();
         assert_eq!((evaluation.n_windows, evaluation.budget_tokens), (10, 8));
         assert!(evaluation.n_documents >= 5);
         for (name, entry) in &evaluation.compressors {
@@ -187,7 +192,7 @@ fn entries_differences_and_files_agree() {
         let diff = series("gist").minus(&series(&best.name), 200, 7).unwrap();
         assert!((diff.mean - best.gap_closed_diff).abs() < 1e-9);
         let text = std::fs::read_to_string(folder.path().join("examples.jsonl")).unwrap();
-        let examples: Vec<Example> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let examples: Vec<WindowExample> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(examples.iter().map(|e| e.window).collect::<Vec<_>>(), [0, 3, 6]);
         assert!(examples[0].document.starts_with("doc") && !examples[0].gists.contains_key("identity"));
         assert_eq!(examples[0].gists["recent"].tokens.len(), 8);
@@ -213,10 +218,10 @@ impl Compressor for Greedy {
 #[test]
 fn what_cannot_stand_in_the_table_is_named() {
     let world = world();
-    let error = evaluate(world.job(8), &[(&Greedy, Part::Baseline)]).err().unwrap().to_string();
+    let error = evaluate(world.job(8), &[(&Greedy, Standing::Baseline)]).err().unwrap().to_string();
     assert_eq!(error, "gist of compressor `too_much` for window 0: expected at most 8 tokens, got 9");
     let recent = world.scored(ScorerKind::Recent);
-    let twice: [(&dyn Compressor, Part); 2] = [(&recent, Part::Baseline), (&recent, Part::Baseline)];
+    let twice: [(&dyn Compressor, Standing); 2] = [(&recent, Standing::Baseline), (&recent, Standing::Baseline)];
     assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
     let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();
     assert!(evaluated.kl_with(&Greedy, &world.generator).is_err());
@@ -234,7 +239,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
     let world = world();
     let (decoder, windows) = (&world.decoder, &world.windows[..6]);
     let taught = Taught::new(decoder, windows).unwrap();
-    let reader = decoder.activate(&world.generator, false);
+    let reader = decoder.activate(&world.generator, false).unwrap();
     for budget in [0, 2, 7, 8] {
         for reader in [None, Some(&reader)] {
             let best = |extra: &[Vec<Vec<u32>>]| -> Vec<Found> {
@@ -246,7 +251,7 @@ fn the_search_beats_its_rivals_and_stays_within_the_budget() {
             let contexts = |gists: Vec<Vec<u32>>| -> Vec<f64> {
                 let v = decoder.config().vocab_size;
                 let contexts: Vec<Vec<u32>> =
-                    gists.iter().map(|g| gist::rollout::reader_context(g, reader.is_some(), v)).collect();
+                    gists.iter().map(|g| gist::reading::reader_context(g, reader.is_some(), v)).collect();
                 let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
                 taught.measure(decoder, reader, &rows).unwrap().iter().map(|r| r.kl).collect()
             };
@@ -286,13 +291,14 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
         windows: &world.windows,
         numbers: &(100..110).collect::<Vec<_>>(),
         condition: Condition::Local,
-        budgets: &[(0.125, 4), (0.25, 8)],
+        budgets: &[Budget { requested: 0.125, tokens: 4 }, Budget { requested: 0.25, tokens: 8 }],
         seed: 7,
         resamples: 200,
     };
     let mut curves = Curves::new(exam, &world.empty_reader).unwrap();
-    let (a, b): (Member, Member) = ((&recent, Some(&world.empty_reader)), (&random, Some(&world.empty_reader)));
-    let entrants: [(&str, &[u64], &[Member]); 4] =
+    let reader = Some(&world.empty_reader);
+    let (a, b) = (Contender { compressor: &recent, reader }, Contender { compressor: &random, reader });
+    let entrants: [(&str, &[u64], &[Contender]); 4] =
         [("recent", &[], &[a]), ("random", &[], &[b]), ("both", &[0, 1], &[a, b]), ("again", &[], &[a])];
     for (name, seeds, members) in entrants {
         let number = curves.enter(name, seeds.to_vec()).unwrap();
@@ -306,7 +312,7 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
         let here = |p: &&Point| (p.compressor.as_str(), p.reader.as_str(), p.budget_tokens) == (name, reader, tokens);
         points.iter().find(here).unwrap()
     };
-    let table = evaluate(world.job(8), &[(&recent, Part::Baseline), (&random, Part::Baseline)]).unwrap();
+    let table = evaluate(world.job(8), &[(&recent, Standing::Baseline), (&random, Standing::Baseline)]).unwrap();
     let entries = table.entries(GENERATOR);
     for name in ["recent", "random"] {
         let (point, entry) = (point(name, SHARED, 8), &entries[name]);

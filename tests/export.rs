@@ -1,7 +1,8 @@
 //! `export` with the real program: what a run trained comes back as PEFT has it, merged into the base, or as an encoder.
 
-use crate::common::{assert_says, command, copy, fails, finished, finished_copy, ok, world};
-use crate::support::{assert_close, torch_generator};
+use crate::common::{
+    assert_close, assert_says, command, copy, fails, finished, finished_copy, ok, torch_generator, world,
+};
 use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
 use gist::model::encoder::{Encoder, real};
@@ -31,7 +32,7 @@ fn base() -> Decoder {
 
 /// Hidden states of a row.
 fn hidden(decoder: &Decoder, ids: &[i64], adapter: Option<&Adapter>) -> Tensor {
-    let active = adapter.map(|adapter| decoder.activate(adapter, false));
+    let active = adapter.map(|adapter| decoder.activate(adapter, false).unwrap());
     let ids = Tensor::from_slice(ids).unsqueeze(0);
     decoder.forward(&ids, &[0], active.as_ref()).unwrap()
 }
@@ -49,7 +50,7 @@ fn an_adapter_is_exported_with_its_control_tokens() {
         let ids = [5, 6, i64::from(control::separator(v)), 7, i64::from(control::start(v))];
         let expected = hidden(&base, &ids, Some(&original));
         assert_close(&hidden(&base, &ids, Some(&back)), &expected, 0.0);
-        let end = |adapter: &Adapter| base.activate(adapter, false).end;
+        let end = |adapter: &Adapter| base.activate(adapter, false).unwrap().end;
         assert_close(&end(&back), &end(&original), 0.0);
         // Loaded by name, with the vocabulary that goes with it.
         let tokenizer = Tokenizer::load(&output.join("tokenizer.json")).unwrap();
@@ -105,7 +106,7 @@ fn a_merged_compressor_ends_its_gist_with_a_token() {
     let expected = hidden(&base, &[5, 6, 7, i64::from(control::start(v))], Some(&adapter));
     let got = hidden(&merged, &[5, 6, 7, id("<|gist_start|>")], None);
     assert_close(&got, &expected, 1e-4);
-    let end = expected.linear(&base.activate(&adapter, false).end, None::<Tensor>);
+    let end = expected.linear(&base.activate(&adapter, false).unwrap().end, None::<Tensor>);
     let logits = Head::base(merged.head()).logits(&got);
     assert_close(&logits.narrow(-1, id("<|gist_end|>"), 1), &end, 1e-4);
     assert!(merged.config().tie_word_embeddings, "end-of-gist is never read: its row is free for the output");
@@ -115,7 +116,7 @@ fn a_merged_compressor_ends_its_gist_with_a_token() {
 pub fn record_encoder(exported: &Path, name: &str) {
     let base = base();
     let adapter = Adapter::load(exported, base.config(), Device::Cpu).unwrap();
-    let active = base.activate(&adapter, false);
+    let active = base.activate(&adapter, false).unwrap();
     let (encoder, heads) = (active.encoder.as_ref().unwrap(), active.heads.as_ref().unwrap());
     let lengths = [20i64, 7, 1];
     let mask = real(&lengths, 20, Device::Cpu).to_kind(Kind::Int64);
@@ -161,7 +162,7 @@ fn the_real_minilm_is_exported_too() {
     let adapter = {
         let _guard = torch_generator();
         rng::seed_torch(5, Stream::Init, 0, 0);
-        Adapter::of_encoder(&config, named, (features(base.config()), 0), Device::Cpu).unwrap()
+        Adapter::of_encoder(&config, named, features(base.config()), 0, Device::Cpu).unwrap()
     };
     adapter.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();
     record_encoder(folder.path(), "minilm");

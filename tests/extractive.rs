@@ -1,9 +1,11 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
-use crate::common::{assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, train, world};
+use crate::common::{
+    assert_same_files, assert_says, command, fails, files, finished, ok, results, rows, tiny_bert, tiny_encoder, train,
+    world,
+};
 use crate::export::record_encoder;
-use crate::support::{tiny_bert, tiny_encoder};
-use gist::eval::summary::Summary;
+use gist::eval::schema::summary::Summary;
 use gist::model::encoder::Encoder;
 use gist::run_dir::read_json;
 use serde_json::Value;
@@ -117,7 +119,10 @@ fn a_teacher_with_a_hint_labels_for_a_student_without_and_what_it_saw_is_compare
     ok(&train(runs.path(), &flags(&[&small[..], &["compressor.hints=[\"bm25\"]"]].concat())));
     let teacher = runs.path().join("extractive/seed=0/checkpoints/step_000004/compressor");
     let (teacher, labels) = (format!("distill.teacher={}", teacher.display()), runs.path().join("labels"));
-    let taught = ["distill.label=teacher", &teacher];
+    let unnamed = ["distill.label=teacher", &teacher];
+    let said = fails(&[&["label", "tiny.toml", "--output", labels.to_str().unwrap()][..], &flags(&unnamed)].concat());
+    assert_says(&said, &["step_000004/compressor: expected ", "(distill.teacher_hints = [])"], "hints not named");
+    let taught = ["distill.label=teacher", &teacher, "distill.teacher_hints=[\"bm25\"]"];
     ok(&[&["label", "tiny.toml", "--output", labels.to_str().unwrap()][..], &flags(&taught)].concat());
     let rows: Vec<Value> = read_json(&labels.join("labels_0000.json")).unwrap();
     assert_eq!((rows.len(), rows[0]["worth"].as_array().unwrap().len()), (8, 16));

@@ -1,13 +1,14 @@
 //! Frozen models as scorers: what a word is worth, windows, and their way into comparisons and evaluations.
 
-use crate::common::{assert_says, fails, finished, finished_copy, gist, ok, train};
+use crate::common::{
+    assert_says, edit, fails, finished, finished_copy, gist, ok, row, tiny_encoder, tiny_kompress, train,
+};
 use crate::compressors::tokenizer;
-use crate::support::{edit, row, tiny_encoder, tiny_kompress};
 use gist::compressor::scorer::Extractive;
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::{FrozenKind, FrozenScorer};
-use gist::eval::comparison::Comparison;
-use gist::eval::summary::Summary;
+use gist::eval::schema::comparison::Comparison;
+use gist::eval::schema::summary::Summary;
 use gist::model::encoder::Encoder;
 use gist::model::token_classifier::TokenClassifier;
 use gist::model::weights;

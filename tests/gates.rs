@@ -3,6 +3,7 @@
 mod branches;
 mod checkpoints;
 mod controls;
+mod credit;
 mod extractive;
 mod files;
 mod halves;

@@ -1,6 +1,6 @@
 //! Parity with transformers and peft. Fixtures: `tests/fixtures/make_fixtures.py`.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::Recorded;
 use gist::eval::gates::logits;
@@ -9,12 +9,8 @@ use gist::model::lora::{ActiveAdapter, Adapter};
 use gist::model::peft::Base;
 use gist::model::weights;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 fn load(folder: &str) -> Decoder {
     Decoder::load(&fixtures().join(folder), Device::Cpu, Kind::Float).unwrap()
@@ -55,7 +51,7 @@ fn an_adapter_made_by_peft_gives_the_logits_of_peft() {
     let decoder = load("llama-tied");
     let adapter = peft_adapter(&decoder);
     assert_eq!((adapter.config().rank, adapter.config().alpha), (3, 5.0));
-    let active = decoder.activate(&adapter, false);
+    let active = decoder.activate(&adapter, false).unwrap();
     assert_parity(&decoder, Some(&active), "tied_lora");
     // peft knows no control tokens.
     assert_eq!(active.control.abs().max().double_value(&[]), 0.0);
@@ -108,12 +104,12 @@ fn an_export_comes_back_with_the_logits_recorded_beside_it() {
     let base = Base { name: "tests/fixtures/llama-tied".into(), sha256: None };
     adapter.save(&folder, &base).unwrap();
     let ids = record()["ids"].narrow(0, 0, 1);
-    let recorded = logits(&decoder, &ids, &[0], Some(&decoder.activate(&adapter, false))).unwrap();
+    let recorded = logits(&decoder, &ids, &[0], Some(&decoder.activate(&adapter, false).unwrap())).unwrap();
     let named = [("ids".to_string(), ids.copy()), ("logits".to_string(), recorded.copy())];
     weights::write(&folder.join("logits.safetensors"), &named).unwrap();
 
     let back = Adapter::load(&folder, decoder.config(), Device::Cpu).unwrap();
-    let again = logits(&decoder, &ids, &[0], Some(&decoder.activate(&back, false))).unwrap();
+    let again = logits(&decoder, &ids, &[0], Some(&decoder.activate(&back, false).unwrap())).unwrap();
     assert!(again.equal(&recorded));
     assert!(gap(&recorded, &logits(&decoder, &ids, &[0], None).unwrap()) > 0.1);
 }

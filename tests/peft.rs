@@ -1,8 +1,7 @@
 //! Adapters with control tokens, to peft and back. Fixtures: `tests/fixtures/make_token_fixtures.py`; what is left for peft
 //! to read is read by `tests/python/check`.
 
-use crate::common::{assert_says, ok, run_dir, train, world};
-use crate::support::*;
+use crate::common::*;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::model::peft::Base;
@@ -24,15 +23,9 @@ fn base(name: &str) -> Decoder {
 
 /// Logits `[1, T, V + 1]` of the ordinary vocabulary and of end-of-gist.
 fn logits(decoder: &Decoder, ids: &Tensor, adapter: &Adapter) -> Tensor {
-    let active = decoder.activate(adapter, false);
+    let active = decoder.activate(adapter, false).unwrap();
     let hidden = decoder.forward(ids, &[0], Some(&active)).unwrap();
     Head { end: Some(&active.end), ..Head::base(decoder.head()) }.logits(&hidden)
-}
-
-fn edit(path: &Path, change: impl Fn(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    change(&mut value);
-    fs::write(path, value.to_string()).unwrap();
 }
 
 fn copy(name: &str) -> tempfile::TempDir {
@@ -115,7 +108,9 @@ fn trainable_tokens_that_are_not_the_control_tokens_are_refused() {
     let decoder = base("llama-untied");
     let said = |tokens: Value| {
         let folder = copy("peft-tokens/untied");
-        edit(&folder.path().join("adapter_config.json"), |config| config["trainable_token_indices"] = tokens.clone());
+        edit_json(&folder.path().join("adapter_config.json"), |config| {
+            config["trainable_token_indices"] = tokens.clone()
+        });
         Adapter::load(folder.path(), decoder.config(), Device::Cpu).err().unwrap().to_string()
     };
     let expected = ["adapter_config.json: `trainable_token_indices`: expected ", ""];

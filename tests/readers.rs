@@ -1,7 +1,7 @@
 //! Adapted readers with the real program: for whom they are trained, and that they are kept.
 
 use crate::common::{assert_says, fails, finished_copy, ok};
-use gist::eval::summary::Summary;
+use gist::eval::schema::summary::Summary;
 use gist::run_dir::read_json;
 use std::fs;
 

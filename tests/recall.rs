@@ -1,8 +1,8 @@
 //! Generated documents end to end: a base that learns their words, then a run on them.
 
 use crate::common::command;
-use gist::eval::comparison::Comparison;
-use gist::eval::summary::Summary;
+use gist::eval::schema::comparison::Comparison;
+use gist::eval::schema::summary::Summary;
 use gist::run_dir::read_json;
 use gist::tokenizer::Tokenizer;
 use std::fs;

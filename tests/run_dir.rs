@@ -34,6 +34,10 @@ fn child() {
                 write_atomic(&folder.join("file"), &vec![b'a' + (round % 26) as u8; SIZE]).unwrap();
             }
         }
+        "overwrite" => {
+            let error = RunDir::open(&folder, &"x = 1\n".repeat(1000), Start::Overwrite).unwrap_err();
+            panic!("{error}");
+        }
         "log" => {
             let run = RunDir::open(&folder, "seed = 1\n", Start::Resume).unwrap();
             let mut log = Log::open(&run, 0).unwrap();
@@ -74,6 +78,23 @@ fn a_file_that_does_not_fit_leaves_the_old_one() {
     assert!(String::from_utf8_lossy(&writer.stderr).contains("FileTooLarge"));
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "old");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary file is still there");
+}
+
+#[test]
+fn a_run_that_cannot_be_replaced_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::open(folder.path(), "seed = 1\n", Start::Fresh).unwrap();
+    std::fs::create_dir_all(run.checkpoint(3)).unwrap();
+    std::fs::write(run.metrics(), "old").unwrap();
+    drop(run);
+    let writer = start("ulimit -f 4; trap '' XFSZ;", "overwrite", folder.path()).wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&writer.stderr);
+    assert!(error.contains("config.toml: File too large"), "{error}");
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["checkpoints", "config.toml", "metrics.jsonl"]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("config.toml")).unwrap(), "seed = 1\n");
+    assert!(folder.path().join("checkpoints/step_000003").is_dir());
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::compressors::{frequencies, ids, scored, tiny_decoder, tokenizer, tokens};
 use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::scorer::{Extractive, Scored, Scorer};
+use gist::compressor::scored::{Scored, Scorer};
+use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::Unit;

@@ -1,6 +1,6 @@
 //! The base model that ships, against transformers. Fixture: `tests/fixtures/make_base_fixture.py`.
 
-use crate::support::*;
+use crate::common::*;
 use gist::eval::gates::roles::rounding_cost;
 use gist::model::decoder::Decoder;
 use gist::model::vocab::Head;

@@ -1,10 +1,9 @@
 //! `sweep`: arms and seeds as processes, resumed, skipped and judged. And what `pool` refuses to take together.
 
 use crate::common::*;
-use crate::support::edit;
 use gist::config::merge::load_tree;
 use gist::config::train::TrainConfig;
-use gist::eval::terms::evaluated;
+use gist::eval::run::evaluated;
 use gist::run_dir::{State, Status, read_json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -96,6 +95,32 @@ fn arms_and_seeds_run_once_and_are_judged() {
     let few = ["empty", "gist", "recent"].map(String::from);
     assert_eq!(compressors(&root.join("fewer-opponents")), BTreeSet::from(few));
     assert_same_files(&before, &files(&runs.path().join("sweep-all")), "a sweep whose run stood in");
+}
+
+#[test]
+fn values_that_cannot_be_names_are_runs_like_others() {
+    let (runs, long) = (tempfile::tempdir().unwrap(), "Keep what matters. ".repeat(16));
+    let values =
+        [format!("{long}{{prefix}}"), format!("{long}{{prefix}}!"), "A/b {prefix}".into(), "a-b;{prefix}".into()];
+    let rest = format!(
+        "[compressor]\ntype = \"gist\"\ninstruction = \"{{prefix}}\"\n[grid]\n\"compressor.instruction\" = {values:?}"
+    );
+    let file = file("sweep-names", &rest);
+    let short = ["--set", "train.steps=0", "--set", "warm_start.rounds=0", "--set", "eval.baselines=recent"];
+    let listed = ok(&sweep(&file, runs.path(), &[&short[..], &["--dry-run"]].concat()));
+    let names: Vec<&str> = listed.lines().filter(|line| line.starts_with("instruction=")).collect();
+    assert_eq!(names.len(), 4, "{listed}");
+    ok(&sweep(&file, runs.path(), &short));
+    let root = runs.path().join("sweep-names");
+    let table = csv(&root.join("results.csv"));
+    assert!(table[1..].iter().all(|row| row.iter().any(|cell| cell == "done")), "{table:?}");
+    let stood_for: serde_json::Value = read_json(&root.join("runs.json")).unwrap();
+    for (i, name) in names.iter().enumerate() {
+        assert!(root.join(name).join("summary.json").exists(), "{name}");
+        assert_eq!(stood_for[i]["run"].as_str(), Some(*name));
+        let value: toml::Value = stood_for[i]["set"]["compressor.instruction"].as_str().unwrap().parse().unwrap();
+        assert_eq!(value.as_str(), Some(values[i].as_str()));
+    }
 }
 
 #[test]

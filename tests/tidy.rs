@@ -1,27 +1,34 @@
 //! Rules that the compiler does not know: layers, file heads and lengths, what may be tracked. Each rule is a function
 //! of text, so that the tests below can show it failing.
 
+mod syntax;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use syntax::Source;
 
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["gguf", "hub", "rng", "tensor"],
+    &["gguf", "text_file"],
+    &["hash", "hub", "metrics", "progress", "rng", "tensor"],
     &["base"],
     &["config", "run_dir"],
-    &["data"],
+    &["data", "device"],
     &["tokenizer", "retention"],
     &["chat"],
     &["model"],
     &["compressor"],
-    &["rollout"],
-    &["reward", "search"],
+    &["models"],
+    &["reading"],
+    &["rollout", "search"],
+    &["reward"],
     &["algo"],
     &["train"],
+    &["cost", "runs"],
     &["eval"],
     &["report", "serve"],
 ];
@@ -38,6 +45,26 @@ const BANNED_WORDS: &[(&str, &str, &str)] = &[
 ];
 const BANNED_CALLS: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", ".unwrap()", ".expect("];
 
+/// Doc comments that begin with a riddle, by module: how many are left. Lower a number when one is gone.
+const RIDDLES_LEFT: &[(&str, usize)] = &[
+    ("algo", 1),
+    ("chat", 3),
+    ("compressor", 12),
+    ("config", 23),
+    ("cost", 21),
+    ("data", 16),
+    ("error", 6),
+    ("hub", 14),
+    ("model", 24),
+    ("models", 1),
+    ("reading", 4),
+    ("retention", 4),
+    ("reward", 2),
+    ("rollout", 3),
+    ("run_dir", 3),
+    ("tokenizer", 6),
+    ("train", 55),
+];
 const MAX_LINES: usize = 400;
 const MAX_TRACKED_BYTES: u64 = 32 << 20;
 
@@ -45,7 +72,23 @@ static CRATE_PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bcrate::(\w+
 static MACHINE_PATH: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"'`=(\[<>:,])/(?:home|root|work|tmp|mnt|Users)/[\w.]"#).unwrap());
 
-/// What is wrong with a source file; `path` is relative to `src`, `test_file` is declared under `#[cfg(test)]`.
+static RIDDLE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*//[/!]\s+(?:What|Which|The same|Others|The word|Who|Where|How)\b").unwrap());
+
+/// Lines at which a doc comment begins with a word that leaves open what the thing is.
+fn riddles(text: &str) -> Vec<usize> {
+    let is_doc = |line: &str| ["///", "//!"].iter().any(|mark| line.trim_start().starts_with(mark));
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |at: &usize| *at == 0 || !is_doc(lines[at - 1]);
+    (0..lines.len()).filter(begins).filter(|&at| RIDDLE.is_match(lines[at])).map(|at| at + 1).collect()
+}
+
+/// The module that a file under `src` belongs to.
+fn module(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// Says what is wrong with a source file; `path` is relative to `src`, `test_file` is declared under `#[cfg(test)]`.
 fn check_source(path: &str, text: &str, test_file: bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut report = |line: usize, message: String| found.push(format!("src/{path}:{line}: {message}"));
@@ -56,7 +99,7 @@ fn check_source(path: &str, text: &str, test_file: bool) -> Vec<String> {
     if count > MAX_LINES {
         report(count, format!("expected at most {MAX_LINES} lines, got {count}; split the file"));
     }
-    let module = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let module = module(path);
     let own_layer = layer(module);
     if own_layer.is_none() && !EXEMPT.contains(&module) {
         report(1, format!("module `{module}` has no layer; add it to the design and to tests/tidy.rs"));
@@ -172,6 +215,61 @@ fn sources_follow_the_rules() {
     assert!(found.is_empty(), "{} broken rules:\n{}", found.len(), found.join("\n"));
 }
 
+/// The files under `src` that are compiled without tests.
+fn product() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let tests: Vec<String> = files.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    files.retain(|(path, _)| !tests.contains(path));
+    files.sort();
+    files
+}
+
+fn parsed() -> Vec<Source> {
+    product().iter().map(|(path, text)| Source::parse(path, text)).collect()
+}
+
+#[test]
+fn no_circle_of_files() {
+    let sources = parsed();
+    let found: Vec<String> = (syntax::circles(&sources).iter())
+        .map(|circle| format!("a circle:\n  {}", syntax::edges_within(&sources, circle).join("\n  ")))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_type_name_means_one_thing() {
+    let found = syntax::doubles(&parsed());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_new_choice_is_met_by_every_match() {
+    let sources = parsed();
+    let enums = syntax::choices(&sources);
+    assert!(enums.contains("Condition") && enums.len() > 10);
+    let found: Vec<String> = sources.iter().flat_map(|source| syntax::catch_alls(source, &enums)).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn doc_comments_say_what_a_thing_is() {
+    let mut found: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    for (path, text) in product() {
+        let lines = riddles(&text).into_iter().map(|line| format!("src/{path}:{line}"));
+        found.entry(module(&path).to_string()).or_default().extend(lines);
+    }
+    let left = |module: &str| RIDDLES_LEFT.iter().find(|(name, _)| *name == module).map_or(0, |(_, count)| *count);
+    let more = found.into_iter().filter(|(module, lines)| lines.len() > left(module));
+    let more: Vec<String> = more
+        .map(|(module, lines)| {
+            format!("{module}: {} where {} are left:\n  {}", lines.len(), left(&module), lines.join("\n  "))
+        })
+        .collect();
+    assert!(more.is_empty(), "doc comments that begin with a riddle:\n{}", more.join("\n"));
+}
+
 #[test]
 fn tracked_files_name_no_machine_and_stay_small() {
     let (mut total, mut found) = (0, Vec::new());
@@ -224,4 +322,62 @@ fn each_rule_can_fail() {
     let machine = ["home", "root", "work", "tmp"].map(|folder| format!("path = \"/{folder}/someone/x\""));
     assert!(machine.iter().all(|line| check_tracked_text("a.toml", line).len() == 1));
     assert_eq!(check_tracked_text("a.md", "see https://host/home/x, runs/tmp/x and /tmp"), [""; 0]);
+}
+
+#[test]
+fn each_rule_of_syntax_can_fail() {
+    let parse =
+        |files: &[(&str, &str)]| -> Vec<Source> { files.iter().map(|(p, text)| Source::parse(p, text)).collect() };
+    let circles = |files: &[(&str, &str)]| syntax::circles(&parse(files));
+    // One file uses another, which uses the first: by name, by path, through a module, through what a module passes on.
+    let uses_b = ("a/one.rs", "use crate::a::two::B;\npub struct A;");
+    for back in [
+        "use crate::a::one::A;",
+        "use super::one::A;",
+        "use crate::a::{self, one::A};",
+        "use crate::a::one;\nfn f() { one::g() }",
+        "fn f() { crate::a::one::g() }",
+        "use crate::a::*;\nuse crate::a::one::*;",
+        "use crate::a::A;",
+        "use crate::a;\nfn f(_: a::A) {}",
+        "use crate::A as C;",
+    ] {
+        let back = format!("{back}\npub struct B;");
+        let root = ("lib.rs", "pub mod a;\npub use a::A;");
+        let found = circles(&[root, ("a/mod.rs", "mod one;\nmod two;\npub use one::A;"), uses_b, ("a/two.rs", &back)]);
+        assert_eq!(found, [["a/one.rs", "a/two.rs"]], "{back}");
+    }
+    let none: [Vec<String>; 0] = [];
+    let declares = ("a/mod.rs", "mod one;\nmod two;\npub use one::A;\npub use two::B;");
+    assert_eq!(
+        circles(&[declares, uses_b, ("a/two.rs", "pub struct B;\n#[cfg(test)]\nmod tests { use crate::a::A; }")]),
+        none
+    );
+    // A module file with something of its own, and a file of the module that uses it.
+    let works = ("a/mod.rs", "mod one;\nuse one::A;\npub struct C(A);");
+    assert_eq!(circles(&[works, ("a/one.rs", "use super::C;\npub struct A;")]), [["a/mod.rs", "a/one.rs"]]);
+    assert_eq!(circles(&[works, ("a/one.rs", "use std::fs;\npub struct A;")]), none);
+
+    let doubles = |files: &[(&str, &str)]| syntax::doubles(&parse(files));
+    let pair = [("a.rs", "pub struct Row;"), ("b.rs", "pub(crate) enum Row {}")];
+    assert_eq!(doubles(&pair), ["`Row` is defined in a.rs and b.rs"]);
+    assert!(doubles(&[pair[0], ("b.rs", "struct Row;\n#[cfg(test)]\npub struct Row2;")]).is_empty());
+
+    let config = Source::parse("config/x.rs", "pub enum Kind { One, Two {} }");
+    let enums = syntax::choices(std::slice::from_ref(&config));
+    let found = |code: &str| syntax::catch_alls(&Source::parse("a.rs", code), &enums).len();
+    for arm in ["_ => 2", "other => g(other)", "(_, _) => 2"] {
+        let (scrutinee, first) =
+            if arm.starts_with('(') { ("(k, 1)", "(Kind::One, 1)") } else { ("k", "&Kind::Two {}") };
+        assert_eq!(
+            found(&format!("fn f(k: Kind) -> u8 {{ match {scrutinee} {{ {first} => 1, {arm} }} }}")),
+            1,
+            "{arm}"
+        );
+    }
+    assert_eq!(found("fn f(k: Kind) -> u8 { match k { Kind::One => 1, Kind::Two {} => 2 } }"), 0);
+    assert_eq!(found("fn f(k: u8) -> u8 { match k { 1 => 1, _ => 2 } }"), 0);
+
+    assert_eq!(riddles("/// What it is.\nstruct A;\n/// A row:\n/// What follows.\nstruct B;\n//! Others."), [1, 6]);
+    assert!(riddles("// What a plain comment says\n/// Whatever is left.").is_empty());
 }

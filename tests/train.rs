@@ -5,8 +5,9 @@ use crate::common::{
     UPDATES, assert_same_files, assert_says, command, fails, files, finished, finished_copy, ok, results, rows,
     run_dir, timeless_summary, train, world,
 };
-use gist::eval::files::read_windows;
-use gist::eval::summary::{Example, Role, Summary};
+use gist::eval::schema::summary::{Role, Summary};
+use gist::eval::schema::windows::WindowExample;
+use gist::eval::schema::windows::read_windows;
 use gist::run_dir::{State, Status, read_json};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -256,7 +257,7 @@ fn a_finished_run_has_every_figure() {
     let examples = lines(&run.join("eval/step_000010/examples.jsonl"));
     assert_eq!(examples.len(), 4);
     for example in examples {
-        let example: Example = serde_json::from_value(example).unwrap();
+        let example: WindowExample = serde_json::from_value(example).unwrap();
         assert!(example.gists.contains_key("gist"));
     }
     let page = fs::read_to_string(run.join("report.html")).unwrap();
@@ -300,7 +301,7 @@ fn an_evaluation_again_finds_the_same_and_only_writes_its_own_files() {
     assert_says(&said, &["gist", "recent", "report: "], "eval");
     assert_eq!(timeless_summary(&run), timeless_summary(finished()));
     let mut after = files(&run);
-    for own in ["summary.json", "report.html"] {
+    for own in ["summary.json", "report.html", "provenance.json"] {
         after.insert(own.into(), before[Path::new(own)].clone());
     }
     assert_same_files(&before, &after, "eval");
@@ -337,13 +338,112 @@ fn every_variant_runs() {
         let flags: Vec<&str> = overrides.iter().flat_map(|text| ["--set", text]).collect();
         ok(&train(runs.path(), &flags));
         let run = runs.path().join("tiny").join(&seed);
+        let what = format!("{case:?}");
         let metrics = lines(&run.join("metrics.jsonl"));
-        assert!(!metrics.is_empty(), "{case:?}");
         for (key, value) in metrics.iter().flat_map(|row| row.as_object().unwrap()) {
-            assert!(value.is_number(), "{case:?}: {key} is {value}");
+            assert!(value.is_number(), "{what}: {key} is {value}");
         }
+        let steps = if case.contains(&"train.steps=0") { 0 } else { 2 };
+        let rows: Vec<&Value> = metrics.iter().filter(|row| row.get("reward/total").is_some()).collect();
+        assert_eq!(rows.len(), steps, "{what}");
+        for row in &rows {
+            assert_step(row, case);
+        }
+        assert_moved(&run, case, steps);
         let summary: Summary = read_json(&run.join("summary.json")).unwrap();
-        assert!(summary.eval.compressors["gist"].kl.is_finite(), "{case:?}");
+        let gist = &summary.eval.compressors["gist"];
+        assert!(gist.kl > 0.0 && gist.keep_ratio <= 4.0 / 32.0, "{what}: {gist:?}");
+        let closed = 1.0 - gist.kl / summary.eval.context_value;
+        assert!((gist.gap_closed - closed).abs() < 1e-9, "{what}: {} is not {closed}", gist.gap_closed);
+    }
+}
+
+/// What must hold of the figures of a step, whatever the variant.
+fn assert_step(row: &Value, case: &[&str]) {
+    let figure = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{case:?}: no {key}"));
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + a.abs());
+    let total = figure("reward/quality") + figure("reward/length");
+    assert!(close(figure("reward/total"), total), "{case:?}: {row}");
+    assert!(close(figure("reward/length"), -figure("algo/lambda") * figure("rollout/keep_ratio")), "{case:?}: {row}");
+    let kept = figure("rollout/keep_ratio");
+    assert!((0.0..=4.0 / 32.0).contains(&kept), "{case:?}: a budget of 4 of 32 tokens, kept {kept}");
+    assert!(figure("rollout/kl") > 0.0 && figure("rollout/kl_empty") > 0.0, "{case:?}: {row}");
+    // Of 300 tokens and the end none is likelier than all together.
+    assert!((0.0..=301f64.ln()).contains(&figure("rollout/entropy")), "{case:?}: {row}");
+    assert!((0.0..=1.0).contains(&figure("rollout/ended_frac")), "{case:?}: {row}");
+    let learns = !case.contains(&"train.compressor_learns=false");
+    assert_eq!(row.get("algo/policy_loss").is_some(), learns, "{case:?}: {row}");
+    if learns {
+        assert!(figure("optim/compressor/grad_norm") > 0.0, "{case:?}: {row}");
+        // What was sampled has the log-probability that training gives it, before the first update of a rollout.
+        assert!(figure("algo/mismatch_kl").abs() < 1e-3, "{case:?}: {row}");
+    }
+    assert_eq!(row.get("generator/kl").is_some(), !case.contains(&"train.generator_learns=false"), "{case:?}: {row}");
+}
+
+/// Fails unless exactly the roles that learn have left their warm-started weights.
+fn assert_moved(run: &Path, case: &[&str], steps: usize) {
+    if steps == 0 {
+        return;
+    }
+    let last = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let weights = |folder: &Path, role: &str| {
+        gist::model::weights::read(&folder.join(role).join("adapter_model.safetensors")).unwrap()
+    };
+    let frozen = |role: &str| match role {
+        "compressor" => case.contains(&"train.compressor_learns=false"),
+        _ => case.contains(&"train.generator_learns=false"),
+    };
+    for role in ["compressor", "generator", "empty_reader"] {
+        let (before, after) = (weights(&run.join("warm_start"), role), weights(&last, role));
+        let same = before.iter().all(|(name, tensor)| tensor.equal(&after[name]));
+        assert_eq!(same, frozen(role), "{case:?}: {role}");
+    }
+}
+
+/// Rows of co-training of a run of the experiment with these overrides, without a warm start.
+fn cotrained(overrides: &[&str]) -> Vec<Value> {
+    let runs = tempfile::tempdir().unwrap();
+    let small = ["warm_start.rounds=0", "eval.windows=2", "eval.search_windows=0", "eval.valid_windows=2"];
+    let flags: Vec<&str> = small.iter().chain(overrides).flat_map(|flag| ["--set", *flag]).collect();
+    ok(&train(runs.path(), &flags));
+    lines(&run_dir(runs.path()).join("metrics.jsonl"))
+}
+
+/// How the compressor learns, of a row.
+fn of_compressor(row: &Value) -> Vec<f64> {
+    let keys = ["reward/total", "algo/advantage_abs", "algo/policy_loss", "optim/compressor/grad_norm"];
+    keys.iter().map(|key| row[key].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn where_a_frozen_reader_is_paid_no_other_reader_touches_the_compressor() {
+    // Two generators that learn differently, neither of which is paid: token credit reads as the reward does.
+    let run = |lr: &str| {
+        cotrained(&[
+            "train.steps=3",
+            "train.generator_learns=true",
+            "reward.reader.type=frozen",
+            "algo.token_credit=leave_one_out",
+            "algo.estimator.type=rloo",
+            lr,
+        ])
+    };
+    let (slow, fast) = (run("optim.generator.lr=1e-4"), run("optim.generator.lr=5e-2"));
+    assert_ne!(slow[2]["generator/kl"], fast[2]["generator/kl"]);
+    for (slow, fast) in slow.iter().zip(&fast) {
+        assert_eq!(of_compressor(slow), of_compressor(fast), "step {}", slow["step"]);
+    }
+}
+
+#[test]
+fn under_ppo_mismatch_is_measured_before_the_first_update_and_drift_before_the_last() {
+    let ppo = ["algo.estimator.type=ppo", "algo.estimator.epochs=4", "train.steps=2"];
+    let rows = cotrained(&[&ppo[..], &["model.lora.dropout=0", "optim.compressor.lr=2e-2"]].concat());
+    for row in rows {
+        let [mismatch, drift] = ["algo/mismatch_kl", "algo/approx_kl"].map(|key| row[key].as_f64().unwrap());
+        assert!(mismatch < 1e-3, "what was sampled is what is trained on: {row}");
+        assert!(drift > 1e-3, "three updates move the policy: {row}");
     }
 }
 

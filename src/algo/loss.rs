@@ -10,8 +10,12 @@
 use crate::config::choices::AlgoConfig;
 use crate::config::train::AlgoSection;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::vocab::TokenGrads;
 use tch::{Kind, Tensor};
+
+/// Name of KL(behaviour ‖ policy) among the metrics, as k3 of Schulman's note estimates it.
+pub const MISMATCH_KL: &str = "algo/mismatch_kl";
 
 /// Per-action figures, each `[M]` f32 without gradient.
 pub struct TokenBatch {
@@ -33,8 +37,8 @@ pub struct LossOutput {
     pub loss: f64,
     /// ∂L/∂ each figure.
     pub grads: TokenGrads,
-    /// Sums over the actions, to be divided by their number: mismatch_kl, clip_frac, entropy, kl_reference.
-    pub sums: [f64; 4],
+    /// Sums over the actions, to be divided by their number: [`MISMATCH_KL`]; `algo/clip_frac`, actions whose ratio was clipped; `algo/kl_reference`, KL(policy ‖ warm start).
+    pub sums: Metrics,
     /// Number of actions.
     pub actions: usize,
 }
@@ -54,10 +58,10 @@ pub fn loss(batch: &TokenBatch, section: &AlgoSection, divisor: f64) -> Result<L
             let importance_ratio = log_ratio.exp();
             let free = &importance_ratio * &batch.advantage;
             let clipped = importance_ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * &batch.advantage;
-            let active = clipped.lt_tensor(&free).to_kind(Kind::Float).sum(None).double_value(&[]);
-            (free.minimum(&clipped), active)
+            let clipped_actions = clipped.lt_tensor(&free).to_kind(Kind::Float).sum(None).double_value(&[]);
+            (free.minimum(&clipped), clipped_actions)
         }
-        _ => (&leaf * &batch.advantage, 0.0),
+        AlgoConfig::Rloo {} | AlgoConfig::Grpo { .. } | AlgoConfig::Reinforce { .. } => (&leaf * &batch.advantage, 0.0),
     };
     let policy = -objective.sum(Kind::Float) / divisor;
     policy.f_backward()?;
@@ -75,7 +79,7 @@ pub fn loss(batch: &TokenBatch, section: &AlgoSection, divisor: f64) -> Result<L
             entropy: (section.entropy_coef != 0.0).then(|| constant(-section.entropy_coef)),
             kl_reference: batch.kl_reference.is_some().then(|| constant(section.reference_kl_coef)),
         },
-        sums: [mismatch, clip_frac, entropy, kl],
+        sums: Metrics::from([(MISMATCH_KL, mismatch), ("algo/clip_frac", clip_frac), ("algo/kl_reference", kl)]),
         actions: m.first().map_or(0, |&n| n as usize),
     })
 }
@@ -104,7 +108,7 @@ mod tests {
         let out = loss(&batch(&[-1.0, -2.0], &[-1.0, -2.0], &[0.5, -0.25]), &section, 4.0).unwrap();
         assert_eq!(values(&out.grads.logprob), vec![-0.125, 0.0625]);
         assert!((out.loss - 0.0).abs() < 1e-9);
-        assert!(out.sums[0].abs() < 1e-12);
+        assert!(out.sums.get(MISMATCH_KL).unwrap().abs() < 1e-12);
     }
 
     #[test]
@@ -118,7 +122,7 @@ mod tests {
         assert!((grads[1] - 1.5).abs() < 1e-6);
         assert!((grads[2] + 0.5).abs() < 1e-6);
         assert_eq!(grads[3], 0.0);
-        assert_eq!(out.sums[1], 2.0);
+        assert_eq!(out.sums.get("algo/clip_frac"), Some(2.0));
     }
 
     #[test]

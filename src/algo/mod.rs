@@ -5,7 +5,7 @@ mod credit;
 mod dual;
 mod loss;
 
-pub use advantage::{Advantages, Baseline, advantages, self_imitation};
-pub use credit::{BLOCK, per_action};
+pub use advantage::{AdvantageUnit, Advantages, MovingBaseline, advantages, self_imitation};
+pub use credit::{BLOCK, in_units, per_action};
 pub use dual::Lambda;
-pub use loss::{LossOutput, TokenBatch, loss};
+pub use loss::{LossOutput, MISMATCH_KL, TokenBatch, loss};

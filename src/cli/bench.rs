@@ -1,36 +1,56 @@
 //! `bench`: measures an experiment's step on this machine, prints a table, writes `bench.json`.
 
+use crate::cli::args::OverArgs;
 use crate::cli::start;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
+use gist::cost::bench;
+use gist::device;
 use gist::model::config::ModelConfig;
 use gist::model::decoder::Decoder;
+use gist::models::Models;
 use gist::rng::{self, Stream};
 use gist::run_dir::write_json_atomic;
-use gist::train::bench;
-use gist::train::setup::Setup;
-use std::path::{Path, PathBuf};
+use gist::train::inputs::{self, Inputs};
+use gist::train::windows::Windows;
+use std::path::PathBuf;
 
-/// Runs the benchmark of `experiment`; the figures go to `<runs>/bench.json`.
-pub fn run(
-    experiment: &Path,
-    set: &[String],
-    random_weights: Option<&PathBuf>,
-    (runs, repeats): (&Path, usize),
-) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
-    start::settle(&mut config.hardware);
+/// Flags of `bench`.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    /// The experiment's TOML file.
+    #[arg(default_value = "experiments/gist.toml")]
+    experiment: PathBuf,
+    #[command(flatten)]
+    over: OverArgs,
+    /// Folder that receives bench.json.
+    #[arg(long, default_value = "runs")]
+    runs: PathBuf,
+    /// Measurements per figure.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+}
+
+/// Runs the benchmark of an experiment; the figures go to `<runs>/bench.json`.
+pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let BenchArgs { experiment, over, runs, repeats } = args;
+    let mut config = experiment::load::<TrainConfig>(experiment, &over.set())?;
+    device::settle(&mut config.hardware);
     start::bring(&config, false)?;
-    let device = start::prepare(&config)?;
-    let setup = match random_weights {
+    let device = device::prepare(&config)?;
+    let models = match &over.random_weights {
         Some(path) => {
             rng::seed_torch(config.seed, Stream::Init, 0, 0);
-            Setup::over(&config, Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?)?
+            let decoder = Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?;
+            Models::over(decoder, &config.model.path, &config.model.folder()?)?
+                .checkpointed(config.train.checkpoint_activations)
         }
-        None => Setup::load(&config, device)?,
+        None => inputs::models(&config, device)?,
     };
+    let windows = Windows::load(&config, &models)?;
     std::fs::create_dir_all(runs)?;
-    let figures = bench::run(&setup, runs, repeats)?;
+    let figures = bench::run(Inputs { config: &config, models: &models, windows: &windows }, runs, *repeats)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["part", "seconds", "tokens", "tokens/s", "share of GEMM rate", "peak MiB"]);

@@ -1,15 +1,15 @@
 //! `check`: does this device compute rightly? Runs the gates on what ships, prints a table, fails when one does.
 
-use crate::cli::start;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::hardware::Hardware;
-use gist::eval::gates::{self, Gate, Place};
+use gist::device;
+use gist::eval::gates::{self, Gate, GatePlace};
 use gist::run_dir::write_json_atomic;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Where the gates are run.
+/// Flags of `check`.
 #[derive(Args)]
 pub struct CheckArgs {
     /// The device: cpu, cuda, cuda:N, or auto.
@@ -37,16 +37,16 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     for dtype in &args.dtype {
         let mut hardware = Hardware { device: args.device.clone(), threads: args.threads, dtype: dtype.clone() };
         hardware.check().map_err(|(key, message)| anyhow::anyhow!("--{key}: {message}"))?;
-        start::settle(&mut hardware);
+        device::settle(&mut hardware);
         if !settled.contains(&hardware) {
             settled.push(hardware);
         }
     }
-    let Some(device) = settled.first().map(|hardware| start::device(hardware, false)).transpose()? else {
+    let Some(device) = settled.first().map(|hardware| device::open(hardware, false)).transpose()? else {
         return Ok(());
     };
     for hardware in &settled {
-        all.extend(gates::all(Place { root: &args.root, device, kind: hardware.kind() })?);
+        all.extend(gates::all(GatePlace { root: &args.root, device, kind: hardware.kind() })?);
     }
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);

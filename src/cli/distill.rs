@@ -1,12 +1,12 @@
 //! `distill`: an extractive encoder from labelled texts, then what it and retrieval keep of those never seen.
 
-use crate::cli::start::Session as Start;
+use crate::cli::start::OpenRun;
 use anyhow::Context;
-use clap::ValueEnum;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::compressor::budget::Controller;
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::scorer::{Extractive, Scorer};
+use gist::compressor::scored::Scorer;
+use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::embedding::Embedding;
 use gist::compressor::scorers::{Parts, ScorerKind, build};
 use gist::compressor::{Compressed, Compressor};
@@ -16,7 +16,7 @@ use gist::model::lora::Adapter;
 use gist::report::format::{percent, percent_ci, points_ci};
 use gist::retention::{Recovered, recovered};
 use gist::run_dir::{write_atomic, write_json_atomic};
-use gist::train::labelled::{DISTILLED, Example, Examples, Ranker, Rows, UNDISTILLED};
+use gist::train::labels::texts::{DISTILLED, Examples, LabelledExample, Ranker, RowCounts, UNDISTILLED};
 use gist::train::progress::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,12 +28,12 @@ struct Outcome<'a> {
     seed: u64,
     texts: usize,
     training_texts: usize,
-    rows: &'a BTreeMap<&'static str, Rows>,
+    rows: &'a BTreeMap<&'static str, RowCounts>,
     compressors: &'a BTreeMap<String, Recovery>,
 }
 
 /// Trains and evaluates; returns the updates done.
-pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
+pub fn run(examples: &Examples, start: &OpenRun) -> anyhow::Result<usize> {
     let config = examples.config;
     let adapter = examples.run(&start.run, start.stop)?;
     let rows = evaluate(examples, &adapter)?;
@@ -58,13 +58,13 @@ pub fn run(examples: &Examples, start: &Start) -> anyhow::Result<usize> {
     Ok(config.train.epochs * per_epoch)
 }
 
-/// What every compressor recovers of each test text: the one that learned, and the scorers on the same units.
+/// Recall and precision on each test text, of the compressor that learned and of the scorers on the same units.
 fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<String, Vec<Recovered>>> {
-    let (config, tokenizer) = (examples.config, &examples.tokenizer);
+    let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;
     let texts: Vec<&[u32]> = examples.train.iter().map(|example| example.prefix.as_slice()).collect();
     let frequencies = DocumentFrequencies::count(&texts);
-    let parts = Parts { decoder: &examples.decoder, frequencies: &frequencies, seed: 0 };
+    let parts = Parts { decoder: &examples.models.decoder, frequencies: &frequencies, seed: 0 };
     let scored = |name: String, scorer: Box<dyn Scorer>| -> Box<dyn Compressor> {
         Box::new(Extractive { name, scorer, unit: policy.unit, controller: Controller::default(), tokenizer })
     };
@@ -73,9 +73,12 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
         Box::new(Ranker { name: DISTILLED, policy: &policy, adapter }),
         Box::new(Ranker { name: UNDISTILLED, policy: &policy, adapter: &before }),
     ];
-    all.extend(ScorerKind::value_variants().iter().map(|&kind| scored(kind.name(), build(kind, parts))));
+    all.extend(ScorerKind::ALL.iter().map(|&kind| scored(kind.name().into(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
-        all.push(scored("embedding".into(), Box::new(Embedding::load(&encoder.folder()?, examples.decoder.device())?)));
+        all.push(scored(
+            "embedding".into(),
+            Box::new(Embedding::load(&encoder.folder()?, examples.models.decoder.device())?),
+        ));
     }
     let progress = Progress::new("evaluate", all.len(), 0);
     let mut rows = BTreeMap::new();
@@ -88,7 +91,7 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
     Ok(rows)
 }
 
-fn kept(compressor: &dyn Compressor, example: &Example, key: u64) -> anyhow::Result<Recovered> {
+fn kept(compressor: &dyn Compressor, example: &LabelledExample, key: u64) -> anyhow::Result<Recovered> {
     let made: Vec<Compressed> = compressor.compress(&[example.request(key)], example.budget)?;
     let kept = made.first().and_then(|made| made.kept.as_deref());
     Ok(recovered(

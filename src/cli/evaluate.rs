@@ -1,151 +1,74 @@
-//! Final evaluation of a run: every compressor on the test windows, summary, tables, page.
+//! `eval`: a run on the test windows, again.
 
-use crate::cli::{AdaptArgs, DeviceArg, start};
-use anyhow::Context;
-use gist::compressor::budget::Controller;
-use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
-use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::policy::{Policy, Trained};
-use gist::compressor::scorer::Extractive;
-use gist::compressor::scorers::Parts;
-use gist::compressor::{Compressor, baselines};
-use gist::config::choices::Baselines;
-use gist::config::parts::Sampling;
-use gist::config::train::TrainConfig;
-use gist::eval::intrinsic::{Evaluated, Job, Part};
-use gist::eval::summary::{Summary, WindowLengths};
-use gist::model::lora::Adapter;
+use crate::cli::args::{AcceptArg, AdaptArgs, DeviceArg};
+use gist::cost::memory::peak_rss_mib;
+use gist::device;
+use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
+use gist::eval::schema::summary::Summary;
 use gist::report;
-use gist::run_dir::{RunDir, read_json, write_json_atomic};
-use gist::search::SpanSearch;
-use gist::train::adapt::adapted_reader;
-use gist::train::memory::peak_rss_mib;
-use gist::train::progress::Progress;
-use gist::train::roles::{fresh_compressor, fresh_reader, load_roles, policy};
-use gist::train::session::{Session, warm_record};
-use gist::train::setup::Setup;
-use std::path::Path;
+use gist::run_dir::{Provenance, Sitting, read_json, settle};
+use gist::runs::integrity::{EvaluationFiles, changed_since_training};
+use gist::runs::{Inputs, TrainedRun, terms};
+use gist::train::inputs;
+use gist::train::windows::Windows;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
-/// `eval <run>`: evaluates the last checkpoint of a run again, on `device` or on the run's own.
-pub fn again(root: &Path, device: &DeviceArg, adapt: &AdaptArgs, oracle: Option<usize>) -> anyhow::Result<()> {
-    let run = RunDir::at(root)?;
-    let mut config = start::load::<TrainConfig>(&run.config(), &[])?;
-    device.put(&mut config.hardware)?;
-    if let Some(windows) = oracle {
+/// Flags of `eval`.
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    /// The run's directory.
+    run: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    adapt: AdaptArgs,
+    /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
+    #[arg(long, value_name = "N")]
+    search_windows: Option<usize>,
+    #[command(flatten)]
+    accept: AcceptArg,
+}
+
+/// Evaluates the last checkpoint of a run again, on its own device or on another.
+pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let run = TrainedRun::open(&args.run)?.locked()?;
+    let mut config = run.config().clone();
+    args.device.put(&mut config.hardware)?;
+    if let Some(windows) = args.search_windows {
         config.eval.search_windows = windows;
     }
-    warm_record(&Session::warm_folder(&run)).context("expected a run past its warm start")?;
-    let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
-    let stop = AtomicBool::new(false);
-    let session = Session::open(&setup, &run, &stop)?;
-    // What the run took stays what it took.
-    let before = read_json::<Summary>(&run.summary()).ok();
-    finish(&session, adapt, before.map(|summary| (summary.seconds, summary.peak_rss_mib)))
+    let adapt = args.adapt.names(&config.eval)?;
+    run.reader_updates()?;
+    let accept_changes = args.accept.accept_changes;
+    let sitting = Sitting::now(&EvaluationFiles::of(&config)?.all(), &config.hardware.device)?;
+    let hashes = sitting.inputs();
+    let changes = changed_since_training(run.dir(), &config, &hashes)?;
+    let root = run.dir().root();
+    let refused = format!("{}: not evaluated, it was made from other things", root.display());
+    let mut accepted = settle(changes, accept_changes, &refused)?;
+    let device = device::prepare(&config)?;
+    let models = inputs::models(&config, device)?;
+    let windows = Windows::load(&config, &models)?;
+    let inputs = Inputs { config: &config, models: &models, windows: &windows };
+    let terms = terms::of(&config, &hashes, root)?;
+    let options = EvaluationOptions { adapt: &adapt, terms: &terms, accept_changes, stop: &AtomicBool::new(false) };
+    let outcome = evaluate(&run, inputs, &options)?;
+    // Training took as long as it took, however often it is evaluated.
+    let took = match read_json::<Summary>(&run.dir().summary()) {
+        Ok(before) => Took { seconds: before.seconds, peak_rss_mib: before.peak_rss_mib },
+        Err(_) => Took { seconds: run.seconds()? + begun.elapsed().as_secs_f64(), peak_rss_mib: peak_rss_mib() },
+    };
+    accepted.extend(outcome.accepted);
+    Provenance::add_evaluation(run.dir(), sitting.accepting(accepted))?;
+    show(&run, &summarise(&run, inputs, outcome.evaluation, took)?)
 }
 
-/// Evaluates the session's roles as they are and writes `eval/`, `summary.json`, `report.html`; `took` are the seconds and the
-/// peak memory of a run that is evaluated again.
-pub fn finish(session: &Session, adapt: &AdaptArgs, took: Option<(f64, f64)>) -> anyhow::Result<()> {
-    let setup = session.setup;
-    let config = setup.config;
-    let job = Job {
-        decoder: &setup.decoder,
-        tokenizer: &setup.tokenizer,
-        documents: &setup.test_documents,
-        windows: &setup.test,
-        condition: config.condition,
-        budget: setup.budget,
-        generator: &session.generator.adapter,
-        empty_reader: &session.empty_reader.adapter,
-        seed: 0,
-        resamples: config.eval.resamples,
-    };
-    let policy = policy(&setup.config.compressor, setup)?;
-    let greedy = gist("gist", &policy, session.judged(), Sampling::greedy());
-    let greedy = Memory::new(&greedy);
-    let sampled = gist("gist_sampled", &policy, session.judged(), config.eval.sampling.clone());
-    let other = OtherDocument::new(&greedy, donors(&setup.test, 0)?);
-    let shuffled = Shuffled { inner: &greedy, seed: 0 };
-    let frequencies = DocumentFrequencies::count(&setup.train);
-    let forbidden = setup.forbidden_ids();
-    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
-    let mut honest = baselines(parts, &setup.tokenizer, &forbidden, &Controller::default());
-    let whole = config.eval.baselines == Baselines::All;
-    if !whole {
-        honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
-    }
-    for named in &config.eval.encoders {
-        honest.push(Box::new(Extractive::frozen(named, setup.decoder.device(), &setup.tokenizer)?));
-    }
-    let adaptable: Vec<&dyn Compressor> = (honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]))
-        .filter(|compressor| !["empty", "identity"].contains(&compressor.name()))
-        .collect();
-    adapt.check(&adaptable)?;
-
-    let mut table = Evaluated::new(job)?;
-    let mut all: Vec<(&dyn Compressor, Part)> = honest.iter().map(|c| (c.as_ref(), Part::Baseline)).collect();
-    all.push((&greedy, Part::Gist));
-    if whole {
-        all.push((&sampled, Part::Gist));
-        all.extend([(&other as &dyn Compressor, Part::LeakControl), (&shuffled, Part::LeakControl)]);
-    }
-    let progress = Progress::new("evaluate", all.len(), 0);
-    for (compressor, part) in all {
-        session.check_stop()?;
-        table.add(compressor, part)?;
-        progress.step(compressor.name());
-    }
-    progress.finish();
-    let w = &config.warm_start;
-    let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
-    table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
-
-    let greedy_kl = |compressor: &Adapter, generator: &Adapter| {
-        table.kl_with(&gist("gist", &policy, compressor, Sampling::greedy()), generator)
-    };
-    let warm_folder = Session::warm_folder(session.run);
-    let (kl_start, warm_kl) = match whole {
-        true => {
-            let [compressor, generator, _] = load_roles(&warm_folder, setup)?;
-            let start = greedy_kl(&fresh_compressor(setup)?, &fresh_reader(setup)?)?;
-            (gist::tensor::mean(&start), Some(greedy_kl(&compressor, &generator)?))
-        }
-        false => (f64::NAN, None),
-    };
-
-    let updates = warm_record(&warm_folder)?.updates + session.state.update - setup.supervised_updates();
-    let readers = session.run.eval(session.state.update).join("readers");
-    for compressor in adaptable.into_iter().filter(|compressor| adapt.wants(compressor.name())) {
-        session.check_stop()?;
-        let reader = adapted_reader(setup, session.run, compressor, updates, &readers)?;
-        table.adapt(compressor.name(), &reader)?;
-    }
-    let kl_warm_start = warm_kl.as_ref().map_or(f64::NAN, |kl| gist::tensor::mean(kl));
-    let evaluation = table.evaluation(kl_start, kl_warm_start, warm_kl.as_deref())?;
-    table.write(&session.run.eval(session.state.update), &evaluation, config.eval.examples)?;
-    let (seconds, peak_rss_mib) = took.unwrap_or_else(|| (session.seconds(), peak_rss_mib()));
-    // In a sweep the folder names the arm too.
-    let folder = session.run.root().file_name().map(|name| name.to_string_lossy().into_owned());
-    let summary = Summary {
-        experiment: config.name.clone(),
-        run: folder.unwrap_or_else(|| format!("seed={}", config.seed)),
-        seed: config.seed,
-        steps: session.state.update,
-        seconds,
-        peak_rss_mib,
-        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
-        budget_tokens: setup.budget,
-        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
-        eval: evaluation,
-    };
-    write_json_atomic(&session.run.summary(), &summary)?;
-    println!("{}", report::table(&summary));
-    println!("report: {}", report::render(session.run.root())?.display());
+/// Writes the report of a run, and prints its table.
+pub fn show(run: &TrainedRun, summary: &Summary) -> anyhow::Result<()> {
+    println!("{}", report::table(summary));
+    println!("report: {}", report::render(run.dir().root())?.display());
     Ok(())
-}
-
-fn gist<'a>(name: &str, policy: &'a Policy<'a>, adapter: &'a Adapter, sampling: Sampling) -> Trained<'a> {
-    Trained { name: name.into(), policy, adapter, sampling, seed: 0 }
 }

@@ -1,44 +1,68 @@
 //! `label`: the labels of an extractive experiment, made once for several runs.
 
+use crate::cli::args::DeviceArg;
 use crate::cli::start;
 use gist::compressor::policy::Policy;
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
+use gist::device;
 use gist::error::Error;
-use gist::train::label;
-use gist::train::roles::policy;
-use gist::train::setup::Setup;
-use std::path::{Path, PathBuf};
+use gist::run_dir::Lock;
+use gist::train::inputs::{self, Inputs};
+use gist::train::labels::windows as labels;
+use gist::train::windows::Windows;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-/// Labels the training windows of `experiment` into `output` (`<runs>/<name>/labels` when none is given).
-pub fn run(experiment: &Path, set: &[String], output: Option<PathBuf>) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
-    start::settle(&mut config.hardware);
+/// Flags of `label`.
+#[derive(clap::Args)]
+pub struct LabelArgs {
+    /// The experiment's TOML file.
+    experiment: PathBuf,
+    /// Override a key (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Folder for the labels [default: runs/<name>/labels].
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Labels the training windows of an experiment into a folder.
+pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
+    let experiment = &args.experiment;
+    let mut config = experiment::load::<TrainConfig>(experiment, &args.device.after(&args.set))?;
+    device::settle(&mut config.hardware);
     let asks = config.distill.windows > 0;
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
-    let output = output.unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    let output = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
+    Lock::check(&output)?;
     start::bring(&config, false)?;
-    let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
+    let device = device::prepare(&config)?;
+    let models = inputs::models(&config, device)?;
+    let windows = Windows::load(&config, &models)?;
     let reader = match &config.warm_start.from {
-        Some(from) => Some(setup.decoder.load_adapter(&from.join("generator"))?),
+        Some(from) => Some(models.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
-    let policy = policy(&config.compressor, &setup)?;
+    let policy = models.policy(&config.compressor)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };
     let check_stop = || match stop.load(Ordering::SeqCst) {
         true => Err(Error::Invalid("interrupted; the same command goes on".into())),
         false => Ok(()),
     };
-    let labels = label::make(&setup, extractive, reader.as_ref(), &output, check_stop)?;
-    let worth: Vec<f64> = labels.iter().flat_map(|label| label.worth.clone()).collect();
+    let inputs = Inputs { config: &config, models: &models, windows: &windows };
+    let made = labels::make(inputs, extractive, reader.as_ref(), &output, check_stop)?;
+    let worth: Vec<f64> = made.iter().flat_map(|label| label.worth.clone()).collect();
     let helpful = worth.iter().filter(|worth| **worth > 0.0).count();
-    let best: Vec<f64> = labels.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
+    let best: Vec<f64> = made.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
     println!(
         "{} windows, {} units: {} worth more than 0 nats a token; the best of a window {:.3} on the mean",
-        labels.len(),
+        made.len(),
         worth.len(),
         helpful,
         gist::tensor::mean(&best)

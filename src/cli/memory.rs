@@ -1,4 +1,4 @@
-//! What to do when memory ran out.
+//! Advice for when memory has run out.
 
 /// For a message of libtorch that says so: what to lower, largest effect first. Nothing else has advice.
 pub fn advice(message: &str) -> Option<String> {
@@ -14,7 +14,7 @@ pub fn advice(message: &str) -> Option<String> {
     ))
 }
 
-/// What to lower when memory is short, largest effect first.
+/// Settings to lower when memory is short, largest effect first.
 pub const LOWER: &str = "lower train.micro_windows (windows of one pass; gradients accumulate, so results stay the same) and set \
      train.checkpoint_activations = true (the same gradients, in more time), then lower \
      rollout.group_size, generator.gists_per_window, train.imagined_futures, data.prefix_tokens; or set \

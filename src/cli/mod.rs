@@ -1,5 +1,6 @@
 //! Subcommands; the only place with `anyhow`.
 
+mod args;
 mod bench;
 mod check;
 mod compare;
@@ -13,16 +14,19 @@ mod pool;
 mod start;
 mod sweep;
 mod train;
+mod validate;
 
-use clap::{Args, Parser, Subcommand};
-use gist::compressor::Compressor;
-use gist::config::hardware::Hardware;
+use args::RunArgs;
+use clap::{Parser, Subcommand};
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
 use gist::config::train::TrainConfig;
-use gist::train::labelled::Examples;
-use gist::train::pretrain;
-use gist::train::setup::Setup;
+use gist::run_dir::Provenance;
+use gist::train::inputs::{self, Inputs};
+use gist::train::labels::texts::Examples;
+use gist::train::overlap;
+use gist::train::pretrain::{self, PretrainingText};
+use gist::train::windows::Windows;
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -36,81 +40,21 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Check experiment files without running anything.
-    Validate {
-        /// TOML files; one without `name` is taken for a `base`, which may leave out keys.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
+    Validate(validate::ValidateArgs),
     /// Warm-start, co-train and evaluate a compressor and its reader.
-    Train {
-        #[command(flatten)]
-        args: RunArgs,
-        #[command(flatten)]
-        adapt: AdaptArgs,
-    },
+    Train(train::TrainArgs),
     /// Evaluate the last checkpoint of a run on the test windows, and write its report again.
-    Eval {
-        /// The run's directory.
-        run: PathBuf,
-        #[command(flatten)]
-        device: DeviceArg,
-        #[command(flatten)]
-        adapt: AdaptArgs,
-        /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
-        #[arg(long, value_name = "N")]
-        search_windows: Option<usize>,
-    },
+    Eval(evaluate::EvalArgs),
     /// Check that this device computes rightly: models, sampling and gradients against recorded and plain ways.
     Check(check::CheckArgs),
     /// Measure the speed of an experiment's step on this machine.
-    Bench {
-        /// The experiment's TOML file.
-        #[arg(default_value = "experiments/gist.toml")]
-        experiment: PathBuf,
-        #[command(flatten)]
-        over: OverArgs,
-        /// Folder that receives bench.json.
-        #[arg(long, default_value = "runs")]
-        runs: PathBuf,
-        /// Measurements per figure.
-        #[arg(long, default_value_t = 5)]
-        repeats: usize,
-    },
+    Bench(bench::BenchArgs),
     /// Say what an experiment will need, memory and seconds of a step, before anything of it is loaded.
-    Plan {
-        /// The experiment's TOML file.
-        experiment: PathBuf,
-        #[command(flatten)]
-        over: OverArgs,
-        /// Write the figures here too.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Plan(plan::PlanArgs),
     /// Pool several seeds of an experiment, from the files of their run directories.
-    Pool {
-        /// Run directories.
-        #[arg(required = true)]
-        runs: Vec<PathBuf>,
-        /// The same seeds of another experiment: prints the paired difference.
-        #[arg(long, num_args = 1..)]
-        against: Vec<PathBuf>,
-        /// Write the figures here too.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Pool(pool::PoolArgs),
     /// Label the training windows of an extractive experiment: what each unit of a prefix is worth to the teacher.
-    Label {
-        /// The experiment's TOML file.
-        experiment: PathBuf,
-        /// Override a key (repeatable).
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        #[command(flatten)]
-        device: DeviceArg,
-        /// Folder for the labels [default: runs/<name>/labels].
-        #[arg(long, value_name = "DIR")]
-        output: Option<PathBuf>,
-    },
+    Label(label::LabelArgs),
     /// Distil an extractive encoder from texts of which somebody said what to keep, and compare it with retrieval.
     Distill(RunArgs),
     /// Draw rate–distortion curves of finished runs and baselines on the same windows, read by the same readers.
@@ -125,7 +69,11 @@ enum Command {
     /// Write what a run trained into a folder that other tools read (an adapter for PEFT, the base with it merged in, or an
     /// encoder), or a base.
     Export(export::ExportArgs),
-    /// Bring a model of the Hugging Face Hub into the cache, and say where it lies.
+    /// Bring a model of the Hugging Face Hub into the cache, and print the folder that it lies in.
+    #[command(after_help = "Environment variables, as Python's huggingface_hub reads them: HF_HUB_CACHE, HF_HOME or \
+        XDG_CACHE_HOME place the cache; HF_ENDPOINT is the address of a mirror; HF_TOKEN, or the file HF_TOKEN_PATH, holds the \
+        token; HF_HUB_OFFLINE=1 forbids the network; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds a server may be silent. \
+        http_proxy, https_proxy and no_proxy choose proxies, SSL_CERT_FILE and SSL_CERT_DIR the trusted certificates.")]
     Fetch {
         /// The repository: owner/name.
         model: PathBuf,
@@ -140,124 +88,19 @@ enum Command {
     Pretrain(RunArgs),
 }
 
-/// Where to compute.
-#[derive(Args)]
-pub struct DeviceArg {
-    /// cpu, cuda, cuda:N or auto, in place of the configuration's: what --set hardware.device=DEVICE says.
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
-}
-
-impl DeviceArg {
-    /// Overrides of keys, with the device behind `set`.
-    pub fn after(&self, set: &[String]) -> Vec<String> {
-        let own = self.device.iter().map(|device| format!("hardware.device={device}"));
-        set.iter().cloned().chain(own).collect()
-    }
-
-    /// Puts it in the place of what a finished run recorded, which stays the same run.
-    pub fn put(&self, hardware: &mut Hardware) -> anyhow::Result<()> {
-        if let Some(device) = &self.device {
-            hardware.device.clone_from(device);
-            hardware.check().map_err(|(_, message)| anyhow::anyhow!("--device: {message}"))?;
-        }
-        start::settle(hardware);
-        Ok(())
-    }
-}
-
-/// What an experiment is measured with in place of its own.
-#[derive(Args)]
-pub struct OverArgs {
-    /// Override a key (repeatable).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    #[command(flatten)]
-    device: DeviceArg,
-    /// A base of this architecture with random weights, in place of the experiment's.
-    #[arg(long, value_name = "CONFIG.json")]
-    random_weights: Option<PathBuf>,
-}
-
-impl OverArgs {
-    /// Overrides of keys, the device among them.
-    fn set(&self) -> Vec<String> {
-        self.device.after(&self.set)
-    }
-}
-
-/// The fair contest: a reader for each compressor.
-#[derive(Args)]
-pub struct AdaptArgs {
-    /// Also train one reader per compressor on its own output, or for those in the list only; takes several times as long
-    /// as the rest. Finished readers are kept beside the evaluation and used again.
-    #[arg(long, value_name = "NAME,..", num_args = 0.., value_delimiter = ',', require_equals = true)]
-    adapt_readers: Option<Vec<String>>,
-}
-
-impl AdaptArgs {
-    /// Fails on a name that none of `adaptable` has.
-    pub fn check(&self, adaptable: &[&dyn Compressor]) -> anyhow::Result<()> {
-        let names: Vec<&str> = adaptable.iter().map(|compressor| compressor.name()).collect();
-        match self.adapt_readers.iter().flatten().find(|name| !names.contains(&name.as_str())) {
-            Some(bad) => anyhow::bail!("--adapt-readers: expected names among {}, got {bad:?}", names.join(", ")),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the compressor of this name gets its own reader.
-    pub fn wants(&self, name: &str) -> bool {
-        self.adapt_readers.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(|n| n == name))
-    }
-}
-
-/// How a run is started.
-#[derive(Args)]
-pub struct RunArgs {
-    /// The experiment's TOML file.
-    pub experiment: PathBuf,
-    /// Override a key: --set train.steps=100 (repeatable).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    #[command(flatten)]
-    pub device: DeviceArg,
-    /// Folder that holds run directories.
-    #[arg(long, default_value = "runs")]
-    pub runs: PathBuf,
-    /// The run's directory, in place of the one that its name and seed give.
-    #[arg(long, value_name = "DIR", conflicts_with = "runs")]
-    pub at: Option<PathBuf>,
-    /// Go on from the last checkpoint of an existing run.
-    #[arg(long, conflicts_with = "overwrite")]
-    pub resume: bool,
-    /// Replace an existing run.
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Print the resolved configuration and stop.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Ask the network for nothing: models of the Hub must be in the cache (HF_HUB_OFFLINE=1 says the same).
-    #[arg(long)]
-    pub offline: bool,
-}
-
 /// Runs the chosen subcommand.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Validate { files } => start::validate(&files),
-        Command::Eval { run, device, adapt, search_windows } => evaluate::again(&run, &device, &adapt, search_windows),
+        Command::Validate(args) => validate::run(&args),
+        Command::Eval(args) => evaluate::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Bench { experiment, over, runs, repeats } => {
-            bench::run(&experiment, &over.set(), over.random_weights.as_ref(), (&runs, repeats))
-        }
-        Command::Plan { experiment, over, json } => {
-            plan::run(&experiment, &over.set(), over.random_weights.as_ref(), json.as_deref())
-        }
-        Command::Label { experiment, set, device, output } => label::run(&experiment, &device.after(&set), output),
-        Command::Pool { runs, against, json } => pool::run(&runs, &against, json.as_deref()),
+        Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Label(args) => label::run(&args),
+        Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
-            println!("comparison: {}", compare::redraw(&run)?.display());
+            println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())
         }
         Command::Report { run } => {
@@ -268,27 +111,44 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             println!("report: {}", page.display());
             Ok(())
         }
-        Command::Train { args, adapt } => {
-            let Some(plan) = start::plan::<TrainConfig>(&args)? else { return Ok(()) };
-            let setup = train::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Setup::inputs(&plan.config)?, |s| train::run(&setup, s, &adapt))
+        Command::Train(args) => {
+            let Some(plan) = start::plan::<TrainConfig>(&args.run)? else { return Ok(()) };
+            let config = &plan.config;
+            let models = inputs::models(config, plan.device)?;
+            let windows = Windows::load(config, &models)?;
+            let inputs = Inputs { config, models: &models, windows: &windows };
+            let adapt = args.adapt.names(&config.eval)?;
+            train::check(inputs)?;
+            let shared = overlap::check(config)?;
+            plan.open()?.guard(&inputs::files(config)?, |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
+                train::run(inputs, s, &adapt)
+            })
         }
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;
-            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| distill::run(&examples, s))
+            let shared = overlap::check(&plan.config)?;
+            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
+                distill::run(&examples, s)
+            })
         }
         Command::Export(args) => export::run(&args),
         Command::Fetch { model, revision, offline } => {
-            println!("{}", gist::hub::fetch(&model, revision.as_deref(), offline)?.display());
+            let folder = gist::hub::fetch(&model, revision.as_deref(), offline)?;
+            anyhow::ensure!(folder.is_dir(), "{}: expected a repository, owner/name, or a folder", model.display());
+            println!("{}", folder.display());
             Ok(())
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;
-            let text = pretrain::Text::load(config)?;
-            plan.open()?.guard(&pretrain::Text::files(config)?, |s| {
+            let text = PretrainingText::load(config)?;
+            let shared = overlap::check(config)?;
+            plan.open()?.guard(&PretrainingText::files(config)?, |s| {
+                Provenance::add_shared_documents(&s.run, &shared)?;
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");
                 println!("model: {}", config.output.display());

@@ -1,33 +1,44 @@
 //! `plan`: what an experiment will need, before anything of it is loaded.
 
-use crate::cli::{memory, start};
+use crate::cli::args::OverArgs;
+use crate::cli::memory;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::base;
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
+use gist::cost::memory::{MIB, free_and_total_mib};
+use gist::cost::plan::{CostPlan, MemoryUse};
+use gist::device;
 use gist::model::config::ModelConfig;
 use gist::run_dir::write_json_atomic;
-use gist::train::memory::{MIB, free_and_total_mib};
-use gist::train::plan::{Bytes, Plan};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+/// Flags of `plan`.
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// The experiment's TOML file.
+    experiment: PathBuf,
+    #[command(flatten)]
+    over: OverArgs,
+    /// Write the figures here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
 
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
-pub fn run(
-    experiment: &Path,
-    set: &[String],
-    random_weights: Option<&PathBuf>,
-    json: Option<&Path>,
-) -> anyhow::Result<()> {
-    let mut config = start::load::<TrainConfig>(experiment, set)?;
-    start::settle(&mut config.hardware);
+pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
+    let PlanArgs { experiment, over, json } = args;
+    let mut config = experiment::load::<TrainConfig>(experiment, &over.set())?;
+    device::settle(&mut config.hardware);
     let own = || Ok::<_, anyhow::Error>(base::file(&config.model.folder()?, base::CONFIG));
-    let model = ModelConfig::load(&random_weights.map_or_else(own, |path| Ok(path.clone()))?)?;
-    let device = start::prepare(&config)?;
-    let plan = Plan::new(&config, &model, device)?;
+    let model = ModelConfig::load(&over.random_weights.as_ref().map_or_else(own, |path| Ok(path.clone()))?)?;
+    let device = device::prepare(&config)?;
+    let plan = CostPlan::new(&config, &model, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["memory", "MiB"]);
     let mib = |bytes: f64| format!("{:.0}", bytes / MIB);
-    let row = |part: &Bytes| [part.name.clone(), mib(part.bytes)];
+    let row = |part: &MemoryUse| [part.name.clone(), mib(part.bytes)];
     plan.held.iter().for_each(|part| _ = table.add_row(row(part)));
     if let Some(moment) = plan.largest() {
         let own = moment.needs.iter().filter(|part| part.bytes > 0.0);

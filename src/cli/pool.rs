@@ -1,48 +1,75 @@
 //! `pool`: several seeds of one experiment as one result, from the files of the run directories alone. Runs that were not
 //! judged by the same things are refused.
 
-use crate::cli::start;
+use crate::cli::args::AcceptArg;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::train::TrainConfig;
-use gist::eval::files::{WindowRow, read_windows};
-use gist::eval::intrinsic::{ADAPTED, BASE, GENERATOR};
 use gist::eval::pooled::Series;
+use gist::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use gist::eval::schema::summary::{Role, Summary};
+use gist::eval::schema::windows::{WindowRow, read_windows};
 use gist::eval::stats::Interval;
-use gist::eval::summary::{Role, Summary};
-use gist::eval::terms::{self, Terms};
-use gist::run_dir::{RunDir, read_json, write_json_atomic};
+use gist::run_dir::{RunDir, read_json, settle, write_json_atomic};
+use gist::runs::integrity::{between, program_between};
+use gist::runs::terms::{self, Terms};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 const RESAMPLES: usize = 10_000;
 const GIST: &str = "gist";
 
-struct Run {
-    root: PathBuf,
-    /// What decides what was measured.
+struct PooledRun {
+    dir: RunDir,
+    /// Terms that decide what was measured.
     terms: Terms,
     summary: Summary,
     windows: Vec<WindowRow>,
 }
 
-/// Prints pooled and per-seed figures of `runs`, and of the difference to `against` (the same seeds of another
-/// experiment), and writes them to `json`.
-pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow::Result<()> {
+/// Flags of `pool`.
+#[derive(clap::Args)]
+pub struct PoolArgs {
+    /// Run directories.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Runs of another experiment with the same seeds: prints the paired difference.
+    #[arg(long, num_args = 1..)]
+    against: Vec<PathBuf>,
+    /// Write the figures here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    accept: AcceptArg,
+}
+
+/// Prints pooled and per-seed figures of some runs, and of the difference to others (the same seeds of another experiment).
+pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
+    let PoolArgs { runs, against, json, accept } = args;
     let mine = runs.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     let others = against.iter().map(|r| load(r)).collect::<anyhow::Result<Vec<_>>>()?;
     if !others.is_empty() && others.len() != mine.len() {
         anyhow::bail!("--against: expected {} runs, one a run, got {}", mine.len(), others.len());
     }
-    let seeds = |runs: &[Run]| runs.iter().map(|run| run.summary.seed).collect::<Vec<_>>();
+    let seeds = |runs: &[PooledRun]| runs.iter().map(|run| run.summary.seed).collect::<Vec<_>>();
     if !others.is_empty() && seeds(&others) != seeds(&mine) {
         anyhow::bail!("--against: expected the seeds {:?}, in this order, got {:?}", seeds(&mine), seeds(&others));
     }
     for run in mine.iter().chain(&others) {
-        terms::check(&mine[0].root, &mine[0].terms, &run.root, &run.terms)?;
+        terms::check(mine[0].dir.root(), &mine[0].terms, run.dir.root(), &run.terms)?;
     }
+    let mut changes = Vec::new();
+    for run in &mine[1..] {
+        changes.extend(between(&mine[0].dir, &run.dir)?);
+    }
+    for run in &others {
+        changes.extend(program_between(&mine[0].dir, &run.dir)?);
+    }
+    let accepted = settle(changes, accept.accept_changes, "not pooled, the runs were made from different things")?;
     let mut output = Map::new();
     output.insert("runs".into(), json!(runs));
     output.insert("seeds".into(), json!(seeds(&mine)));
+    output.insert("accepted".into(), json!(accepted));
     for reader in [GENERATOR, ADAPTED, BASE] {
         if let Some(found) = table(&mine, reader)? {
             output.insert(reader.into(), found);
@@ -59,16 +86,16 @@ pub fn run(runs: &[PathBuf], against: &[PathBuf], json: Option<&Path>) -> anyhow
     Ok(())
 }
 
-fn load(root: &Path) -> anyhow::Result<Run> {
+fn load(root: &Path) -> anyhow::Result<PooledRun> {
     let run = RunDir::at(root)?;
     let summary: Summary = read_json(&run.summary())?;
     let windows = read_windows(&run.eval(summary.steps).join("windows.jsonl"))?;
-    let config = start::load::<TrainConfig>(&run.config(), &[])?;
+    let config = experiment::load::<TrainConfig>(&run.config(), &[])?;
     let terms = terms::judged(&config, terms::recorded(&run, &config)?);
-    Ok(Run { root: root.to_path_buf(), terms, summary, windows })
+    Ok(PooledRun { dir: run, terms, summary, windows })
 }
 
-fn rows(runs: &[Run]) -> Vec<Vec<WindowRow>> {
+fn rows(runs: &[PooledRun]) -> Vec<Vec<WindowRow>> {
     runs.iter().map(|r| r.windows.clone()).collect()
 }
 
@@ -77,7 +104,7 @@ fn interval(found: Interval) -> Value {
 }
 
 /// Pooled difference in gap_closed of two compressors, and each seed's.
-fn differences(a: &[Run], b: &[Run], of: &str, less: &str, reader: &str) -> anyhow::Result<Value> {
+fn differences(a: &[PooledRun], b: &[PooledRun], of: &str, less: &str, reader: &str) -> anyhow::Result<Value> {
     let pooled = Series::new(&rows(a), of, reader)?.minus(&Series::new(&rows(b), less, reader)?, RESAMPLES, 0)?;
     let mut seeds = Vec::new();
     for (a, b) in a.iter().zip(b) {
@@ -102,7 +129,7 @@ fn in_words(difference: &Value) -> String {
 }
 
 /// One reader's table; none when the runs lack its gist.
-fn table(runs: &[Run], reader: &str) -> anyhow::Result<Option<Value>> {
+fn table(runs: &[PooledRun], reader: &str) -> anyhow::Result<Option<Value>> {
     let Some(entries) = runs[0].summary.eval.readers.get(reader).filter(|e| e.contains_key(GIST)) else {
         return Ok(None);
     };

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runs/<sweep>/configs/<run>.toml   every resolved configuration, written before the first run
+//! runs/<sweep>/runs.json            what each run's name stands for: the keys in which it differs, whole
 //! runs/<sweep>/<run>/               a run directory like any other
 //! runs/<sweep>/logs/<run>.log       what the run printed
 //! runs/<sweep>/results.csv          a row a run
@@ -9,23 +10,31 @@
 //! ```
 //! A finished run with the same configuration is kept, one that was cut is resumed, one that fails is named at the end
 //! while the others go on. Where another experiment under the same folder has finished a run of the same configuration,
-//! that one stands in: sweeps that share their baseline run it once.
+//! that one stands in: sweeps that share their baseline run it once. Either must have been made from the files that are there
+//! now, by this program: another does not stand in, and is kept only if the user accepts it, which is recorded.
 
-use crate::cli::DeviceArg;
-use crate::cli::start::{self, Experiment};
+mod member;
+
+use crate::cli::args::{AcceptArg, DeviceArg};
+use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::experiment;
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
 use gist::config::train::TrainConfig;
-use gist::eval::files::read_windows;
-use gist::eval::summary::Summary;
-use gist::eval::terms;
-use gist::eval::verdict::{self, Arm, Judged};
+use gist::device;
+use gist::eval::run::evaluated;
+use gist::eval::schema::summary::Summary;
+use gist::eval::schema::windows::read_windows;
+use gist::eval::verdict::{self, ArmRuns, Judged};
+use gist::progress::Progress;
 use gist::report::format::{percent_ci, points_ci};
-use gist::run_dir::{RunDir, Start, State, Status, read_json, subfolders, write_atomic, write_json_atomic};
-use gist::train::progress::Progress;
+use gist::run_dir::{ACCEPT, Lock, RunDir, read_json, write_atomic, write_json_atomic};
+use gist::runs::terms;
+use member::{Checked, Member};
+use serde_json::Value;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +42,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How a sweep is started.
+/// Flags of `sweep`.
 #[derive(Args)]
 pub struct SweepArgs {
     /// TOML file with arms, grid or seeds.
@@ -55,21 +64,12 @@ pub struct SweepArgs {
     /// Print the runs and what differs between them, and stop.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    accept: AcceptArg,
 }
 
-/// One run of the sweep.
-pub struct Member {
-    name: String,
-    /// Its name without the seed.
-    label: String,
-    config: TrainConfig,
-    toml: String,
-    /// Its run directory.
-    folder: PathBuf,
-}
-
-/// What the file asks for.
-pub struct Plan {
+/// The runs that a sweep file asks for.
+pub struct SweepPlan {
     name: String,
     compressor: String,
     spec: Sweep,
@@ -86,9 +86,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
         return show(&plan);
     }
     let root = args.runs.join(&plan.name);
+    let mut checked = Checked::new(args.accept.accept_changes);
     for member in &mut plan.members {
         let own = root.join(&member.name);
-        let twin = if RunDir::at(&own).is_err() { twin(&args.runs, &member.toml) } else { None };
+        let twin = if RunDir::at(&own).is_err() { member.twin(&args.runs, &mut checked)? } else { None };
         if let Some(twin) = &twin {
             println!("{}: the same as {}", member.name, twin.display());
         }
@@ -96,18 +97,21 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     }
     let mut todo = Vec::new();
     for member in &plan.members {
-        if let Some(start) = state(member, args.overwrite)? {
+        if let Some(start) = member.start(args.overwrite, &mut checked)? {
             todo.push((member, start));
         }
     }
+    let _lock = Lock::take(&root)?;
     for member in &plan.members {
         write_atomic(&config(&root, member), member.toml.as_bytes())?;
     }
+    let all: Vec<Value> = plan.members.iter().map(Member::described).collect();
+    write_json_atomic(&root.join("runs.json"), &all)?;
     std::fs::create_dir_all(root.join("logs"))?;
     println!("{}: {} runs, {} of them finished before", plan.name, plan.members.len(), plan.members.len() - todo.len());
-    let stopped = work(&root, &plan, todo, args.jobs as usize)?;
+    let stopped = work(&root, &plan, todo, args)?;
     let failed = results(&root, &plan)?;
-    let judged = judge(&root, &plan)?;
+    let judged = judge(&root, &plan, &checked)?;
     println!("{judged}\nresults: {}", root.join("results.csv").display());
     match (stopped, failed.is_empty()) {
         (true, _) => anyhow::bail!("stopped; the same command goes on"),
@@ -119,8 +123,8 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
 }
 
 /// Expands and checks a sweep file.
-pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
-    let mut tree = merge::load_tree(path, set)?;
+pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<SweepPlan> {
+    let mut tree = sweep::load(path, set)?;
     let (spec, keys) = Sweep::take(&mut tree)?;
     let Some(name) = tree.get_str("name").map(String::from) else {
         return Err(tree.invalid("name", "missing; it has no default".into()).into());
@@ -131,26 +135,24 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<Plan> {
         return Err(keys.invalid("primary_metric", message).into());
     };
     let mut members = Vec::new();
-    for (run, tree) in sweep::expand(path, set)? {
-        let mut config: TrainConfig = start::resolve(&tree).with_context(|| format!("run {run}"))?;
-        start::settle(config.hardware_mut());
-        let label =
-            run.strip_suffix(&format!("seed={}", config.seed)).map_or(run.as_str(), |l| l.trim_end_matches("__"));
-        let label = if label.is_empty() { "all".to_string() } else { label.to_string() };
-        let (folder, toml) = (PathBuf::from(&run), merge::to_toml(&config)?);
-        members.push(Member { name: run, label, config, toml, folder });
+    for sweep::Run { name, label, rival, varied, tree } in sweep::expand(path, set)? {
+        let mut config: TrainConfig = experiment::resolve(&tree).with_context(|| format!("run {name}"))?;
+        device::settle(&mut config.hardware);
+        let label = if label.is_empty() { "all".to_string() } else { label };
+        let (folder, toml) = (PathBuf::from(&name), merge::to_toml(&config)?);
+        members.push(Member { name, label, rival, varied, config, toml, folder });
     }
-    let plan = Plan { name, compressor: compressor.to_string(), spec, members };
+    let plan = SweepPlan { name, compressor: compressor.to_string(), spec, members };
     plan.check(path, &keys)?;
     Ok(plan)
 }
 
-impl Plan {
+impl SweepPlan {
     /// Refuses what would come to light after the runs only: a compressor that a run does not evaluate, runs that differ in
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
         for (i, member) in self.members.iter().enumerate() {
-            let (run, known) = (&member.name, terms::evaluated(&member.config.eval));
+            let (run, known) = (&member.name, evaluated(&member.config.eval));
             if !known.contains(&self.compressor) {
                 let (known, got) = (known.join(", "), &self.compressor);
                 let message = format!("expected a compressor that run `{run}` evaluates ({known}), got `{got}`");
@@ -163,9 +165,9 @@ impl Plan {
                 let why = ": once defaults are filled in, what sets them apart changes nothing";
                 return Err(sweep::twins(path, &other.name, run, why).into());
             }
-            let rival = self.baseline(member);
-            let is_rival =
-                |other: &&Member| Some(&other.label) == rival.as_ref() && other.config.seed == member.config.seed;
+            let is_rival = |other: &&Member| {
+                Some(&other.label) == member.rival.as_ref() && other.config.seed == member.config.seed
+            };
             let Some(rival) = self.members.iter().find(is_rival) else { continue };
             let differing = terms::differing(&terms::planned(&rival.config), &terms::planned(&member.config));
             if !differing.is_empty() {
@@ -180,18 +182,10 @@ impl Plan {
         }
         Ok(())
     }
-
-    /// Label of the arm that a run is compared with, in its own cell of the grid.
-    fn baseline(&self, member: &Member) -> Option<String> {
-        self.spec.baseline.as_ref().map(|name| match member.label.split_once("__") {
-            Some((_, grid)) => format!("{name}__{grid}"),
-            None => name.clone(),
-        })
-    }
 }
 
 /// The runs, and the keys in which each differs from the first.
-fn show(plan: &Plan) -> anyhow::Result<()> {
+fn show(plan: &SweepPlan) -> anyhow::Result<()> {
     for member in &plan.members {
         println!("{}", member.name);
         for (key, _, value) in merge::differences(&plan.members[0].toml, &member.toml)? {
@@ -206,58 +200,18 @@ fn config(root: &Path, member: &Member) -> PathBuf {
     root.join("configs").join(format!("{}.toml", member.name))
 }
 
-/// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name.
-fn twin(runs: &Path, toml: &str) -> Option<PathBuf> {
-    let is_twin = |path: &PathBuf| RunDir::at(path).is_ok_and(|run| is_done(&run) && is_same(&run, toml));
-    subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)).find(is_twin)
-}
-
-fn is_same(run: &RunDir, toml: &str) -> bool {
-    let known = std::fs::read_to_string(run.config()).unwrap_or_default();
-    merge::differences(&known, toml).is_ok_and(|found| found.iter().all(|(key, ..)| key == "name"))
-}
-
-/// How a run is to be started; nothing when it is finished.
-fn state(member: &Member, overwrite: bool) -> anyhow::Result<Option<&'static str>> {
-    let Ok(run) = RunDir::at(&member.folder) else { return Ok(Some("--resume")) };
-    if is_done(&run) && is_same(&run, &member.toml) {
-        return Ok(None);
-    }
-    if let Err(changed) = RunDir::check(&member.folder, &member.toml, Start::Resume) {
-        return match overwrite {
-            true => Ok(Some("--overwrite")),
-            false => Err(changed).context("--overwrite replaces runs that have changed"),
-        };
-    }
-    Ok(Some("--resume"))
-}
-
-fn is_done(run: &RunDir) -> bool {
-    read_json::<Status>(&run.status()).is_ok_and(|status| status.state == State::Done)
-}
-
-/// The finished run of a member; what it says of itself when it is not finished.
-fn finished(member: &Member) -> Result<RunDir, String> {
-    let run = RunDir::at(&member.folder).map_err(|_| "never started".to_string())?;
-    if is_done(&run) {
-        return Ok(run);
-    }
-    let status = read_json::<Status>(&run.status()).ok();
-    Err(status.map_or("never started".into(), |s| format!("{:?} {}", s.state, s.message).to_lowercase()))
-}
-
 /// Runs them, so many at a time; true when the user stopped it.
-fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> anyhow::Result<bool> {
+fn work(root: &Path, plan: &SweepPlan, todo: Vec<(&Member, &str)>, args: &SweepArgs) -> anyhow::Result<bool> {
     let stop: &AtomicBool = start::catch_interrupt()?;
     let progress = Progress::new(&plan.name, plan.members.len(), plan.members.len() - todo.len());
     let mut waiting = todo.into_iter();
     let mut running: Vec<(&Member, Child)> = Vec::new();
     let mut told = false;
     loop {
-        while running.len() < jobs && !stop.load(Ordering::SeqCst) {
+        while running.len() < args.jobs as usize && !stop.load(Ordering::SeqCst) {
             let Some((member, start)) = waiting.next() else { break };
             progress.note(&format!("{} …", member.name));
-            running.push((member, spawn(root, member, start)?));
+            running.push((member, spawn(root, member, start, args.accept)?));
         }
         if running.is_empty() {
             break;
@@ -285,7 +239,7 @@ fn work(root: &Path, plan: &Plan, todo: Vec<(&Member, &str)>, jobs: usize) -> an
 }
 
 /// A run as a process in a group of its own, so that Ctrl-C reaches it once, through us.
-fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
+fn spawn(root: &Path, member: &Member, start: &str, accept: AcceptArg) -> anyhow::Result<Child> {
     let log = root.join("logs").join(format!("{}.log", member.name));
     let output = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
     let child = Command::new(std::env::current_exe()?)
@@ -294,6 +248,7 @@ fn spawn(root: &Path, member: &Member, start: &str) -> anyhow::Result<Child> {
         .arg("--at")
         .arg(&member.folder)
         .arg(start)
+        .args(accept.accept_changes.then_some(ACCEPT))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -327,13 +282,13 @@ const COLUMNS: [&str; 13] = [
 ];
 
 /// Writes `results.csv`; returns a line for every run that is not finished.
-fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
+fn results(root: &Path, plan: &SweepPlan) -> anyhow::Result<Vec<String>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(COLUMNS)?;
     let mut unfinished = Vec::new();
     for member in &plan.members {
         let mut row = vec![member.name.clone(), member.label.clone(), member.config.seed.to_string()];
-        match finished(member) {
+        match member.finished() {
             Err(said) => {
                 unfinished.push(format!("  {}: {} (logs/{}.log)", member.name, said.trim(), member.name));
                 row.push(said.split(' ').next().unwrap_or_default().to_string());
@@ -358,19 +313,20 @@ fn results(root: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
 }
 
 /// Writes `verdict.json` and `verdict.md`; returns the table for the terminal.
-fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
-    let mut arms: Vec<Arm> = Vec::new();
+fn judge(root: &Path, plan: &SweepPlan, checked: &Checked) -> anyhow::Result<String> {
+    let mut arms: Vec<ArmRuns> = Vec::new();
     for member in &plan.members {
         let at = arms.iter().position(|arm| arm.label == member.label).unwrap_or_else(|| {
-            arms.push(Arm { label: member.label.clone(), baseline: plan.baseline(member), runs: Vec::new() });
+            arms.push(ArmRuns { label: member.label.clone(), baseline: member.rival.clone(), runs: Vec::new() });
             arms.len() - 1
         });
-        if let Ok(run) = finished(member) {
+        if let Ok(run) = member.finished() {
             let summary: Summary = read_json(&run.summary())?;
             arms[at].runs.push((member.config.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }
     }
-    let judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    let mut judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    judged.iter_mut().for_each(|arm| arm.accepted = checked.accepted(&arm.label));
     write_json_atomic(&root.join("verdict.json"), &judged)?;
     let rows: Vec<[String; 5]> = judged.iter().map(cells).collect();
     let mut page = format!("# {}\n\n", plan.name);
@@ -379,6 +335,11 @@ fn judge(root: &Path, plan: &Plan) -> anyhow::Result<String> {
     }
     page += &format!("| {} |\n|---|---|---|---|---|\n", HEADER.join(" | "));
     rows.iter().for_each(|row| page += &format!("| {} |\n", row.join(" | ")));
+    let accepted: Vec<&String> = judged.iter().flat_map(|arm| &arm.accepted).collect();
+    if !accepted.is_empty() {
+        page += "\nAccepted, although runs were made from other things:\n\n";
+        accepted.iter().for_each(|change| page += &format!("- {change}\n"));
+    }
     write_atomic(&root.join("verdict.md"), page.as_bytes())?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER).add_rows(rows);

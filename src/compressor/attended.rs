@@ -1,8 +1,9 @@
-//! How much the base attends to each place of a prefix from where it goes on: the mean over the last tokens that the
-//! compressor sees, for groups of heads, smoothed over the span that would begin at the place. What is worth keeping shows
-//! there without any training (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it); the copy head learns which heads to trust, and when.
+//! Attention of the bare base to each token of a prefix, from the last tokens that the compressor sees: a mean for each
+//! group of heads, smoothed over the span that begins at the token. It tells without any training what is worth keeping
+//! (SnapKV, Li et al. 2024, arXiv 2404.14469, keeps keys and values by it); the copy head learns which heads to trust, and
+//! when.
 
-use crate::compressor::Request;
+use crate::compressor::contract::Request;
 use crate::error::Result;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;
@@ -18,24 +19,24 @@ const SPAN: usize = 8;
 /// Largest value, in standard deviations over the prefix.
 const LARGEST: f32 = 4.0;
 
-/// Values of one prefix.
+/// Attention to one prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Attended {
-    /// For each place, one value a group: standardised over the prefix.
+    /// `[place][group]`, each group standardised over the prefix.
     pub values: Vec<Vec<f32>>,
-    /// For each place, its rank by the sum of its values, 0 the least; of equals the later place is higher.
+    /// Rank of each place by the sum of its values, 0 the least; of equal places the later is higher.
     pub ranks: Vec<usize>,
 }
 
 impl Attended {
-    /// From the attention `[heads][tokens]` to the tokens of a prefix.
+    /// From the attention `[head][token]` to the tokens of a prefix.
     fn new(heads: &[&[f32]], groups: usize) -> Self {
         let places = heads.first().map_or(0, |head| head.len());
         let spans: Vec<Range<usize>> = (0..places).map(|p| p..places.min(p + SPAN)).collect();
         Self::of(values(heads, groups, &spans))
     }
 
-    /// From the values of each place.
+    /// From values `[place][group]`.
     pub fn of(values: Vec<Vec<f32>>) -> Self {
         let sums: Vec<f32> = values.iter().map(|place| place.iter().sum()).collect();
         let mut order: Vec<usize> = (0..sums.len()).collect();
@@ -46,8 +47,8 @@ impl Attended {
     }
 }
 
-/// For each span of a prefix, what each of `groups` groups of consecutive heads attends to it a token, standardised over
-/// the spans; from the attention `[heads][tokens]`.
+/// Attention of `groups` groups of consecutive heads to each span of a prefix, `[span][group]`: a mean over the span's
+/// tokens, standardised over the spans; from the attention `[head][token]`.
 pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Vec<f32>> {
     let mut values = vec![Vec::with_capacity(groups); spans.len()];
     for group in 0..groups {
@@ -62,7 +63,7 @@ pub fn values(heads: &[&[f32]], groups: usize, spans: &[Range<usize>]) -> Vec<Ve
     values
 }
 
-/// In standard deviations from their mean, at most four of them.
+/// Values in standard deviations from their mean, at most `LARGEST` either way.
 pub fn standardised(values: &[f32]) -> Vec<f32> {
     let centre = mean(values);
     let spread = mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>()).sqrt();
@@ -73,15 +74,16 @@ fn mean(xs: &[f32]) -> f32 {
     xs.iter().sum::<f32>() / xs.len().max(1) as f32
 }
 
-/// The values of every request's prefix.
+/// Attention to the prefix of every request.
 pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>> {
     let groups = copy_head::values(decoder.config());
     let heads = attention(decoder, requests)?;
     Ok(heads.iter().map(|heads| Attended::new(&heads.iter().map(Vec::as_slice).collect::<Vec<_>>(), groups)).collect())
 }
 
-/// What each head of the base, reading prefix, local window and query as far as the compressor may see them, attends to
-/// in every prefix: `[heads][places]`. A prefix too long for the base is read in pieces, each followed by the rest.
+/// Attention of each head of the base to every token of every prefix, `[request][head][place]`, from the last tokens of
+/// prefix, local window and query as far as the compressor may see them. A prefix too long for the base is read in pieces,
+/// each followed by local window and query.
 pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
     let model = decoder.config();
     let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, model.max_position_embeddings as usize);

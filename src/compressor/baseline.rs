@@ -1,7 +1,7 @@
 //! The two ends: nothing, and everything.
 
 use crate::compressor::budget::extractive;
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::error::Result;
 
 /// Keeps nothing.

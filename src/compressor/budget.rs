@@ -1,31 +1,32 @@
 //! The controller: scores of units in, a gist within the budget out. The only code that decides what an extractive
 //! compressor keeps, so that compressors differ in their scores alone (the split of TokenC, whose encoder and BM25 share
-//! one controller). The budget counts tokens of the reading model, over the whole prefix, and nothing passes it: what must
-//! be kept comes first, not on top.
+//! one controller). The budget counts tokens of the reading model over the whole prefix and is never exceeded: matches
+//! that must be kept come first within it.
 
-use crate::compressor::Compressed;
-use crate::compressor::scorer::Scored;
+use crate::compressor::contract::Compressed;
+use crate::compressor::scored::Scored;
 use rayon::prelude::*;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What else decides, beside scores and budget.
+/// Rules besides scores and budget.
 #[derive(Clone, Debug, Default)]
 pub struct Controller {
-    /// Matches in the text of the prefix are kept before anything else, as far as the budget goes, the best unit's first.
+    /// Matches in the text of the prefix are kept before anything else, as far as the budget goes, those in the best units
+    /// first.
     pub must_keep: Option<Regex>,
-    /// Of equal tokens that come to stand side by side one stays, and others take the room; what stands side by side in the
-    /// prefix may stay so, and a match of `must_keep` is never broken.
+    /// Of equal tokens that come to stand side by side one is kept, and others take the room. Tokens that stand side by side
+    /// in the prefix may stay so, and a match of `must_keep` is never broken.
     pub drop_consecutive: bool,
     /// Units with a lower score are left out even when there is room.
     pub threshold: Option<f64>,
-    /// For a budget: the threshold with which that many tokens are kept of a prefix on average ([`Controller::calibrate`]).
-    /// The length of a gist then follows the content; what is rich gets up to [`RICHEST`] budgets.
+    /// Threshold of a budget with which that many tokens are kept of a prefix on average ([`Controller::calibrate`]). The
+    /// length of a gist then follows the content, up to [`RICHEST`] budgets.
     pub thresholds: BTreeMap<usize, f64>,
 }
 
-/// Budgets that one prefix may take where the budget is met on average.
+/// Most tokens of one prefix where the budget is met on average, in budgets.
 pub const RICHEST: usize = 2;
 
 impl Controller {
@@ -58,7 +59,7 @@ impl Controller {
         }
     }
 
-    /// What is kept of a prefix with these scores of its units.
+    /// The result for a prefix with these scores of its units.
     pub fn keep(&self, prefix: &Scored, scores: &[f64], budget: usize) -> Compressed {
         let kept = extractive(prefix.request.prefix, self.places(prefix, scores, budget));
         Compressed { scores: Some(token_scores(prefix, scores)), ..kept }
@@ -105,7 +106,7 @@ impl Controller {
     }
 }
 
-/// What each token is worth: as much as the best of its units.
+/// Score of each token: the best of its units.
 fn token_scores(prefix: &Scored, scores: &[f64]) -> Vec<f64> {
     let mut worth = vec![f64::NEG_INFINITY; prefix.request.prefix.len()];
     for (unit, score) in prefix.units.iter().zip(scores) {
@@ -131,12 +132,12 @@ pub fn ranking(scores: &[f64]) -> Vec<usize> {
 }
 
 /// Whole ranges in this order while they fit: the positions that they cover together, ascending. One that does not fit is
-/// passed over for one after it that does; what is left of the budget goes to the heads of those passed over, in order.
+/// passed over for one after it that does; the rest of the budget goes to the first tokens of those passed over, in order.
 pub fn fill(ranges: &[Range<usize>], budget: usize) -> Vec<usize> {
     fill_with(ranges, budget, |_, _| true)
 }
 
-/// The same without the positions that `admits` refuses, beside those that are kept so far.
+/// As [`fill`], without the positions that `admits` refuses; it is given those kept so far and the position.
 fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<usize>, usize) -> bool) -> Vec<usize> {
     let mut kept = BTreeSet::new();
     let mut passed = Vec::new();
@@ -166,7 +167,7 @@ fn fill_with(ranges: &[Range<usize>], budget: usize, admits: impl Fn(&BTreeSet<u
     kept.into_iter().collect()
 }
 
-/// What remains of `prefix` at the ascending positions `kept`.
+/// The tokens of `prefix` at the ascending positions `kept`.
 pub fn extractive(prefix: &[u32], kept: Vec<usize>) -> Compressed {
     let ids = kept.iter().map(|&at| prefix[at]).collect();
     Compressed { ids, kept: Some(kept), ..Compressed::default() }

@@ -1,14 +1,14 @@
-//! Two compressors in a row: the first keeps a few budgets' worth of a prefix, the second makes of that what the budget
-//! holds; such as extraction, then a gist.
+//! Two compressors in a row, such as extraction and then a gist: the first keeps a few budgets' worth of a prefix, the second
+//! compresses that to the budget.
 
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::controls::check_count;
-use crate::compressor::{Compressed, Compressor, Request};
 use crate::error::Result;
 
-/// Budgets that the first may fill.
+/// Tokens that the first may keep, in budgets.
 const FIRST: usize = 4;
 
-/// `first`, then `second` on what it kept.
+/// `first`, then `second` on its output.
 pub struct Chain<'a> {
     name: String,
     first: Box<dyn Compressor + 'a>,

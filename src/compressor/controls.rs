@@ -1,14 +1,14 @@
-//! Leak controls, made from another compressor: what they close of the gap was not carried by the right gist. And a memory,
-//! so that controls do not compress again.
+//! Leak controls, made from another compressor: the share of the gap that they close was not carried by the right gist. And
+//! a memory, so that controls need not compress again.
 
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Remembers what the inner compressor made of each request.
+/// Remembers the result of the inner compressor for each request.
 pub struct Memory<'a> {
     inner: &'a dyn Compressor,
     made: RefCell<BTreeMap<Key, Compressed>>,
@@ -112,7 +112,7 @@ pub fn donors(windows: &[Window], seed: u64) -> Result<Vec<usize>> {
 
 /// The inner compressor's tokens in random order.
 pub struct Shuffled<'a> {
-    /// Whose tokens.
+    /// Compressor whose tokens are shuffled.
     pub inner: &'a dyn Compressor,
     /// Seed of the order; each window has its own.
     pub seed: u64,

@@ -1,28 +1,28 @@
-//! Where a gist copies from: for every token of the prefix, how many of the gist's last tokens also stand before it there,
-//! where nothing matches, so that copying would begin anew, how far that place is from the end of the prefix, and whether
-//! the gist has taken that place already. The policy's copy head pays each such token by these classes and by what the
-//! base attends to ([`attended`](super::attended)), so that following a span takes no search by attention (a small base
-//! looks one token back and loses its place where tokens recur, LOG.md), the worth of a place can be learned, and a greedy
-//! gist need not say the same again. In the spirit of pointer networks that copy (Gu et al. 2016, arXiv 1603.06393) and
-//! keep their coverage (See et al. 2017, arXiv 1704.04368).
+//! Places of the prefix that a gist may copy from. The class of a place is the number of the gist's last tokens that also
+//! stand before it; where none does, so that copying would begin anew, it is the distance from the end of the prefix. A
+//! second class tells whether the gist has taken the place already. The copy head adds to the logit of each token of the
+//! prefix by these classes and by the attention of the base ([`crate::compressor::attended`]). So following a span takes no
+//! search by attention (a small base looks one token back and loses its place where tokens recur, LOG.md), the worth of a
+//! place can be learned, and a greedy gist need not repeat itself. In the spirit of pointer networks that copy (Gu et al.
+//! 2016, arXiv 1603.06393) and keep their coverage (See et al. 2017, arXiv 1704.04368).
 
 use crate::compressor::attended::Attended;
-use crate::model::copy_head::{DISTANCES, LENGTHS, Matches, TAKEN};
+use crate::model::copy_head::{DISTANCES, LENGTHS, MatchEntries, Matches, TAKEN};
 use std::collections::BTreeMap;
 use tch::Device;
 
-/// The places of one prefix, while one gist is written.
+/// State of the places of one prefix while one gist is written.
 #[derive(Clone, Debug)]
 pub struct Copier<'a> {
     prefix: &'a [u32],
     attended: &'a Attended,
-    /// Distinct tokens of the prefix, by first occurrence.
+    /// Distinct tokens of the prefix, in order of first occurrence.
     tokens: Vec<u32>,
-    /// For each place, its token among them.
+    /// Index into `tokens` for each place.
     slots: Vec<usize>,
-    /// For each place, how many of the gist's last tokens stand before it.
+    /// Number of the gist's last tokens that stand before each place.
     lengths: Vec<usize>,
-    /// For each place, whether the gist has copied it.
+    /// Whether the gist has copied each place.
     taken: Vec<bool>,
     longest: usize,
 }
@@ -43,13 +43,12 @@ impl<'a> Copier<'a> {
         Self { prefix, attended, tokens, slots, lengths, taken, longest }
     }
 
-    /// The place of a token is the greatest by this: one not taken, of those the longest match, of equals the one that
-    /// the base attends to most.
+    /// Key by which the place of a token is the greatest: not taken, then the longest match, then the most attention.
     fn rank(&self, place: usize) -> (bool, usize, usize) {
         (!self.taken[place], self.lengths[place], self.attended.ranks[place])
     }
 
-    /// The gist goes on with `token`.
+    /// Appends `token` to the gist.
     pub fn push(&mut self, token: u32) {
         let places = (0..self.prefix.len()).filter(|&place| self.prefix[place] == token);
         if let Some(place) = places.max_by_key(|&place| self.rank(place)) {
@@ -72,6 +71,26 @@ impl<'a> Copier<'a> {
         self.tokens.iter().copied().zip(best).filter_map(|(token, place)| Some((token, place?)))
     }
 
+    /// Adds the matches of the next action.
+    pub fn add_to(&self, all: &mut MatchEntries) {
+        let action = all.ends.len() as i64;
+        let mut entry = |token: u32, class: usize| {
+            all.actions.push(action);
+            all.tokens.push(i64::from(token));
+            all.classes.push(class as i64);
+        };
+        for (token, place) in self.places() {
+            let values = &self.attended.values[place];
+            entry(token, self.class(place));
+            all.values.extend(values);
+            if self.taken[place] {
+                entry(token, TAKEN);
+                all.values.extend(std::iter::repeat_n(0.0, values.len()));
+            }
+        }
+        all.ends.push(all.tokens.len() as i64);
+    }
+
     /// The class of a place by its match, or else by its distance from the end.
     fn class(&self, place: usize) -> usize {
         match self.lengths[place] {
@@ -83,46 +102,9 @@ impl<'a> Copier<'a> {
 
 /// The matches of many actions, one copier each, as the head wants them.
 pub fn collect<'c, 'p: 'c>(copiers: impl Iterator<Item = &'c Copier<'p>>, device: Device) -> Matches {
-    let mut all = Builder::default();
-    copiers.for_each(|copier| all.add(copier));
-    all.finish(device)
-}
-
-/// Gathers matches action by action.
-#[derive(Default)]
-pub struct Builder {
-    ends: Vec<i64>,
-    actions: Vec<i64>,
-    tokens: Vec<i64>,
-    classes: Vec<i64>,
-    values: Vec<f32>,
-}
-
-impl Builder {
-    /// The next action.
-    pub fn add(&mut self, copier: &Copier) {
-        let action = self.ends.len() as i64;
-        let mut entry = |token: u32, class: usize| {
-            self.actions.push(action);
-            self.tokens.push(i64::from(token));
-            self.classes.push(class as i64);
-        };
-        for (token, place) in copier.places() {
-            let values = &copier.attended.values[place];
-            entry(token, copier.class(place));
-            self.values.extend(values);
-            if copier.taken[place] {
-                entry(token, TAKEN);
-                self.values.extend(std::iter::repeat_n(0.0, values.len()));
-            }
-        }
-        self.ends.push(self.tokens.len() as i64);
-    }
-
-    /// On the device of the logits.
-    pub fn finish(self, device: Device) -> Matches {
-        Matches::new(self.ends, [self.actions, self.tokens, self.classes], &self.values, device)
-    }
+    let mut all = MatchEntries::default();
+    copiers.for_each(|copier| copier.add_to(&mut all));
+    all.to_device(device)
 }
 
 #[cfg(test)]
@@ -134,10 +116,10 @@ mod tests {
         let attended = Attended::of(vec![Vec::new(); prefix.len()]);
         let mut copier = Copier::new(prefix, &attended, longest);
         written.iter().for_each(|&token| copier.push(token));
-        let mut builder = Builder::default();
-        builder.add(&copier);
+        let mut entries = MatchEntries::default();
+        copier.add_to(&mut entries);
         let mut all: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        for (token, class) in builder.tokens.iter().zip(&builder.classes) {
+        for (token, class) in entries.tokens.iter().zip(&entries.classes) {
             all.entry(*token as u32).or_default().push(*class as usize);
         }
         all

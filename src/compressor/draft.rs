@@ -1,24 +1,24 @@
-//! What the bare base would write next, greedily, after everything the compressor may see: a guess at the future in the
+//! The greedy continuation that the bare base writes after everything the compressor may see: a guess at the future in
 //! place of the past. Under `condition = "local"` a policy could do the same, so it must be among its rivals.
 
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::read::Stem;
-use crate::model::write::continuations;
+use crate::model::write::{Continuation, continuations};
 
 const ROWS_AT_ONCE: usize = 32;
 
 /// Greedy continuation of prefix, local window and query by the bare base.
-pub struct Draft<'a> {
+pub struct BaseDraft<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// Ids that a gist may not hold.
     pub forbidden: &'a [u32],
 }
 
-impl Compressor for Draft<'_> {
+impl Compressor for BaseDraft<'_> {
     fn name(&self) -> &str {
         "draft"
     }
@@ -36,8 +36,9 @@ impl Compressor for Draft<'_> {
             if !rows.is_empty() {
                 let prompts: Vec<Vec<u32>> = rows.iter().map(|&r| seen[r].clone()).collect();
                 let prompts = Stem::read(self.decoder, None, &prompts)?;
-                let (greedy, draws) = (Sampling::greedy(), |_, _| vec![0.0; budget]);
-                let ids = continuations(self.decoder, self.forbidden, &prompts, (1, budget), &greedy, draws)?;
+                let (how, forbidden) = (&Sampling::greedy(), self.forbidden);
+                let wanted = Continuation { samples: 1, tokens: budget, how, forbidden };
+                let ids = continuations(self.decoder, &prompts, wanted, |_, _| vec![0.0; budget])?;
                 let ids: Vec<i64> = Vec::try_from(&ids.reshape([-1]).to_device(tch::Device::Cpu))?;
                 for (ids, &row) in ids.chunks(budget).zip(&rows) {
                     written[row].ids = ids.iter().map(|&id| id as u32).collect();

@@ -9,18 +9,18 @@
 //! worth(end)  = end row · hidden state of <start>
 //! ```
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
-//! group of heads of the bare base attends to it, so that the two kinds of compressor differ in what they do with the same
-//! knowledge; scorers that need no training may be among them (`hints`). What is asked for stands behind the prefix, where the base has seen it stand, not before it as in BERT's
-//! pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
+//! group of heads of the bare base attends to it, so that both kinds of compressor have the same knowledge; scorers that need
+//! no training may be among them (`hints`). Local window and query stand behind the prefix, as in the base's training, not
+//! before it as in BERT's pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
 //! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
 
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
-use crate::compressor::foreign::{Foreign, Text};
-use crate::compressor::gist::{Draws, Gist, uniforms};
+use crate::compressor::contract::{Compressed, Request};
+use crate::compressor::foreign::{Encoded, Foreign, Text};
 use crate::compressor::ranges::{range_columns, range_means, windows};
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::{Compressed, Request};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
@@ -47,35 +47,27 @@ pub struct ExtractivePolicy<'a> {
     pub decoder: &'a Decoder,
     /// For units that are made of text.
     pub tokenizer: &'a Tokenizer,
-    /// What is kept or dropped as a whole.
+    /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// What the heads say of a unit's tokens as one figure.
+    /// How the scores of a unit's tokens become that of the unit.
     pub aggregate: Aggregate,
-    /// What reads for an adapter that is an encoder of its own, in place of the base.
+    /// Tokenizer of an encoder of its own, for an adapter that is one; absent = the base reads.
     pub foreign: Option<Box<Foreign>>,
-    /// Of the base's blocks, those that read; all when none is given.
+    /// Number of the base's first blocks that read; absent = all.
     pub blocks: Option<usize>,
-    /// Scorers that it begins with, whose scores are features of a unit.
+    /// Scorers whose scores are features of a unit.
     pub hints: Vec<Box<dyn Scorer>>,
-    /// What else decides when it is greedy; scores are what a unit is worth more than the end, and without a threshold of its
-    /// own it keeps what is worth as much.
+    /// Decides what is kept when it is greedy. A unit's score is its logit less that of the end; without a threshold of its
+    /// own the controller keeps units of at least 0.
     pub controller: Controller,
 }
 
-/// What the units of one prefix are worth.
+/// Scores of the units of one prefix.
 pub struct Worths {
     /// The units.
     pub units: Vec<Range<usize>>,
     /// `[U + 1]` f32: each unit, then the end.
     pub logits: Tensor,
-}
-
-/// What the encoder makes of one prefix.
-pub(super) struct Encoded {
-    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
-    pub tokens: Tensor,
-    /// Worth of the end, a scalar.
-    pub end: Tensor,
 }
 
 impl ExtractivePolicy<'_> {
@@ -87,7 +79,7 @@ impl ExtractivePolicy<'_> {
         }
     }
 
-    /// What the units of every prefix are worth, with gradient if the adapter has one.
+    /// Scores of the units of every prefix, with gradient if the adapter has one.
     pub fn worths(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Vec<Worths>> {
         let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
@@ -111,7 +103,7 @@ impl ExtractivePolicy<'_> {
             }
             let rows: Vec<&[f32]> = attended.iter().map(Vec::as_slice).collect();
             let attended = values(&rows, groups, &units);
-            let features = self.features(request.prefix.len(), &units, (&attended, hints));
+            let features = self.features(request.prefix.len(), &units, &attended, hints);
             let means = range_means(&encoded.tokens, &units); // [U, H + 1]
             let width = means.size()[1] - 1;
             let worth = match self.aggregate {
@@ -175,14 +167,14 @@ impl ExtractivePolicy<'_> {
         Ok(tokens.into_iter().zip(ends).map(whole).collect())
     }
 
-    /// What stays of a prefix when these units are drawn in this order.
+    /// The result for a prefix when these units are drawn in this order.
     fn keep(&self, prefix: &[u32], units: &[Range<usize>], picks: &[usize], budget: usize) -> Compressed {
         let drawn: Vec<Range<usize>> = picks.iter().map(|&pick| units[pick].clone()).collect();
         extractive(prefix, fill(&drawn, budget))
     }
 
     /// See [`crate::compressor::policy::Policy::sample`].
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
         let (group, budget) = (draws.group, draws.budget);
         if requests.is_empty() || group == 0 {
@@ -199,12 +191,13 @@ impl ExtractivePolicy<'_> {
             }
         }
         let uniforms = sampling::by_step(&draws.numbers(requests.len())?, budget, Device::Cpu);
-        let mut gists = vec![Gist::default(); requests.len() * group];
+        let mut gists = vec![Trajectory::default(); requests.len() * group];
         let mut covered = vec![BTreeSet::new(); gists.len()];
         for t in 0..budget {
             let rows = Tensor::from_slice(&logits).view([-1, width as i64]);
-            let (picked, logp, entropy) = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
-            let (picked, logp, entropy) = (Vec::<i64>::try_from(&picked)?, to_vec(&logp)?, to_vec(&entropy)?);
+            let picked = sampling::sample(&rows, draws.how, &uniforms.get(t as i64))?;
+            let (logp, entropy) = (to_vec(&picked.logprob)?, to_vec(&picked.entropy)?);
+            let picked = Vec::<i64>::try_from(&picked.action)?;
             let open = |covered: &[BTreeSet<usize>], row: usize| covered[row].len() < budget;
             for row in (0..gists.len()).filter(|&row| !gists[row].ended && open(&covered, row)).collect::<Vec<_>>() {
                 let (gist, pick) = (&mut gists[row], picked[row] as usize);
@@ -231,7 +224,7 @@ impl ExtractivePolicy<'_> {
     }
 
     /// The last units of a prefix, as many as cover the budget, the last first.
-    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
         let units = self.units(request.prefix)?;
         let mut order: Vec<usize> = (0..units.len()).collect();
         order.sort_by_key(|&unit| std::cmp::Reverse((units[unit].end, units[unit].start)));
@@ -245,7 +238,7 @@ impl ExtractivePolicy<'_> {
         }
         let ids = self.keep(request.prefix, &units, &picks, budget).ids;
         let ended = covered.len() < budget && picks.len() < budget;
-        Ok(Gist { ids, picks, ended, ..Gist::default() })
+        Ok(Trajectory { ids, picks, ended, ..Trajectory::default() })
     }
 
     /// See [`crate::compressor::policy::Policy::surrogate`].
@@ -254,7 +247,7 @@ impl ExtractivePolicy<'_> {
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         let now = self.worths(adapter, requests)?;
@@ -291,16 +284,18 @@ impl ExtractivePolicy<'_> {
         Ok(surrogate)
     }
 
-    /// One result a request; greedy, the controller keeps what is worth more than the end.
+    /// One result for each request: sampled, or, greedy, the units that the controller keeps of those that score at least
+    /// as much as the end. `seed` and the request's key give the draws.
     pub fn compress(
         &self,
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        (how, seed): (&Sampling, u64),
+        how: &Sampling,
+        seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             if how.temperature > 0.0 {
@@ -320,7 +315,7 @@ impl ExtractivePolicy<'_> {
         Ok(all)
     }
 
-    /// The units of every prefix, and what each is worth more than the end.
+    /// The units of every prefix, and the score of each: its logit less that of the end.
     pub fn scored<'r>(
         &self,
         active: &ActiveAdapter,
@@ -343,7 +338,7 @@ impl ExtractivePolicy<'_> {
     /// See [`crate::compressor::Compressor::calibrate`].
     pub fn calibrate(&mut self, adapter: &Adapter, requests: &[Request], budgets: &[usize]) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut scored = Vec::with_capacity(requests.len());
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
             scored.extend(self.scored(&active, batch)?);
@@ -353,8 +348,9 @@ impl ExtractivePolicy<'_> {
     }
 }
 
-/// For every action of a window's gists, −∞ at the units drawn before it, `[A, U + 1]`, and what is drawn, `[A, 1]`.
-fn actions(group: &[Gist], units: usize, device: tch::Device) -> (Tensor, Tensor) {
+/// For the A actions of a window's gists: an additive mask `[A, U + 1]`, −∞ at the units drawn before, and the index of the
+/// unit (or the end) drawn, `[A, 1]`.
+fn actions(group: &[Trajectory], units: usize, device: tch::Device) -> (Tensor, Tensor) {
     let (mut taken, mut targets) = (Vec::new(), Vec::new());
     for gist in group {
         for action in 0..gist.actions() {

@@ -8,7 +8,6 @@
 //! A token of the reading model takes the mean over the encoder's tokens that share bytes with it; one of which the encoder
 //! keeps nothing (blanks) takes the nearest.
 
-use crate::compressor::extractive::Encoded;
 use crate::compressor::ranges::{range_means, windows};
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, real};
@@ -36,6 +35,14 @@ pub struct Text {
     pub pieces: Vec<String>,
     /// Text of what the prefix is wanted for.
     pub question: String,
+}
+
+/// What the encoder makes of one prefix.
+pub(super) struct Encoded {
+    /// Hidden states and the worth of each token, `[P, H + 1]` f32.
+    pub tokens: Tensor,
+    /// Worth of the end, a scalar.
+    pub end: Tensor,
 }
 
 /// One text or a part of it, as the encoder reads it.

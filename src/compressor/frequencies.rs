@@ -1,8 +1,8 @@
-//! How common each token is in the training documents.
+//! Document frequencies of tokens in the training documents.
 
 use std::collections::BTreeSet;
 
-/// In how many training documents each token occurs.
+/// Number of training documents in which each token occurs.
 #[derive(Clone, Debug)]
 pub struct DocumentFrequencies {
     documents: usize,

@@ -11,75 +11,21 @@
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
 use crate::chat::Frame;
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{Attended, attended};
+use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::copying::{self, Copier};
-use crate::compressor::{Compressed, Request};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::model::copy_head::{self, CopyHead, Matches};
+use crate::model::copy_head::{self, CopyHead, MatchEntries, Matches};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::passes::{BranchCache, KvCache};
 use crate::model::read::{control, left_pad};
 use crate::model::sampling;
+use crate::model::site::{BranchCache, KvCache};
 use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
-use crate::rng::{self, Stream};
 use crate::tensor::to_vecs;
 use tch::Tensor;
-
-/// One sampled gist, written or kept.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gist {
-    /// Tokens, without the end.
-    pub ids: Vec<u32>,
-    /// From an extractive policy: the units of the prefix in the order in which they were drawn.
-    pub picks: Vec<usize>,
-    /// Whether the policy ended it; false = the cap did.
-    pub ended: bool,
-    /// log π of every action (tokens or units, then the end if there is one) when it was sampled; none if it was not.
-    pub behavior_logprobs: Vec<f64>,
-    /// Entropy of the policy at every action, nats.
-    pub entropy: Vec<f64>,
-}
-
-impl Gist {
-    /// A gist chosen by other means, for imitation: ended unless it fills the budget.
-    pub fn imitated(ids: Vec<u32>, budget: usize) -> Self {
-        let ended = ids.len() < budget;
-        Self { ids, ended, ..Self::default() }
-    }
-
-    /// Tokens (or units) and end: the actions that carry a log-probability.
-    pub fn actions(&self) -> usize {
-        let chosen = if self.picks.is_empty() { self.ids.len() } else { self.picks.len() };
-        chosen + usize::from(self.ended)
-    }
-}
-
-/// How gists are drawn.
-#[derive(Clone, Copy)]
-pub struct Draws<'a> {
-    /// Gists a request.
-    pub group: usize,
-    /// Cap of each, in tokens.
-    pub budget: usize,
-    /// How an action is chosen.
-    pub how: &'a Sampling,
-    /// `uniforms(request, sample)`: as many numbers in [0, 1) as the budget.
-    pub uniforms: &'a dyn Fn(usize, usize) -> Vec<f64>,
-}
-
-impl Draws<'_> {
-    /// The numbers of every gist, request by request.
-    pub fn numbers(&self, requests: usize) -> Result<Vec<Vec<f64>>> {
-        let all: Vec<Vec<f64>> =
-            (0..requests * self.group).map(|row| (self.uniforms)(row / self.group, row % self.group)).collect();
-        match all.iter().find(|numbers| numbers.len() < self.budget) {
-            Some(bad) => Err(Error::shape("uniforms of a gist", self.budget, bad.len())),
-            None => Ok(all),
-        }
-    }
-}
 
 /// The policy's network and the actions it may take.
 pub struct GistPolicy<'a> {
@@ -88,13 +34,13 @@ pub struct GistPolicy<'a> {
     frame: Frame,
 }
 
-/// The hidden states of all actions of some groups, flattened in order of window, gist, action.
+/// Hidden states of the M actions of some groups, in order of window, gist, action.
 pub struct ActionStates {
     /// `[M, H]`.
     pub hidden: Tensor,
     /// `[M]`: token ids, or `V` for the end.
     pub targets: Tensor,
-    /// What each action could copy, for adapters with a copy head.
+    /// Matches of each action, for adapters with a copy head.
     pub matches: Option<Matches>,
 }
 
@@ -105,7 +51,7 @@ impl<'a> GistPolicy<'a> {
         Self { decoder, bias, frame: Frame::default() }
     }
 
-    /// The same with an instruction around what it reads.
+    /// Puts an instruction around the prompt.
     pub fn framed(self, frame: Frame) -> Self {
         Self { frame, ..self }
     }
@@ -116,7 +62,7 @@ impl<'a> GistPolicy<'a> {
         Head { weight: self.decoder.head(), end: Some(&adapter.end), bias: Some(&self.bias), copy }
     }
 
-    /// What the base attends to, for adapters with a copy head.
+    /// Attention of the base to each prefix, for adapters with a copy head.
     fn attended(&self, adapter: &ActiveAdapter, requests: &[Request]) -> Result<Option<Vec<Attended>>> {
         adapter.copy.as_ref().map(|_| attended(self.decoder, requests)).transpose()
     }
@@ -133,7 +79,7 @@ impl<'a> GistPolicy<'a> {
         Some(pairs.map(|(request, attended)| Copier::new(request.prefix, attended, longest)).collect())
     }
 
-    /// What the compressor reads before it writes.
+    /// Token ids that the compressor reads before it writes.
     pub fn prompt(&self, request: &Request) -> Vec<u32> {
         let v = self.decoder.config().vocab_size;
         let mut prompt = [&self.frame.before, request.prefix].concat();
@@ -155,8 +101,8 @@ impl<'a> GistPolicy<'a> {
         Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
     }
 
-    /// A group of gists a request, one prefill a request.
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    /// A group of trajectories for each request, `[request][sample]`, from one prefill of its prompt.
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         let _guard = tch::no_grad_guard();
         let (n, g, budget) = (requests.len(), draws.group, draws.budget);
         if n == 0 || g == 0 {
@@ -167,7 +113,7 @@ impl<'a> GistPolicy<'a> {
         let width = last.size()[2];
         let mut hidden = last.expand([n as i64, g as i64, width], false).reshape([-1, width]);
         let uniforms = sampling::by_step(&draws.numbers(n)?, budget, self.decoder.device());
-        let mut gists = vec![Gist::default(); n * g];
+        let mut gists = vec![Trajectory::default(); n * g];
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
         let mut copiers: Option<Vec<Copier>> =
@@ -176,8 +122,8 @@ impl<'a> GistPolicy<'a> {
         for t in 0..budget {
             let matches = copiers.as_ref().map(|each| copying::collect(each.iter(), self.decoder.device()));
             let head = self.head(adapter, matches.as_ref());
-            let (picked, logp, entropy) = sampling::draw(&hidden, head, draws.how, &uniforms.get(t as i64))?;
-            let [actions, logp, entropy] = to_vecs([&picked, &logp, &entropy])?;
+            let picked = sampling::draw(&hidden, head, draws.how, &uniforms.get(t as i64))?;
+            let [actions, logp, entropy] = to_vecs([&picked.action, &picked.logprob, &picked.entropy])?;
             for (row, gist) in gists.iter_mut().enumerate().filter(|(_, gist)| !gist.ended) {
                 gist.behavior_logprobs.push(logp[row]);
                 gist.entropy.push(entropy[row]);
@@ -193,7 +139,7 @@ impl<'a> GistPolicy<'a> {
             if t + 1 == budget || gists.iter().all(|gist| gist.ended) {
                 break;
             }
-            let next = picked.view([n as i64, g as i64, 1]);
+            let next = picked.action.view([n as i64, g as i64, 1]);
             hidden = self.decoder.branches(&next, &cache, Some(&mut grown), Some(adapter))?.reshape([-1, width]);
         }
         let mut gists = gists.into_iter();
@@ -206,7 +152,7 @@ impl<'a> GistPolicy<'a> {
         &self,
         adapter: &ActiveAdapter,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
     ) -> Result<ActionStates> {
         let (n, g) = (requests.len(), groups.first().map_or(0, |gr| gr.len()));
         if groups.len() != n || g == 0 || groups.iter().any(|group| group.len() != g) {
@@ -220,7 +166,7 @@ impl<'a> GistPolicy<'a> {
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         let attended = self.attended(adapter, requests)?;
         let copiers = self.copiers(adapter, requests, attended.as_deref());
-        let mut matches = copying::Builder::default();
+        let mut matches = MatchEntries::default();
         for (row, gist) in groups.iter().flat_map(|gr| gr.iter()).enumerate() {
             for (t, &id) in gist.ids.iter().enumerate() {
                 ids[row * longest + t] = id as i64;
@@ -231,7 +177,7 @@ impl<'a> GistPolicy<'a> {
                 let id = gist.ids.get(action);
                 targets.push(id.map_or(v, |&id| id as i64));
                 if let Some(copier) = &mut copier {
-                    matches.add(copier);
+                    copier.add_to(&mut matches);
                     id.iter().for_each(|&&id| copier.push(id));
                 }
             }
@@ -247,7 +193,7 @@ impl<'a> GistPolicy<'a> {
         Ok(ActionStates {
             hidden: all.index_select(0, &Tensor::from_slice(&places).to_device(device)),
             targets: Tensor::from_slice(&targets).to_device(device),
-            matches: copiers.is_some().then(|| matches.finish(device)),
+            matches: copiers.is_some().then(|| matches.to_device(device)),
         })
     }
 
@@ -257,7 +203,7 @@ impl<'a> GistPolicy<'a> {
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         let states = self.action_states(adapter, requests, groups)?;
@@ -270,17 +216,11 @@ impl<'a> GistPolicy<'a> {
     }
 }
 
-/// Seeded draws for one gist.
-pub fn uniforms(run_seed: u64, step: u64, example: u64, sample: u64, budget: usize) -> Vec<f64> {
-    let mut draw = rng::rng(run_seed, Stream::Rollout, step, example, sample);
-    (0..budget).map(|_| rng::uniform(&mut draw)).collect()
-}
-
 const REQUESTS_AT_ONCE: usize = 32;
 
 impl GistPolicy<'_> {
-    /// Parts of a prefix that fit the base's positions with what else it reads and writes, and the budget of each: one as
-    /// a rule; of a longer prefix equal ones, each with its share.
+    /// Parts of a prefix, each with its share of the budget: one as a rule; a prefix too long for the base's positions, with
+    /// everything else that is read and written, is cut into equal parts.
     fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
         let positions = self.decoder.config().max_position_embeddings as usize;
         let written = budget.min(positions / 2);
@@ -292,16 +232,17 @@ impl GistPolicy<'_> {
         (0..parts).map(|p| (Request { prefix: &request.prefix[cut(p)..cut(p + 1)], ..*request }, share(p))).collect()
     }
 
-    /// One result a request.
+    /// One result for each request; `seed` and the request's key give its draws.
     pub fn compress(
         &self,
         adapter: &Adapter,
         requests: &[Request],
         budget: usize,
-        (how, seed): (&Sampling, u64),
+        how: &Sampling,
+        seed: u64,
     ) -> Result<Vec<Compressed>> {
         let _guard = tch::no_grad_guard();
-        let active = self.decoder.activate(adapter, false);
+        let active = self.decoder.activate(adapter, false)?;
         let mut all: Vec<Compressed> = vec![Compressed::default(); requests.len()];
         let parts: Vec<(usize, Request, usize)> = (requests.iter().enumerate())
             .flat_map(|(r, request)| self.parts(request, budget).into_iter().map(move |(part, share)| (r, part, share)))

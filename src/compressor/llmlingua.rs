@@ -4,8 +4,8 @@
 //! about as much, and in that there are no instructions or demonstrations, only one context.
 
 use crate::compressor::budget::{Controller, fill, ranking};
-use crate::compressor::scorer::Scored;
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::contract::{Compressed, Compressor, Request};
+use crate::compressor::scored::Scored;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
@@ -14,19 +14,19 @@ use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
-/// Budgets that sentences may fill before tokens are dropped.
+/// Tokens of the sentences that are kept before tokens are dropped, in budgets.
 const COARSE: usize = 2;
 /// Tokens of a segment.
 const SEGMENT: usize = 32;
 const REQUESTS_AT_ONCE: usize = 64;
 
-/// Coarse to fine.
+/// Drops sentences, then tokens.
 pub struct LlmLingua<'a> {
     /// The base.
     pub decoder: &'a Decoder,
     /// For sentences.
     pub tokenizer: &'a Tokenizer,
-    /// Puts what must be kept before what was chosen, inside the budget.
+    /// Puts matches that must be kept before the chosen tokens, within the budget.
     pub controller: Controller,
 }
 

@@ -1,10 +1,11 @@
-//! The compressor that learns: it writes a gist, or keeps units of the prefix. Whoever trains or evaluates one need not know
-//! which: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
+//! The compressor that learns: it writes a gist, or keeps units of the prefix. Training and evaluation need not tell the two
+//! apart: both sample groups, both give log-probabilities with gradients, both stand behind [`Compressor`].
 
+use crate::compressor::actions::{Draws, Trajectory};
 use crate::compressor::budget::recent;
+use crate::compressor::contract::{Compressed, Compressor, Request};
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::gist::{Draws, Gist, GistPolicy};
-use crate::compressor::{Compressed, Compressor, Request};
+use crate::compressor::gist::GistPolicy;
 use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::lora::{ActiveAdapter, Adapter};
@@ -20,8 +21,8 @@ pub enum Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// A group of gists a request, with behaviour log-probabilities.
-    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Gist>>> {
+    /// A group of trajectories for each request, `[request][sample]`, with behaviour log-probabilities.
+    pub fn sample(&self, adapter: &ActiveAdapter, requests: &[Request], draws: Draws) -> Result<Vec<Vec<Trajectory>>> {
         match self {
             Policy::Gist(policy) => policy.sample(adapter, requests, draws),
             Policy::Extractive(policy) => policy.sample(adapter, requests, draws),
@@ -29,22 +30,22 @@ impl Policy<'_> {
     }
 
     /// The most recent tokens of a prefix as actions of this policy.
-    pub fn recent(&self, request: &Request, budget: usize) -> Result<Gist> {
+    pub fn recent(&self, request: &Request, budget: usize) -> Result<Trajectory> {
         match self {
-            Policy::Gist(_) => Ok(Gist::imitated(recent(request.prefix, budget).to_vec(), budget)),
+            Policy::Gist(_) => Ok(Trajectory::imitated(recent(request.prefix, budget).to_vec(), budget)),
             Policy::Extractive(policy) => policy.recent(request, budget),
         }
     }
 
-    /// A scalar with gradient: `grads` is told log-probability, entropy and, with a reference, KL(policy ‖ reference) of
-    /// every action of `groups`, in order of window, gist, action, and answers with the gradient of a loss with respect to
-    /// them; the gradient of the scalar is then that of the loss. All groups have the same size.
+    /// A scalar whose gradient is that of a loss. `grads` gets the log-probability, the entropy and, with a reference,
+    /// KL(policy ‖ reference) of every action of `groups`, in order of window, gist, action, and returns the gradients of the
+    /// loss with respect to them. All groups have one size.
     pub fn surrogate(
         &self,
         adapter: &ActiveAdapter,
         reference: Option<&ActiveAdapter>,
         requests: &[Request],
-        groups: &[&[Gist]],
+        groups: &[&[Trajectory]],
         grads: impl FnOnce(TokenStats) -> Result<TokenGrads>,
     ) -> Result<Tensor> {
         match self {
@@ -74,10 +75,10 @@ impl Compressor for Trained<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let how = (&self.sampling, self.seed);
+        let (adapter, how, seed) = (self.adapter, &self.sampling, self.seed);
         match self.policy {
-            Policy::Gist(policy) => policy.compress(self.adapter, requests, budget, how),
-            Policy::Extractive(policy) => policy.compress(self.adapter, requests, budget, how),
+            Policy::Gist(policy) => policy.compress(adapter, requests, budget, how, seed),
+            Policy::Extractive(policy) => policy.compress(adapter, requests, budget, how, seed),
         }
     }
 }

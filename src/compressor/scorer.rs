@@ -3,64 +3,24 @@
 //! [`crate::compressor::scorers`].
 
 use crate::compressor::budget::Controller;
+use crate::compressor::contract::{Compressed, Compressor, Request};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::{Parts, ScorerKind, build, frozen};
-use crate::compressor::{Compressed, Compressor, Request};
-use crate::config::compressors::{Aggregate, FrozenScorer, Unit};
+use crate::config::compressors::{FrozenScorer, Unit};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
-use std::ops::Range;
 use tch::Device;
-
-/// A prefix to be scored, cut into units.
-pub struct Scored<'a> {
-    /// Prefix, and what else may be seen.
-    pub request: &'a Request<'a>,
-    /// Ascending ranges of its tokens.
-    pub units: Vec<Range<usize>>,
-    /// Texts of its tokens; none when nobody needs them.
-    pub pieces: Vec<String>,
-    /// Text of what the prefix is wanted for; empty when nobody needs it.
-    pub question: String,
-}
-
-/// Says what units are worth.
-pub trait Scorer {
-    /// What it scores when nobody says.
-    fn unit(&self) -> Unit {
-        Unit::Token {}
-    }
-
-    /// Whether it needs texts, not only ids.
-    fn reads_text(&self) -> bool {
-        false
-    }
-
-    /// One score a unit, higher is kept first; what is not a number is kept last.
-    fn score(&self, prefixes: &[Scored]) -> Result<Vec<Vec<f64>>>;
-}
-
-impl Aggregate {
-    /// Scores of units from scores of tokens.
-    pub fn units(self, tokens: &[f64], units: &[Range<usize>]) -> Vec<f64> {
-        let one = |unit: &Range<usize>| match self {
-            Aggregate::Mean => crate::tensor::mean(&tokens[unit.clone()]),
-            Aggregate::First => tokens[unit.start],
-            Aggregate::Max => tokens[unit.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        };
-        units.iter().map(one).collect()
-    }
-}
 
 /// A scorer under the controller.
 pub struct Extractive<'a> {
     /// Name in tables and files.
     pub name: String,
-    /// What a unit is worth.
+    /// Scores the units.
     pub scorer: Box<dyn Scorer + 'a>,
-    /// What is kept or dropped as a whole.
+    /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// What is kept.
+    /// Decides from the scores what is kept.
     pub controller: Controller,
     /// For units that are made of text.
     pub tokenizer: &'a Tokenizer,
@@ -71,10 +31,10 @@ impl<'a> Extractive<'a> {
     pub fn plain(kind: ScorerKind, parts: Parts<'a>, tokenizer: &'a Tokenizer) -> Self {
         let scorer = build(kind, parts);
         let unit = scorer.unit();
-        Self { name: kind.name(), scorer, unit, controller: Controller::default(), tokenizer }
+        Self { name: kind.name().to_string(), scorer, unit, controller: Controller::default(), tokenizer }
     }
 
-    /// The same of a frozen model, read now.
+    /// A frozen model as scorer, read now, on its own unit and with nothing that must be kept.
     pub fn frozen(named: &FrozenScorer, device: Device, tokenizer: &'a Tokenizer) -> Result<Self> {
         let scorer = frozen(named, device)?;
         let unit = scorer.unit();

@@ -1,16 +1,16 @@
-//! What an extractive policy knows of a unit without its encoder: its place, what the base attends to, what hints say.
+//! Features of a unit that need no encoder: its place, the attention of the base, the scores of hints.
 
-use crate::compressor::Request;
 use crate::compressor::attended::standardised;
+use crate::compressor::contract::Request;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorer::Scored;
+use crate::compressor::scored::Scored;
 use crate::error::Result;
 use crate::model::copy_head::DISTANCES;
 use std::ops::Range;
 use tch::Tensor;
 
 impl ExtractivePolicy<'_> {
-    /// What each hint says of the units of each prefix, standardised: `[request][hint][unit]`.
+    /// Scores of each hint for the units of each prefix, standardised: `[request][hint][unit]`.
     pub(super) fn hinted(&self, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
         let mut all = vec![Vec::new(); requests.len()];
         if self.hints.is_empty() {
@@ -30,13 +30,15 @@ impl ExtractivePolicy<'_> {
         Ok(all)
     }
 
-    /// `[U, F]`: by the power of two of the distance of a unit's start from the end of the prefix; what the base attends to;
-    /// what the hints say.
+    /// Features `[U, F]` f32 of the units of a prefix of so many `tokens`: a class by the power of two of the distance from a
+    /// unit's start to the end of the prefix, the attention of the base (`[unit][group]`), the scores of the hints
+    /// (`[hint][unit]`).
     pub(super) fn features(
         &self,
         tokens: usize,
         units: &[Range<usize>],
-        (attended, hints): (&[Vec<f32>], &[Vec<f32>]),
+        attended: &[Vec<f32>],
+        hints: &[Vec<f32>],
     ) -> Tensor {
         let mut all = Vec::new();
         for (u, (unit, attended)) in units.iter().zip(attended).enumerate() {

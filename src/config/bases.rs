@@ -45,7 +45,7 @@ pub fn check_train(tree: Tree) -> Result<()> {
     completed(tree, REST_OF_TRAIN)?.resolve::<TrainConfig>().map(drop)
 }
 
-/// The same for a `pretrain` experiment.
+/// Fails on an unknown key or a value of the wrong type in what may become part of a `pretrain` experiment.
 pub fn check_pretrain(tree: Tree) -> Result<()> {
     completed(tree, REST_OF_PRETRAIN)?.resolve::<PretrainConfig>().map(drop)
 }

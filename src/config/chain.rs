@@ -1,6 +1,7 @@
 //! Reading a TOML file and the files that its `base` names.
 
 use crate::error::{Error, Result};
+use crate::text_file::{decode, unix_lines};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -22,11 +23,7 @@ pub fn read_chain(path: &Path) -> Result<Vec<(PathBuf, Table)>> {
             return Err(Error::config(named_by.unwrap_or(path), "base", message));
         }
         let bytes = std::fs::read(&file).map_err(unreadable)?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let offset = error.utf8_error().valid_up_to();
-            Error::file(&file, format!("expected UTF-8 text, got an invalid byte at offset {offset}"))
-        })?;
-        let mut layer = parse(&text, &file)?;
+        let mut layer = parse(&unix_lines(decode(&file, bytes)?), &file)?;
         next = match layer.remove("base") {
             None => None,
             Some(Value::String(base)) => Some(file.parent().unwrap_or(Path::new("")).join(base)),
@@ -81,6 +78,17 @@ mod tests {
     }
 
     #[test]
+    fn files_of_other_editors_read_alike() {
+        let text = "base = \"low.toml\"\r\na = \"é\"\r\n";
+        let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let (marked, old) = (format!("\u{feff}{text}"), text.replace("\r\n", "\r"));
+        for top in [text.as_bytes(), marked.as_bytes(), old.as_bytes(), &wide] {
+            let layers = read(&[("top.toml", top), ("low.toml", b"\xef\xbb\xbfb = 1")]).unwrap();
+            assert_eq!(layers, ["top.toml: a = \"é\"", "low.toml: b = 1"]);
+        }
+    }
+
+    #[test]
     fn broken_chains_are_errors() {
         let fail = |files: &[(&str, &[u8])]| read(files).unwrap_err();
         assert_eq!(fail(&[]), "top.toml: No such file or directory (os error 2)");
@@ -104,6 +112,6 @@ mod tests {
         let fail = |text: &[u8]| read(&[("top.toml", text)]).unwrap_err();
         assert_eq!(fail(b"a = 1\nb = = 2\n"), "top.toml: line 2, column 5: extra `=`, expected nothing");
         assert_eq!(fail(b"a = 1\na = 2\n"), "top.toml: line 2, column 1: duplicate key");
-        assert_eq!(fail(b"a = \"\xff\""), "top.toml: expected UTF-8 text, got an invalid byte at offset 5");
+        assert_eq!(fail(b"a = \"\xff\""), "top.toml:1: expected UTF-8, got byte 0xff");
     }
 }

@@ -1,9 +1,8 @@
-//! What is impossible in an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each
-//! other.
+//! Checks of an experiment that trains (`kind = "train"`): values out of range, and keys that contradict each other.
 
 use crate::config::choices::{Condition, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
-use crate::config::parts::{Problem, at_least, check_name, not_negative, under};
+use crate::config::parts::{Problem, at_least, below_one, check_name, not_negative, under};
 use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
 
 impl TrainConfig {
@@ -22,10 +21,7 @@ impl TrainConfig {
         at_least("train.micro_windows", self.train.micro_windows, 1)?;
         at_least("train.eval_every", self.train.eval_every, 1)?;
         at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
-        if !(0.0..1.0).contains(&self.train.average_decay) {
-            let message = format!("expected a number in [0, 1), got {}", self.train.average_decay);
-            return Err(("train.average_decay".into(), message));
-        }
+        below_one("train.average_decay", self.train.average_decay)?;
         at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
         at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
@@ -50,19 +46,24 @@ impl TrainConfig {
         self.eval.check().map_err(under("eval"))
     }
 
-    /// What one kind of compressor has and the other has not.
+    /// Keys that one kind of compressor has and the other has not.
     fn check_compressor(&self) -> Result<(), Problem> {
         let fail = |key: &str, expected: &str| Err((key.to_string(), expected.to_string()));
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
         self.compressor.check().map_err(under("compressor"))?;
-        if matches!(self.compressor, CompressorConfig::Gist { .. }) {
-            return match self.distill.windows {
+        match &self.compressor {
+            CompressorConfig::Gist { .. } => match self.distill.windows {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
-            };
+            },
+            CompressorConfig::Extractive { .. } => self.check_extractive(),
         }
+    }
+
+    /// Keys of a compressor that writes, which one that extracts must leave alone.
+    fn check_extractive(&self) -> Result<(), Problem> {
         let gist_only = "of a compressor that writes (compressor.type is \"extractive\")";
         for (key, value) in [("copy_updates", self.warm_start.copy_updates), ("rounds", self.warm_start.rounds)] {
             if value > 0 {
@@ -70,10 +71,12 @@ impl TrainConfig {
                 return Err((format!("warm_start.{key}"), message));
             }
         }
-        if self.algo.token_credit != TokenCredit::Uniform {
-            return Err(("algo.token_credit".into(), format!("expected \"uniform\", another is {gist_only}")));
+        match self.algo.token_credit {
+            TokenCredit::Uniform => Ok(()),
+            TokenCredit::LeaveOneOut => {
+                Err(("algo.token_credit".into(), format!("expected \"uniform\", another is {gist_only}")))
+            }
         }
-        Ok(())
     }
 }
 

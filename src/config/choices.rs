@@ -1,10 +1,9 @@
 //! Closed sets of variants as tagged enums; a variant's defaults are the vetted setting.
 
-use crate::config::parts::{Problem, not_negative};
-use crate::config::train::RewardConfig;
+use crate::config::parts::{Problem, at_least, below_one, not_negative};
 use serde::{Deserialize, Serialize};
 
-/// What a compressor may see besides the prefix; the same for all compressors in one table.
+/// Input of a compressor besides the prefix; one value for all compressors in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
@@ -15,25 +14,6 @@ pub enum Condition {
     Local,
     /// A query.
     Query,
-}
-
-/// Opponents of an evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Baselines {
-    /// All of them.
-    #[default]
-    All,
-    /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run
-    /// either: for sweeps, whose arms are compared with each other.
-    Recent,
-}
-
-impl Baselines {
-    /// Whether none is left out.
-    pub fn is_all(&self) -> bool {
-        *self == Baselines::All
-    }
 }
 
 /// The hard cap on a gist: exactly one of the two.
@@ -48,7 +28,7 @@ pub struct BudgetConfig {
     pub keep_ratio: Option<f64>,
 }
 
-/// What quality is made of.
+/// Signal that the quality of a gist is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
@@ -58,7 +38,7 @@ pub enum Signal {
     Logprob,
 }
 
-/// Whose reading is paid for.
+/// Reader whose predictions the reward is computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reader {
@@ -102,6 +82,24 @@ pub enum LengthPenalty {
 
 fn default_dual_lr() -> f64 {
     0.5
+}
+
+/// reward(g) = quality − λ · |g| / P.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// Signal that quality is measured by.
+    pub signal: Signal,
+    /// Reader whose predictions the reward is computed from.
+    pub reader: Reader,
+    /// The price of length.
+    pub length: LengthPenalty,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self { signal: Signal::Kl, reader: Reader::Current {}, length: LengthPenalty::Fixed { lambda: 0.0 } }
+    }
 }
 
 /// Estimator of the policy gradient.
@@ -156,7 +154,7 @@ fn default_epochs() -> usize {
 pub enum TokenCredit {
     /// Every action of the gist gets the gist's advantage.
     Uniform,
-    /// What the gist loses without each token's block is added, centred over the gist.
+    /// Added to it, centred over the gist: how much worse the gist reads without the block that the token belongs to.
     LeaveOneOut,
 }
 
@@ -195,22 +193,23 @@ impl BudgetConfig {
 impl AlgoConfig {
     /// Gists a group must have.
     pub fn smallest_group(&self) -> usize {
-        if matches!(self, AlgoConfig::Reinforce { .. }) { 1 } else { 2 }
+        match self {
+            AlgoConfig::Reinforce { .. } => 1,
+            AlgoConfig::Rloo {} | AlgoConfig::Grpo { .. } | AlgoConfig::Ppo { .. } => 2,
+        }
     }
 
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         match *self {
-            AlgoConfig::Reinforce { baseline_decay } if !(0.0..1.0).contains(&baseline_decay) => {
-                Err(("baseline_decay".into(), format!("expected a number in [0, 1), got {baseline_decay}")))
-            }
-            AlgoConfig::Ppo { clip_low, .. } if !(0.0..1.0).contains(&clip_low) => {
-                Err(("clip_low".into(), format!("expected a number in [0, 1), got {clip_low}")))
-            }
-            AlgoConfig::Ppo { epochs: 0, .. } => Err(("epochs".into(), "expected at least 1, got 0".into())),
-            AlgoConfig::Ppo { clip_high, .. } => not_negative("clip_high", clip_high),
+            AlgoConfig::Rloo {} => Ok(()),
             AlgoConfig::Grpo { eps } => not_negative("eps", eps),
-            _ => Ok(()),
+            AlgoConfig::Reinforce { baseline_decay } => below_one("baseline_decay", baseline_decay),
+            AlgoConfig::Ppo { clip_low, clip_high, epochs } => {
+                below_one("clip_low", clip_low)?;
+                at_least("epochs", epochs, 1)?;
+                not_negative("clip_high", clip_high)
+            }
         }
     }
 }
@@ -218,17 +217,16 @@ impl AlgoConfig {
 impl RewardConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
-        if let Reader::Ema { decay } = self.reader
-            && !(0.0..1.0).contains(&decay)
-        {
-            return Err(("reader.decay".into(), format!("expected a number in [0, 1), got {decay}")));
+        match self.reader {
+            Reader::Ema { decay } => below_one("reader.decay", decay)?,
+            Reader::Current {} | Reader::Frozen {} => {}
         }
         match self.length {
             LengthPenalty::Fixed { lambda } => not_negative("length.lambda", lambda),
-            LengthPenalty::TargetKeepRatio { target, .. } if !(target > 0.0 && target < 1.0) => {
-                Err(("length.target".into(), format!("expected a number in (0, 1), got {target}")))
-            }
-            LengthPenalty::TargetKeepRatio { lr, initial_lambda, .. } => {
+            LengthPenalty::TargetKeepRatio { target, lr, initial_lambda } => {
+                if !(target > 0.0 && target < 1.0) {
+                    return Err(("length.target".into(), format!("expected a number in (0, 1), got {target}")));
+                }
                 not_negative("length.lr", lr)?;
                 not_negative("length.initial_lambda", initial_lambda)
             }

@@ -6,39 +6,39 @@ use crate::hub;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What the compressor that learns does.
+/// The compressor that learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CompressorConfig {
     /// Writes a gist token by token.
     Gist {
-        /// What an instruct model is told, with `{prefix}` once where the text stands; the message of a user where the model
+        /// Instruction to an instruct model, with `{prefix}` once where the text stands; the message of a user where the model
         /// has a chat template. Absent = the bare text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instruction: Option<String>,
     },
     /// Keeps units of the prefix: the base with its causal mask off says what each is worth, or an encoder does.
     Extractive {
-        /// What is kept or dropped as a whole.
+        /// Unit that is kept or dropped as a whole.
         #[serde(default)]
         unit: Unit,
-        /// What the heads say of a unit's tokens as one figure.
+        /// How the scores of a unit's tokens become that of the unit.
         #[serde(default, skip_serializing_if = "Aggregate::is_mean")]
         aggregate: Aggregate,
         /// An encoder to start from in place of the base.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         encoder: Option<EncoderSection>,
-        /// Of the base's blocks, the first so many that read: a smaller and faster student; absent = all.
+        /// Number of the base's first blocks that read: a smaller and faster student; absent = all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         blocks: Option<usize>,
-        /// Scorers that need no training, each of which it begins with: their scores, standardised over a prefix, are added to
-        /// what a unit is worth, with weights that start at 1 and learn.
+        /// Scorers that need no training: their scores, standardised over a prefix, are added to a unit's score, with weights
+        /// that start at 1 and learn.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hints: Vec<Hint>,
     },
 }
 
-/// A scorer that an extractive compressor begins with.
+/// A scorer whose scores an extractive compressor gets as features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hint {
@@ -77,7 +77,9 @@ impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         let (unit, encoder, blocks, hints) = match self {
-            CompressorConfig::Extractive { unit, encoder, blocks, hints, .. } => (unit, encoder, blocks, hints),
+            CompressorConfig::Extractive { unit, aggregate: _, encoder, blocks, hints } => {
+                (unit, encoder, blocks, hints)
+            }
             CompressorConfig::Gist { instruction } => {
                 return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
                     1 => Ok(()),
@@ -108,7 +110,7 @@ impl Default for CompressorConfig {
     }
 }
 
-/// What an extractive compressor keeps or drops as a whole: whole tokens of the reading model's tokenizer in any case.
+/// Unit that an extractive compressor keeps or drops as a whole; it always consists of whole tokens of the reading model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Unit {
@@ -118,7 +120,7 @@ pub enum Unit {
     Word {},
     /// A sentence (UAX 29); a line break ends one, so that a line of source code is one at most.
     Sentence {},
-    /// So many tokens, beginning every `stride` tokens and at the end.
+    /// A fixed number of tokens, beginning every `stride` tokens and at the end.
     Span {
         /// Tokens of a span.
         tokens: usize,
@@ -137,8 +139,8 @@ impl Unit {
     /// Says what is impossible, naming the key.
     pub fn check(self) -> Result<(), Problem> {
         match self {
+            Unit::Token {} | Unit::Word {} | Unit::Sentence {} => Ok(()),
             Unit::Span { tokens, stride } => at_least("tokens", tokens, 1).and(at_least("stride", stride, 1)),
-            _ => Ok(()),
         }
     }
 }
@@ -163,12 +165,12 @@ impl Aggregate {
     }
 }
 
-/// What a frozen model says of units.
+/// Kind of a frozen model that scores units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrozenKind {
-    /// A token classifier says what stays (LLMLingua-2, Kompress).
+    /// A token classifier: the probability that a token is kept (LLMLingua-2, Kompress).
     Encoder,
-    /// A sentence encoder says how near a sentence is to the question.
+    /// A sentence encoder: the cosine of sentence and question.
     Embedding,
 }
 
@@ -177,7 +179,7 @@ pub enum FrozenKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FrozenScorer {
-    /// What it says.
+    /// Kind of its scores.
     pub kind: FrozenKind,
     /// Folder or repository.
     pub path: PathBuf,
@@ -185,7 +187,7 @@ pub struct FrozenScorer {
     pub revision: Option<String>,
 }
 
-/// What a name begins with.
+/// Prefix of a name, and the kind that it stands for.
 const FROZEN: [(&str, FrozenKind); 2] = [("encoder", FrozenKind::Encoder), ("embedding", FrozenKind::Embedding)];
 
 impl FrozenScorer {

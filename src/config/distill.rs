@@ -1,5 +1,6 @@
 //! Schema of `[distill]`: how an extractive compressor learns from labels before the policy gradient.
 
+use crate::config::compressors::Hint;
 use crate::config::parts::{Problem, at_least, not_negative, under};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -10,15 +11,18 @@ use std::path::PathBuf;
 pub struct Distill {
     /// Training windows that are labelled; 0 = no distillation.
     pub windows: usize,
-    /// What a unit's label is.
+    /// Kind of label of a unit.
     pub label: Label,
     /// Folder of a trained extractive compressor over the same base that labels by its scores (`label = "teacher"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Hints that the teacher was trained with (its `compressor.hints`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub teacher_hints: Vec<Hint>,
     /// Folder of labels that `gist label` made of this experiment; absent = they are made by the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_from: Option<PathBuf>,
-    /// What is lowered.
+    /// Loss.
     pub loss: DistillLoss,
     /// Passes over the labelled windows.
     pub epochs: usize,
@@ -32,6 +36,7 @@ impl Default for Distill {
             windows: 0,
             label: Label::Alone,
             teacher: None,
+            teacher_hints: Vec::new(),
             labels_from: None,
             loss: DistillLoss::Ranking { temperature: default_temperature() },
             epochs: 4,
@@ -40,7 +45,7 @@ impl Default for Distill {
     }
 }
 
-/// What the teacher attributes to a unit.
+/// Label of a unit: its worth to the teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
@@ -48,7 +53,7 @@ pub enum Label {
     Alone,
     /// How much the bare base's KL rises when the unit is taken out of the prefix, nats a token.
     Without,
-    /// What another extractive compressor thinks that it is worth, less the end: knowledge distillation (Hinton et al. 2015,
+    /// The score that another extractive compressor gives it, less that of the end: knowledge distillation (Hinton et al. 2015,
     /// arXiv 1503.02531), which a ranking temperature of 1 suits.
     Teacher,
 }
@@ -85,6 +90,9 @@ impl Distill {
             let expected = "expected a folder when label is \"teacher\", and none otherwise";
             return Err(("teacher".into(), format!("{expected}, got {got}")));
         }
+        if self.teacher.is_none() && !self.teacher_hints.is_empty() {
+            return Err(("teacher_hints".into(), "expected none without a teacher, got some".into()));
+        }
         self.loss.check().map_err(under("loss"))
     }
 
@@ -98,11 +106,12 @@ impl DistillLoss {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         match *self {
-            DistillLoss::Ranking { temperature } if !(temperature > 0.0 && temperature.is_finite()) => {
-                Err(("temperature".into(), format!("expected a finite number above 0, got {temperature}")))
-            }
+            DistillLoss::Ranking { temperature } => match temperature > 0.0 && temperature.is_finite() {
+                true => Ok(()),
+                false => Err(("temperature".into(), format!("expected a finite number above 0, got {temperature}"))),
+            },
             DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("positive_weight", weight),
-            _ => Ok(()),
+            DistillLoss::Keep { positive_weight: None } => Ok(()),
         }
     }
 }

@@ -1,9 +1,27 @@
-//! What a run is judged by: the `[eval]` section.
+//! Evaluation of a run: the `[eval]` section.
 
-use crate::config::choices::Baselines;
 use crate::config::compressors::FrozenScorer;
 use crate::config::parts::{Problem, Sampling, at_least, under};
 use serde::{Deserialize, Serialize};
+
+/// Opponents of an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baselines {
+    /// All of them.
+    #[default]
+    All,
+    /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run
+    /// either: for sweeps, whose arms are compared with each other.
+    Recent,
+}
+
+impl Baselines {
+    /// Whether none is left out.
+    pub fn is_all(&self) -> bool {
+        *self == Baselines::All
+    }
+}
 
 /// Evaluation on held-out windows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -97,7 +97,8 @@ fn unknown_key(name: &str, known: &[&str]) -> String {
     format!("unknown key `{name}`{}; expected {}", suggestion(name, known), one_of(known))
 }
 
-fn suggestion(name: &str, known: &[&str]) -> String {
+/// The name among `known` that is most like `name`, as a question; nothing when none is.
+pub fn suggestion(name: &str, known: &[&str]) -> String {
     let scored = known.iter().map(|&candidate| (strsim::jaro_winkler(name, candidate), candidate));
     let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);
     nearest.map_or(String::new(), |(_, candidate)| format!(" (did you mean `{candidate}`?)"))

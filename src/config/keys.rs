@@ -38,6 +38,22 @@ pub fn nest(parts: &[String], value: Value) -> Table {
     if let Value::Table(table) = nested { table } else { Table::new() }
 }
 
+/// Takes the value under the dotted key made of `parts` out of `table`, and with it tables that hold nothing else.
+pub fn remove(table: &mut Table, parts: &[String]) -> Option<Value> {
+    match parts {
+        [] => None,
+        [name] => table.remove(name),
+        [parent, rest @ ..] => {
+            let inner = table.get_mut(parent)?.as_table_mut()?;
+            let found = remove(inner, rest)?;
+            if inner.is_empty() {
+                table.remove(parent);
+            }
+            Some(found)
+        }
+    }
+}
+
 /// Whether `leaf` is `key` or lies under it.
 pub fn is_within(leaf: &str, key: &str) -> bool {
     leaf.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -76,6 +92,20 @@ mod tests {
     fn nesting_is_the_inverse_of_leaves() {
         let table = nest(&["a".to_string(), "b.c".to_string()], Value::from(vec![1, 2]));
         assert_eq!(leaves(&table), BTreeMap::from([("a.\"b.c\"".to_string(), "[1, 2]".to_string())]));
+    }
+
+    #[test]
+    fn a_removed_key_leaves_no_empty_table() {
+        let text = "a = 1\n[b.c]\nd = 2\n[e]\nf = 3\ng = 4\n";
+        let removed = |key: &str| {
+            let mut table: Table = toml::from_str(text).unwrap();
+            let value = remove(&mut table, &parse_key(key).unwrap());
+            (value.map(|value| value.to_string()), table.to_string().trim().replace('\n', " "))
+        };
+        assert_eq!(removed("b.c.d"), (Some("2".into()), "a = 1  [e] f = 3 g = 4".into()));
+        assert_eq!(removed("e.f"), (Some("3".into()), "a = 1  [b.c] d = 2  [e] g = 4".into()));
+        assert_eq!(removed("b").0, Some("{ c = { d = 2 } }".into()));
+        assert_eq!((removed("b.d").0, removed("a.b").0, removed("x").0), (None, None, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::config::choices::BudgetConfig;
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::DistillLoss;
 use crate::config::hardware::Hardware;
-use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, under};
+use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, is_false, under};
 use crate::error;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ pub struct LabelledConfig {
     #[serde(default)]
     pub seed: u64,
     /// The reading model, whose tokens are counted.
-    pub model: Reading,
+    pub model: ReadingModel,
     /// Labelled texts.
     pub data: LabelledData,
-    /// What learns; `type = "extractive"`.
+    /// The compressor that learns; `type = "extractive"`.
     pub compressor: CompressorConfig,
-    /// What is kept of a text.
+    /// Cap on the tokens kept of a text.
     pub budget: BudgetConfig,
-    /// What is lowered.
+    /// Loss of the distillation.
     pub loss: DistillLoss,
-    /// Its optimiser.
+    /// Optimiser of the compressor.
     pub optim: OptimConfig,
     /// Length and rhythm.
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct LabelledConfig {
 /// The base that reads what is kept; what it attends to is among the features of a unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reading {
+pub struct ReadingModel {
     /// Folder with `config.json`, `tokenizer.json` and safetensors, a GGUF file or a folder with one, or a repository of the
     /// Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
@@ -60,7 +60,7 @@ pub struct Reading {
     pub lora: LoraConfig,
 }
 
-impl Reading {
+impl ReadingModel {
     /// Where its files are.
     pub fn folder(&self) -> error::Result<PathBuf> {
         base::folder(&self.path, self.revision.as_deref())
@@ -77,6 +77,9 @@ pub struct LabelledData {
     pub valid: PathBuf,
     /// For the final figures; never used before.
     pub test: PathBuf,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
 }
 
 /// Length and rhythm.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct RoleLoras {
-    /// Of the compressor.
+    /// Adapter of the compressor.
     pub compressor: LoraConfig,
-    /// Of the generator, the empty reader and every reader adapted for comparison.
+    /// Adapter of the generator, the empty reader and every reader adapted for comparison.
     pub generator: LoraConfig,
 }
 
@@ -32,7 +32,7 @@ struct Written {
     generator: Option<Own>,
 }
 
-/// What a role sets.
+/// Keys that a role sets for itself.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Own {

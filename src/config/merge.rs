@@ -2,11 +2,12 @@
 //!
 //! Precedence: base < the file that names it < … < `--set`. Tables merge key by key; lists and scalars replace. When
 //! both sides of a table carry `type` (a tagged enum) and the two differ, the upper table replaces the lower one whole,
-//! since the keys of one variant mean nothing to another.
+//! since the keys of one variant mean nothing to another. `unset = ["dotted.key", …]` takes away keys that are set below,
+//! before the other keys of its layer are merged.
 
 use crate::config::chain::{parse, read_chain};
 use crate::config::explain;
-use crate::config::keys::{each_leaf, is_within, join, leaves, nest, parse_key};
+use crate::config::keys::{each_leaf, is_within, join, leaves, nest, parse_key, remove};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,8 @@ use toml::{Table, Value};
 
 /// What error messages name in place of a file when a key came from the command line.
 pub const COMMAND_LINE: &str = "--set";
+/// Top-level key of a layer: the dotted keys (one, or a list) that it takes away from what lies below.
+pub const UNSET: &str = "unset";
 
 /// A merged configuration and where each of its leaves was set.
 #[derive(Clone, Debug)]
@@ -23,26 +26,36 @@ pub struct Tree {
     /// The merged keys, without `base`.
     pub table: Table,
     origin: BTreeMap<String, PathBuf>,
+    /// What was taken away, and by which file.
+    unset: BTreeMap<String, PathBuf>,
     path: PathBuf,
 }
 
 /// Loads a TOML file, follows its `base = "relative/path.toml"` chain (relative to the file that names it), merges, then
-/// applies `--set dotted.key=value` overrides (a TOML value, else a bare string).
+/// applies `--set dotted.key=value` overrides (a TOML value, else a bare string). `unset` of a key that is not set below is an
+/// error.
 pub fn load_tree(path: &Path, set: &[String]) -> Result<Tree> {
-    let mut tree = Tree { table: Table::new(), origin: BTreeMap::new(), path: path.to_path_buf() };
+    let mut tree = Tree::at(path);
     for (file, layer) in read_chain(path)?.iter().rev() {
-        tree.apply(layer, file);
+        tree.apply(layer, file)?;
     }
-    tree.apply(&parse_set(set)?, Path::new(COMMAND_LINE));
+    tree.apply(&parse_set(set)?, Path::new(COMMAND_LINE))?;
     Ok(tree)
 }
 
 impl Tree {
+    fn at(path: &Path) -> Tree {
+        Tree { table: Table::new(), origin: BTreeMap::new(), unset: BTreeMap::new(), path: path.to_path_buf() }
+    }
+
     /// Deserialises into `T`. An unknown key, a wrong type, a missing key or an unknown variant becomes
     /// `Error::Config` naming the file where that key was set, the dotted key, what was expected and what was got.
     pub fn resolve<T: DeserializeOwned>(&self) -> Result<T> {
         serde_path_to_error::deserialize(self.table.clone()).map_err(|error| {
-            let (key, message) = explain::explain(&self.table, error.path(), error.inner().message());
+            let (key, mut message) = explain::explain(&self.table, error.path(), error.inner().message());
+            if self.unset.contains_key(&key) {
+                message += "; `unset` takes it away here";
+            }
             self.invalid(&key, message)
         })
     }
@@ -69,9 +82,42 @@ impl Tree {
         &self.path
     }
 
-    /// Merges `layer` over what is there; `from` is named in errors about its keys.
-    pub fn apply(&mut self, layer: &Table, from: &Path) {
-        merge(&mut self.table, layer, "", from, &mut self.origin);
+    /// Takes away what `layer` unsets, which must be there, and merges the rest over what is left; `from` is named in errors
+    /// about its keys.
+    pub fn apply(&mut self, layer: &Table, from: &Path) -> Result<()> {
+        match self.apply_loosely(layer, from)?.first() {
+            Some(absent) => Err(self.not_set(absent, from)),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Tree::apply`] that lets `layer` unset what is not there; returns those keys.
+    pub fn apply_loosely(&mut self, layer: &Table, from: &Path) -> Result<Vec<String>> {
+        let mut absent = Vec::new();
+        for parts in unset_keys(layer, from)? {
+            let key = parts.iter().fold(String::new(), |parent, part| join(&parent, part));
+            match remove(&mut self.table, &parts) {
+                Some(_) => {
+                    self.origin.retain(|leaf, _| !is_within(leaf, &key));
+                    self.unset.insert(key, from.to_path_buf());
+                }
+                None => absent.push(key),
+            }
+        }
+        let mut rest = layer.clone();
+        rest.remove(UNSET);
+        merge(&mut self.table, &rest, "", from, &mut self.origin);
+        let set = leaves(&rest);
+        self.unset.retain(|key, _| !set.keys().any(|leaf| is_within(leaf, key)));
+        Ok(absent)
+    }
+
+    /// The error about a key that `from` unsets and nothing below sets.
+    pub fn not_set(&self, key: &str, from: &Path) -> Error {
+        let mut known: Vec<&str> = self.origin.keys().map(String::as_str).filter(|known| *known != key).collect();
+        known.extend(self.table.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| name.as_str()));
+        let suggestion = explain::suggestion(key, &known);
+        Error::config(from, UNSET, format!("expected keys that are set below, got `{key}`, which is not{suggestion}"))
     }
 
     /// Puts `rest` below what is there: keys that are set stay as they are.
@@ -82,7 +128,7 @@ impl Tree {
 
     /// Takes top-level keys out into a tree of their own.
     pub fn split_off(&mut self, names: &[&str]) -> Tree {
-        let mut taken = Tree { table: Table::new(), origin: BTreeMap::new(), path: self.path.clone() };
+        let mut taken = Tree::at(&self.path);
         for &name in names {
             if let Some(value) = self.table.remove(name) {
                 taken.table.insert(name.to_string(), value);
@@ -93,8 +139,12 @@ impl Tree {
         taken
     }
 
-    /// The file of the leaf itself, of a list around it, or of the first leaf under it; else the file asked for.
+    /// The file that took it away; else that of the leaf itself, of a list around it, or of the first leaf under it; else the
+    /// file asked for.
     fn origin_of(&self, key: &str) -> &Path {
+        if let Some(file) = self.unset.get(key) {
+            return file;
+        }
         let around = std::iter::successors(Some(key), |key| key.rfind(['.', '[']).map(|end| &key[..end]));
         let exact = around.filter_map(|key| self.origin.get(key)).next();
         let under = || self.origin.iter().find(|(leaf, _)| is_within(leaf, key)).map(|(_, file)| file);
@@ -118,7 +168,21 @@ pub fn differences(a: &str, b: &str) -> Result<Vec<Difference>> {
     Ok(pairs.filter(|(_, left, right)| left != right).collect())
 }
 
-/// The overrides of the command line as one table; a later one wins.
+/// The keys that a layer unsets, each in its parts.
+fn unset_keys(layer: &Table, from: &Path) -> Result<Vec<Vec<String>>> {
+    let all = match layer.get(UNSET) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(keys)) => keys.iter().collect(),
+        Some(key) => vec![key],
+    };
+    let parts = |key: &Value| {
+        let bad = || Error::config(from, UNSET, format!("expected a dotted key or a list of them, got {key}"));
+        key.as_str().and_then(parse_key).ok_or_else(bad)
+    };
+    all.into_iter().map(parts).collect()
+}
+
+/// The overrides of the command line as one table; a later one wins, and what several unset is put together.
 pub(crate) fn parse_set(set: &[String]) -> Result<Table> {
     let mut table = Table::new();
     for text in set {
@@ -129,6 +193,12 @@ pub(crate) fn parse_set(set: &[String]) -> Result<Table> {
             return Err(bad("`base` can only be set in a file"));
         }
         let value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
+        if parts == [UNSET] {
+            let more = if let Value::Array(keys) = value { keys } else { vec![value] };
+            let before = table.get(UNSET).and_then(Value::as_array).cloned().unwrap_or_default();
+            table.insert(UNSET.into(), Value::Array([before, more].concat()));
+            continue;
+        }
         overlay(&mut table, &nest(&parts, value));
     }
     Ok(table)
@@ -167,177 +237,4 @@ fn retyped(lower: &Table, upper: &Table) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-    use serde::Deserialize;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        folder
-    }
-
-    /// Loads `top.toml`; the folder's own path is cut from the result.
-    fn load(files: &[(&str, &str)], set: &[&str]) -> std::result::Result<(Tree, tempfile::TempDir), String> {
-        let folder = folder(files);
-        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
-        match load_tree(&folder.path().join("top.toml"), &set) {
-            Ok(tree) => Ok((tree, folder)),
-            Err(error) => Err(shorten(&error, &folder)),
-        }
-    }
-
-    fn shorten(error: &Error, folder: &tempfile::TempDir) -> String {
-        error.to_string().replace(&format!("{}/", folder.path().display()), "")
-    }
-
-    fn table(text: &str) -> Table {
-        toml::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn tables_merge_and_lists_replace_along_the_chain() {
-        let files = [
-            ("top.toml", "base = \"bases/mid.toml\"\n[train]\nsteps = 3\nlayers = [9]\n"),
-            ("bases/mid.toml", "base = \"low.toml\"\nname = \"mid\"\n[train]\nrate = 0.5\n"),
-            (
-                "bases/low.toml",
-                "name = \"low\"\n[train]\nsteps = 1\nrate = 0.1\nlayers = [1, 2]\n[train.lora]\nrank = 4\n",
-            ),
-        ];
-        let (tree, folder) = load(&files, &[]).unwrap();
-        let expected = "name = \"mid\"\n[train]\nsteps = 3\nrate = 0.5\nlayers = [9]\n[train.lora]\nrank = 4\n";
-        assert_eq!(tree.table, table(expected));
-        let origin = |key: &str| shorten(&tree.invalid(key, "no".into()), &folder);
-        assert_eq!(origin("train.steps"), "top.toml: `train.steps`: no");
-        assert_eq!(origin("train.rate"), "bases/mid.toml: `train.rate`: no");
-        assert_eq!(origin("train.layers[0]"), "top.toml: `train.layers[0]`: no");
-        assert_eq!(origin("train.lora"), "bases/low.toml: `train.lora`: no");
-        assert_eq!(origin("train.defaulted"), "top.toml: `train.defaulted`: no");
-        assert_eq!(tree.get_str("name"), Some("mid"));
-        assert_eq!(tree.get_str("train.steps"), None);
-        assert_eq!(tree.get("train.lora.rank"), Some(&Value::Integer(4)));
-    }
-
-    #[test]
-    fn another_type_replaces_the_whole_table() {
-        let low = ("low.toml", "[algo]\ntype = \"grpo\"\nscale = \"std\"\n[algo.clip]\nhigh = 1\n");
-        let (tree, _) = load(&[low, ("top.toml", "base = \"low.toml\"\n[algo]\ntype = \"rloo\"\n")], &[]).unwrap();
-        assert_eq!(tree.table, table("[algo]\ntype = \"rloo\""));
-        assert_eq!(tree.origin.keys().collect::<Vec<_>>(), ["algo.type"]);
-        let (tree, _) =
-            load(&[low, ("top.toml", "base = \"low.toml\"\n[algo]\ntype = \"grpo\"\nx = 1\n")], &[]).unwrap();
-        assert_eq!(tree.table, table("[algo]\ntype = \"grpo\"\nscale = \"std\"\nx = 1\n[algo.clip]\nhigh = 1"));
-        let (tree, _) = load(&[low, ("top.toml", "base = \"low.toml\"")], &["algo.clip=0.2", "algo.type=ppo"]).unwrap();
-        assert_eq!(tree.table, table("[algo]\nclip = 0.2\ntype = \"ppo\""));
-    }
-
-    #[test]
-    fn set_takes_toml_values_or_bare_strings() {
-        let set = ["a.b=3", "a.c = [1, 2]", "a.d=1e-4", "e= q_proj", "f=\"7\"", "g=x=y", "a.\"x.y\"=true", "a.b=4"];
-        let (tree, _) = load(&[("top.toml", "e = 1\n[a]\nz = 0\n")], &set).unwrap();
-        let expected =
-            "e = \"q_proj\"\nf = \"7\"\ng = \"x=y\"\n[a]\nz = 0\nb = 4\nc = [1, 2]\nd = 1e-4\n\"x.y\" = true\n";
-        assert_eq!(tree.table, table(expected));
-        assert_eq!(tree.invalid("a.b", "no".into()).to_string(), "--set: `a.b`: no");
-        let fail = |text: &str| load(&[("top.toml", "")], &[text]).unwrap_err();
-        assert_eq!(fail("steps"), "--set: `steps`: expected dotted.key=value");
-        assert_eq!(fail("a..b=1"), "--set: `a..b=1`: expected dotted.key=value, got a malformed key");
-        assert_eq!(fail("base=x.toml"), "--set: `base=x.toml`: `base` can only be set in a file");
-    }
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Schema {
-        lora: Lora,
-        #[serde(default)]
-        targets: Vec<String>,
-        #[serde(default)]
-        stages: Vec<Lora>,
-        #[serde(default = "half")]
-        rate: f64,
-        #[serde(default)]
-        limit: Option<u64>,
-    }
-
-    fn half() -> f64 {
-        0.5
-    }
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Lora {
-        rank: u32,
-        dropout: f64,
-    }
-
-    #[test]
-    fn errors_name_the_file_that_set_the_key() {
-        let base = ("low.toml", "[lora]\nrank = 4\ndropuot = 0.0\n");
-        let fail = |files: &[(&str, &str)], set: &[&str]| {
-            let (tree, folder) = load(files, set).unwrap();
-            shorten(&tree.resolve::<Schema>().unwrap_err(), &folder)
-        };
-        assert_eq!(
-            fail(&[base, ("top.toml", "base = \"low.toml\"\nrate = 1\n")], &[]),
-            "low.toml: `lora.dropuot`: unknown key `dropuot` (did you mean `dropout`?); expected one of `rank`, `dropout`"
-        );
-        let top = ("top.toml", "[lora]\nrank = 4\n");
-        assert_eq!(fail(&[top], &[]), "top.toml: `lora.dropout`: missing; it has no default");
-        assert_eq!(
-            fail(&[top], &["lora.rank=-4"]),
-            "--set: `lora.rank`: expected a non-negative integer, got integer `-4`"
-        );
-        assert_eq!(fail(&[("top.toml", "")], &[]), "top.toml: `lora`: missing; it has no default");
-    }
-
-    #[test]
-    fn resolved_text_has_block_headers_and_reads_back() {
-        let text = "limit = 3\n[lora]\nrank = 4\ndropout = 1\n[[stages]]\nrank = 1\ndropout = 0\n";
-        let (tree, _) = load(&[("top.toml", text)], &[]).unwrap();
-        let resolved: Schema = tree.resolve().unwrap();
-        let written = to_toml(&resolved).unwrap();
-        let expected = "targets = []\nrate = 0.5\nlimit = 3\n\n[lora]\nrank = 4\ndropout = 1.0\n\n[[stages]]\nrank = 1\ndropout = 0.0\n";
-        assert_eq!(written, expected);
-        let (again, _) = load(&[("top.toml", &written)], &[]).unwrap();
-        assert_eq!(again.resolve::<Schema>().unwrap(), resolved);
-    }
-
-    #[test]
-    fn differences_list_changed_added_and_removed_leaves() {
-        let a = "name = \"x\"\n[train]\nsteps = 1\nlayers = [1, 2]\n[old]\n";
-        let b = "[train]\nlayers = [1, 3]\nsteps = 1\n[train.lora]\nrank = 4\n";
-        let text = |value: &str| Some(value.to_string());
-        let expected = vec![
-            ("name".to_string(), text("\"x\""), None),
-            ("old".to_string(), text("{}"), None),
-            ("train.layers".to_string(), text("[1, 2]"), text("[1, 3]")),
-            ("train.lora.rank".to_string(), None, text("4")),
-        ];
-        assert_eq!(differences(a, b).unwrap(), expected);
-        assert_eq!(differences(a, a).unwrap(), vec![]);
-        assert_eq!(differences("a = nan", "a = nan").unwrap(), vec![]);
-    }
-
-    #[test]
-    fn completed_keys_lie_below_and_belong_to_no_file() {
-        let (mut tree, folder) = load(&[("top.toml", "[lora]\nrank = 4\n")], &[]).unwrap();
-        tree.complete(table("limit = 1\n[lora]\nrank = 1\ndropout = 0.5\n"));
-        assert_eq!(tree.table, table("limit = 1\n[lora]\nrank = 4\ndropout = 0.5\n"));
-        assert_eq!(shorten(&tree.invalid("lora.rank", "no".into()), &folder), "top.toml: `lora.rank`: no");
-    }
-
-    #[test]
-    fn split_off_moves_keys_and_their_origin() {
-        let (mut tree, folder) = load(&[("top.toml", "seeds = [1]\nseed = 0\n[grid]\na = [1]\n")], &[]).unwrap();
-        let taken = tree.split_off(&["seeds", "grid", "absent"]);
-        assert_eq!(taken.table, table("seeds = [1]\n[grid]\na = [1]"));
-        assert_eq!(tree.table, table("seed = 0"));
-        assert_eq!(taken.origin.keys().collect::<Vec<_>>(), ["grid.a", "seeds"]);
-        assert_eq!(shorten(&taken.invalid("grid.a", "no".into()), &folder), "top.toml: `grid.a`: no");
-    }
-}
+mod tests;

@@ -2,8 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is impossible: the key and what was expected and got.
+/// An impossible value: its key, and the message that says what was expected and got.
 pub type Problem = (String, String);
+
+/// Whether a flag has its default.
+pub(super) fn is_false(value: &bool) -> bool {
+    !value
+}
 
 /// Fails below `low`.
 pub(super) fn at_least(key: &str, value: usize, low: usize) -> Result<(), Problem> {
@@ -16,6 +21,14 @@ pub(super) fn not_negative(key: &str, value: f64) -> Result<(), Problem> {
         return Ok(());
     }
     Err((key.into(), format!("expected a finite number of at least 0, got {value}")))
+}
+
+/// Fails unless in [0, 1).
+pub(super) fn below_one(key: &str, value: f64) -> Result<(), Problem> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err((key.into(), format!("expected a number in [0, 1), got {value}"))),
+    }
 }
 
 /// Fails unless `name` can name a folder.
@@ -167,8 +180,58 @@ pub struct LoraConfig {
     pub target_modules: Vec<String>,
 }
 
-/// The projections of a block, in forward order.
-pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+/// A matrix of a decoder's block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projection {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Output of attention.
+    O,
+    /// Gate of the SwiGLU.
+    Gate,
+    /// Its other input.
+    Up,
+    /// Its output.
+    Down,
+}
+
+impl Projection {
+    /// All of them, in forward order.
+    pub const ALL: [Projection; 7] = [
+        Projection::Q,
+        Projection::K,
+        Projection::V,
+        Projection::O,
+        Projection::Gate,
+        Projection::Up,
+        Projection::Down,
+    ];
+
+    /// Its name in Hugging Face's weights.
+    pub fn name(self) -> &'static str {
+        match self {
+            Projection::Q => "q_proj",
+            Projection::K => "k_proj",
+            Projection::V => "v_proj",
+            Projection::O => "o_proj",
+            Projection::Gate => "gate_proj",
+            Projection::Up => "up_proj",
+            Projection::Down => "down_proj",
+        }
+    }
+
+    /// The part of a block that it belongs to, in Hugging Face's weights.
+    pub fn module(self) -> &'static str {
+        match self {
+            Projection::Q | Projection::K | Projection::V | Projection::O => "self_attn",
+            Projection::Gate | Projection::Up | Projection::Down => "mlp",
+        }
+    }
+}
 
 fn default_rank() -> i64 {
     16
@@ -177,7 +240,7 @@ fn default_alpha() -> f64 {
     32.0
 }
 fn all_projections() -> Vec<String> {
-    PROJECTIONS.iter().map(|s| s.to_string()).collect()
+    Projection::ALL.map(|projection| projection.name().to_string()).into()
 }
 
 impl Default for LoraConfig {
@@ -193,11 +256,10 @@ impl LoraConfig {
             return Err(("rank".into(), format!("expected at least 1, got {}", self.rank)));
         }
         not_negative("alpha", self.alpha)?;
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(("dropout".into(), format!("expected a number in [0, 1), got {}", self.dropout)));
-        }
-        if let Some(bad) = self.target_modules.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-            return Err(("target_modules".into(), format!("expected names among {PROJECTIONS:?}, got {bad:?}")));
+        below_one("dropout", self.dropout)?;
+        let names = Projection::ALL.map(Projection::name);
+        if let Some(bad) = self.target_modules.iter().find(|target| !names.contains(&target.as_str())) {
+            return Err(("target_modules".into(), format!("expected names among {names:?}, got {bad:?}")));
         }
         Ok(())
     }
@@ -250,9 +312,7 @@ impl Sampling {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(("top_p".into(), format!("expected a number in (0, 1], got {}", self.top_p)));
         }
-        if !(0.0..1.0).contains(&self.min_p) {
-            return Err(("min_p".into(), format!("expected a number in [0, 1), got {}", self.min_p)));
-        }
+        below_one("min_p", self.min_p)?;
         if self.top_k.is_some_and(|k| k < 1) {
             return Err(("top_k".into(), format!("expected at least 1, got {}", self.top_k.unwrap_or(0))));
         }

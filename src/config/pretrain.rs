@@ -1,7 +1,9 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
 use crate::base;
-use crate::config::parts::{OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, not_negative, under};
+use crate::config::parts::{
+    OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, is_false, not_negative, under,
+};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -29,9 +31,9 @@ pub struct PretrainConfig {
     pub tokenizer: TokenizerConfig,
     /// Architecture.
     pub model: Architecture,
-    /// What a training row is.
+    /// Training rows.
     #[serde(default)]
-    pub rows: Rows,
+    pub rows: RowsSection,
     /// AdamW for embeddings and vectors.
     pub optim: OptimConfig,
     /// Muon for the matrices inside the blocks; absent = AdamW for all.
@@ -57,6 +59,9 @@ pub struct PretrainData {
     /// Held-out documents.
     #[serde(default)]
     pub valid: Vec<PathBuf>,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
     /// Generated documents besides, or instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,
@@ -102,7 +107,7 @@ pub struct Architecture {
 /// Training rows: packed documents, some with an early span repeated later, which makes induction appear early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rows {
+pub struct RowsSection {
     /// Tokens of a row.
     #[serde(default = "default_row_tokens")]
     pub tokens: usize,
@@ -121,7 +126,7 @@ pub struct Rows {
     pub collage_frac: f64,
 }
 
-impl Default for Rows {
+impl Default for RowsSection {
     fn default() -> Self {
         Self {
             tokens: default_row_tokens(),
@@ -147,9 +152,9 @@ pub struct Muon {
 pub struct PretrainLoop {
     /// Optimiser steps.
     pub steps: usize,
-    /// Rows of a step.
+    /// RowsSection of a step.
     pub batch_rows: usize,
-    /// Rows of one forward pass; gradients accumulate over a step.
+    /// RowsSection of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_rows: usize,
     /// Steps between evaluations.

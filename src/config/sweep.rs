@@ -1,12 +1,15 @@
 //! A sweep: one experiment file that stands for arms × grid × seeds, expanded into named runs. Pure; runs nothing.
 //!
 //! Precedence: base < file < arm < grid < seed < `--set`. Run names follow from what varies, such as
-//! `no-kl__keep_ratio=0.25__seed=1`; what does not vary is left out.
+//! `no-kl__keep_ratio=0.25__seed=1` (`run_names`); what does not vary is left out. An arm takes keys away by
+//! `unset = ["dotted.key"]`, a grid by an axis of such lists: `unset = [[], ["dotted.key"]]`.
 
 use crate::config::keys::{join, leaves, nest, parse_key};
-use crate::config::merge::{COMMAND_LINE, Tree, load_tree, overlay, parse_set};
+use crate::config::merge::{COMMAND_LINE, Tree, UNSET, load_tree, overlay, parse_set};
+use crate::config::run_names;
 use crate::error::{Error, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -53,6 +56,20 @@ pub struct Arm {
     /// Keys that it changes; absent = the file as it stands.
     #[serde(default)]
     pub set: Option<Table>,
+    /// Keys of the file and its bases that it takes away.
+    #[serde(default)]
+    pub unset: Vec<String>,
+}
+
+impl Arm {
+    /// What it changes, as a layer over the file.
+    fn layer(&self) -> Table {
+        let mut layer = self.set.clone().unwrap_or_default();
+        if !self.unset.is_empty() {
+            layer.insert(UNSET.into(), Value::from(self.unset.clone()));
+        }
+        layer
+    }
 }
 
 /// One dimension of the grid.
@@ -61,38 +78,75 @@ struct Axis {
     values: Vec<Value>,
 }
 
-/// A run in the making: parts of its name, and the keys that it sets.
+/// A run in the making: what it is called by, and the keys that it sets.
 #[derive(Clone, Default)]
 struct Draft {
-    name: Vec<String>,
+    arm: Option<String>,
+    cell: Vec<String>,
+    seed: Option<String>,
+    /// Of the arm, of the grid, and the seed.
     layers: [Table; 3],
 }
 
-/// Expands the file at `path` into its runs, arms outermost and seeds innermost: name and merged tree of each.
-pub fn expand(path: &Path, set: &[String]) -> Result<Vec<(String, Tree)>> {
-    let mut base = load_tree(path, set)?;
+/// A run of a sweep.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Name of its folder.
+    pub name: String,
+    /// Its name without the seed, which its repetitions share; empty when nothing else varies.
+    pub label: String,
+    /// The label of the baseline's run in the same cell of the grid.
+    pub rival: Option<String>,
+    /// What is set in it and not in others: dotted key and TOML value; `unset` holds the keys that are taken away.
+    pub varied: BTreeMap<String, String>,
+    /// Its configuration.
+    pub tree: Tree,
+}
+
+/// Loads the file of a sweep as [`load_tree`] does, but lets `--set unset=KEY` name a key that only an arm or the grid sets.
+pub fn load(path: &Path, set: &[String]) -> Result<Tree> {
+    let mut tree = load_tree(path, &[])?;
+    tree.apply_loosely(&parse_set(set)?, Path::new(COMMAND_LINE))?;
+    Ok(tree)
+}
+
+/// Expands the file at `path` into its runs, arms outermost and seeds innermost.
+pub fn expand(path: &Path, set: &[String]) -> Result<Vec<Run>> {
+    let mut overrides = parse_set(set)?;
+    let mut base = load_tree(path, &[])?;
+    let mut absent = base.apply_loosely(&overrides, Path::new(COMMAND_LINE))?;
     let (sweep, spec) = Sweep::take(&mut base)?;
     sweep.check_arms(&base, &spec)?;
-    let mut overrides = parse_set(set)?;
     KEYS.iter().for_each(|key| drop(overrides.remove(*key)));
 
-    let mut runs: Vec<(String, Tree)> = Vec::new();
+    let mut runs: Vec<Run> = Vec::new();
     for draft in sweep.drafts(&spec)? {
-        let name = if draft.name.is_empty() { "run".to_string() } else { draft.name.join("__") };
         let mut tree = base.clone();
-        draft.layers.iter().for_each(|layer| tree.apply(layer, path));
-        tree.apply(&overrides, Path::new(COMMAND_LINE));
-        for (other, earlier) in &runs {
-            if *other == name {
-                return Err(Error::file(path, format!("expected distinct run names, got `{name}` twice")));
+        let mut varied = BTreeMap::new();
+        for layer in &draft.layers {
+            tree.apply(layer, path)?;
+            varied.extend(leaves(layer));
+        }
+        let still_absent = tree.apply_loosely(&overrides, Path::new(COMMAND_LINE))?;
+        absent.retain(|key| still_absent.contains(key));
+        let label = run_names::label(draft.arm.as_deref(), &draft.cell);
+        let rival = sweep.baseline.as_deref().map(|name| run_names::label(Some(name), &draft.cell));
+        let name = run_names::run(&label, draft.seed.as_deref());
+        for earlier in &runs {
+            if earlier.name.eq_ignore_ascii_case(&name) {
+                let message = format!("expected distinct run names, got `{}` and `{name}`", earlier.name);
+                return Err(Error::file(path, message));
             }
-            if leaves(&earlier.table) == leaves(&tree.table) {
-                return Err(twins(path, other, &name, ""));
+            if leaves(&earlier.tree.table) == leaves(&tree.table) {
+                return Err(twins(path, &earlier.name, &name, ""));
             }
         }
-        runs.push((name, tree));
+        runs.push(Run { name, label, rival, varied, tree });
     }
-    Ok(runs)
+    match absent.first() {
+        Some(key) => Err(base.not_set(key, Path::new(COMMAND_LINE))),
+        None => Ok(runs),
+    }
 }
 
 /// The error about two runs of the file at `path` that have the same configuration; `why` ends the sentence.
@@ -116,13 +170,17 @@ impl Sweep {
                 let message = format!("expected a name of letters, digits and `._+-`, got `{}`", arm.name);
                 return Err(spec.invalid(&format!("arm[{index}].name"), message));
             }
-            let Some(set) = &arm.set else { continue };
-            let changed: Vec<String> = leaves(set)
-                .into_iter()
-                .filter(|(key, value)| before.get(key) != Some(value))
-                .map(|(key, _)| key)
-                .collect();
-            let key = format!("arm[{index}].set");
+            if arm.set.as_ref().is_some_and(|set| set.contains_key(UNSET)) {
+                let message = format!("expected `{UNSET}` beside `set`, in the arm itself, got it in `set`");
+                return Err(spec.invalid(&format!("arm[{index}].set.{UNSET}"), message));
+            }
+            if arm.set.is_none() && arm.unset.is_empty() {
+                continue;
+            }
+            let changed = leaves(&arm.layer()).into_iter().filter(|(key, value)| before.get(key) != Some(value));
+            let changed: Vec<String> = changed.map(|(key, _)| key).filter(|key| key != UNSET).collect();
+            let changed = [changed, arm.unset.clone()].concat();
+            let key = format!("arm[{index}].{}", if arm.set.is_some() { "set" } else { UNSET });
             if changed.is_empty() {
                 let message = format!("expected arm `{}` to change a key, got what the file already says", arm.name);
                 return Err(spec.invalid(&key, message));
@@ -147,19 +205,28 @@ impl Sweep {
         let mut drafts = vec![Draft::default()];
         if !self.arms.is_empty() {
             drafts = cross(&drafts, &self.arms, |draft, arm| {
-                draft.name.push(arm.name.clone());
-                draft.layers[0] = arm.set.clone().unwrap_or_default();
+                draft.arm = Some(arm.name.clone());
+                draft.layers[0] = arm.layer();
             });
         }
         let mut axes = Vec::new();
         collect_axes(&self.grid, "grid", &[], spec, &mut axes)?;
-        for axis in &axes {
+        for (i, axis) in axes.iter().enumerate() {
             let short = axis.path.last();
             let is_unique = axes.iter().filter(|other| other.path.last() == short).count() == 1;
-            let label = short.filter(|_| is_unique).cloned().unwrap_or_else(|| axis.path.join("."));
-            drafts = cross(&drafts, &axis.values, |draft, value| {
-                draft.name.push(format!("{label}={}", name_part(value)));
-                overlay(&mut draft.layers[1], &nest(&axis.path, value.clone()));
+            let key = short.filter(|_| is_unique).cloned().unwrap_or_else(|| axis.path.join("."));
+            let named: Vec<(String, &Value)> =
+                run_names::of_values(&axis.values).into_iter().zip(&axis.values).collect();
+            // A grid over `seed` alone is a list of seeds.
+            let is_seeds = self.seeds.is_none() && axis.path == ["seed"] && i + 1 == axes.len();
+            drafts = cross(&drafts, &named, |draft, (name, value)| {
+                let part = run_names::part(&key, name);
+                if is_seeds {
+                    draft.seed = Some(part)
+                } else {
+                    draft.cell.push(part)
+                }
+                overlay(&mut draft.layers[1], &nest(&axis.path, (*value).clone()));
             });
         }
         if let Some(seeds) = &self.seeds {
@@ -167,7 +234,7 @@ impl Sweep {
                 return Err(spec.invalid("seeds", "expected a list with at least one seed, got []".to_string()));
             }
             drafts = cross(&drafts, seeds, |draft, &seed| {
-                draft.name.push(format!("seed={seed}"));
+                draft.seed = Some(run_names::part("seed", &seed.to_string()));
                 draft.layers[2] = Table::from_iter([("seed".to_string(), Value::Integer(seed as i64))]);
             });
         }
@@ -204,160 +271,6 @@ fn collect_axes(grid: &Table, at: &str, parents: &[String], spec: &Tree, axes: &
     Ok(())
 }
 
-/// A value as part of a folder's name.
-fn name_part(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(name_part).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    };
-    text.chars().map(|c| if c.is_ascii_alphanumeric() || "._+-,".contains(c) { c } else { '-' }).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-
-    fn runs(text: &str, set: &[&str]) -> std::result::Result<Vec<(String, Tree)>, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sweep.toml");
-        std::fs::write(&path, text).unwrap();
-        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
-        let shorten = |error: Error| error.to_string().replace(&format!("{}/", folder.path().display()), "");
-        expand(&path, &set).map_err(shorten)
-    }
-
-    fn names(text: &str) -> Vec<String> {
-        runs(text, &[]).unwrap().into_iter().map(|(name, _)| name).collect()
-    }
-
-    fn fail(text: &str) -> String {
-        runs(text, &[]).unwrap_err()
-    }
-
-    const SWEEP: &str = r#"
-name = "budget-sweep"
-question = "Does co-training help?"
-primary_metric = "eval.compressors.gist.gap_closed"
-baseline = "frozen"
-min_effect = 0.01
-seeds = [0, 3]
-seed = 9
-[train]
-reader = "current"
-steps = 5
-[[arm]]
-name = "frozen"
-[arm.set.train]
-reader = "frozen"
-[[arm]]
-name = "co-trained"
-[grid]
-"budget.keep_ratio" = [0.5, 0.25]
-"#;
-
-    #[test]
-    fn arms_times_grid_times_seeds() {
-        assert_eq!(
-            names(SWEEP),
-            [
-                "frozen__keep_ratio=0.5__seed=0",
-                "frozen__keep_ratio=0.5__seed=3",
-                "frozen__keep_ratio=0.25__seed=0",
-                "frozen__keep_ratio=0.25__seed=3",
-                "co-trained__keep_ratio=0.5__seed=0",
-                "co-trained__keep_ratio=0.5__seed=3",
-                "co-trained__keep_ratio=0.25__seed=0",
-                "co-trained__keep_ratio=0.25__seed=3",
-            ]
-        );
-        let expected: Table = toml::from_str(
-            "name = \"budget-sweep\"\nseed = 3\n[train]\nreader = \"frozen\"\nsteps = 5\n[budget]\nkeep_ratio = 0.25\n",
-        )
-        .unwrap();
-        assert_eq!(runs(SWEEP, &[]).unwrap()[3].1.table, expected);
-    }
-
-    #[test]
-    fn set_wins_over_everything_and_reaches_the_sweep() {
-        let expanded = runs(SWEEP, &["seeds=[7]", "train.steps=1", "grid.\"budget.keep_ratio\"=[0.1]"]).unwrap();
-        let names: Vec<&String> = expanded.iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["frozen__keep_ratio=0.1__seed=7", "co-trained__keep_ratio=0.1__seed=7"]);
-        assert_eq!(expanded[0].1.get("train.steps"), Some(&Value::Integer(1)));
-        assert_eq!(expanded[0].1.get("seeds"), None);
-        assert_eq!(
-            runs(SWEEP, &["budget.keep_ratio=0.1"]).unwrap_err(),
-            "sweep.toml: expected runs that differ, got the same configuration for `frozen__keep_ratio=0.5__seed=0` \
-             and `frozen__keep_ratio=0.25__seed=0`"
-        );
-        let (_, tree) = &runs("[algo]\ntype = \"a\"\n[grid]\nalgo.type = [\"b\", \"c\"]", &["algo.x=1"]).unwrap()[1];
-        assert_eq!(tree.table, toml::from_str("[algo]\ntype = \"c\"\nx = 1").unwrap());
-    }
-
-    #[test]
-    fn names_hold_only_what_varies_and_are_safe() {
-        assert_eq!(names("steps = 1"), ["run"]);
-        assert_eq!(names("seeds = [4]"), ["seed=4"]);
-        assert_eq!(names("[grid]\nmodel.path = [\"a/b c\"]\nlayers = [[1, -2]]"), ["path=a-b-c__layers=1,-2"]);
-        assert_eq!(names("[grid]\n\"a.lr\" = [1e-4]\nb.lr = [0.1]"), ["a.lr=0.0001__b.lr=0.1"]);
-    }
-
-    #[test]
-    fn grid_may_change_a_variant_and_its_keys_in_any_order() {
-        let text = "[algo]\ntype = \"rloo\"\nold = 1\n[grid]\n\"algo.clip\" = [0.2]\n\"algo.type\" = [\"ppo\"]";
-        let (_, tree) = &runs(text, &[]).unwrap()[0];
-        assert_eq!(tree.table, toml::from_str("[algo]\nclip = 0.2\ntype = \"ppo\"").unwrap());
-    }
-
-    #[test]
-    fn axes_must_be_lists_with_values() {
-        let expected =
-            |got: &str| format!("sweep.toml: `grid.\"a.b\"`: expected a list with at least one value, got {got}");
-        assert_eq!(fail("[grid]\n\"a.b\" = []"), expected("[]"));
-        assert_eq!(fail("[grid]\n\"a.b\" = 0.5"), expected("0.5"));
-        assert_eq!(fail("[grid]\n\"a..b\" = [1]"), "sweep.toml: `grid.\"a..b\"`: expected a dotted key, got `a..b`");
-        assert_eq!(
-            fail("[grid]\nalgo = [{ type = \"ppo\" }]"),
-            "sweep.toml: `grid.algo`: expected values or lists (use [[arm]] for tables), got { type = \"ppo\" }"
-        );
-        assert_eq!(fail("seeds = []"), "sweep.toml: `seeds`: expected a list with at least one seed, got []");
-        assert_eq!(fail("seeds = 3"), "sweep.toml: `seeds`: expected a list, got integer `3`");
-    }
-
-    #[test]
-    fn arms_must_change_something_and_say_why_when_much() {
-        let arm = |set: &str| format!("a = 1\nb = 2\nbaseline = \"x\"\n[[arm]]\nname = \"x\"\n{set}");
-        let nothing = "sweep.toml: `arm[0].set`: expected arm `x` to change a key, got what the file already says";
-        assert_eq!(fail(&arm("[arm.set]\na = 1")), nothing);
-        assert_eq!(fail(&arm("[arm.set]")), nothing);
-        assert_eq!(
-            fail(&arm("[arm.set]\na = 2\nb = 3")),
-            "sweep.toml: `arm[0].set`: expected one changed key or a `why` in arm `x`, got `a`, `b`"
-        );
-        assert_eq!(names(&arm("why = \"they go together\"\n[arm.set]\na = 2\nb = 3")), ["x"]);
-        assert_eq!(
-            fail(&arm("sett = 1")),
-            "sweep.toml: `arm[0].sett`: unknown key `sett` (did you mean `set`?); expected one of `name`, `why`, `set`"
-        );
-    }
-
-    #[test]
-    fn names_must_be_distinct_and_the_baseline_an_arm() {
-        let two = "[[arm]]\nname = \"x\"\n[[arm]]\nname = \"x\"\n[arm.set]\na = 1";
-        assert_eq!(fail(two), "sweep.toml: expected distinct run names, got `x` twice");
-        assert_eq!(fail("seeds = [1, 1]"), "sweep.toml: expected distinct run names, got `seed=1` twice");
-        assert_eq!(
-            fail("[[arm]]\nname = \"x\"\n[[arm]]\nname = \"y\""),
-            "sweep.toml: expected runs that differ, got the same configuration for `x` and `y`"
-        );
-        assert_eq!(
-            fail("baseline = \"z\"\n[[arm]]\nname = \"x\""),
-            "sweep.toml: `baseline`: expected the name of an arm (x), got `z`"
-        );
-        assert_eq!(
-            fail("[[arm]]\nname = \"../x\""),
-            "sweep.toml: `arm[0].name`: expected a name of letters, digits and `._+-`, got `../x`"
-        );
-    }
-}
+mod tests;

@@ -1,13 +1,13 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
 use crate::base;
-use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, LengthPenalty, Reader, Signal, TokenCredit};
+use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, RewardConfig, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
 use crate::config::eval::EvalConfig;
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{OptimConfig, RecallSection, Schedule};
+use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -27,10 +27,10 @@ pub struct TrainConfig {
     pub model: ModelSection,
     /// Text, or generated documents.
     pub data: DataSection,
-    /// What a compressor may see besides the prefix.
+    /// Input of a compressor besides the prefix.
     #[serde(default)]
     pub condition: Condition,
-    /// What the compressor that learns does.
+    /// The compressor that learns.
     #[serde(default)]
     pub compressor: CompressorConfig,
     /// Hard cap on the tokens of a gist.
@@ -46,13 +46,13 @@ pub struct TrainConfig {
     /// Sampling of gists during training.
     #[serde(default)]
     pub rollout: Rollout,
-    /// What a gist is paid for.
+    /// Reward of a gist.
     #[serde(default)]
     pub reward: RewardConfig,
     /// Estimator of the policy gradient.
     #[serde(default)]
     pub algo: AlgoSection,
-    /// What the generator learns from.
+    /// Gists that the generator learns from.
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// Optimisers.
@@ -111,6 +111,9 @@ pub struct DataSection {
     /// Generated documents in place of the three files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,
+    /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict_splits: bool,
     /// P: tokens of the prefix.
     pub prefix_tokens: usize,
     /// L: tokens of the local window.
@@ -184,6 +187,13 @@ impl Default for WarmStart {
     }
 }
 
+impl WarmStart {
+    /// Updates of one round of imitation.
+    pub fn round_updates(&self) -> usize {
+        self.epochs * self.windows.div_ceil(self.batch)
+    }
+}
+
 /// Length and rhythm of co-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -239,24 +249,6 @@ pub struct Rollout {
 impl Default for Rollout {
     fn default() -> Self {
         Self { group_size: 8 }
-    }
-}
-
-/// reward(g) = quality − λ · |g| / P.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewardConfig {
-    /// What quality is made of.
-    pub signal: Signal,
-    /// Who reads the gist when it is paid for.
-    pub reader: Reader,
-    /// The price of length.
-    pub length: LengthPenalty,
-}
-
-impl Default for RewardConfig {
-    fn default() -> Self {
-        Self { signal: Signal::Kl, reader: Reader::Current {}, length: LengthPenalty::Fixed { lambda: 0.0 } }
     }
 }
 
@@ -335,9 +327,6 @@ pub struct Optim {
 
 const MOST_READER_ROWS: usize = 48;
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
 fn default_micro() -> usize {
     4
 }
@@ -366,5 +355,15 @@ impl TrainConfig {
     /// The budget as a number of tokens.
     pub fn budget_tokens(&self) -> usize {
         self.budget.tokens(self.data.prefix_tokens)
+    }
+
+    /// Updates of the whole warm start.
+    pub fn supervised_updates(&self) -> usize {
+        self.compressor_updates() + self.warm_start.rounds * self.warm_start.round_updates()
+    }
+
+    /// Those of them that leave the readers as they are: copying, distillation.
+    pub fn compressor_updates(&self) -> usize {
+        self.warm_start.copy_updates + self.distill.updates()
     }
 }

@@ -1,13 +1,16 @@
 //! Documents from `.txt` and `.jsonl` files, plain or compressed (`.zst`, `.gz`).
 
 use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
+use super::packing::{Packing, unpack};
 use crate::error::{Error, Result};
+use crate::text_file::{MARK, at_line, decode, numbered_lines, unix_lines};
 
 /// One text, never split across train, validation and test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +26,9 @@ pub struct Document {
 #[derive(Deserialize)]
 struct Row {
     text: String,
+    #[serde(default, deserialize_with = "name")]
     id: Option<String>,
+    #[serde(default, deserialize_with = "name")]
     source: Option<String>,
 }
 
@@ -33,18 +38,13 @@ enum Layout {
     Rows,
 }
 
-#[derive(Clone, Copy)]
-enum Packing {
-    Plain,
-    Zstd,
-    Gzip,
-}
-
 /// Reads every document of a file, or of a folder and the folders in it (in the order of their paths).
 ///
-/// `.txt` is one document a file; `.jsonl` one a row, `{"text": ..., "id"?: ..., "source"?: ...}` with other keys
-/// ignored; both may end in `.zst` or `.gz`. In a folder other files and hidden ones are passed over, and so are
-/// documents of white space only. Bytes that are not UTF-8 and rows that are not JSON are errors that name file and line.
+/// `.txt` is one document a file, its lines ended by `\n` whatever the file has; `.jsonl` one a row,
+/// `{"text": ..., "id"?: ..., "source"?: ...}` with other keys ignored, `id` and `source` strings or numbers; both may end
+/// in `.zst` or `.gz`. A byte-order mark before a text is no part of it. In a folder other files and hidden ones are passed
+/// over, and so are documents of white space only. An encoding that cannot be read and a row that is not such an object are
+/// errors that name file, line and key.
 pub fn read_documents(path: &Path) -> Result<Vec<Document>> {
     let mut files = Vec::new();
     if path.is_dir() {
@@ -86,12 +86,8 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn kind(path: &Path) -> Option<(Layout, Packing)> {
-    let name = path.file_name()?.to_str()?;
-    let (name, packing) = match name.rsplit_once('.')? {
-        (stem, "zst") => (stem, Packing::Zstd),
-        (stem, "gz") => (stem, Packing::Gzip),
-        _ => (name, Packing::Plain),
-    };
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let (name, packing) = Packing::of(&name);
     match name.rsplit_once('.')?.1 {
         "txt" => Some((Layout::Text, packing)),
         "jsonl" => Some((Layout::Rows, packing)),
@@ -104,63 +100,70 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
     let Some((Layout::Rows, packing)) = kind(path) else {
         return Err(Error::file(path, "expected a .jsonl file (optionally .zst or .gz), got another extension"));
     };
-    let text = read_text(path, packing)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !blank(line));
-    Ok(lines.map(|(i, line)| (i + 1, line.to_string())).collect())
+    let text = decode(path, unpack(path, packing)?)?;
+    Ok(lines(&text).map(|(number, line)| (number, line.to_string())).collect())
 }
 
-fn read_text(path: &Path, packing: Packing) -> Result<String> {
-    String::from_utf8(unpack(path, packing)?).map_err(|e| {
-        let valid = e.utf8_error().valid_up_to();
-        let line = 1 + e.as_bytes()[..valid].iter().filter(|&&b| b == b'\n').count();
-        at_line(path, line, format!("expected UTF-8, got byte 0x{:02x}", e.as_bytes()[valid]))
-    })
+/// Lines that are not blank. Files that were put together may have a byte-order mark at the beginning of each.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let unmarked = numbered_lines(text).map(|(number, line)| (number, line.trim_start_matches(MARK)));
+    unmarked.filter(|(_, line)| !blank(line))
 }
 
 fn read_file(path: &Path, root: &Path) -> Result<Vec<Document>> {
     let Some((layout, packing)) = kind(path) else { return Ok(Vec::new()) };
-    let text = read_text(path, packing)?;
+    let text = decode(path, unpack(path, packing)?)?;
     let inside = path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty());
     let name = inside.map_or_else(
         || path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         |p| p.to_string_lossy().into_owned(),
     );
     if layout == Layout::Text {
-        let document = Document { id: name.clone(), text, source: name };
+        let document = Document { id: name.clone(), text: unix_lines(text), source: name };
         return Ok(if blank(&document.text) { Vec::new() } else { vec![document] });
     }
     let mut documents = Vec::new();
-    for (i, line) in text.lines().enumerate().filter(|(_, line)| !blank(line)) {
-        let row: Row = serde_json::from_str(line)
-            .map_err(|e| at_line(path, i + 1, format!("expected a JSON object with a string `text`, got: {e}")))?;
-        if !blank(&row.text) {
-            let id = row.id.unwrap_or_else(|| format!("{name}:{}", i + 1));
-            documents.push(Document { id, text: row.text, source: row.source.unwrap_or_else(|| name.clone()) });
+    for (number, line) in lines(&text) {
+        let Row { mut text, id, source } = parse_row(path, number, line, "with a string `text`")?;
+        text.drain(..text.len() - text.trim_start_matches(MARK).len());
+        if !blank(&text) {
+            let id = id.unwrap_or_else(|| format!("{name}:{number}"));
+            documents.push(Document { id, text, source: source.unwrap_or_else(|| name.clone()) });
         }
     }
     Ok(documents)
 }
 
-fn unpack(path: &Path, packing: Packing) -> Result<Vec<u8>> {
-    let file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
-    let mut bytes = Vec::new();
-    let read = match packing {
-        Packing::Plain => { file }.read_to_end(&mut bytes),
-        Packing::Gzip => flate2::bufread::MultiGzDecoder::new(file).read_to_end(&mut bytes),
-        Packing::Zstd => zstd::Decoder::with_buffer(file).and_then(|mut decoder| decoder.read_to_end(&mut bytes)),
+/// A line as a `T`; the error names file, line and key, and what was expected and got. `form` says what the object holds.
+pub(super) fn parse_row<T: DeserializeOwned>(path: &Path, number: usize, line: &str, form: &str) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let bad = |key: &str, error: &serde_json::Error| {
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let got = error.to_string().replace(&place, &format!(" at column {}", error.column()));
+        at_line(path, number, format!("{key}expected a JSON object {form}, got: {got}"))
     };
-    match read {
-        Ok(_) => Ok(bytes),
-        Err(e) => Err(Error::io(path, e)),
+    let row = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        match error.path().to_string().as_str() {
+            "." => bad("", error.inner()),
+            key => bad(&format!("`{key}`: "), error.inner()),
+        }
+    })?;
+    deserializer.end().map_err(|error| bad("", &error))?;
+    Ok(row)
+}
+
+/// A name that is a string or a number; null is none.
+pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        other => Err(serde::de::Error::custom(format!("expected a string or a number, got {other}"))),
     }
 }
 
 fn blank(text: &str) -> bool {
     text.trim().is_empty()
-}
-
-pub(super) fn at_line(path: &Path, line: usize, message: String) -> Error {
-    Error::file(format!("{}:{line}", path.display()), message)
 }
 
 #[cfg(test)]
@@ -218,7 +221,7 @@ mod tests {
         std::fs::write(at("latin.txt"), b"one\ntwo\nh\xe9").unwrap();
         assert!(message(&at("latin.txt")).contains("latin.txt:3: expected UTF-8, got byte 0xe9"));
         std::fs::write(at("bad.jsonl"), "{\"text\":\"ok\"}\n\n{\"text\":").unwrap();
-        assert!(message(&at("bad.jsonl")).contains("bad.jsonl:3: expected a JSON object"));
+        assert!(message(&at("bad.jsonl")).contains("bad.jsonl:3: `text`: expected a JSON object"));
         std::fs::write(at("key.jsonl"), "{\"body\":\"ok\"}").unwrap();
         assert!(message(&at("key.jsonl")).contains("missing field `text`"));
         let whole = zstd::encode_all(&[b'a'; 5000][..], 1).unwrap();
@@ -229,6 +232,73 @@ mod tests {
         assert!(message(&at("missing.txt")).contains("missing.txt"));
         std::fs::write(at("code.py"), "pass").unwrap();
         assert!(message(&at("code.py")).contains("expected a folder or a .txt or .jsonl file"));
+    }
+
+    #[test]
+    fn marks_and_line_ends_of_any_system_are_no_part_of_the_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let texts = |name: &str| -> Vec<String> {
+            read_documents(&at(name)).unwrap().into_iter().map(|document| document.text).collect()
+        };
+        let marked = |text: &str| format!("{MARK}{text}");
+        std::fs::write(at("a.txt"), marked("one\r\ntwo\rthree\n")).unwrap();
+        assert_eq!(texts("a.txt"), ["one\ntwo\nthree\n"]);
+        let units = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        std::fs::write(at("B.TXT"), units(&marked("zwei"))).unwrap();
+        assert_eq!(texts("B.TXT"), ["zwei"]);
+        // Two files put together, each with its mark; rows that end in `\r\n` and in a lone `\r`.
+        let row = "{\"text\":\"drei\\r\\n\"}";
+        let rows = format!("{}\r\n{row}\r{}", marked(row), marked(row));
+        std::fs::write(at("c.jsonl"), &rows).unwrap();
+        assert_eq!(texts("c.jsonl"), ["drei\r\n"; 3]);
+        std::fs::write(at("d.jsonl.gz"), [gz(rows.as_bytes()), gz(b"\n"), gz(rows.as_bytes()), vec![0; 600]].concat())
+            .unwrap();
+        assert_eq!(texts("d.jsonl.gz").len(), 6);
+        std::fs::write(at("e.jsonl.zst"), zstd::encode_all(&units(&rows)[..], 1).unwrap()).unwrap();
+        assert_eq!(texts("e.jsonl.zst"), ["drei\r\n"; 3]);
+        // The mark that a writer of rows took for text, and a text of nothing else.
+        std::fs::write(at("f.jsonl"), "{\"text\":\"\\ufeffvier\"}\n{\"text\":\"\\ufeff\"}").unwrap();
+        assert_eq!(texts("f.jsonl"), ["vier"]);
+    }
+
+    #[test]
+    fn ids_may_be_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let rows =
+            "{\"id\":20154,\"text\":\"a\",\"source\":7}\n{\"id\":-1.5,\"text\":\"b\"}\n{\"id\":null,\"text\":\"c\"}";
+        std::fs::write(&path, rows).unwrap();
+        let documents = read_documents(&path).unwrap();
+        let seen: Vec<_> = documents.iter().map(|d| (d.id.as_str(), d.source.as_str())).collect();
+        assert_eq!(seen, [("20154", "7"), ("-1.5", "a.jsonl"), ("a.jsonl:3", "a.jsonl")]);
+    }
+
+    #[test]
+    fn a_bad_row_names_line_key_and_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        for (row, expected) in [
+            (
+                "{\"text\":5}",
+                "`text`: expected a JSON object with a string `text`, got: invalid type: integer `5`, expected a string at column 9",
+            ),
+            (
+                "{\"text\":\"a\",\"id\":[1]}",
+                "`id`: expected a JSON object with a string `text`, got: expected a string or a number, got [1] at column 21",
+            ),
+            (
+                "[1]",
+                "expected a JSON object with a string `text`, got: invalid type: integer `1`, expected a string at column 2",
+            ),
+            (
+                "{\"text\":\"a\"} {}",
+                "expected a JSON object with a string `text`, got: trailing characters at column 14",
+            ),
+        ] {
+            std::fs::write(&path, format!("{{\"text\":\"a\"}}\r\n{row}")).unwrap();
+            assert!(message(&path).ends_with(&format!("a.jsonl:2: {expected}")), "{}", message(&path));
+        }
     }
 
     #[test]

@@ -8,9 +8,11 @@
 //! What does not fit is counted by reason and left out; a row that is none of the three is an error.
 
 use crate::data::align::{Alignment, align, dropped};
-use crate::data::corpus::{at_line, read_lines};
+use crate::data::corpus::{name, parse_row, read_lines};
 use crate::error::{Error, Result};
+use crate::text_file::at_line;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -38,26 +40,60 @@ pub struct Labelled {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+struct Spans {
+    #[serde(default, deserialize_with = "name")]
+    id: Option<String>,
+    text: String,
+    query: Option<String>,
+    keep: Vec<(usize, usize)>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    #[serde(default, deserialize_with = "name")]
+    id: Option<String>,
+    text: String,
+    query: Option<String>,
+    compressed: String,
+}
+
+#[derive(Deserialize)]
+struct Hotpot {
+    #[serde(default, deserialize_with = "name")]
+    id: Option<String>,
+    context: Vec<(String, Vec<String>)>,
+    question: String,
+    supporting_facts: Vec<(String, usize)>,
+}
+
+/// A row of any of the three forms.
 enum Row {
-    Spans {
-        id: Option<String>,
-        text: String,
-        query: Option<String>,
-        keep: Vec<(usize, usize)>,
-    },
-    Pair {
-        id: Option<String>,
-        text: String,
-        query: Option<String>,
-        compressed: String,
-    },
-    Hotpot {
-        id: Option<String>,
-        context: Vec<(String, Vec<String>)>,
-        question: String,
-        supporting_facts: Vec<(String, usize)>,
-    },
+    Spans(Spans),
+    Pair(Pair),
+    Hotpot(Hotpot),
+}
+
+impl Row {
+    /// Reads a line; the keys that it has say of which form it is to be.
+    fn parse(path: &Path, number: usize, line: &str) -> Result<Row> {
+        let forms = "with `text` and `keep`, `text` and `compressed`, or `context`, `question` and `supporting_facts`";
+        // A key without a value is as good as none.
+        let keys: BTreeMap<String, Option<IgnoredAny>> = parse_row(path, number, line, forms)?;
+        let has = |key: &str| matches!(keys.get(key), Some(Some(_)));
+        if has("keep") {
+            return parse_row(path, number, line, "with `text` and `keep`, pairs of characters").map(Row::Spans);
+        }
+        if has("compressed") {
+            return parse_row(path, number, line, "with `text` and `compressed`").map(Row::Pair);
+        }
+        if has("context") || has("supporting_facts") {
+            let form = "with `context`, `question` and `supporting_facts`, as HotpotQA has them";
+            return parse_row(path, number, line, form).map(Row::Hotpot);
+        }
+        let names: Vec<String> = keys.keys().map(|key| format!("`{key}`")).collect();
+        let got = if names.is_empty() { "none".into() } else { names.join(", ") };
+        Err(at_line(path, number, format!("expected a JSON object {forms}, got the keys {got}")))
+    }
 }
 
 /// Reads a file of labelled texts.
@@ -65,22 +101,18 @@ pub fn read_labelled(path: &Path) -> Result<Labelled> {
     let mut found = Labelled::default();
     let mut pairs: Vec<(usize, Alignment)> = Vec::new();
     for (line, text) in read_lines(path)? {
-        let row: Row = serde_json::from_str(&text).map_err(|_| {
-            let forms = "`text` and `keep`, `text` and `compressed`, or `context`, `question` and `supporting_facts`";
-            at_line(path, line, format!("expected a JSON object with {forms}, got another"))
-        })?;
         let name = |id: Option<String>| id.unwrap_or_else(|| format!("row {line}"));
-        let made = match row {
-            Row::Spans { id, text, query, keep } => {
+        let made = match Row::parse(path, line, &text)? {
+            Row::Spans(Spans { id, text, query, keep }) => {
                 spans(&text, &keep).map(|keep| (name(id), text, query.unwrap_or_default(), keep))
             }
-            Row::Pair { id, text, query, compressed } => {
+            Row::Pair(Pair { id, text, query, compressed }) => {
                 let aligned = align(&text, &compressed);
                 let keep = aligned.keep.clone();
                 pairs.push((found.texts.len(), aligned));
                 Ok((name(id), text, query.unwrap_or_default(), keep))
             }
-            Row::Hotpot { id, context, question, supporting_facts } => {
+            Row::Hotpot(Hotpot { id, context, question, supporting_facts }) => {
                 evidence(&context, &supporting_facts).map(|(text, keep)| (name(id), text, question, keep))
             }
         };
@@ -158,6 +190,7 @@ fn evidence(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::text_file::MARK;
 
     fn read(rows: &str) -> Result<Labelled> {
         let folder = tempfile::tempdir().unwrap();
@@ -175,13 +208,13 @@ mod tests {
         let hotpot = "{\"id\":\"h\",\"question\":\"Who?\",\"context\":[[\"A\",[\"One.\",\" Two é.\"]],[\"B\",[\"Three.\"]]],\
                       \"supporting_facts\":[[\"B\",0],[\"A\",1]]}";
         let rows = format!(
-            "{{\"id\":\"s\",\"text\":\"é bc de\",\"query\":\"q\",\"keep\":[[5,7],[0,1]]}}\n\n{hotpot}\n\
+            "{MARK}{{\"id\":7,\"text\":\"é bc de\",\"query\":\"q\",\"keep\":[[5,7],[0,1]]}}\r\n\r\n{hotpot}\r\
              {{\"text\":\"one two three\",\"compressed\":\"One three\"}}\n"
         );
         let found = read(&rows).unwrap();
         assert!(found.left_out.is_empty());
         let [spans, hotpot, pair] = &found.texts[..] else { panic!("{found:?}") };
-        assert_eq!((spans.id.as_str(), spans.query.as_str(), kept(spans)), ("s", "q", vec!["é", "de"]));
+        assert_eq!((spans.id.as_str(), spans.query.as_str(), kept(spans)), ("7", "q", vec!["é", "de"]));
         assert_eq!((hotpot.query.as_str(), kept(hotpot)), ("Who?", vec!["Two é.", "Three."]));
         assert_eq!(hotpot.text, "# A\nOne.\nTwo é.\n\n# B\nThree.\n\n");
         assert_eq!((pair.id.as_str(), kept(pair)), ("row 4", vec!["one", "three"]));
@@ -215,6 +248,25 @@ mod tests {
     fn bad_files_name_the_line() {
         let error = read("{\"text\":\"a\",\"keep\":[[0,1]]}\n{\"text\":\"a\"}").unwrap_err().to_string();
         assert!(error.contains("rows.jsonl:2: expected a JSON object with `text` and `keep`"), "{error}");
+        for (row, expected) in [
+            (
+                "{\"text\":\"a\",\"keep\":[[0,-1]]}",
+                "`keep[0][1]`: expected a JSON object with `text` and `keep`, pairs of characters, got: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "{\"text\":1,\"compressed\":\"a\"}",
+                "`text`: expected a JSON object with `text` and `compressed`, got: invalid type: integer `1`, expected a string",
+            ),
+            (
+                "{\"context\":[[\"A\",\"One.\"]]}",
+                "`context[0][1]`: expected a JSON object with `context`, `question` and `supporting_facts`, as HotpotQA has them, got: invalid type: string",
+            ),
+            ("{\"id\":1}", "or `context`, `question` and `supporting_facts`, got the keys `id`"),
+            ("[]", "got: invalid type: sequence, expected a map"),
+        ] {
+            let error = read(row).unwrap_err().to_string();
+            assert!(error.contains("rows.jsonl:1: ") && error.contains(expected), "{error}");
+        }
         let error = read("{\"text\":\"a\",\"keep\":[]}").unwrap_err().to_string();
         assert!(error.contains("expected rows with labels, got 1 with nothing to keep"), "{error}");
         assert!(read("\n").unwrap_err().to_string().contains("expected rows with labels, got none"));

@@ -4,13 +4,15 @@ mod align;
 mod corpus;
 mod dedup;
 mod labelled;
+pub mod overlap;
+mod packing;
 mod recall;
 mod recall_bound;
 mod splits;
 mod windows;
 
 pub use corpus::{Document, read_documents};
-pub use dedup::near_duplicates;
+pub use dedup::{Near, near_duplicates};
 pub use labelled::{Labelled, LabelledText, read_labelled};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};

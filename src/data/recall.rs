@@ -35,7 +35,7 @@ const RECALL: &str = "recall";
 /// Tenths of the entities for training; validation and test have one each.
 const TRAIN_TENTHS: usize = 8;
 
-/// Which entities a document may use.
+/// Split of a document, which says the entities that it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// Eight tenths of the entities.
@@ -93,17 +93,6 @@ impl RecallConfig {
         let list = 3 * self.facts;
         WindowShape { prefix: self.prefix, local: 3, future: list - 2 + (self.rounds - 1) * (1 + list) }
     }
-
-    /// Length of the sufficient gist.
-    pub fn sufficient(&self) -> usize {
-        3 * self.facts
-    }
-
-    /// Every word that a document may hold, markers last.
-    pub fn inventory(&self) -> Vec<String> {
-        let markers = [NOTE, RECALL].map(String::from);
-        (0..self.words).map(word).chain(markers).collect()
-    }
 }
 
 /// One generated document, in three parts that together are its text.
@@ -145,7 +134,7 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
     let units = cfg.prefix - 3 * cfg.facts;
     let mut places = rng::choose(&mut rng, units, cfg.facts);
     places.sort_unstable();
-    let mut prefix = Text::default();
+    let mut prefix = WordText::default();
     let mut filler = unused.iter();
     for unit in 0..units {
         match places.binary_search(&unit) {
@@ -153,7 +142,7 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
             Err(_) => prefix.words(filler.next().map_or(&[], std::slice::from_ref)),
         };
     }
-    let (mut local, mut future) = (Text::default(), Text::default());
+    let (mut local, mut future) = (WordText::default(), WordText::default());
     for round in 0..cfg.rounds {
         for (place, fact) in rng::choose(&mut rng, cfg.facts, cfg.facts).into_iter().enumerate() {
             match (round, place) {
@@ -166,15 +155,15 @@ pub fn recall_document(cfg: &RecallConfig, split: Split, seed: u64, index: u64) 
             }
         }
     }
-    let mut gist = Text::default();
+    let mut gist = WordText::default();
     gist.words(&facts.concat());
     RecallDocument { prefix: prefix.0, local: local.0, future: future.0, sufficient_gist: gist.0 }
 }
 
 #[derive(Default)]
-struct Text(String);
+struct WordText(String);
 
-impl Text {
+impl WordText {
     fn marker(&mut self, marker: &str) -> &mut Self {
         self.0.push(' ');
         self.0.push_str(marker);
@@ -210,7 +199,7 @@ fn entity_split(ring: &[usize], first: usize, second: usize) -> Split {
     }
 }
 
-/// Whose entity the pair is.
+/// The split that an entity belongs to.
 #[cfg(test)]
 pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
     entity_split(&ring(words), first, second)
@@ -221,6 +210,19 @@ pub(super) fn valid_pair(words: usize, first: usize, second: usize) -> Split {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
+
+    impl RecallConfig {
+        /// Length of the sufficient gist.
+        fn sufficient(&self) -> usize {
+            3 * self.facts
+        }
+
+        /// Every word that a document may hold, markers last.
+        fn inventory(&self) -> Vec<String> {
+            let markers = [NOTE, RECALL].map(String::from);
+            (0..self.words).map(word).chain(markers).collect()
+        }
+    }
 
     const SPLITS: [Split; 3] = [Split::Train, Split::Valid, Split::Test];
 

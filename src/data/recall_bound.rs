@@ -1,4 +1,4 @@
-//! What a gist of a given length can be worth on generated recall documents, in closed form: a lower bound on the
+//! The best that a gist of a given length can do on generated recall documents, in closed form: a lower bound on the
 //! distortion–rate curve of any compressor and reader, in the spirit of Nagle et al. 2024 (arXiv 2407.15504), who compute
 //! that curve for small prompts by a linear program. Here the source is known, so Shannon's converse gives it at once.
 //!

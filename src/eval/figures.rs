@@ -1,16 +1,26 @@
 //! From per-window measurements to the figures of `summary.json`.
 
 use crate::error::{Error, Result};
-use crate::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR, Part, Row};
+use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use crate::eval::schema::summary::{Entry, Evaluation, GapDifference, NamedDifference};
 use crate::eval::stats::{self, Interval};
-use crate::eval::summary::{Difference, Entry, Evaluation, NamedDifference};
+use crate::eval::table::{Evaluated, Measured, Standing};
+use crate::reading::Reading;
 use crate::retention::{self, Retention};
-use crate::rollout::Reading;
 use crate::tensor::mean;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Name of the greedy policy: the primary figure.
 pub const GIST: &str = "gist";
+
+/// KL of the greedy gist with the generator of the same run, per window, nats a token, at earlier stages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Earlier {
+    /// Before any training.
+    pub untrained: Vec<f64>,
+    /// After the warm start, before co-training.
+    pub warm_started: Vec<f64>,
+}
 
 fn column(readings: &[Reading], figure: fn(&Reading) -> f64) -> Vec<f64> {
     readings.iter().map(figure).collect()
@@ -27,7 +37,7 @@ impl Evaluated<'_> {
         made.collect()
     }
 
-    fn entry(&self, row: &Row, reader: &str) -> Option<Entry> {
+    fn entry(&self, row: &Measured, reader: &str) -> Option<Entry> {
         let readings = row.readings.get(reader)?;
         let (resamples, seed) = (self.job.resamples, self.job.seed);
         let clusters = at(&self.clusters, &row.windows);
@@ -50,9 +60,9 @@ impl Evaluated<'_> {
             top1_agreement: mean(&column(readings, |r| r.top1_agreement)),
             keep_ratio_decoded: decoded.map(|d| share(d.iter().map(|(tokens, _)| *tokens).collect())),
             kl_decoded: decoded.map(|d| mean(&d.iter().map(|(_, kl)| *kl).collect::<Vec<f64>>())),
-            cheating: row.part == Part::Hindsight,
-            leak_control: row.part == Part::LeakControl,
-            search: row.part == Part::Search,
+            cheating: row.standing == Standing::Hindsight,
+            leak_control: row.standing == Standing::LeakControl,
+            search: row.standing == Standing::Search,
             n_windows: row.windows.len(),
         })
     }
@@ -66,7 +76,7 @@ impl Evaluated<'_> {
     pub fn gist_minus_best(&self, reader: &str) -> Option<NamedDifference> {
         let gist = self.rows.iter().find(|row| row.name == GIST)?;
         let own = column(gist.readings.get(reader)?, |r| r.kl);
-        let honest = self.rows.iter().filter(|row| row.part == Part::Baseline && !row.is_identity());
+        let honest = self.rows.iter().filter(|row| row.standing == Standing::Baseline && !row.is_identity());
         let (name, best) = honest
             .filter_map(|row| Some((&row.name, column(row.readings.get(reader)?, |r| r.kl))))
             .min_by(|a, b| mean(&a.1).total_cmp(&mean(&b.1)))?;
@@ -75,22 +85,22 @@ impl Evaluated<'_> {
     }
 
     /// The greedy gist against another KL per window (of the same windows), such as that of the warm start.
-    pub fn gist_minus(&self, other_kl: &[f64]) -> Result<Difference> {
+    pub fn gist_minus(&self, other_kl: &[f64]) -> Result<GapDifference> {
         let own = self.kl(GIST)?;
         if own.len() != other_kl.len() {
             return Err(Error::shape("KL to compare with", format!("{} windows", own.len()), other_kl.len()));
         }
         let found = self.paired(&own, other_kl);
-        Ok(Difference { gap_closed_diff: found.mean, ci95: found.ci95() })
+        Ok(GapDifference { gap_closed_diff: found.mean, ci95: found.ci95() })
     }
 
     fn paired(&self, a: &[f64], b: &[f64]) -> Interval {
         stats::gap_closed_diff(a, b, &self.context, &self.clusters, self.job.resamples, self.job.seed)
     }
 
-    /// What each compressor keeps on the surface, mean over its windows.
+    /// Surface figures of each compressor's output (numbers, names, identifiers kept), means over its windows.
     pub fn retention(&self) -> BTreeMap<String, Retention> {
-        let of = |row: &Row| {
+        let of = |row: &Measured| {
             let each: Vec<Retention> = (0..row.windows.len())
                 .map(|i| {
                     let (window, ids) = (row.windows[i], &row.compressed[i].ids);
@@ -103,9 +113,8 @@ impl Evaluated<'_> {
         self.rows.iter().map(of).collect()
     }
 
-    /// The `eval` part of `summary.json`. `kl_start` and `kl_warm_start`: mean KL with the gist before any training and
-    /// after the warm start; `warm_start_kl`: the latter per window, to compare with.
-    pub fn evaluation(&self, kl_start: f64, kl_warm_start: f64, warm_start_kl: Option<&[f64]>) -> Result<Evaluation> {
+    /// The `eval` part of `summary.json`, with the figures of the same run at earlier stages where they were measured.
+    pub fn evaluation(&self, earlier: Option<&Earlier>) -> Result<Evaluation> {
         let context_value = self.context_value();
         let compressors = self.entries(GENERATOR);
         let readers = [BASE, ADAPTED].into_iter().map(|reader| (reader.to_string(), self.entries(reader)));
@@ -119,12 +128,12 @@ impl Evaluated<'_> {
             context_value: context_value.mean,
             context_value_ci95: context_value.ci95(),
             context_value_unadapted: mean(&self.unadapted),
-            kl_start,
-            kl_warm_start,
+            kl_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.untrained)),
+            kl_warm_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.warm_started)),
             compressors,
             readers,
             gist_minus_best: self.gist_minus_best(GENERATOR),
-            gist_minus_warm_start: warm_start_kl.map(|kl| self.gist_minus(kl)).transpose()?,
+            gist_minus_warm_start: earlier.map(|earlier| self.gist_minus(&earlier.warm_started)).transpose()?,
             retention: self.retention(),
         })
     }

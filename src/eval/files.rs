@@ -1,64 +1,15 @@
-//! What an evaluation leaves in `eval/step_NNNNNN/`: `metrics.json`, `windows.jsonl` (figures per window, from which any
-//! pooled statistic follows without a model), `examples.jsonl`.
+//! Files of an evaluation, in `eval/step_NNNNNN/`: `metrics.json`, `windows.jsonl` (figures per window, from which any pooled
+//! statistic follows without a model), `examples.jsonl`.
 
 use crate::error::{Error, Result};
-use crate::eval::intrinsic::{ADAPTED, BASE, Evaluated, GENERATOR};
-use crate::eval::summary::{Evaluation, Example, ExampleGist};
+use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
+use crate::eval::schema::summary::Evaluation;
+use crate::eval::schema::windows::{ExampleGist, WindowExample, WindowFigures, WindowRow};
+use crate::eval::table::Evaluated;
 use crate::run_dir::{write_atomic, write_json_atomic};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// One row of `windows.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WindowRow {
-    /// Index of the held-out window.
-    pub window: usize,
-    /// Id of its document.
-    pub document: String,
-    /// KL of the reader adapted to nothing.
-    pub context_value_kl: f64,
-    /// By compressor.
-    #[serde(flatten)]
-    pub compressors: BTreeMap<String, WindowFigures>,
-}
-
-/// One compressor on one window.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WindowFigures {
-    /// Kept tokens.
-    pub tokens: usize,
-    /// KL under the co-trained generator.
-    pub kl: f64,
-    /// NLL of the true future under it.
-    pub nll: f64,
-    /// KL under the bare base.
-    pub kl_base: f64,
-    /// KL under the compressor's own adapted reader.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kl_adapted: Option<f64>,
-}
-
-impl WindowFigures {
-    /// KL under a reader, by its name.
-    pub fn kl_of(&self, reader: &str) -> Option<f64> {
-        match reader {
-            GENERATOR => Some(self.kl),
-            BASE => Some(self.kl_base),
-            ADAPTED => self.kl_adapted,
-            _ => None,
-        }
-    }
-}
-
-/// Reads a `windows.jsonl`.
-pub fn read_windows(path: &Path) -> Result<Vec<WindowRow>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let row = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::file(path, format!("line {}: {e}", i + 1)))
-    };
-    text.lines().enumerate().map(row).collect()
-}
 
 /// `count` indices spread evenly over `0..n`, ascending.
 pub fn spread(n: usize, count: usize) -> Vec<usize> {
@@ -96,11 +47,11 @@ impl Evaluated<'_> {
     }
 
     /// About `count` windows, spread evenly, with what every compressor made of them; the unchanged prefix is left out.
-    pub fn examples(&self, count: usize) -> Result<Vec<Example>> {
+    pub fn examples(&self, count: usize) -> Result<Vec<WindowExample>> {
         spread(self.job.windows.len(), count).into_iter().map(|window| self.example(window)).collect()
     }
 
-    fn example(&self, window: usize) -> Result<Example> {
+    fn example(&self, window: usize) -> Result<WindowExample> {
         let tokenizer = self.job.tokenizer;
         let source = &self.job.windows[window];
         let mut gists = BTreeMap::new();
@@ -115,7 +66,7 @@ impl Evaluated<'_> {
             };
             gists.insert(row.name.clone(), gist);
         }
-        Ok(Example {
+        Ok(WindowExample {
             window,
             document: self.document(window),
             prefix: self.prefixes[window].clone(),

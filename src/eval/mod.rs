@@ -1,15 +1,16 @@
-//! Evaluation: every compressor on equal terms, statistics, and the schema of `summary.json`.
-pub mod comparison;
+//! Evaluation: every compressor on equal terms, statistics, gates, and the files that come of it.
+
+pub mod compare;
+pub mod curves;
 pub mod figures;
 pub mod files;
 pub mod gates;
-pub mod intrinsic;
 pub mod oracle;
 pub mod pooled;
-pub mod rate_distortion;
 pub mod recovery;
+pub mod run;
+pub mod schema;
 pub mod slices;
 pub mod stats;
-pub mod summary;
-pub mod terms;
+pub mod table;
 pub mod verdict;

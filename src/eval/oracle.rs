@@ -1,4 +1,4 @@
-//! What a search over spans reaches on a few windows: with the future in sight (`oracle_greedy`: headroom, not a contestant),
+//! Search over spans, on a few windows: with the future in sight (`oracle_greedy`: headroom, not a contestant),
 //! and on futures that the teacher imagines (`lookahead`: honest, at the cost of hundreds of readings a window; what a
 //! compressor could know).
 
@@ -6,10 +6,10 @@ use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::eval::files::spread;
-use crate::eval::intrinsic::{Evaluated, Part};
+use crate::eval::table::{Evaluated, Standing};
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::rollout::{Imagined, Taught, request};
+use crate::reading::{Imagined, Taught, request};
 use crate::search::{SpanSearch, ranked};
 
 /// A compressor that has a reader try spans. A request brings no future: it has the windows themselves, and a request's `key`
@@ -19,9 +19,9 @@ pub struct Searching<'a> {
     pub name: &'a str,
     /// The base.
     pub decoder: &'a Decoder,
-    /// Who reads.
+    /// Adapter of the reader that tries the spans.
     pub reader: &'a Adapter,
-    /// Where the futures are.
+    /// Windows with their futures.
     pub windows: &'a [Window],
     /// Futures that the teacher imagines in the true one's place; the true one, in hindsight, when absent.
     pub imagined: Option<Imagined>,
@@ -49,7 +49,7 @@ impl Compressor for Searching<'_> {
             None => Taught::new(self.decoder, &windows)?,
             Some(how) => Taught::imagined(self.decoder, &windows, how)?,
         };
-        let reader = self.decoder.activate(self.reader, false);
+        let reader = self.decoder.activate(self.reader, false)?;
         let found = ranked(&taught, self.decoder, Some(&reader), budget, self.params, &[])?;
         let best = found.into_iter().filter_map(|gists| gists.into_iter().next());
         Ok(best.map(|f| Compressed { ids: f.ids, kept: f.kept, ..Compressed::default() }).collect())
@@ -67,12 +67,13 @@ impl Evaluated<'_> {
         let requests: Vec<Request> =
             picked.iter().map(|&w| request(&job.windows[w], job.condition, w as u64)).collect();
         let how = Imagined { samples: imagined, beside_true: false, run_seed: job.seed, step: 0 };
-        for (name, part, imagined) in [("oracle_greedy", Part::Hindsight, None), ("lookahead", Part::Search, Some(how))]
+        for (name, standing, imagined) in
+            [("oracle_greedy", Standing::Hindsight, None), ("lookahead", Standing::Search, Some(how))]
         {
             let (decoder, reader, windows) = (job.decoder, job.generator, job.windows);
             let searching = Searching { name, decoder, reader, windows, imagined, params };
             let made = searching.compress(&requests, job.budget)?;
-            self.push(name, part, picked.clone(), made)?;
+            self.push(name, standing, picked.clone(), made)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! runs; differences are paired by run and window.
 
 use crate::error::{Error, Result};
-use crate::eval::files::WindowRow;
+use crate::eval::schema::windows::WindowRow;
 use crate::eval::stats::{self, Interval};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,8 +81,8 @@ impl Series {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::eval::files::WindowFigures;
-    use crate::eval::intrinsic::{ADAPTED, GENERATOR};
+    use crate::eval::schema::readers::{ADAPTED, GENERATOR};
+    use crate::eval::schema::windows::WindowFigures;
 
     fn run(kls: &[f64], offset: f64) -> Vec<WindowRow> {
         let figures = |kl: f64| WindowFigures { tokens: 3, kl, nll: 1.0, kl_base: 2.0 * kl, kl_adapted: None };
@@ -126,6 +126,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("windows.jsonl");
         std::fs::write(&path, text.join("\n")).unwrap();
-        assert_eq!(crate::eval::files::read_windows(&path).unwrap(), rows);
+        assert_eq!(crate::eval::schema::windows::read_windows(&path).unwrap(), rows);
     }
 }

@@ -1,4 +1,4 @@
-//! How much of what should be kept is kept: figures of compressors on the same labelled texts, with paired intervals by
+//! Recall and precision of the tokens that should be kept: figures of compressors on the same labelled texts, with paired intervals by
 //! bootstrap over texts.
 
 use crate::error::{Error, Result};

@@ -8,10 +8,10 @@ const MOST_SOURCES: usize = 12;
 
 /// Some of the windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What the windows are parted by.
+pub struct Subset {
+    /// Property that divides the windows, such as `source`.
     pub by: &'static str,
-    /// Which part.
+    /// Value or range of that property.
     pub name: String,
     /// Indices of its windows, ascending.
     pub windows: Vec<usize>,
@@ -19,20 +19,20 @@ pub struct Part {
 
 /// Every part of the windows, given each window's source, context value, and text of its future. A division that leaves
 /// all windows in one part says nothing and is left out.
-pub fn parts(sources: &[&str], context: &[f64], futures: &[String]) -> Vec<Part> {
+pub fn parts(sources: &[&str], context: &[f64], futures: &[String]) -> Vec<Subset> {
     let all = [by_source(sources), terciles(context), held(futures)].concat();
-    let whole = |part: &&Part| part.windows.len() == sources.len();
+    let whole = |part: &&Subset| part.windows.len() == sources.len();
     let idle: Vec<&str> = all.iter().filter(whole).map(|part| part.by).collect();
     all.iter().filter(|part| !idle.contains(&part.by) && !part.windows.is_empty()).cloned().collect()
 }
 
 /// By source, the one with most windows first.
-fn by_source(sources: &[&str]) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+fn by_source(sources: &[&str]) -> Vec<Subset> {
+    let mut parts: Vec<Subset> = Vec::new();
     for (window, source) in sources.iter().enumerate() {
         match parts.iter_mut().find(|part| part.name == *source) {
             Some(part) => part.windows.push(window),
-            None => parts.push(Part { by: "source", name: source.to_string(), windows: vec![window] }),
+            None => parts.push(Subset { by: "source", name: source.to_string(), windows: vec![window] }),
         }
     }
     parts.sort_by(|a, b| b.windows.len().cmp(&a.windows.len()).then(a.name.cmp(&b.name)));
@@ -41,26 +41,26 @@ fn by_source(sources: &[&str]) -> Vec<Part> {
         let name = format!("{} others", rest.len());
         let mut windows: Vec<usize> = rest.into_iter().flat_map(|part| part.windows).collect();
         windows.sort_unstable();
-        parts.push(Part { by: "source", name, windows });
+        parts.push(Subset { by: "source", name, windows });
     }
     parts
 }
 
 /// Thirds of the windows by context value; ties go by place.
-fn terciles(context: &[f64]) -> Vec<Part> {
+fn terciles(context: &[f64]) -> Vec<Subset> {
     let mut order: Vec<usize> = (0..context.len()).collect();
     order.sort_by(|&a, &b| context[a].total_cmp(&context[b]).then(a.cmp(&b)));
     let third = |i: usize| i * order.len() / 3;
     let part = |(i, name): (usize, &str)| {
         let mut windows = order[third(i)..third(i + 1)].to_vec();
         windows.sort_unstable();
-        Part { by: "context value", name: name.into(), windows }
+        Subset { by: "context value", name: name.into(), windows }
     };
     ["lowest third", "middle third", "highest third"].into_iter().enumerate().map(|(i, n)| part((i, n))).collect()
 }
 
 /// With and without numbers, with and without names.
-fn held(futures: &[String]) -> Vec<Part> {
+fn held(futures: &[String]) -> Vec<Subset> {
     let found: Vec<[bool; 2]> = futures
         .iter()
         .map(|future| retention(future, ""))
@@ -70,7 +70,7 @@ fn held(futures: &[String]) -> Vec<Part> {
     for (kind, by, what) in [(0, "numbers in the future", "numbers"), (1, "names in the future", "names")] {
         for (wanted, word) in [(true, "with"), (false, "without")] {
             let windows = (0..found.len()).filter(|&w| found[w][kind] == wanted).collect();
-            parts.push(Part { by, name: format!("{word} {what}"), windows });
+            parts.push(Subset { by, name: format!("{word} {what}"), windows });
         }
     }
     parts

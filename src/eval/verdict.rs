@@ -1,16 +1,16 @@
-//! What a sweep says about an arm: its paired difference to the baseline arm, pooled over seeds, and a word for it.
+//! The verdict on an arm of a sweep: its paired difference in gap_closed to the baseline arm, pooled over seeds.
 
 use crate::error::Result;
-use crate::eval::files::WindowRow;
-use crate::eval::intrinsic::GENERATOR;
 use crate::eval::pooled::Series;
+use crate::eval::schema::readers::GENERATOR;
+use crate::eval::schema::windows::WindowRow;
 use crate::eval::stats::Interval;
 use serde::Serialize;
 
 /// Bootstrap resamples.
 const RESAMPLES: usize = 10_000;
 
-/// The word.
+/// The verdict on an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -44,12 +44,15 @@ pub struct Judged {
     pub gap_closed: Interval,
     /// gap_closed less the baseline arm's; none for that arm, or where none is named.
     pub difference: Option<Interval>,
-    /// The word; none where there is no baseline.
+    /// The verdict; none where there is no baseline.
     pub verdict: Option<Verdict>,
+    /// Differences from what its runs were made from, in words, that were accepted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
 }
 
 impl Judged {
-    /// How much it rests on, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
+    /// The amount of data behind it, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
     pub fn n(&self) -> String {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (seeds, windows) = (count(self.seeds, "seed"), count(self.windows, "window"));
@@ -62,7 +65,7 @@ impl Judged {
 }
 
 /// The windows of every finished run of one arm, by seed.
-pub struct Arm {
+pub struct ArmRuns {
     /// Arm, with its place in the grid.
     pub label: String,
     /// Label of the arm to compare with.
@@ -73,7 +76,7 @@ pub struct Arm {
 
 /// Judges every arm by gap_closed of `compressor`, read by the co-trained generator. Differences pair the seeds that both
 /// arms have finished.
-pub fn judge(arms: &[Arm], compressor: &str, min_effect: Option<f64>) -> Result<Vec<Judged>> {
+pub fn judge(arms: &[ArmRuns], compressor: &str, min_effect: Option<f64>) -> Result<Vec<Judged>> {
     let series = |runs: &[&(u64, Vec<WindowRow>)]| {
         let rows: Vec<Vec<WindowRow>> = runs.iter().map(|(_, rows)| rows.clone()).collect();
         Series::new(&rows, compressor, GENERATOR)
@@ -86,7 +89,7 @@ pub fn judge(arms: &[Arm], compressor: &str, min_effect: Option<f64>) -> Result<
         if arm.baseline.as_ref() == Some(&arm.label) {
             verdict = Some(Verdict::Baseline);
         } else if let Some(rival) = arms.iter().find(|other| Some(&other.label) == arm.baseline.as_ref()) {
-            let both = |a: &Arm, b: &Arm| -> Vec<usize> {
+            let both = |a: &ArmRuns, b: &ArmRuns| -> Vec<usize> {
                 (0..a.runs.len()).filter(|&i| b.runs.iter().any(|(seed, _)| *seed == a.runs[i].0)).collect()
             };
             let mine: Vec<_> = both(arm, rival).into_iter().map(|i| &arm.runs[i]).collect();
@@ -108,6 +111,7 @@ pub fn judge(arms: &[Arm], compressor: &str, min_effect: Option<f64>) -> Result<
             gap_closed: own.gap_closed(RESAMPLES, 0),
             difference,
             verdict,
+            accepted: Vec::new(),
         });
     }
     Ok(judged)
@@ -128,7 +132,7 @@ fn word(baseline: Interval, difference: Interval, min_effect: Option<f64>) -> Ve
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::eval::files::WindowFigures;
+    use crate::eval::schema::windows::WindowFigures;
 
     fn windows(kl: f64) -> Vec<WindowRow> {
         let figures = |kl: f64| WindowFigures { tokens: 3, kl, nll: 1.0, kl_base: kl, kl_adapted: None };
@@ -141,9 +145,9 @@ mod tests {
         (0..12).map(row).collect()
     }
 
-    fn arm(label: &str, kls: &[(u64, f64)]) -> Arm {
+    fn arm(label: &str, kls: &[(u64, f64)]) -> ArmRuns {
         let runs = kls.iter().map(|&(seed, kl)| (seed, windows(kl))).collect();
-        Arm { label: label.into(), baseline: Some("plain".into()), runs }
+        ArmRuns { label: label.into(), baseline: Some("plain".into()), runs }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Which keys a query of a left-padded row may see: `[N, 1, T, T]`, true = may. `None` when no row has padding.
+/// Causal mask of left-padded rows, `[N, 1, T, T]`, true where a query may see a key; none when no row has padding.
 pub fn padded_causal_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
     if pad.iter().all(|&p| p == 0) {
         return None;
@@ -27,7 +27,7 @@ pub fn padded_causal_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor>
     Some(mask.unsqueeze(1))
 }
 
-/// Which keys a query of a left-padded row may see when order does not matter, `[N, 1, T, T]`; `None` without padding.
+/// Mask of left-padded rows in which every token sees every other, `[N, 1, T, T]`; none when no row has padding.
 pub fn padded_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
     if pad.iter().all(|&p| p == 0) {
         return None;
@@ -38,8 +38,8 @@ pub fn padded_mask(pad: &[i64], t: i64, device: Device) -> Option<Tensor> {
     Some(key_is_real.unsqueeze(1).logical_or(&itself).unsqueeze(1))
 }
 
-/// What of `mask` (or of plain causal attention) is less than `window` tokens away, `[N or 1, 1, T, T]`; `mask` itself where
-/// all is.
+/// `mask` (or plain causal attention) restricted to keys less than `window` tokens away, `[N or 1, 1, T, T]`; `mask` itself
+/// where no key is farther.
 pub fn near(mask: Option<&Tensor>, t: i64, window: i64, causal: bool, device: Device) -> Option<Tensor> {
     if window >= t {
         return mask.map(Tensor::shallow_clone);

@@ -1,6 +1,7 @@
 //! `config.json` of a decoder: Llama and its relatives (SmolLM, SmolLM2), Mistral, Qwen2 and 2.5, Qwen3, under Hugging
 //! Face key names. They are one network; what differs is in the configuration.
 
+use crate::config::parts::Projection;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, is_gguf};
 use crate::model::rope::Scaling;
@@ -121,6 +122,16 @@ fn default_init() -> f64 {
 
 impl ModelConfig {
     /// Reads and checks `config.json`, or what a GGUF file says in its place.
+    /// Ids that end a text or a turn: `eos_token_id`, one or several; empty for a model that states none.
+    pub fn end_ids(&self) -> &[i64] {
+        match &self.eos_token_id {
+            Some(Ids::One(id)) => std::slice::from_ref(id),
+            Some(Ids::Many(ids)) => ids,
+            None => &[],
+        }
+    }
+
+    /// Reads and checks `config.json`.
     pub fn load(path: &Path) -> Result<Self> {
         let text = match is_gguf(path) {
             true => Gguf::open(path)?.config()?.to_string(),
@@ -216,12 +227,12 @@ impl ModelConfig {
         has.then_some(window)
     }
 
-    /// Whether projection `index` of [`crate::config::parts::PROJECTIONS`] has a bias.
-    pub fn has_bias(&self, index: usize) -> bool {
-        match index {
-            0..3 => self.attention_bias || self.model_type == "qwen2",
-            3 => self.attention_bias && self.model_type != "qwen2",
-            _ => self.mlp_bias,
+    /// Whether a projection has a bias.
+    pub fn has_bias(&self, projection: Projection) -> bool {
+        match projection {
+            Projection::Q | Projection::K | Projection::V => self.attention_bias || self.model_type == "qwen2",
+            Projection::O => self.attention_bias && self.model_type != "qwen2",
+            Projection::Gate | Projection::Up | Projection::Down => self.mlp_bias,
         }
     }
 
@@ -239,19 +250,18 @@ impl ModelConfig {
             let p = format!("model.layers.{i}");
             all.push((format!("{p}.input_layernorm.weight"), vec![h]));
             all.push((format!("{p}.post_attention_layernorm.weight"), vec![h]));
-            let projections = [
-                ("self_attn.q_proj", [q, h]),
-                ("self_attn.k_proj", [kv, h]),
-                ("self_attn.v_proj", [kv, h]),
-                ("self_attn.o_proj", [h, q]),
-                ("mlp.gate_proj", [f, h]),
-                ("mlp.up_proj", [f, h]),
-                ("mlp.down_proj", [h, f]),
-            ];
-            for (index, (name, shape)) in projections.into_iter().enumerate() {
-                all.push((format!("{p}.{name}.weight"), shape.to_vec()));
-                if self.has_bias(index) {
-                    all.push((format!("{p}.{name}.bias"), vec![shape[0]]));
+            for projection in Projection::ALL {
+                let shape = match projection {
+                    Projection::Q => [q, h],
+                    Projection::K | Projection::V => [kv, h],
+                    Projection::O => [h, q],
+                    Projection::Gate | Projection::Up => [f, h],
+                    Projection::Down => [h, f],
+                };
+                let name = format!("{p}.{}.{}", projection.module(), projection.name());
+                all.push((format!("{name}.weight"), shape.to_vec()));
+                if self.has_bias(projection) {
+                    all.push((format!("{name}.bias"), vec![shape[0]]));
                 }
             }
             if self.has_head_norms() {

@@ -1,35 +1,47 @@
 //! The Llama-family decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU; biases, normed heads and a sliding window where
-//! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every
-//! role; the adapter is an argument of each forward pass ([`crate::model::passes`]).
+//! the configuration has them (Qwen2, Qwen3, Mistral). One frozen set of weights serves every role; the adapter is an
+//! argument of each forward pass ([`crate::model::passes`]).
 
 use crate::base;
-use crate::config::parts::PROJECTIONS;
+use crate::config::parts::Projection;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
-use crate::model::lora::{ActiveAdapter, Adapter, LoraPair};
+use crate::model::lora::{Activation, ActiveAdapter, Adapter, LoraPair};
 use crate::model::peft;
+use crate::model::projections::Projections;
 use crate::model::rope::Rope;
 use crate::model::weights;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-pub(super) struct Layer {
+pub(super) struct DecoderBlock {
     pub(super) input_norm: Tensor,
     pub(super) post_norm: Tensor,
-    /// Weight, and bias if it has one, in the order of [`PROJECTIONS`].
-    pub(super) projections: Vec<(Tensor, Option<Tensor>)>,
-    /// Of queries and of keys, where heads are normed.
-    pub(super) head_norms: [Option<Tensor>; 2],
+    pub(super) projections: Projections<Linear>,
+    /// Where heads are normed.
+    pub(super) head_norms: Option<HeadNorms>,
     /// Tokens that a token sees; all where there is no window.
     pub(super) window: Option<i64>,
+}
+
+/// Weight `[out, in]` and bias `[out]`.
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+/// Weights `[D]` of the norms over each head.
+pub(super) struct HeadNorms {
+    queries: Tensor,
+    keys: Tensor,
 }
 
 /// A decoder with its weights.
 pub struct Decoder {
     pub(super) config: ModelConfig,
     embed: Tensor,
-    pub(super) layers: Vec<Layer>,
+    pub(super) layers: Vec<DecoderBlock>,
     pub(super) norm: Tensor,
     head: Option<Tensor>,
     pub(super) rope: Rope,
@@ -60,7 +72,7 @@ impl Decoder {
         Adapter::load(folder, &self.config, self.device())
     }
 
-    /// Weights that say nothing, for speed and memory: matrices drawn as a fresh model's are, from libtorch's generator (seed
+    /// Random weights, to measure speed and memory: matrices drawn as those of a fresh model, from libtorch's generator (seed
     /// it first), norms 1, biases 0.
     pub fn random(config: &ModelConfig, device: Device, kind: Kind) -> Result<Self> {
         config.check().map_err(Error::Invalid)?;
@@ -97,19 +109,21 @@ impl Decoder {
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let mut part = |name: &str| next(format!("model.layers.{i}.{name}"));
-            let mut projections = Vec::new();
-            for (index, name) in PROJECTIONS.iter().enumerate() {
-                let module = if index < 4 { "self_attn" } else { "mlp" };
-                let weight = part(&format!("{module}.{name}.weight"))?;
-                let bias = config.has_bias(index).then(|| part(&format!("{module}.{name}.bias"))).transpose()?;
-                projections.push((weight, bias));
-            }
+            let projections = Projections::try_from_fn(|projection| -> Result<Linear> {
+                let name = format!("{}.{}", projection.module(), projection.name());
+                let weight = part(&format!("{name}.weight"))?;
+                let bias = config.has_bias(projection).then(|| part(&format!("{name}.bias"))).transpose()?;
+                Ok(Linear { weight, bias })
+            })?;
             let head_norms = match config.has_head_norms() {
-                true => [Some(part("self_attn.q_norm.weight")?), Some(part("self_attn.k_norm.weight")?)],
-                false => [None, None],
+                true => {
+                    let (queries, keys) = (part("self_attn.q_norm.weight")?, part("self_attn.k_norm.weight")?);
+                    Some(HeadNorms { queries, keys })
+                }
+                false => None,
             };
             let (input_norm, post_norm) = (part("input_layernorm.weight")?, part("post_attention_layernorm.weight")?);
-            layers.push(Layer { input_norm, post_norm, projections, head_norms, window: config.window(i) });
+            layers.push(DecoderBlock { input_norm, post_norm, projections, head_norms, window: config.window(i) });
         }
         let norm = next("model.norm.weight".into())?;
         let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?) };
@@ -119,7 +133,7 @@ impl Decoder {
         Ok(Self { config: config.clone(), embed, layers, norm, head, rope, checkpointing: false, identity: None })
     }
 
-    /// The same, its updates with or without activation checkpointing ([`crate::model::checkpointing`]).
+    /// Switches activation checkpointing of updates on or off ([`crate::model::checkpointing`]).
     pub fn checkpointed(self, checkpointing: bool) -> Self {
         Self { checkpointing, ..self }
     }
@@ -147,9 +161,11 @@ impl Decoder {
         self.embed.device()
     }
 
-    /// An adapter as a forward pass over these weights needs it; dropout is on only when `training`.
-    pub fn activate(&self, adapter: &Adapter, training: bool) -> ActiveAdapter {
-        adapter.activate(&self.config, self.embed.kind(), (training, training && self.checkpointing))
+    /// An adapter as a forward pass over these weights needs it; dropout is on only when `training`. Fails on an adapter made
+    /// for another architecture.
+    pub fn activate(&self, adapter: &Adapter, training: bool) -> Result<ActiveAdapter> {
+        let kind = self.embed.kind();
+        adapter.activate(&self.config, Activation { kind, training, checkpointing: training && self.checkpointing })
     }
 
     /// Embedding `[V, H]`.
@@ -193,10 +209,17 @@ impl Decoder {
         (wide * scale).to_kind(xs.kind()) * weight
     }
 
-    pub(super) fn project(&self, xs: &Tensor, layer: usize, index: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
-        let (weight, bias) = &self.layers[layer].projections[index];
-        let Some((active, LoraPair { a, b })) = adapter.and_then(|own| Some((own, own.layers[layer][index].as_ref()?)))
-        else {
+    /// `xs` `[.., in]` through a projection of block `layer`, with what the adapter adds, `[.., out]`.
+    pub(super) fn project(
+        &self,
+        xs: &Tensor,
+        layer: usize,
+        projection: Projection,
+        adapter: Option<&ActiveAdapter>,
+    ) -> Tensor {
+        let Linear { weight, bias } = &self.layers[layer].projections[projection];
+        let pair = adapter.and_then(|active| Some((active, active.layers[layer][projection].as_ref()?)));
+        let Some((active, LoraPair { a, b })) = pair else {
             return xs.linear(weight, bias.as_ref());
         };
         let mut shape = xs.size();
@@ -208,18 +231,20 @@ impl Decoder {
         ys.view(shape.as_slice())
     }
 
-    /// Queries or keys `[.., heads, D]`, normed where the architecture norms them.
-    pub(super) fn heads(&self, xs: Tensor, layer: usize, index: usize) -> Tensor {
-        match self.layers[layer].head_norms.get(index) {
-            Some(Some(weight)) => self.norm(&xs, weight),
-            _ => xs,
+    /// Queries, keys or values `[.., heads, D]`, normed where the architecture norms them.
+    pub(super) fn heads(&self, xs: Tensor, layer: usize, projection: Projection) -> Tensor {
+        match (&self.layers[layer].head_norms, projection) {
+            (Some(norms), Projection::Q) => self.norm(&xs, &norms.queries),
+            (Some(norms), Projection::K) => self.norm(&xs, &norms.keys),
+            (Some(_), Projection::V | Projection::O | Projection::Gate | Projection::Up | Projection::Down)
+            | (None, _) => xs,
         }
     }
 
     pub(super) fn mlp(&self, xs: &Tensor, layer: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
-        let gate = self.project(xs, layer, 4, adapter).silu();
-        let up = self.project(xs, layer, 5, adapter);
-        self.project(&(gate * up), layer, 6, adapter)
+        let gate = self.project(xs, layer, Projection::Gate, adapter).silu();
+        let up = self.project(xs, layer, Projection::Up, adapter);
+        self.project(&(gate * up), layer, Projection::Down, adapter)
     }
 
     pub(super) fn check_positions(&self, last: i64) -> Result<()> {

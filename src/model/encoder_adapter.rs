@@ -1,20 +1,20 @@
-//! A compressor's weights that are a whole encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with the heads of an extractive compressor,
+//! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads,
 //! all of it trained, in place of low-rank weights over the base. Saved as a Hugging Face folder: `config.json` and
 //! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
-//! pass over.
+//! ignore.
 
 use crate::config::parts::LoraConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads;
-use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS};
+use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS, take};
 use crate::model::params::FlatParams;
 use crate::model::weights;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Names and shapes of what such a compressor owns.
+/// Names and shapes of its parameters.
 fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
     let own = heads::parameters(config.hidden_size, features).into_iter();
     let mut all = config.parameters();
@@ -24,15 +24,17 @@ fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
 }
 
 impl Adapter {
-    /// From an encoder's weights, with fresh heads that see `features` of each place, the last `hints` of which count from the
-    /// start; draws from libtorch's generator.
+    /// From an encoder's weights, with fresh heads that see `known` features of each place (see
+    /// [`crate::model::copy_head::features`]) and, behind them, `hints` features that count from the start; draws from
+    /// libtorch's generator.
     pub fn of_encoder(
         config: &EncoderConfig,
         weights: BTreeMap<String, Tensor>,
-        (features, hints): (i64, i64),
+        known: i64,
+        hints: i64,
         device: Device,
     ) -> Result<Self> {
-        let mut named = weights;
+        let (mut named, features) = (weights, known + hints);
         let own = heads::initial(config.hidden_size, features, hints, Device::Cpu).into_iter();
         named.extend(own.map(|(name, tensor)| (format!("{HEADS}{name}"), tensor)));
         named.insert(END.into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, Device::Cpu)));
@@ -45,30 +47,30 @@ impl Adapter {
         features: i64,
         device: Device,
     ) -> Result<Self> {
-        let all: Vec<(String, Tensor)> = specs(config, features)
-            .into_iter()
-            .filter_map(|(name, _)| Some((name.clone(), named.get(&name)?.shallow_clone())))
-            .collect();
+        let find = |(name, shape): (String, Vec<i64>)| match named.get(&name) {
+            Some(tensor) => Ok((name, tensor.shallow_clone())),
+            None => Err(Error::shape(name, format!("a tensor {shape:?}"), "none")),
+        };
+        let all = specs(config, features).into_iter().map(find).collect::<Result<Vec<_>>>()?;
         let config = Some(config.clone());
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
     }
 
-    /// Views for a forward pass of the encoder in this `kind`; nothing of it is for the base.
-    pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> ActiveAdapter {
+    /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.
+    pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
         let mut views = self.params.views_in(kind);
-        let empty = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));
-        let end = views.remove(END).unwrap_or_else(empty);
+        let end = take(&mut views, END)?;
         let own = views.into_iter().filter(|(name, _)| !name.starts_with("gist."));
-        ActiveAdapter {
+        Ok(ActiveAdapter {
             layers: Vec::new(),
             dropout: None,
-            control: empty(),
+            control: Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device())),
             end,
             copy: None,
-            heads: self.heads(),
-            encoder: Encoder::from_named(config, own.collect()).ok(),
+            heads: self.heads()?,
+            encoder: Some(Encoder::from_named(config, own.collect())?),
             tape: None,
-        }
+        })
     }
 
     pub(super) fn save_encoder(&self, config: &EncoderConfig, folder: &Path) -> Result<()> {

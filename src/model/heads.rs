@@ -1,7 +1,7 @@
 //! Heads over an encoder's hidden states: keep or drop each token (LLMLingua-2, Pan et al. 2024, arXiv 2403.12968), and a
 //! span head of two convolutions that lifts borderline tokens inside important spans (the shape of Kompress: five tokens
-//! wide to 256 channels, GELU, three wide to one). A token is worth p · (0.5 + 0.5 · s). Beside them a place head: what is
-//! known of a unit without the encoder, each feature weighed by the unit's mean hidden state.
+//! wide to 256 channels, GELU, three wide to one). The score of a token is p · (0.5 + 0.5 · s). Beside them a place head:
+//! features of a unit that need no encoder, each weighted by the unit's mean hidden state.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -105,20 +105,20 @@ impl Heads {
         Ok(Self { token, spans, places: [take("place_head.weight")?, take("place_head.bias")?] })
     }
 
-    /// Logits for hidden states `[N, T, H]`; `real` `[N, T]` is 1 at tokens and 0 at padding, which the convolutions see as
-    /// nothing, as they see what lies beyond a row.
+    /// Logits for hidden states `[N, T, H]`; `real` `[N, T]` is 1 at tokens and 0 at padding, which is zero to the
+    /// convolutions, as is everything beyond a row.
     pub fn logits(&self, hidden: &Tensor, real: &Tensor) -> HeadLogits {
         let [weight, bias] = &self.token;
         let keep = hidden.linear(weight, Some(bias)).squeeze_dim(-1);
         HeadLogits { keep, span: self.spans.logits(hidden, real) }
     }
 
-    /// F: features of a unit.
+    /// F: number of features of a unit.
     pub fn features(&self) -> i64 {
         self.places[1].size()[0]
     }
 
-    /// What the features `[U, F]` of units with these mean hidden states `[U, H]` add to their worth, `[U]`.
+    /// Score `[U]` that the features `[U, F]` add to units with these mean hidden states `[U, H]`.
     pub fn places(&self, hidden: &Tensor, features: &Tensor) -> Tensor {
         let [weight, bias] = &self.places;
         (hidden.linear(weight, Some(bias)) * features).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)

@@ -6,14 +6,15 @@
 //! rows of a copy head ([`crate::model::copy_head`]) or the heads of an extractive one ([`crate::model::heads`]). The base
 //! vocabulary, and so the teacher's distribution, has no control token at all.
 
-use crate::config::parts::{LoraConfig, PROJECTIONS};
-use crate::error::Result;
-use crate::model::checkpointing::{Dropout, Tape};
+use crate::config::parts::{LoraConfig, Projection};
+use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
+use crate::model::projections::Projections;
+use crate::model::tape::{Dropout, Tape};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -33,10 +34,21 @@ pub struct Adapter {
     pub(super) encoder: Option<EncoderConfig>,
 }
 
+/// How an adapter is activated.
+#[derive(Clone, Copy)]
+pub(super) struct Activation {
+    /// Kind of number that the base computes in; the weights are cast to it once.
+    pub kind: Kind,
+    /// Whether dropout is on.
+    pub training: bool,
+    /// Whether forward passes are noted on a tape.
+    pub checkpointing: bool,
+}
+
 /// Views of an adapter for one forward pass.
 pub struct ActiveAdapter {
-    /// Per layer, per projection of [`PROJECTIONS`].
-    pub layers: Vec<Vec<Option<LoraPair>>>,
+    /// For each block, the pair of each projection that has one; no blocks where an encoder stands in the base's place.
+    pub layers: Vec<Projections<Option<LoraPair>>>,
     /// Outside training none.
     pub dropout: Option<Dropout>,
     /// Input rows of the control tokens `[3, H]`.
@@ -58,7 +70,7 @@ pub(super) const END: &str = "gist.end_head.weight";
 pub(super) const COPY: &str = "gist.copy_head.weight";
 pub(super) const HEADS: &str = "gist.extractive.";
 
-/// What the adapter of a compressor has beside low-rank weights and control rows.
+/// Parameters of a compressor's adapter beside low-rank weights and control rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     /// Nothing more, as that of a reader.
@@ -72,18 +84,28 @@ pub enum Extra {
     },
 }
 
-fn pair_names(layer: i64, projection: &str) -> (String, String) {
-    let block = if PROJECTIONS[..4].contains(&projection) { "self_attn" } else { "mlp" };
-    let stem = format!("base_model.model.model.layers.{layer}.{block}.{projection}");
+fn pair_names(layer: i64, projection: Projection) -> (String, String) {
+    let (module, name) = (projection.module(), projection.name());
+    let stem = format!("base_model.model.model.layers.{layer}.{module}.{name}");
     (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"))
 }
 
-/// Names and shapes of what an adapter over `model` trains.
+/// Whether a projection gets low-rank weights.
+fn is_target(lora: &LoraConfig, projection: Projection) -> bool {
+    lora.target_modules.iter().any(|name| name == projection.name())
+}
+
+/// Takes a view out of those of an adapter; an error if it is not there.
+pub(super) fn take(views: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
+    views.remove(name).ok_or_else(|| Error::shape(format!("adapter weight `{name}`"), "a tensor", "none"))
+}
+
+/// Names and shapes of the parameters of an adapter over `model`.
 pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(String, Vec<i64>)> {
     let shapes: BTreeMap<String, Vec<i64>> = model.parameters().into_iter().collect();
     let mut all = Vec::new();
     for layer in 0..model.num_hidden_layers {
-        for projection in PROJECTIONS.iter().filter(|p| lora.target_modules.iter().any(|t| t == *p)) {
+        for projection in Projection::ALL.into_iter().filter(|&projection| is_target(lora, projection)) {
             let (a, b) = pair_names(layer, projection);
             let stem = a.trim_start_matches("base_model.model.").trim_end_matches(".lora_A.weight").to_string();
             if let Some(shape) = shapes.get(&format!("{stem}.weight")) {
@@ -105,6 +127,18 @@ pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(Strin
     all
 }
 
+impl ActiveAdapter {
+    /// The number of a forward pass that begins.
+    pub(super) fn begin_pass(&self) -> u64 {
+        self.dropout.as_ref().map_or(0, Dropout::begin_pass)
+    }
+
+    /// Seeds what block `block` of a pass drops, or what comes behind its last (`usize::MAX`).
+    pub(super) fn seed_dropout(&self, pass: u64, block: usize) {
+        self.dropout.iter().for_each(|dropout| dropout.seed(pass, block));
+    }
+}
+
 impl Adapter {
     /// A fresh adapter that changes nothing: B = 0. Control rows start at the mean embedding plus noise. Draws from
     /// libtorch's generator: seed it first.
@@ -112,7 +146,7 @@ impl Adapter {
         Self::with_extra(model, lora, embedding, Extra::Nothing)
     }
 
-    /// The same with what a compressor needs; a copy head starts at 0 too, heads at small draws.
+    /// As [`Adapter::fresh`], with a compressor's parameters; a copy head starts at 0 too, heads at small draws.
     pub fn with_extra(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, extra: Extra) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();
@@ -141,7 +175,7 @@ impl Adapter {
         Ok(Self { config: lora.clone(), params: FlatParams::pack(&named, device)?, encoder: None })
     }
 
-    /// The same with start-of-gist as the mean of these embeddings `[N, H]`.
+    /// Replaces the row of start-of-gist by the mean of these embeddings `[N, H]`.
     pub fn starting_like(mut self, embeddings: &Tensor) -> Result<Self> {
         let mut named: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
         if let Some(rows) = named.get_mut(CONTROL) {
@@ -157,12 +191,12 @@ impl Adapter {
         &self.config
     }
 
-    /// The same, of one that is low-rank and no encoder.
+    /// Rank, scaling and targets of an adapter that is low-rank; none of one that is an encoder.
     pub fn low_rank(&self) -> Option<&LoraConfig> {
         self.encoder.is_none().then_some(&self.config)
     }
 
-    /// The same weights with this dropout on their input while training.
+    /// Sets the dropout on the input of the low-rank weights while training.
     pub fn with_dropout(mut self, dropout: f64) -> Self {
         self.config.dropout = dropout;
         self
@@ -183,8 +217,9 @@ impl Adapter {
         Self { config: self.config.clone(), params: self.params.duplicate(), encoder: self.encoder.clone() }
     }
 
-    /// The weights as forward passes over a base of this `kind` need them, cast once; dropout is on only when `training`.
-    pub fn activate(&self, model: &ModelConfig, kind: Kind, (training, checkpointing): (bool, bool)) -> ActiveAdapter {
+    /// The weights as forward passes over a base need them; each must be there.
+    pub(super) fn activate(&self, model: &ModelConfig, how: Activation) -> Result<ActiveAdapter> {
+        let Activation { kind, training, checkpointing } = how;
         if let Some(encoder) = &self.encoder {
             return self.activate_encoder(encoder, kind);
         }
@@ -195,37 +230,37 @@ impl Adapter {
             None => view,
         };
         let scaling = self.config.alpha / self.config.rank as f64;
-        let layers = (0..model.num_hidden_layers)
-            .map(|layer| {
-                PROJECTIONS
-                    .iter()
-                    .map(|projection| {
-                        let (a, b) = pair_names(layer, projection);
-                        Some(LoraPair { a: own(views.remove(&a)?), b: own(views.remove(&b)? * scaling) })
-                    })
-                    .collect()
-            })
-            .collect();
-        let empty = || Tensor::zeros([0, model.hidden_size], (kind, self.params.leaf().device()));
-        ActiveAdapter {
+        let mut layers = Vec::new();
+        for layer in 0..model.num_hidden_layers {
+            layers.push(Projections::try_from_fn(|projection| -> Result<Option<LoraPair>> {
+                if !is_target(&self.config, projection) {
+                    return Ok(None);
+                }
+                let (a, b) = pair_names(layer, projection);
+                let a = own(take(&mut views, &a)?);
+                Ok(Some(LoraPair { a, b: own(take(&mut views, &b)? * scaling) }))
+            })?);
+        }
+        Ok(ActiveAdapter {
             layers,
             dropout: (training && self.config.dropout > 0.0).then(|| Dropout::drawn(self.config.dropout)),
-            control: own(views.remove(CONTROL).unwrap_or_else(empty)),
-            end: own(views.remove(END).unwrap_or_else(empty)),
+            control: own(take(&mut views, CONTROL)?),
+            end: own(take(&mut views, END)?),
             copy: views.remove(COPY).map(own),
-            heads: self.heads(),
+            heads: self.heads()?,
             encoder: None,
             tape,
-        }
+        })
     }
 
-    /// Views of the heads in f32, whatever the base computes in.
-    pub(super) fn heads(&self) -> Option<Heads> {
+    /// Views of the heads in f32, whatever the base computes in; none of an adapter without heads.
+    pub(super) fn heads(&self) -> Result<Option<Heads>> {
         if !self.is_extractive() {
-            return None;
+            return Ok(None);
         }
         let views = self.params.views().into_iter();
-        Heads::from_named(views.filter_map(|(n, t)| Some((n.strip_prefix(HEADS)?.to_string(), t))).collect()).ok()
+        let named = views.filter_map(|(name, view)| Some((name.strip_prefix(HEADS)?.to_string(), view)));
+        Heads::from_named(named.collect()).map(Some)
     }
 
     /// Whether it has the heads of an extractive compressor.

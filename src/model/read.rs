@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::model::passes::KvCache;
+use crate::model::site::KvCache;
 use crate::model::vocab::{self, Head};
 use crate::tensor::to_vec;
 use std::ops::Range;
@@ -44,8 +44,8 @@ pub fn left_pad(rows: &[Vec<u32>]) -> Result<(Tensor, Vec<i64>)> {
     Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]), pad))
 }
 
-/// Stretches of at most `limit` of `len` tokens, each half over the one before: its range, and the first token that it and
-/// no earlier one answers for.
+/// Stretches of at most `limit` of `len` tokens, each overlapping the one before by half: its range, and the first token
+/// whose value it gives.
 pub fn stretches(len: usize, limit: usize) -> Vec<(Range<usize>, usize)> {
     let limit = limit.max(2);
     let mut all: Vec<(Range<usize>, usize)> = Vec::new();
@@ -114,7 +114,7 @@ pub fn future_hidden(
     Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
 }
 
-/// Rows that were read up to where they fork.
+/// Rows that were read up to the point where several continuations begin.
 pub struct Stem {
     /// Hidden state of each row's last token, `[R, 1, H]`.
     pub last: Tensor,

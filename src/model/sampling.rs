@@ -18,26 +18,37 @@ pub fn rows_at_once(v: i64) -> i64 {
     (chunk_tokens(v) / 4).max(1)
 }
 
+/// One action for each of N rows.
+#[derive(Debug)]
+pub struct Picked {
+    /// Index of the action, `[N]` int64.
+    pub action: Tensor,
+    /// Its log-probability, `[N]` f32: under the distribution sampled from, or the model's own where it is greedy.
+    pub logprob: Tensor,
+    /// Entropy of that distribution, nats, `[N]` f32.
+    pub entropy: Tensor,
+}
+
 /// Like [`sample`], for hidden states `[N, H]` and the head that makes logits of them.
-pub fn draw(hidden: &Tensor, head: Head, how: &Sampling, uniforms: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn draw(hidden: &Tensor, head: Head, how: &Sampling, uniforms: &Tensor) -> Result<Picked> {
     let n = hidden.size()[0];
     check_shape("uniforms", uniforms, &[n])?;
-    let (mut picked, mut logp, mut entropy) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut actions, mut logprobs, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
     let size = rows_at_once(head.weight.size()[0]);
     for start in (0..n).step_by(size as usize) {
         let len = size.min(n - start);
         let logits = head.at(start).logits(&hidden.narrow(0, start, len));
-        let drawn = sample(&logits, how, &uniforms.narrow(0, start, len))?;
-        picked.push(drawn.0);
-        logp.push(drawn.1);
-        entropy.push(drawn.2);
+        let Picked { action, logprob, entropy } = sample(&logits, how, &uniforms.narrow(0, start, len))?;
+        actions.push(action);
+        logprobs.push(logprob);
+        entropies.push(entropy);
     }
-    Ok((Tensor::cat(&picked, 0), Tensor::cat(&logp, 0), Tensor::cat(&entropy, 0)))
+    let all = |parts: &[Tensor]| Tensor::cat(parts, 0);
+    Ok(Picked { action: all(&actions), logprob: all(&logprobs), entropy: all(&entropies) })
 }
 
-/// Picks one action a row from logits `[N, A]` with uniforms `[N]` f64: actions `[N]`, their log-probabilities under the
-/// distribution sampled from, and that distribution's entropy. Greedy reports the model's own log-probability.
-pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+/// Picks one action a row from logits `[N, A]` with uniforms `[N]` f64.
+pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &Tensor) -> Result<Picked> {
     let (n, actions) = logits.size2()?;
     check_shape("uniforms", uniforms, &[n])?;
     let greedy = how.temperature == 0.0;
@@ -46,7 +57,7 @@ pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &Tensor) -> Result<(Ten
     if !greedy && !how.is_plain() {
         logp = truncate(&logp, how).log_softmax(-1, Kind::Float);
     }
-    let picked = if greedy {
+    let action = if greedy {
         logp.argmax(-1, false)
     } else {
         let cdf = logp.to_kind(Kind::Double).exp().cumsum(-1, Kind::Double);
@@ -54,9 +65,9 @@ pub fn sample(logits: &Tensor, how: &Sampling, uniforms: &Tensor) -> Result<(Ten
         let threshold = uniforms.unsqueeze(-1) * total;
         cdf.le_tensor(&threshold).sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64).clamp_max(actions - 1)
     };
-    let chosen = logp.gather(-1, &picked.unsqueeze(-1), false).squeeze_dim(-1);
+    let logprob = logp.gather(-1, &action.unsqueeze(-1), false).squeeze_dim(-1);
     let entropy = -(logp.exp() * logp.clamp_min(-1e4)).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
-    Ok((picked, chosen, entropy))
+    Ok(Picked { action, logprob, entropy })
 }
 
 fn truncate(logp: &Tensor, how: &Sampling) -> Tensor {

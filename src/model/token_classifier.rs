@@ -1,7 +1,7 @@
-//! Encoders as others trained them to say of each token whether it stays, frozen:
+//! Frozen encoders that others trained to classify tokens as kept or dropped:
 //!
 //! - token classification with two labels, of which label 1 keeps, as LLMLingua-2 has it (Pan et al. 2024, arXiv
-//!   2403.12968: `XLMRobertaForTokenClassification`, `BertForTokenClassification`); a token is worth P(label 1). ModernBERT's
+//!   2403.12968: `XLMRobertaForTokenClassification`, `BertForTokenClassification`); the score of a token is P(label 1). ModernBERT's
 //!   has a dense layer and a norm before the labels.
 //! - Kompress (`chopratejas/kompress-base`, read by the compressor of `chopratejas/headroom`): ModernBERT with a token head of
 //!   two labels and a span head, weights `encoder.*`, `token_head.*`, `span_conv.{0,2}.*`; a token is worth
@@ -9,7 +9,7 @@
 //!   them.
 
 use crate::error::{Error, Result};
-use crate::model::encoder::{Affine, Checkpoint, Encoder, Weights, real};
+use crate::model::encoder::{Affine, Checkpoint, Encoder, EncoderFamily, NamedWeights, real};
 use crate::model::heads::SpanHead;
 use crate::model::weights;
 use serde_json::Value;
@@ -22,7 +22,7 @@ const LABELS: i64 = 2;
 /// An encoder with such a head.
 pub struct TokenClassifier {
     encoder: Encoder,
-    /// What ModernBERT has before the labels: dense layer, norm.
+    /// Dense layer and norm that ModernBERT has before the labels.
     dense: Option<(Affine, Affine)>,
     labels: Affine,
     spans: Option<SpanHead>,
@@ -57,7 +57,7 @@ impl TokenClassifier {
         let mut expected = vec![(format!("{stem}.weight"), vec![LABELS, h]), (format!("{stem}.bias"), vec![LABELS])];
         let flag = |key: &str| config.other(key).and_then(Value::as_bool).unwrap_or(false);
         let (dense_bias, norm_bias) = (flag("classifier_bias"), flag("norm_bias"));
-        let has_dense = config.model_type == "modernbert" && !is_kompress;
+        let has_dense = config.family == EncoderFamily::ModernBert && !is_kompress;
         if is_kompress {
             expected.extend(SpanHead::parameters("span_conv.", h));
         } else if has_dense {
@@ -72,7 +72,7 @@ impl TokenClassifier {
             .collect();
         weights::check_exact(&path, &own, &expected)?;
         let there = |all: BTreeMap<String, Tensor>| {
-            Weights(all.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
+            NamedWeights(all.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
         };
         let mut own = there(own);
         let labels = own.affine(stem, true)?;
@@ -110,7 +110,7 @@ impl TokenClassifier {
         Ok((self.labels.linear(&hidden), spans))
     }
 
-    /// What each token is worth, `[N, T]` in f32; what stands at padding means nothing.
+    /// Score of each token, `[N, T]` f32; the values at padding mean nothing.
     pub fn worth(&self, ids: &Tensor, lengths: &[i64]) -> Result<Tensor> {
         let (labels, spans) = self.logits(ids, lengths)?;
         let keep = labels.softmax(-1, Kind::Float).select(-1, 1);

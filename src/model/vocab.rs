@@ -18,7 +18,7 @@ pub struct Head<'a> {
     pub end: Option<&'a Tensor>,
     /// Additive mask over actions `[V]` or `[V + 1]`: −∞ where an action is not allowed.
     pub bias: Option<&'a Tensor>,
-    /// What copying adds to the logits.
+    /// Copy head, whose payments are added to the logits.
     pub copy: Option<CopyHead<'a>>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Head<'a> {
         Self { copy: self.copy.map(|copy| CopyHead { first, ..copy }), ..self }
     }
 
-    /// The same head with other tensors: weight, end, rows of the copy head.
+    /// This head with other tensors: weight, end row, rows of the copy head.
     fn with(self, weight: &'a Tensor, end: Option<&'a Tensor>, rows: Option<&'a Tensor>) -> Self {
         let copy = self.copy.zip(rows).map(|(copy, rows)| CopyHead { rows, ..copy });
         Self { weight, end, copy, ..self }

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::is_gguf;
+use crate::hash::FileHash;
 use crate::hub::{self, INDEX, SINGLE};
 use crate::model::config::ModelConfig;
 use crate::model::gguf;
@@ -169,7 +170,7 @@ fn shards(folder: &Path) -> Vec<PathBuf> {
 /// of their names, however they are spread over files.
 pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
     if is_gguf(folder) {
-        return Ok(hex(&Sha256::digest(&map(folder)?)));
+        return Ok(FileHash::of(folder)?.sha256);
     }
     let wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
     let mut lines = BTreeMap::new();
@@ -248,13 +249,6 @@ pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf
         }
     }
     Ok((index, all))
-}
-
-/// Like [`read`], but every name in `expected` must be there with its shape; extra names are an error too.
-pub fn read_exact(path: &Path, expected: &[(String, Vec<i64>)]) -> Result<BTreeMap<String, Tensor>> {
-    let all = read(path)?;
-    check_exact(path, &all, expected)?;
-    Ok(all)
 }
 
 /// Fails unless `all`, read from `path`, holds exactly the names in `expected` with their shapes.

@@ -1,25 +1,37 @@
-//! Writing: what the bare base goes on with, greedily or sampled, several continuations a prompt from one prefill.
+//! Writing: continuations by the bare base, greedy or sampled, several for each prompt from one prefill.
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
-use crate::model::passes::BranchCache;
 use crate::model::read::Stem;
 use crate::model::sampling;
+use crate::model::site::BranchCache;
 use crate::model::vocab::{self, Head};
 use tch::Tensor;
 
-/// Continuations `[N, S, T]` of `N` prompts that the bare base has read by `tokens` T, `samples` S of each, none with an id
-/// in `forbidden`; `uniforms(prompt, sample)` gives a continuation's draws.
+/// How prompts are continued.
+#[derive(Clone, Copy)]
+pub struct Continuation<'a> {
+    /// S: continuations of each prompt.
+    pub samples: usize,
+    /// T: tokens of each.
+    pub tokens: usize,
+    /// How a token is chosen.
+    pub how: &'a Sampling,
+    /// Ids that none may hold.
+    pub forbidden: &'a [u32],
+}
+
+/// Continuations `[N, S, T]` int64 of N prompts that the bare base has read; `uniforms(prompt, sample)` gives the T draws of
+/// one.
 pub fn continuations(
     decoder: &Decoder,
-    forbidden: &[u32],
     prompts: &Stem,
-    (samples, tokens): (usize, usize),
-    how: &Sampling,
+    wanted: Continuation,
     uniforms: impl Fn(usize, usize) -> Vec<f64>,
 ) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
+    let Continuation { samples, tokens, how, forbidden } = wanted;
     let (n, _, width) = prompts.last.size3()?;
     if samples == 0 || tokens == 0 {
         return Err(Error::shape("continuations", "at least one of at least one token", format!("{samples}×{tokens}")));
@@ -36,8 +48,7 @@ pub fn continuations(
     let uniforms = sampling::by_step(&draws, tokens, decoder.device());
     let mut written = Vec::with_capacity(tokens);
     for t in 0..tokens {
-        let (picked, _, _) = sampling::draw(&hidden, head, how, &uniforms.get(t as i64))?;
-        let picked = picked.view([n, s, 1]);
+        let picked = sampling::draw(&hidden, head, how, &uniforms.get(t as i64))?.action.view([n, s, 1]);
         if t + 1 < tokens {
             hidden = decoder.branches(&picked, &prompts.cache, Some(&mut grown), None)?.reshape([-1, width]);
         }

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::Result;
-use crate::eval::summary::{Role, Summary};
+use crate::eval::schema::summary::{Role, Summary};
 use crate::report::figure::{AXIS, Area, Figure, GRID, INK, MUTED, PLAIN, SERIES, WARNING, font, write};
 use crate::report::format::{percent, percent_ci};
 use crate::report::table::{TableRow, rows};

@@ -11,7 +11,7 @@ use crate::report::format::{decimals, percent};
 pub const PANEL: (u32, u32) = (760, 480);
 const MAX_POINTS: usize = 160;
 
-/// What one panel shows.
+/// One panel of learning curves.
 struct Spec {
     name: &'static str,
     title: &'static str,
@@ -136,7 +136,7 @@ pub struct Panel {
     lines: Vec<Line>,
     /// A level to compare with, such as the budget.
     mark: Option<f64>,
-    /// The step at which RL takes over from the warm start.
+    /// The step at which co-training takes over from the warm start.
     divide: Option<f64>,
 }
 
@@ -174,7 +174,7 @@ fn panel(run: &RunData, spec: &Spec) -> Option<Panel> {
         .map(|((key, label), color)| line(run.series(key), label, color))
         .filter(|line| !line.raw.is_empty())
         .collect();
-    let budget = |s: &crate::eval::summary::Summary| s.budget_tokens as f64 / s.windows.prefix as f64;
+    let budget = |s: &crate::eval::schema::summary::Summary| s.budget_tokens as f64 / s.windows.prefix as f64;
     let mark = (spec.name == "keep-ratio").then(|| run.summary.as_ref().map(budget)).flatten();
     (!lines.is_empty()).then(|| Panel {
         name: spec.name.into(),
@@ -216,7 +216,7 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     kept
 }
 
-/// What holds every average, and all but the wildest 2 % of raw points on either side.
+/// Range of the vertical axis: every average, and all but the outermost 2 % of raw points on either side.
 fn vertical_range(panel: &Panel) -> (f64, f64) {
     let mut values: Vec<f64> =
         panel.lines.iter().flat_map(|l| l.smooth.iter().map(|p| p.1)).chain(panel.mark).collect();

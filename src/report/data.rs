@@ -1,4 +1,4 @@
-//! What the report reads of a run directory: every file but `config.toml` is optional, none is half-understood.
+//! The files of a run directory as the report reads them: every file but `config.toml` is optional, none is half-understood.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::eval::summary::{Example, Summary};
+use crate::eval::schema::summary::Summary;
+use crate::eval::schema::windows::WindowExample;
 use crate::run_dir::RunDir;
 
 /// One row of `metrics.jsonl`. What was not a finite number is absent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct MetricRow {
     /// Training step.
     pub step: usize,
     /// `stage/name` → value.
@@ -28,9 +29,9 @@ pub struct RunData {
     /// `summary.json`.
     pub summary: Option<Summary>,
     /// `metrics.jsonl`, by step.
-    pub metrics: Vec<Row>,
+    pub metrics: Vec<MetricRow>,
     /// `examples.jsonl` of the last evaluation that has one.
-    pub examples: Vec<Example>,
+    pub examples: Vec<WindowExample>,
     /// `provenance.json`.
     pub provenance: Option<Value>,
     /// `config.toml`, as text.
@@ -68,7 +69,7 @@ impl RunData {
     }
 }
 
-impl TryFrom<Map<String, Value>> for Row {
+impl TryFrom<Map<String, Value>> for MetricRow {
     type Error = String;
 
     fn try_from(mut fields: Map<String, Value>) -> std::result::Result<Self, String> {
@@ -85,17 +86,17 @@ impl TryFrom<Map<String, Value>> for Row {
                 other => return Err(format!("`{key}`: expected a number, got {other}")),
             }
         }
-        Ok(Row { step, values })
+        Ok(MetricRow { step, values })
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Row {
+impl<'de> serde::Deserialize<'de> for MetricRow {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Row::try_from(Map::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        MetricRow::try_from(Map::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
-fn last_examples(root: &Path) -> Result<Vec<Example>> {
+fn last_examples(root: &Path) -> Result<Vec<WindowExample>> {
     let folder = root.join("eval");
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,

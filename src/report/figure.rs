@@ -41,7 +41,7 @@ pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub struct Figure {
     /// File stem.
     pub name: String,
-    /// What it shows, for a screen reader.
+    /// Description for a screen reader.
     pub title: String,
     /// The drawing, transparent and without a margin.
     pub svg: String,

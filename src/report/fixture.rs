@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::eval::summary::{
-    Difference, Entry, Evaluation, Example, ExampleGist, NamedDifference, Summary, WindowLengths,
-};
+use crate::eval::schema::summary::{Entry, Evaluation, GapDifference, NamedDifference, Summary, WindowLengths};
+use crate::eval::schema::windows::{ExampleGist, WindowExample};
 use crate::retention::{Retention, retention};
 use crate::rng::{self, Stream};
 
@@ -95,7 +94,7 @@ pub fn summary() -> Summary {
                 gap_closed_diff: 0.228,
                 ci95: [0.174, 0.279],
             }),
-            gist_minus_warm_start: Some(Difference { gap_closed_diff: 0.012, ci95: [-0.011, 0.034] }),
+            gist_minus_warm_start: Some(GapDifference { gap_closed_diff: 0.012, ci95: [-0.011, 0.034] }),
             retention: [("gist", "HTTPConnection _host sock;"), ("recent", "def close(self):"), ("empty", "")]
                 .map(|(name, text)| (name.to_string(), kept(text)))
                 .into(),
@@ -160,7 +159,7 @@ pub fn metrics() -> String {
 }
 
 /// `count` windows over one source file; the third is hostile.
-pub fn examples(count: usize) -> Vec<Example> {
+pub fn examples(count: usize) -> Vec<WindowExample> {
     let tokens = |text: &str| -> Vec<String> {
         let cut = |c: char| c.is_whitespace() || "().,:=_".contains(c);
         text.split_inclusive(cut).map(String::from).collect()
@@ -186,7 +185,7 @@ pub fn examples(count: usize) -> Vec<Example> {
                 ("gist", gist(&kept, 0.06 + 0.2 * spread)),
                 ("oracle_greedy", gist(&all[at..at + 12], 0.05 + 0.06 * spread)),
             ];
-            Example {
+            WindowExample {
                 window,
                 document: format!("cpython/Lib/http/{window}.py"),
                 prefix_tokens: all,

@@ -1,4 +1,4 @@
-//! How figures are written: percent for shares, four decimals for nats, `–` for what is undefined.
+//! Formats of figures: percent for shares, four decimals for nats, `–` for what is undefined.
 
 /// `0.4712` → `47.1 %`.
 pub fn percent(share: f64) -> String {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::eval::summary::{Example, ExampleGist};
+use crate::eval::schema::windows::{ExampleGist, WindowExample};
 use crate::report::format::{nats, percent};
 use crate::report::table::gist_name;
 
@@ -11,7 +11,7 @@ pub const SHOWN: usize = 16;
 /// A run of at least this many tokens in the prefix's order counts as a copied span.
 const SPAN: usize = 3;
 
-/// How a token relates to the other text.
+/// Relation of a token to the other text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// Not found there.
@@ -33,7 +33,7 @@ impl Mark {
 }
 
 /// The gallery; nothing when there are no examples.
-pub fn gallery(examples: &[Example]) -> Option<Markup> {
+pub fn gallery(examples: &[WindowExample]) -> Option<Markup> {
     let chosen = spread(examples);
     (!chosen.is_empty()).then(|| {
         html! {
@@ -49,12 +49,12 @@ pub fn gallery(examples: &[Example]) -> Option<Markup> {
 }
 
 /// At most `SHOWN` examples at even ranks of KL gained by the gist.
-fn spread(examples: &[Example]) -> Vec<&Example> {
-    let gain = |example: &Example| {
+fn spread(examples: &[WindowExample]) -> Vec<&WindowExample> {
+    let gain = |example: &WindowExample| {
         let kl = |gist: Option<&ExampleGist>| gist.map_or(0.0, |gist| gist.kl);
         kl(example.gists.get("empty")) - kl(main_gist(example).map(|(_, gist)| gist))
     };
-    let mut ranked: Vec<&Example> = examples.iter().collect();
+    let mut ranked: Vec<&WindowExample> = examples.iter().collect();
     ranked.sort_by(|a, b| gain(b).total_cmp(&gain(a)).then(a.window.cmp(&b.window)));
     if ranked.len() <= SHOWN {
         return ranked;
@@ -62,12 +62,12 @@ fn spread(examples: &[Example]) -> Vec<&Example> {
     (0..SHOWN).map(|i| ranked[i * (ranked.len() - 1) / (SHOWN - 1)]).collect()
 }
 
-fn main_gist(example: &Example) -> Option<(&str, &ExampleGist)> {
+fn main_gist(example: &WindowExample) -> Option<(&str, &ExampleGist)> {
     let name = gist_name(example.gists.keys())?;
     example.gists.get_key_value(name).map(|(name, gist)| (name.as_str(), gist))
 }
 
-fn article(rank: usize, example: &Example) -> Markup {
+fn article(rank: usize, example: &WindowExample) -> Markup {
     let gist = main_gist(example);
     let kept: &[String] = gist.map_or(&[], |(_, gist)| &gist.tokens);
     let beside = |name: &str| name == "empty" || name == "recent" || name.starts_with("oracle");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn spread_reaches_from_best_to_worst() {
-        let example = |window: usize| Example {
+        let example = |window: usize| WindowExample {
             window,
             document: String::new(),
             prefix: String::new(),
@@ -251,7 +251,7 @@ mod tests {
                 .map(|(n, kl)| (n.into(), ExampleGist { text: String::new(), tokens: Vec::new(), kl, keep_ratio: 0.0 }))
                 .into(),
         };
-        let all: Vec<Example> = (0..100).map(example).collect();
+        let all: Vec<WindowExample> = (0..100).map(example).collect();
         let chosen: Vec<f64> = spread(&all).iter().map(|e| e.gists["gist"].kl).collect();
         assert_eq!(chosen.len(), SHOWN);
         assert!(chosen[0] == 0.0 && chosen[SHOWN - 1] == 0.99 && chosen.is_sorted());

@@ -4,11 +4,13 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::eval::summary::{Role, Summary};
+use crate::eval::schema::summary::{Role, Summary};
 use crate::report::data::RunData;
 use crate::report::figure::Figure;
 use crate::report::format::{duration, nats, percent, percent_ci, points_ci, thousands};
-use crate::report::table::{HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows};
+use crate::report::table::{
+    BEFORE, HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows,
+};
 use crate::report::{bars, curves, gallery};
 
 /// Style of every page.
@@ -30,15 +32,15 @@ pub fn page(run: &RunData) -> Result<String> {
     sections.push(("origin", "How it was made", origin(run)));
     let header = html! { h1 { (name) } (opening(run)) };
     let own = [("as text", "after decoding the gist and encoding it again, which is what is used downstream")];
-    let page = Frame { title: &name, head: html! {}, header, sections: &sections, terms: &own, end: html! {} };
+    let page = PageFrame { title: &name, head: html! {}, header, sections: &sections, terms: &own, end: html! {} };
     Ok(page.draw())
 }
 
 /// Nothing is fetched, whatever a page holds.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// What every page has around its sections.
-pub(super) struct Frame<'a> {
+/// The parts of a page around its sections.
+pub(super) struct PageFrame<'a> {
     /// In the browser's tab, before the project's name.
     pub title: &'a str,
     /// More of the head, before the style.
@@ -49,11 +51,11 @@ pub(super) struct Frame<'a> {
     pub sections: &'a [(&'a str, &'a str, Markup)],
     /// Terms of the page's own, after those of all pages.
     pub terms: &'a [(&'a str, &'a str)],
-    /// What follows the footer.
+    /// Markup after the footer, such as scripts.
     pub end: Markup,
 }
 
-impl Frame<'_> {
+impl PageFrame<'_> {
     /// The page as text.
     pub fn draw(&self) -> String {
         let page = html! {
@@ -153,8 +155,8 @@ fn tiles(s: &Summary) -> Markup {
                 (tile("Against the best baseline", value, note))
             }
             @if let Some(d) = &e.gist_minus_warm_start {
-                @let (value, note) = against(d.gap_closed_diff, d.ci95, "the run before RL");
-                (tile("What RL added", value, note))
+                @let (value, note) = against(d.gap_closed_diff, d.ci95, BEFORE);
+                (tile("Against the run before co-training", value, note))
             }
         }
     }
@@ -225,7 +227,7 @@ fn learning(run: &RunData) -> Result<Option<Markup>> {
     Ok(Some(html! {
         p.lead {
             "Against updates. Faint points are single updates, lines a centred moving average."
-            @if curves::rl_begins(run).is_some() { " The dotted vertical line is where RL takes over from the warm start." }
+            @if curves::rl_begins(run).is_some() { " The dotted vertical line is where co-training takes over from the warm start." }
         }
         (panels(&main)?)
         @if !others.is_empty() {

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::eval::summary::{Entry, Role, Summary};
+use crate::eval::schema::summary::{Entry, Role, Summary};
 use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points_ci, thousands};
 
 /// Column heads of every comparison table.
 pub const HEAD: [&str; 8] =
     ["compressor", "kept", "KL", "NLL", "gap closed [95 %]", "top-1", "kept, as text", "KL, as text"];
+
+/// Name of a run with the weights of its warm start.
+pub const BEFORE: &str = "the run before co-training";
+/// All that a difference to [`BEFORE`] may come from.
+const SINCE: &str = "both compressor and generator have been trained since";
 
 /// comfy-table's `UTF8_HORIZONTAL_ONLY` without lines between rows.
 const RULES: &str = "  ── ══      ──    ";
@@ -21,9 +26,9 @@ pub struct TableRow<'a> {
     pub name: &'a str,
     /// Its figures.
     pub entry: &'a Entry,
-    /// What it is in the comparison.
+    /// Its role in the comparison.
     pub role: Role,
-    /// What the reader should know of it, such as "hindsight, cheating"; may be empty.
+    /// Note beside the name, such as "hindsight, cheating"; may be empty.
     pub note: String,
 }
 
@@ -94,7 +99,7 @@ pub fn other_readers(summary: &Summary) -> impl Iterator<Item = (&String, &BTree
     summary.eval.readers.iter().filter(|(name, _)| *name != "generator")
 }
 
-/// What a reader is, in words.
+/// Title of a reader's table.
 pub fn reader_title(reader: &str) -> String {
     match reader {
         "generator" => "Read by the co-trained generator".into(),
@@ -148,7 +153,7 @@ pub fn facts(summary: &Summary) -> Vec<String> {
     lines.extend(
         e.gist_minus_warm_start
             .as_ref()
-            .map(|d| format!("gist_minus_warm_start: {}", difference(d.gap_closed_diff, d.ci95, "the run before RL"))),
+            .map(|d| format!("gist_minus_warm_start: {} ({SINCE})", difference(d.gap_closed_diff, d.ci95, BEFORE))),
     );
     lines.push(format!(
         "{} windows of {} documents, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \

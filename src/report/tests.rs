@@ -32,7 +32,7 @@ fn page_shows_every_compressor_and_section() {
         "id=\"origin\"",
         "Every other metric",
         "algo/zero_variance_groups",
-        "where RL takes over from the warm start",
+        "where co-training takes over from the warm start",
         "連線",
         "inputs.0.sha256",
         "hindsight, cheating; 48 windows",
@@ -161,7 +161,7 @@ fn the_table_is_sorted_and_marked() {
     assert!(at("gist_shuffled (leak control)") < at("gist_other_document (leak control)"));
     assert!(text.contains("47.1 % [42.8, 51.4]") && text.contains("Read by the frozen base"));
     assert!(text.contains("+22.8 [17.4, 27.9] points against recent: the interval lies above 0"));
-    assert!(text.contains("+1.2 [-1.1, 3.4] points against the run before RL: the interval includes 0"));
+    assert!(text.contains("+1.2 [-1.1, 3.4] points against the run before co-training: the interval includes 0"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tensorboard_proto::summary::Summary;
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
 
-use super::{RunDir, write_atomic};
+use super::{Pulse, RunDir, write_atomic};
 use crate::error::{Error, Result};
 
 /// Writes one row per step, flushed at once. A full disk is an error for the rows and a warning for TensorBoard.
@@ -21,6 +21,7 @@ pub struct Log {
     metrics: Rows,
     timings: Rows,
     tensorboard: Option<EventFile>,
+    pulse: Pulse,
 }
 
 impl Log {
@@ -29,12 +30,14 @@ impl Log {
         let metrics = Rows::open(run.metrics(), from_step)?;
         let timings = Rows::open(run.timings(), from_step)?;
         let tensorboard = kept(EventFile::create(&run.tensorboard(), from_step), &run.tensorboard());
-        Ok(Log { metrics, timings, tensorboard })
+        Ok(Log { metrics, timings, tensorboard, pulse: Pulse::new(run) })
     }
 
-    /// Appends a row of results; a value that is not finite is written as `null`.
+    /// Appends the row of results of a step that is done, and has the run's status follow; a value that is not finite is
+    /// written as `null`.
     pub fn metrics(&mut self, step: usize, row: &[(&str, f64)]) -> Result<()> {
         self.metrics.append(step, row)?;
+        self.pulse.step(step + 1)?;
         self.tensorboard =
             self.tensorboard.take().and_then(|mut file| kept(file.append(step, row), &file.path).map(|()| file));
         Ok(())

@@ -1,19 +1,27 @@
 //! A run directory: where each file of a run lies, how a run is started, resumed or replaced, and what it records of
-//! itself. [`RunDir`] gives the paths, [`Log`] writes the rows, [`write_atomic`] is how every other file is written.
+//! itself. [`RunDir`] gives the paths, [`Log`] writes the rows, [`Status`] says how far it has come, [`Provenance`] what it was
+//! made from, [`write_atomic`] is how every other file is written.
 
 mod atomic;
+mod build;
+mod lock;
 mod log;
 mod provenance;
+mod status;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
+pub use build::Build;
+pub use lock::Lock;
 pub use log::Log;
+pub use provenance::{ACCEPT, Hashes, Provenance, Sitting, changed, changed_inputs, hashes_now, settle, short};
+pub use status::{Pulse, State, Status, seconds_since_1970};
 
 /// A name as one component of a path; different names stay different.
 pub fn component(name: &str) -> String {
@@ -28,7 +36,23 @@ pub fn subfolders(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What to do when the run directory already holds a run.
+/// Whether there is a folder that holds anything besides a lock and what a killed write leaves.
+pub fn is_occupied(folder: &Path) -> Result<bool> {
+    if !folder.exists() {
+        return Ok(false);
+    }
+    let is_litter = |name: &str| name.starts_with('.') && name.ends_with(atomic::TEMPORARY_SUFFIX);
+    Ok(names(folder)?.iter().any(|name| *name != lock::LOCK && !is_litter(&name.to_string_lossy())))
+}
+
+/// Names of what is in a folder.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
+    let read =
+        || -> std::io::Result<Vec<OsString>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect() };
+    read().map_err(|e| Error::io(folder, e))
+}
+
+/// Treatment of a run directory that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// Refuse it.
@@ -39,54 +63,47 @@ pub enum Start {
     Overwrite,
 }
 
-/// How far a run has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// In progress, or killed without a word.
-    Running,
-    /// Finished, report and all.
-    Done,
-    /// Stopped by an error, which the message repeats.
-    Failed,
-    /// Stopped by the user at a checkpoint.
-    Interrupted,
-}
-
-/// The content of `status.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Status {
-    /// How far the run has come.
-    pub state: State,
-    /// Steps completed.
-    pub step: usize,
-    /// What a person should know; may be empty.
-    pub message: String,
-}
-
 /// One run's directory.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     root: PathBuf,
+    /// Held as long as a copy of this value is: only one process writes to a run.
+    _lock: Option<Arc<Lock>>,
 }
 
 impl RunDir {
-    /// Makes or reopens the directory of a run whose resolved configuration is `config_toml`.
+    /// Makes or reopens the directory of a run whose resolved configuration is `config_toml`, and locks it.
+    ///
+    /// # Errors
+    /// Another process works in it; it holds what `start` does not allow.
     pub fn open(root: &Path, config_toml: &str, start: Start) -> Result<RunDir> {
         RunDir::check(root, config_toml, start)?;
-        let run = RunDir { root: root.to_path_buf() };
+        let run = RunDir { root: root.to_path_buf(), _lock: None }.locked()?;
+        // Another process may have worked in it until the lock was taken.
+        run.check_content(config_toml, start)?;
         match start {
-            Start::Resume if run.occupied()? => Ok(run),
-            Start::Overwrite if run.occupied()? => run.replace(config_toml),
-            Start::Fresh | Start::Resume | Start::Overwrite => run.create(config_toml),
+            Start::Resume if is_occupied(root)? => {}
+            Start::Overwrite if is_occupied(root)? => run.replace(config_toml)?,
+            Start::Fresh | Start::Resume | Start::Overwrite => run.create(config_toml)?,
         }
+        Ok(run)
+    }
+
+    /// The run, locked: an error that names the holder when another process works in it.
+    pub fn locked(self) -> Result<RunDir> {
+        let lock = Lock::take(&self.root)?;
+        Ok(RunDir { _lock: Some(Arc::new(lock)), ..self })
     }
 
     /// Fails where [`RunDir::open`] would refuse; writes nothing.
     pub fn check(root: &Path, config_toml: &str, start: Start) -> Result<()> {
-        let run = RunDir { root: root.to_path_buf() };
-        if !run.occupied()? {
+        Lock::check(root)?;
+        RunDir { root: root.to_path_buf(), _lock: None }.check_content(config_toml, start)
+    }
+
+    fn check_content(&self, config_toml: &str, start: Start) -> Result<()> {
+        let (run, root) = (self, &self.root);
+        if !is_occupied(root)? {
             return Ok(());
         }
         match start {
@@ -106,7 +123,7 @@ impl RunDir {
 
     /// The finished or interrupted run at `root`.
     pub fn at(root: &Path) -> Result<RunDir> {
-        let run = RunDir { root: root.to_path_buf() };
+        let run = RunDir { root: root.to_path_buf(), _lock: None };
         if run.config().is_file() {
             return Ok(run);
         }
@@ -114,42 +131,35 @@ impl RunDir {
         Err(Error::file(root, format!("expected a run directory with a config.toml, got {got}")))
     }
 
-    fn create(self, config_toml: &str) -> Result<RunDir> {
-        write_atomic(&self.config(), config_toml.as_bytes())?;
-        Ok(self)
+    fn create(&self, config_toml: &str) -> Result<()> {
+        write_atomic(&self.config(), config_toml.as_bytes())
     }
 
-    fn replace(self, config_toml: &str) -> Result<RunDir> {
-        let name = self.root.file_name().unwrap_or_default().to_string_lossy();
+    /// Puts a new run in the place of the old one, which is still there if that fails. The folder itself stays: it may be a
+    /// link, and the lock is in it.
+    fn replace(&self, config_toml: &str) -> Result<()> {
+        let io = |e| Error::io(&self.root, e);
+        let old = names(&self.root)?.into_iter().filter(|name| *name != lock::LOCK);
         let mut aside = tempfile::Builder::new()
-            .prefix(&format!(".{name}.old-"))
-            .tempdir_in(atomic::parent(&self.root))
-            .map_err(|e| Error::io(&self.root, e))?;
-        let old = aside.path().join("run");
-        fs::rename(&self.root, &old).map_err(|e| Error::io(&self.root, e))?;
-        let root = self.root.clone();
-        self.create(config_toml).inspect_err(|_| {
-            let _ = fs::remove_dir_all(&root);
-            if fs::rename(&old, &root).is_err() {
-                aside.disable_cleanup(true); // better a stray folder than a lost run
+            .prefix(".old-")
+            .suffix(atomic::TEMPORARY_SUFFIX)
+            .tempdir_in(&self.root)
+            .map_err(io)?;
+        let (mut moved, mut result) = (Vec::new(), Ok(()));
+        for name in old {
+            result = fs::rename(self.root.join(&name), aside.path().join(&name)).map_err(io);
+            if result.is_err() {
+                break;
+            }
+            moved.push(name);
+        }
+        result.and_then(|()| self.create(config_toml)).inspect_err(|_| {
+            for name in moved {
+                if fs::rename(aside.path().join(&name), self.root.join(&name)).is_err() {
+                    aside.disable_cleanup(true); // better a stray folder than a lost run
+                }
             }
         })
-    }
-
-    /// Whether the directory holds anything besides what a killed write leaves.
-    fn occupied(&self) -> Result<bool> {
-        if !self.root.exists() {
-            return Ok(false);
-        }
-        let entries = fs::read_dir(&self.root).map_err(|e| Error::io(&self.root, e))?;
-        for entry in entries {
-            let name = entry.map_err(|e| Error::io(&self.root, e))?.file_name();
-            let name = name.to_string_lossy();
-            if !(name.starts_with('.') && name.ends_with(atomic::TEMPORARY_SUFFIX)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The directory itself.
@@ -196,29 +206,13 @@ impl RunDir {
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
     }
-    /// How far the run has come.
+    /// State and step of the run.
     pub fn status(&self) -> PathBuf {
         self.root.join("status.json")
     }
-    /// What the run was made from.
+    /// Program, inputs and machine that the run was made with.
     pub fn provenance(&self) -> PathBuf {
         self.root.join("provenance.json")
-    }
-
-    /// Records commit, arguments, versions, `device` and the hash of every input file (folders are walked). A resumed
-    /// run keeps the first record and lists the later ones under `resumed`.
-    pub fn write_provenance(&self, inputs: &[PathBuf], device: &str) -> Result<()> {
-        provenance::write(&self.provenance(), inputs, device)
-    }
-
-    /// SHA-256 of every input file, as the run recorded it when it started.
-    pub fn recorded_inputs(&self) -> Result<BTreeMap<PathBuf, String>> {
-        provenance::inputs(&self.provenance())
-    }
-
-    /// Replaces `status.json`.
-    pub fn set_status(&self, status: &Status) -> Result<()> {
-        write_json_atomic(&self.status(), status)
     }
 }
 
@@ -278,6 +272,9 @@ mod tests {
         fs::write(root.join(".abc.tmp"), "litter of a killed write").unwrap();
         let made = RunDir::open(&root, CONFIG, Start::Fresh).unwrap();
         assert_eq!(fs::read_to_string(made.config()).unwrap(), CONFIG);
+        let busy = RunDir::open(&root, "seed = 2\n", Start::Fresh).unwrap_err().to_string();
+        assert!(busy.contains("seed-1: ") && busy.contains("in progress"), "{busy}");
+        let made = RunDir { _lock: None, ..made };
         let error = RunDir::open(&root, "seed = 2\n", Start::Fresh).unwrap_err().to_string();
         assert!(error.contains("--resume") && error.contains("--overwrite") && error.contains("seed-1"), "{error}");
         assert_eq!(fs::read_to_string(made.config()).unwrap(), CONFIG);
@@ -303,10 +300,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = run(folder.path());
         let made = RunDir::open(&root, CONFIG, Start::Overwrite).unwrap();
+        fs::create_dir(made.checkpoints()).unwrap();
         fs::write(made.metrics(), "old").unwrap();
-        let made = RunDir::open(&root, "seed = 2\n", Start::Overwrite).unwrap();
-        assert!(!made.metrics().exists());
-        assert_eq!(fs::read_to_string(made.config()).unwrap(), "seed = 2\n");
+        for start in [Start::Overwrite, Start::Resume, Start::Fresh] {
+            assert!(RunDir::open(&root, CONFIG, start).unwrap_err().to_string().contains("in progress"));
+        }
+        assert_eq!(fs::read_to_string(made.metrics()).unwrap(), "old");
+        drop(made);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        let made = RunDir::open(&link, "seed = 2\n", Start::Overwrite).unwrap();
+        assert!(!made.metrics().exists() && !made.checkpoints().exists() && link.is_symlink());
+        assert_eq!(fs::read_to_string(root.join("config.toml")).unwrap(), "seed = 2\n");
+        drop(made);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "nothing but config.toml is left");
         assert_eq!(fs::read_dir(root.parent().unwrap()).unwrap().count(), 1);
     }
 
@@ -331,9 +338,5 @@ mod tests {
         let run = RunDir::at(&run(folder.path())).unwrap();
         assert!(run.rollouts(200).ends_with("rollouts/step_000200.jsonl"));
         assert!(run.checkpoint(7).ends_with("checkpoints/step_000007"));
-        let status = Status { state: State::Interrupted, step: 7, message: String::new() };
-        run.set_status(&status).unwrap();
-        assert_eq!(read_json::<Status>(&run.status()).unwrap(), status);
-        assert!(fs::read_to_string(run.status()).unwrap().contains("\"interrupted\""));
     }
 }

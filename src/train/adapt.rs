@@ -5,22 +5,18 @@
 use crate::compressor::controls::check_count;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::data::Window;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
+use crate::reading::{as_rows, compressed_context, request};
 use crate::rng::{self, Stream};
-use crate::rollout::{compressed_context, request};
-use crate::run_dir::{RunDir, component, read_json, write_json_atomic};
-use crate::train::progress::Progress;
-use crate::train::setup::Setup;
-use crate::train::trainee::{Place, Trainee};
-use crate::train::updates::reader_step;
-use serde_json::{Value, json};
+use crate::train::draws::ADAPT_STEP;
+use crate::train::inputs::Inputs;
+use crate::train::stage::{CheckpointRhythm, Counters, Learner, Ledger, Stage, Updated};
+use crate::train::trainee::{Trainee, Update};
+use crate::train::updates::{ReaderBatch, reader_step};
 use std::path::Path;
-
-/// Marks the training windows of adapted readers.
-const ADAPT_STEP: u64 = 1 << 41;
-/// Budgets of a run's own readers are quarters of its cap.
-const QUARTERS: usize = 4;
+use std::sync::atomic::AtomicBool;
 
 /// What a reader is taught.
 #[derive(Clone, Copy)]
@@ -35,85 +31,63 @@ pub struct Lesson<'a> {
     pub gists: usize,
     /// Updates.
     pub updates: usize,
-    /// Asked before every update; an error ends the lesson.
-    pub check: &'a dyn Fn() -> Result<()>,
+    /// Set when the user asks to stop: the lesson then ends with an error.
+    pub stop: &'a AtomicBool,
 }
 
-/// The reader of `compressor` after that many updates: the one in `folder/<name>`, or trained now and kept there.
-pub fn adapted_reader(
-    setup: &Setup,
-    run: &RunDir,
-    compressor: &dyn Compressor,
-    updates: usize,
-    folder: &Path,
-) -> Result<Adapter> {
-    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (setup.budget * quarter).div_ceil(QUARTERS)).collect();
-    let lesson = Lesson {
-        title: &format!("reader of {}", compressor.name()),
-        compressors: &[compressor],
-        budgets: &budgets,
-        gists: setup.config.generator.gists_per_window,
-        updates,
-        check: &|| Ok(()),
-    };
-    kept_reader(setup, run.root(), &lesson, &folder.join(component(compressor.name())), &json!({"updates": updates}))
+/// The reader that learns; it keeps neither rows nor checkpoints.
+struct Pupil<'a> {
+    reader: Trainee,
+    ledger: Ledger<'a>,
 }
 
-/// The reader kept in `folder` if what it was made from equals `record`, or else one taught now and kept there. `root`
-/// receives the batch of an update that is not finite.
-pub fn kept_reader(setup: &Setup, root: &Path, lesson: &Lesson, folder: &Path, record: &Value) -> Result<Adapter> {
-    if is_kept(folder, record)? {
-        return setup.decoder.load_adapter(folder);
+impl<'a> Learner<'a> for Pupil<'a> {
+    fn ledger(&mut self) -> &mut Ledger<'a> {
+        &mut self.ledger
     }
-    let reader = teach(setup, root, lesson)?;
-    // A record never lies beside a reader that it does not describe.
-    let path = folder.join("record.json");
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
-    }
-    reader.save(folder, &setup.base())?;
-    write_json_atomic(&path, record)?;
-    Ok(reader)
 }
 
-/// Whether `folder` keeps a reader made from what `record` says.
-pub fn is_kept(folder: &Path, record: &Value) -> Result<bool> {
-    let path = folder.join("record.json");
-    Ok(path.exists() && read_json::<Value>(&path)? == *record)
-}
-
-/// Trains a fresh reader; the same windows and budgets whatever the compressors.
-fn teach(setup: &Setup, root: &Path, lesson: &Lesson) -> Result<Adapter> {
-    let config = setup.config;
-    let decoder = &setup.decoder;
+/// Trains a fresh reader; the same windows and budgets whatever the compressors. `root` receives the batch of an update that
+/// is not finite.
+pub fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
+    let Inputs { config, models, .. } = inputs;
+    let decoder = &models.decoder;
     rng::seed_torch(config.seed, Stream::Init, 0, 1);
     let fresh = Adapter::fresh(decoder.config(), &config.model.lora.generator, decoder.embedding())?;
-    let mut reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
-    let progress = Progress::new(lesson.title, lesson.updates, 0);
+    let reader = Trainee::new("adapted_reader", fresh, &config.optim.generator);
+    let ledger = Ledger::new(None, Counters::default(), CheckpointRhythm::default(), lesson.stop);
+    ledger.check_stop()?;
+    let mut pupil = Pupil { reader, ledger };
     let v = decoder.config().vocab_size;
-    for update in 0..lesson.updates {
-        (lesson.check)()?;
-        let step = ADAPT_STEP + update as u64;
-        let windows = setup.training_windows(step, config.train.windows_per_step);
-        let taught = setup.taught(step, &windows)?;
+    let stage = Stage {
+        title: lesson.title,
+        updates: 0..lesson.updates,
+        run_seed: config.seed,
+        validation: None,
+        before: None,
+        tokens: None,
+    };
+    stage.run(&mut pupil, |pupil, number| {
+        let step = ADAPT_STEP + number as u64;
+        let windows = inputs.training_windows(step, config.train.windows_per_step);
+        let taught = inputs.taught(step, &windows)?;
         let mut contexts = Vec::new();
         for pass in 0..lesson.gists {
-            let made = outputs(setup, lesson, &windows, update, pass)?;
+            let made = outputs(inputs, lesson, &windows, number, pass)?;
             contexts.extend(made.iter().enumerate().map(|(w, c)| (w, compressed_context(c, true, v))));
         }
-        let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-        let factor = config.train.schedule.factor(update, lesson.updates, config.optim.generator.warmup_steps);
-        let place = Place { step: update, root, batch: &windows };
-        let (kl, _) = reader_step(decoder, &mut reader, &taught, (&rows, config.reader_rows()), (factor, &place))?;
-        progress.step(&format!("KL {kl:.4}"));
-    }
-    progress.finish();
-    Ok(reader.adapter)
+        let lr_factor = config.train.schedule.factor(number, lesson.updates, config.optim.generator.warmup_steps);
+        let update = Update { number, lr_factor, root, batch: &windows };
+        let batch = ReaderBatch { taught: &taught, rows: &as_rows(&contexts), at_once: config.reader_rows() };
+        let kl = reader_step(decoder, &mut pupil.reader, &batch, &update)?.kl;
+        Ok(Updated { metrics: Metrics::default(), live: format!("KL {kl:.4}") })
+    })?;
+    Ok(pupil.reader.adapter)
 }
 
 /// One gist of every window, at one budget; the compressors take turns over the windows, from a place that is drawn.
-fn outputs(setup: &Setup, lesson: &Lesson, windows: &[Window], update: usize, pass: usize) -> Result<Vec<Compressed>> {
-    let (seed, step) = (setup.config.seed, ADAPT_STEP + update as u64);
+fn outputs(inputs: Inputs, lesson: &Lesson, windows: &[Window], update: usize, pass: usize) -> Result<Vec<Compressed>> {
+    let (seed, step) = (inputs.config.seed, ADAPT_STEP + update as u64);
     let mut draw = rng::rng(seed, Stream::Mix, step, pass as u64, 0);
     let budget = lesson.budgets[rng::below(&mut draw, lesson.budgets.len())];
     let turns = lesson.compressors.len();
@@ -123,7 +97,7 @@ fn outputs(setup: &Setup, lesson: &Lesson, windows: &[Window], update: usize, pa
     for (turn, compressor) in lesson.compressors.iter().enumerate() {
         let own: Vec<usize> = (0..windows.len()).filter(|w| (first + w) % turns == turn).collect();
         let requests: Vec<Request> =
-            own.iter().map(|&w| request(&windows[w], setup.config.condition, key(w))).collect();
+            own.iter().map(|&w| request(&windows[w], inputs.config.condition, key(w))).collect();
         if requests.is_empty() {
             continue;
         }

@@ -2,10 +2,10 @@
 //! finished and is ignored; a file that does not match its manifest is an error that names it.
 
 use crate::error::{Error, Result};
+use crate::hash::FileHash;
 use crate::model::weights;
 use crate::run_dir::{read_json, write_json_atomic};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -13,20 +13,7 @@ use tch::Tensor;
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     step: usize,
-    files: BTreeMap<String, FileRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FileRecord {
-    bytes: u64,
-    sha256: String,
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub fn sha256_file(path: &Path) -> Result<(u64, String)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let digest = Sha256::digest(&bytes);
-    Ok((bytes.len() as u64, digest.iter().map(|b| format!("{b:02x}")).collect()))
+    files: BTreeMap<String, FileHash>,
 }
 
 /// Checkpoints that a run keeps.
@@ -54,9 +41,8 @@ pub fn save(
     extra(folder)?;
     let mut files = BTreeMap::new();
     for path in walk(folder)? {
-        let (bytes, sha256) = sha256_file(&path)?;
         let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-        files.insert(name, FileRecord { bytes, sha256 });
+        files.insert(name, FileHash::of(&path)?);
     }
     write_json_atomic(&folder.join("manifest.json"), &Manifest { step, files })
 }
@@ -77,13 +63,13 @@ pub fn latest(checkpoints: &Path) -> Result<Option<(usize, PathBuf)>> {
     let manifest: Manifest = read_json(&folder.join("manifest.json"))?;
     for (name, record) in &manifest.files {
         let path = folder.join(name);
-        let (bytes, sha256) = sha256_file(&path)?;
-        if bytes != record.bytes || sha256 != record.sha256 {
+        let found = FileHash::of(&path)?;
+        if found != *record {
             return Err(Error::file(
                 path,
                 format!(
-                    "checkpoint is damaged: expected {} bytes with the manifest's sha256, got {bytes}",
-                    record.bytes
+                    "checkpoint is damaged: expected {} bytes with the manifest's sha256, got {}",
+                    record.bytes, found.bytes
                 ),
             ));
         }

@@ -1,17 +1,17 @@
 //! What a generator update reads: current gists, nothing, extractive gists of any size, stale gists, so that it neither
 //! forgets to read nor gets used to one dialect.
 
+use crate::compressor::actions::Trajectory;
 use crate::compressor::budget::recent;
-use crate::compressor::gist::Gist;
 use crate::config::train::GeneratorConfig;
 use crate::data::Window;
+use crate::reading::reader_context;
 use crate::rng::{self, Stream};
-use crate::rollout::reader_context;
 use rand::Rng;
 
 /// Where a context of an update comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ContextSource {
     /// A gist of this step's groups.
     Current,
     /// A gist of the stale compressor.
@@ -37,41 +37,56 @@ impl Draw {
     }
 }
 
-/// For each window, the sources of its contexts.
-pub fn plan(windows: usize, mix: &GeneratorConfig, draw: Draw) -> Vec<Vec<Source>> {
-    let pick = |share: f64| match share {
-        s if s < mix.current => Source::Current,
-        s if s < mix.current + mix.stale => Source::Stale,
-        s if s < mix.current + mix.stale + mix.extractive => Source::Extractive,
-        _ => Source::Empty,
-    };
-    let row = |w| (0..mix.gists_per_window).map(|r| pick(rng::uniform(&mut draw.at(w, r)))).collect();
-    (0..windows).map(row).collect()
+/// How contexts are mixed.
+#[derive(Clone, Copy)]
+pub struct Mix<'a> {
+    /// Shares of the sources.
+    pub shares: &'a GeneratorConfig,
+    /// Cap of a gist, in tokens.
+    pub budget: usize,
+    /// V, the size of the base's vocabulary, behind which the control tokens are.
+    pub vocabulary: i64,
+    /// Its draws.
+    pub draw: Draw,
 }
 
-/// The contexts of a plan: `(window, ids before its local window)`. `stale` holds a gist for every window whose plan asks
-/// for one.
-pub fn contexts(
-    windows: &[Window],
-    plan: &[Vec<Source>],
-    groups: &[&[Gist]],
-    stale: &[Vec<u32>],
-    budget: usize,
-    v: i64,
-    draw: Draw,
-) -> Vec<(usize, Vec<u32>)> {
-    let make = |w: usize, row: usize, source: Source| {
-        let mut rng = draw.at(w, row);
-        let _ = rng::uniform(&mut rng); // the plan's draw
-        match source {
-            Source::Current => groups[w][rng::below(&mut rng, groups[w].len())].ids.clone(),
-            Source::Stale => stale[w].clone(),
-            Source::Extractive => extractive(&windows[w].prefix, budget, &mut rng),
-            Source::Empty => Vec::new(),
-        }
-    };
-    let all = plan.iter().enumerate().flat_map(|(w, sources)| sources.iter().enumerate().map(move |(r, s)| (w, r, *s)));
-    all.map(|(w, r, source)| (w, reader_context(&make(w, r, source), true, v))).collect()
+impl Mix<'_> {
+    /// For each window, the sources of its contexts.
+    pub fn plan(&self, windows: usize) -> Vec<Vec<ContextSource>> {
+        let GeneratorConfig { gists_per_window, current, stale, extractive, .. } = *self.shares;
+        let pick = |share: f64| match share {
+            s if s < current => ContextSource::Current,
+            s if s < current + stale => ContextSource::Stale,
+            s if s < current + stale + extractive => ContextSource::Extractive,
+            _ => ContextSource::Empty,
+        };
+        let row = |w| (0..gists_per_window).map(|r| pick(rng::uniform(&mut self.draw.at(w, r)))).collect();
+        (0..windows).map(row).collect()
+    }
+
+    /// The contexts of a plan: (window, ids before its local window). `stale` holds a gist for every window whose plan asks
+    /// for one.
+    pub fn contexts(
+        &self,
+        windows: &[Window],
+        plan: &[Vec<ContextSource>],
+        groups: &[&[Trajectory]],
+        stale: &[Vec<u32>],
+    ) -> Vec<(usize, Vec<u32>)> {
+        let make = |w: usize, row: usize, source: ContextSource| {
+            let mut rng = self.draw.at(w, row);
+            let _ = rng::uniform(&mut rng); // the plan's draw
+            match source {
+                ContextSource::Current => groups[w][rng::below(&mut rng, groups[w].len())].ids.clone(),
+                ContextSource::Stale => stale[w].clone(),
+                ContextSource::Extractive => extractive(&windows[w].prefix, self.budget, &mut rng),
+                ContextSource::Empty => Vec::new(),
+            }
+        };
+        let all = plan.iter().enumerate();
+        let all = all.flat_map(|(w, sources)| sources.iter().enumerate().map(move |(r, s)| (w, r, *s)));
+        all.map(|(w, r, source)| (w, reader_context(&make(w, r, source), true, self.vocabulary))).collect()
+    }
 }
 
 /// Recent tokens, or two random spans, of a random size up to the budget.

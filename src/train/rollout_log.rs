@@ -2,32 +2,37 @@
 
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
 use crate::run_dir::write_atomic;
-use crate::train::setup::Setup;
+use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
+/// The rollouts of a step.
+pub struct Logged<'a> {
+    /// Its windows.
+    pub windows: &'a [Window],
+    /// Their gists.
+    pub groups: &'a [Group],
+    /// Parts of the gists' rewards.
+    pub scored: &'a [Vec<RewardParts>],
+    /// Price of length that was paid.
+    pub lambda: f64,
+}
+
 /// Writes `rollouts/step_NNNNNN.jsonl`.
-pub fn write(
-    path: &Path,
-    setup: &Setup,
-    windows: &[Window],
-    groups: &[Group],
-    (parts, lambda): (&[Vec<RewardParts>], f64),
-) -> Result<()> {
+pub fn write(path: &Path, tokenizer: &Tokenizer, step: &Logged) -> Result<()> {
+    let Logged { windows, groups, scored, lambda } = *step;
     let mut text = String::new();
-    for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(parts).enumerate() {
-        let (prefix, local, future) = (
-            &setup.tokenizer.decode(&window.prefix)?,
-            &setup.tokenizer.decode(&window.local)?,
-            &setup.tokenizer.decode(&window.future)?,
-        );
+    for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(scored).enumerate() {
+        let (prefix, local, future) =
+            (&tokenizer.decode(&window.prefix)?, &tokenizer.decode(&window.local)?, &tokenizer.decode(&window.future)?);
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
                 "window": i, "prefix": prefix, "local": local, "future": future,
-                "gist": setup.tokenizer.decode(&gist.ids)?, "tokens": gist.ids.len(), "ended": gist.ended,
+                "gist": tokenizer.decode(&gist.ids)?, "tokens": gist.ids.len(), "ended": gist.ended,
                 "kl": reading.kl, "nll": reading.nll, "kl_empty": group.empty.kl,
                 "reward/quality": part.quality, "reward/length": -lambda * part.length,
                 "logprob": gist.behavior_logprobs.iter().sum::<f64>(),
@@ -43,12 +48,12 @@ pub fn write(
 }
 
 /// What the gists of a step keep on the surface: means of [`retention::Retention`]'s figures, those that are defined.
-pub fn surface(setup: &Setup, windows: &[Window], groups: &[Group]) -> Result<Vec<(&'static str, f64)>> {
+pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> Result<Metrics> {
     let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {
-        let prefix = setup.tokenizer.decode(&window.prefix)?;
+        let prefix = tokenizer.decode(&window.prefix)?;
         for gist in &group.gists {
-            let text = setup.tokenizer.decode(&gist.ids)?;
+            let text = tokenizer.decode(&gist.ids)?;
             all.push(retention::retention(&prefix, &text).with_ids(&window.prefix, &gist.ids));
         }
     }

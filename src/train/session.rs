@@ -1,39 +1,42 @@
 //! The state of a run between steps: three roles that learn, the frozen ones, prices and counters; saved and restored.
 
-use crate::algo::{Baseline, Lambda};
-use crate::compressor::budget::recent;
-use crate::compressor::policy::{Policy, Trained};
-use crate::compressor::{Compressed, Compressor};
+use crate::algo::{Lambda, MovingBaseline};
+use crate::compressor::policy::Policy;
 use crate::config::compressors::CompressorConfig;
-use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
-use crate::rollout::{Taught, compressed_context, request};
-use crate::run_dir::{Log, RunDir, read_json, write_json_atomic};
-use crate::tensor::mean;
+use crate::reading::Taught;
+use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::train::checkpoint::{self, Groups};
-use crate::train::roles::{ROLES, first_roles, policy};
-use crate::train::setup::Setup;
+use crate::train::companions::Companions;
+use crate::train::inputs::Inputs;
+use crate::train::roles::{ROLES, WarmStarted, first_roles};
+use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger};
 use crate::train::trainee::Trainee;
+use crate::train::validation::{Validated, Validation, validate};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
-/// Numbers that a checkpoint carries.
+/// Numbers that a run carries from step to step beside its weights.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct State {
-    /// Updates done: supervised ones first, then policy-gradient steps.
-    pub update: usize,
-    /// Seconds of training so far, over all sittings.
-    pub seconds: f64,
+pub struct TrainingState {
     /// Price of length.
     pub lambda: Lambda,
     /// Moving baseline of `reinforce`.
-    pub baseline: Baseline,
-    /// Unit of the reward: validation context value before policy gradient.
+    pub baseline: MovingBaseline,
+    /// D_ref of the reward in nats a token: validation context value before policy gradient; none before co-training.
     pub d_ref: Option<f64>,
+}
+
+/// `state.json` of a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    #[serde(flatten)]
+    counters: Counters,
+    #[serde(flatten)]
+    state: TrainingState,
 }
 
 /// What lies beside warm-started adapters.
@@ -55,8 +58,8 @@ pub struct WarmRecord {
 
 /// The three roles that learn, with what is frozen beside them.
 pub struct Session<'a> {
-    /// Base, text and windows.
-    pub setup: &'a Setup<'a>,
+    /// Experiment, models and windows.
+    pub inputs: Inputs<'a>,
     /// Run directory.
     pub run: &'a RunDir,
     /// Network and actions of the compressor.
@@ -67,138 +70,120 @@ pub struct Session<'a> {
     pub generator: Trainee,
     /// The generator's twin that only ever reads nothing: the measure of what a context is worth.
     pub empty_reader: Trainee,
-    /// Moving average of the generator, when the reward asks for it.
-    pub averaged: Option<Adapter>,
-    /// The compressor some steps ago.
-    pub stale: Option<Adapter>,
-    /// Moving average of the compressor, when the experiment asks for it.
-    pub smoothed: Option<Adapter>,
-    /// Counters and prices.
-    pub state: State,
-    log: Option<Log>,
+    /// Adapters that follow them; none before co-training.
+    companions: Option<Companions>,
+    /// Prices and baselines.
+    pub state: TrainingState,
+    ledger: Ledger<'a>,
     valid: OnceCell<Taught<'a>>,
     validated: Cell<Option<([usize; 3], Validation)>>,
-    stop: &'a AtomicBool,
-    started: Instant,
-    seconds_before: f64,
 }
 
 impl<'a> Session<'a> {
     /// Fresh roles, or those of `warm_start.from`, or the run's last checkpoint.
-    pub fn open(setup: &'a Setup<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
-        let config = setup.config;
-        let supervised = |update: usize| update < setup.supervised_updates();
+    pub fn open(inputs: Inputs<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
+        let (config, models) = (inputs.config, inputs.models);
         let found = checkpoint::latest(&run.checkpoints())?;
         if found.is_some() {
             checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
         }
-        let state: State = match &found {
+        let SavedState { counters, state } = match &found {
             Some((_, folder)) => checkpoint::state(folder)?,
-            None => State {
-                update: 0,
-                seconds: 0.0,
-                lambda: Lambda::new(&config.reward.length),
-                baseline: Baseline::default(),
-                d_ref: None,
+            None => SavedState {
+                counters: Counters::default(),
+                state: TrainingState {
+                    lambda: Lambda::new(&config.reward.length),
+                    baseline: MovingBaseline::default(),
+                    d_ref: None,
+                },
             },
         };
-        let optim = if supervised(state.update) { &config.optim.imitation } else { &config.optim.compressor };
-        let [compressor, generator, empty_reader] = first_roles(setup)?;
+        let rhythm = CheckpointRhythm { every: Some(config.train.checkpoint_every), pause: None };
+        let supervised = counters.update < config.supervised_updates();
+        let optim = if supervised { &config.optim.imitation } else { &config.optim.compressor };
+        let [compressor, generator, empty_reader] = first_roles(config, models)?;
         let factor = match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), .. } => encoder.lr_factor,
-            _ => 1.0,
+            CompressorConfig::Extractive { encoder: None, .. } | CompressorConfig::Gist { .. } => 1.0,
         };
         let mut session = Self {
-            setup,
+            inputs,
             run,
-            policy: policy(&setup.config.compressor, setup)?,
+            policy: models.policy(&config.compressor)?,
             compressor: Trainee::new(ROLES[0], compressor, optim).with_encoder_factor(factor, optim),
             generator: Trainee::new(ROLES[1], generator, &config.optim.generator),
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
-            averaged: None,
-            stale: None,
-            smoothed: None,
-            log: None,
+            companions: None,
+            state,
+            ledger: Ledger::new(Some(run), counters, rhythm, stop),
             valid: OnceCell::new(),
             validated: Cell::new(None),
-            seconds_before: state.seconds,
-            state,
-            stop,
-            started: Instant::now(),
         };
         if let Some((_, folder)) = found {
             for role in [&mut session.compressor, &mut session.generator, &mut session.empty_reader] {
-                role.restore(&folder, &setup.decoder)?;
+                role.restore(&folder, &models.decoder)?;
             }
-            let (averaged, stale) = (&mut session.averaged, &mut session.stale);
-            for (name, slot) in [("averaged", averaged), ("stale", stale), ("smoothed", &mut session.smoothed)] {
-                let saved = folder.join(name);
-                if saved.exists() {
-                    *slot = Some(setup.decoder.load_adapter(&saved)?);
-                }
+            if counters.update > config.supervised_updates() {
+                session.companions = Some(Companions::load(&folder, config, &models.decoder)?);
+                session.d_ref().map_err(|error| Error::file(folder.join("state.json"), error.to_string()))?;
             }
         }
         Ok(session)
     }
 
-    /// The rows of the run. Opening cuts those that no checkpoint covers, so an evaluation must not ask for it.
-    pub fn log(&mut self) -> Result<&mut Log> {
-        match &mut self.log {
-            Some(log) => Ok(log),
-            none => Ok(none.insert(Log::open(self.run, self.state.update)?)),
-        }
+    /// Updates done: supervised ones first, then policy-gradient steps.
+    pub fn update(&self) -> usize {
+        self.ledger.update()
+    }
+
+    /// Opens the rows of the run and cuts those that no checkpoint covers: an evaluation must not ask for it.
+    pub fn open_log(&mut self) -> Result<()> {
+        self.ledger.open_log()
     }
 
     /// Seconds of training so far.
     pub fn seconds(&self) -> f64 {
-        self.seconds_before + self.started.elapsed().as_secs_f64()
+        self.ledger.seconds()
+    }
+
+    /// Set when the user asks to stop.
+    pub fn stop(&self) -> &'a AtomicBool {
+        self.ledger.stop()
     }
 
     /// Fails if the user asked to stop, between things that need no checkpoint.
     pub fn check_stop(&self) -> Result<()> {
-        match self.stop.load(Ordering::SeqCst) {
-            true => Err(Error::Interrupted { step: self.state.update }),
-            false => Ok(()),
-        }
+        self.ledger.check_stop()
     }
 
-    /// After an update: counts it, saves when due or asked, stops when asked.
-    pub fn advance(&mut self, due: bool) -> Result<()> {
-        self.state.update += 1;
-        self.state.seconds = self.seconds();
-        let asked = self.stop.load(Ordering::SeqCst);
-        if due || asked || self.state.update.is_multiple_of(self.setup.config.train.checkpoint_every) {
-            self.save()?;
-        }
-        if asked { Err(Error::Interrupted { step: self.state.update }) } else { Ok(()) }
+    /// D_ref of the reward, nats a token; an error before co-training.
+    pub fn d_ref(&self) -> Result<f64> {
+        let none = "d_ref: expected a number once co-training has begun, got none";
+        self.state.d_ref.ok_or_else(|| Error::invalid(none))
     }
 
-    fn save(&self) -> Result<()> {
-        let mut groups = Groups::new();
-        let roles = [&self.compressor, &self.generator, &self.empty_reader];
-        for role in roles {
-            role.groups(&mut groups);
-        }
-        let base = self.setup.base();
-        let folder = self.run.checkpoint(self.state.update);
-        checkpoint::save(&folder, self.state.update, &groups, &self.state, |folder| {
-            for role in roles {
-                role.save_adapter(folder, &base)?;
-            }
-            let (averaged, stale) = (&self.averaged, &self.stale);
-            for (name, adapter) in [("averaged", averaged), ("stale", stale), ("smoothed", &self.smoothed)] {
-                if let Some(adapter) = adapter {
-                    adapter.save(&folder.join(name), &base)?;
-                }
-            }
-            Ok(())
-        })?;
-        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
+    /// The adapters that follow the roles; an error before co-training.
+    pub fn companions(&self) -> Result<&Companions> {
+        self.companions.as_ref().ok_or_else(no_companions)
     }
 
-    /// The compressor that is judged: the moving average if there is one.
+    /// Has the companions follow the roles after step `number` of co-training, which counts from 0.
+    pub fn follow(&mut self, number: usize) -> Result<()> {
+        let companions = self.companions.as_mut().ok_or_else(no_companions)?;
+        companions.follow(&self.compressor.adapter, &self.generator.adapter, self.inputs.config, number);
+        Ok(())
+    }
+
+    /// From now on it co-trains, with rewards in units of `d_ref` nats a token and the first companions.
+    pub fn begin_cotraining(&mut self, frozen: &WarmStarted, d_ref: f64) {
+        self.state.d_ref = Some(d_ref);
+        self.companions = Some(Companions::begin(frozen, self.inputs.config));
+    }
+
+    /// The compressor that is judged: the moving average where the experiment asks for one, once co-training has begun.
     pub fn judged(&self) -> &Adapter {
-        self.smoothed.as_ref().unwrap_or(&self.compressor.adapter)
+        let smoothed = self.companions.as_ref().and_then(Companions::smoothed);
+        smoothed.unwrap_or(&self.compressor.adapter)
     }
 
     /// Where the run keeps its warm-started adapters.
@@ -209,7 +194,7 @@ impl<'a> Session<'a> {
     /// Writes the three adapters as they are now, the record last.
     pub fn export_warm(&self, folder: &Path, record: &WarmRecord) -> Result<()> {
         for role in [&self.compressor, &self.generator, &self.empty_reader] {
-            role.save_adapter(folder, &self.setup.base())?;
+            role.save_adapter(folder, &self.inputs.models.base())?;
         }
         write_json_atomic(&folder.join("record.json"), record)
     }
@@ -227,100 +212,43 @@ impl<'a> Session<'a> {
     }
 
     fn measure(&self) -> Result<Validation> {
-        let greedy = Trained {
-            name: "gist".into(),
+        let roles = Validated {
             policy: &self.policy,
-            adapter: self.judged(),
-            sampling: Sampling::greedy(),
-            seed: self.setup.config.seed,
+            compressor: self.judged(),
+            generator: &self.generator.adapter,
+            empty_reader: &self.empty_reader.adapter,
         };
-        let (setup, windows) = (self.setup, &self.setup.valid);
-        let decoder = &setup.decoder;
-        let requests: Vec<_> =
-            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
-        let taught = match self.valid.get() {
-            Some(taught) => taught,
-            None => {
-                let taught = Taught::new(decoder, windows)?;
-                self.valid.get_or_init(|| taught)
+        validate(self.inputs, &self.valid, &roles)
+    }
+}
+
+fn no_companions() -> Error {
+    Error::invalid("expected a session whose co-training has begun, got one before that")
+}
+
+impl<'a> Learner<'a> for Session<'a> {
+    fn ledger(&mut self) -> &mut Ledger<'a> {
+        &mut self.ledger
+    }
+
+    fn validate(&mut self) -> Result<HeldOut> {
+        let found = Session::validate(self)?;
+        Ok(HeldOut { metrics: found.metrics(), said: found.to_string() })
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let roles = [&self.compressor, &self.generator, &self.empty_reader];
+        let mut groups = Groups::new();
+        roles.iter().for_each(|role| role.groups(&mut groups));
+        let (base, update) = (self.inputs.models.base(), self.update());
+        let state = SavedState { counters: self.ledger.counters(), state: self.state.clone() };
+        checkpoint::save(&self.run.checkpoint(update), update, &groups, &state, |folder| {
+            for role in roles {
+                role.save_adapter(folder, &base)?;
             }
-        };
-        let read = |adapter: &Adapter, contexts: &[Vec<u32>]| -> Result<f64> {
-            let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-            let readings = taught.measure(decoder, Some(&decoder.activate(adapter, false)), &rows)?;
-            Ok(mean(&readings.iter().map(|r| r.kl).collect::<Vec<_>>()))
-        };
-        let generator = &self.generator.adapter;
-        let v = decoder.config().vocab_size;
-        let contexts = |made: &[Compressed]| made.iter().map(|c| compressed_context(c, true, v)).collect::<Vec<_>>();
-        let gists = greedy.compress(&requests, setup.budget)?;
-        let recent: Vec<Compressed> = (windows.iter())
-            .map(|w| Compressed { ids: recent(&w.prefix, setup.budget).to_vec(), ..Compressed::default() })
-            .collect();
-        let nothing = vec![Vec::new(); windows.len()];
-        let tokens: usize = gists.iter().map(|g| g.ids.len()).sum();
-        Ok(Validation {
-            context_value: read(&self.empty_reader.adapter, &nothing)?,
-            kl_empty: read(generator, &nothing)?,
-            kl_recent: read(generator, &contexts(&recent))?,
-            kl: read(generator, &contexts(&gists))?,
-            keep_ratio: tokens as f64 / (windows.len() * setup.shape.prefix) as f64,
-        })
-    }
-}
-
-/// Means over the validation windows.
-#[derive(Clone, Copy, Debug)]
-pub struct Validation {
-    /// KL of the reader adapted to nothing, reading nothing.
-    pub context_value: f64,
-    /// KL of the generator reading nothing.
-    pub kl_empty: f64,
-    /// KL of the generator reading the most recent tokens of the prefix, as many as the budget: hard to beat.
-    pub kl_recent: f64,
-    /// KL of the generator reading the greedy gist.
-    pub kl: f64,
-    /// Kept tokens of the greedy gist.
-    pub keep_ratio: f64,
-}
-
-impl Validation {
-    /// 1 − kl / context_value.
-    pub fn gap_closed(&self) -> f64 {
-        1.0 - self.kl / self.context_value
-    }
-
-    /// The same of the most recent tokens.
-    pub fn gap_closed_recent(&self) -> f64 {
-        1.0 - self.kl_recent / self.context_value
-    }
-
-    /// As metrics.
-    pub fn row(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("eval/context_value", self.context_value),
-            ("eval/kl_empty", self.kl_empty),
-            ("eval/kl", self.kl),
-            ("eval/gap_closed", self.gap_closed()),
-            ("eval/gap_closed_recent", self.gap_closed_recent()),
-            ("eval/keep_ratio", self.keep_ratio),
-        ]
-    }
-}
-
-impl std::fmt::Display for Validation {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(
-            f,
-            "validation: gap_closed {:.3} (recent tokens {:.3}) · KL {:.4} with gist, {:.4} without, context value {:.4} · \
-             keep_ratio {:.3}",
-            self.gap_closed(),
-            self.gap_closed_recent(),
-            self.kl,
-            self.kl_empty,
-            self.context_value,
-            self.keep_ratio
-        )
+            self.companions.iter().try_for_each(|companions| companions.save(folder, &base))
+        })?;
+        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
     }
 }
 

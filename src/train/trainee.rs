@@ -43,18 +43,18 @@ impl Trainee {
     }
 
     /// Views for a training pass.
-    pub fn active(&self, decoder: &Decoder) -> ActiveAdapter {
+    pub fn active(&self, decoder: &Decoder) -> Result<ActiveAdapter> {
         decoder.activate(&self.adapter, true)
     }
 
     /// Takes an optimiser step on the gradient accumulated so far; a gradient that is not finite saves `batch` and stops.
-    pub fn step(&mut self, lr_factor: f64, at: &Place<impl Serialize>) -> Result<StepInfo> {
-        match self.optim.step(self.adapter.params(), lr_factor)? {
+    pub fn step(&mut self, update: &Update<impl Serialize>) -> Result<StepInfo> {
+        match self.optim.step(self.adapter.params(), update.lr_factor)? {
             Ok(info) => {
                 self.steps += 1;
                 Ok(info)
             }
-            Err(norm) => Err(at.non_finite(format!("{}'s gradient (norm {norm})", self.name))),
+            Err(norm) => Err(update.non_finite(format!("{}'s gradient (norm {norm})", self.name))),
         }
     }
 
@@ -82,22 +82,24 @@ impl Trainee {
     }
 }
 
-/// Where a step stands, to save its batch if something stops being finite.
-pub struct Place<'a, T: Serialize> {
-    /// Step.
-    pub step: usize,
+/// One update: its number, how large a step it takes, and what is saved if something in it is not finite.
+pub struct Update<'a, T: Serialize> {
+    /// Its number.
+    pub number: usize,
+    /// Multiple of the learning rate.
+    pub lr_factor: f64,
     /// Run directory.
     pub root: &'a Path,
-    /// What to save.
+    /// What it learns from.
     pub batch: &'a T,
 }
 
-impl<T: Serialize> Place<'_, T> {
+impl<T: Serialize> Update<'_, T> {
     /// Saves the batch and makes the error that stops the run.
     pub fn non_finite(&self, what: String) -> Error {
-        let saved = self.root.join(format!("non_finite_step_{:06}.json", self.step));
+        let saved = self.root.join(format!("non_finite_step_{:06}.json", self.number));
         match write_json_atomic(&saved, self.batch) {
-            Ok(()) => Error::NonFinite { what, step: self.step, saved },
+            Ok(()) => Error::NonFinite { what, step: self.number, saved },
             Err(error) => error,
         }
     }

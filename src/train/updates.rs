@@ -2,43 +2,31 @@
 
 use crate::algo::{self, TokenBatch};
 use crate::compressor::Request;
-use crate::compressor::gist::Gist;
+use crate::compressor::actions::Trajectory;
 use crate::compressor::policy::Policy;
 use crate::config::train::AlgoSection;
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{self, TokenGrads};
-use crate::rollout::Taught;
-use crate::train::optim::StepInfo;
-use crate::train::trainee::{Place, Trainee};
+use crate::reading::Taught;
+use crate::tensor::{floats, to_vec};
+use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-/// What a compressor update did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PolicyStep {
-    /// Loss.
-    pub loss: f64,
-    /// Mean over actions of KL(behaviour ‖ policy) as estimated by k3.
-    pub mismatch_kl: f64,
-    /// Share of actions where the ratio was clipped.
-    pub clip_frac: f64,
-    /// Mean entropy, nats an action.
-    pub entropy: f64,
-    /// Mean KL to the warm-started policy, nats an action.
-    pub kl_reference: f64,
-    /// Gradient norm before clipping.
-    pub grad_norm: f64,
-}
-
-/// The windows of a compressor update.
+/// The windows of a policy-gradient step.
 pub struct PolicyBatch<'a> {
+    /// Network and actions.
+    pub policy: &'a Policy<'a>,
+    /// The policy from which KL is measured where it has a weight in the loss.
+    pub reference: Option<&'a Adapter>,
     /// What the compressor sees of each window.
     pub requests: &'a [Request<'a>],
-    /// Its gists.
-    pub groups: &'a [&'a [Gist]],
-    /// Advantages by window, gist and action.
+    /// Its trajectories, as many for every window.
+    pub groups: &'a [&'a [Trajectory]],
+    /// Advantages by window, trajectory and action.
     pub advantages: &'a [Vec<Vec<f64>>],
     /// Windows of one pass.
     pub micro: usize,
@@ -46,130 +34,150 @@ pub struct PolicyBatch<'a> {
     pub divisor: f64,
 }
 
-/// One policy-gradient step.
-pub fn policy_step<T: Serialize>(
-    policy: &Policy,
+/// One policy-gradient step; returns the loss and what [`algo::loss`] tells of it, as means over the actions.
+pub fn policy_step(
     decoder: &Decoder,
     compressor: &mut Trainee,
-    reference: Option<&Adapter>,
     batch: &PolicyBatch,
     section: &AlgoSection,
-    (lr_factor, place): (f64, &Place<T>),
-) -> Result<PolicyStep> {
-    let mut done = PolicyStep::default();
-    let (mut sums, mut actions) = ([0.0; 4], 0usize);
+    update: &Update<impl Serialize>,
+) -> Result<Metrics> {
+    let (mut loss, mut sums, mut actions) = (0.0, Metrics::default(), 0usize);
     for start in (0..batch.requests.len()).step_by(batch.micro) {
         let span = start..(start + batch.micro).min(batch.requests.len());
         let (requests, groups) = (&batch.requests[span.clone()], &batch.groups[span.clone()]);
-        let active = compressor.active(decoder);
-        let frozen = reference.filter(|_| section.reference_kl_coef != 0.0).map(|a| decoder.activate(a, false));
-        let surrogate = policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
-            // A gist that was not sampled is imitated, at a ratio of 1.
-            let mut now = crate::tensor::to_vec(&stats.logprob)?.into_iter();
-            let mut behavior: Vec<f64> = Vec::new();
-            for gist in groups.iter().flat_map(|group| group.iter()) {
-                let now = now.by_ref().take(gist.actions());
-                if gist.behavior_logprobs.is_empty() {
-                    behavior.extend(now);
-                } else {
-                    now.for_each(drop);
-                    behavior.extend(&gist.behavior_logprobs);
-                }
-            }
+        let active = compressor.active(decoder)?;
+        let reference = batch.reference.filter(|_| section.reference_kl_coef != 0.0);
+        let frozen = reference.map(|adapter| decoder.activate(adapter, false)).transpose()?;
+        let surrogate = batch.policy.surrogate(&active, frozen.as_ref(), requests, groups, |stats| {
             let tokens = TokenBatch {
+                behavior: floats(&behavior(groups, &to_vec(&stats.logprob)?), decoder.device()),
+                advantage: floats(&batch.advantages[span].concat().concat(), decoder.device()),
                 logprob: stats.logprob,
-                behavior: crate::tensor::floats(&behavior, decoder.device()),
-                advantage: crate::tensor::floats(&batch.advantages[span].concat().concat(), decoder.device()),
                 entropy: stats.entropy,
                 kl_reference: stats.kl_reference,
             };
             let out = algo::loss(&tokens, section, batch.divisor)?;
-            done.loss += out.loss;
+            loss += out.loss;
             actions += out.actions;
-            for (sum, part) in sums.iter_mut().zip(out.sums) {
-                *sum += part;
-            }
+            sums.add(&out.sums);
             Ok(out.grads)
         })?;
         decoder.backward(&surrogate, &active)?;
     }
-    if !done.loss.is_finite() {
-        return Err(place.non_finite(format!("policy loss ({})", done.loss)));
+    if !loss.is_finite() {
+        return Err(update.non_finite(format!("policy loss ({loss})")));
     }
-    let StepInfo { grad_norm, .. } = compressor.step(lr_factor, place)?;
-    let n = actions.max(1) as f64;
-    Ok(PolicyStep {
-        mismatch_kl: sums[0] / n,
-        clip_frac: sums[1] / n,
-        entropy: sums[2] / n,
-        kl_reference: sums[3] / n,
-        grad_norm,
-        ..done
-    })
+    let mut metrics = Metrics::from([("algo/policy_loss", loss)]);
+    metrics.extend(sums.divided_by(actions.max(1) as f64));
+    metrics.push("optim/compressor/grad_norm", compressor.step(update)?.grad_norm);
+    Ok(metrics)
 }
 
-/// A gist to imitate, and how much.
-pub type Weighted = (Gist, f64);
+/// log π of every action when it was sampled; of a trajectory that was not, log π `now`: it is imitated, at a ratio of 1.
+fn behavior(groups: &[&[Trajectory]], now: &[f64]) -> Vec<f64> {
+    let (mut all, mut first) = (Vec::with_capacity(now.len()), 0);
+    for trajectory in groups.iter().flat_map(|group| group.iter()) {
+        let own = first..first + trajectory.actions();
+        first = own.end;
+        match trajectory.behavior_logprobs.is_empty() {
+            true => all.extend(&now[own]),
+            false => all.extend(&trajectory.behavior_logprobs),
+        }
+    }
+    all
+}
 
-/// One step of imitation: −Σ weight · log π(gist) / Σ weight · actions, over as many gists for every window. Returns that
-/// mean loss of an action.
-pub fn imitation_step<T: Serialize>(
-    policy: &Policy,
+/// A trajectory to imitate, and how much.
+pub type Weighted = (Trajectory, f64);
+
+/// The windows of a step of imitation.
+pub struct ImitationBatch<'a> {
+    /// Network and actions.
+    pub policy: &'a Policy<'a>,
+    /// What the compressor sees of each window.
+    pub requests: &'a [Request<'a>],
+    /// What it is to do, as many for every window.
+    pub groups: &'a [Vec<Weighted>],
+    /// Windows of one pass.
+    pub micro: usize,
+}
+
+/// One step of imitation: −Σ weight · log π(trajectory) / Σ weight · actions. Returns that mean loss of an action.
+pub fn imitation_step(
     decoder: &Decoder,
     compressor: &mut Trainee,
-    (requests, gists): (&[Request], &[Vec<Weighted>]),
-    micro: usize,
-    (lr_factor, place): (f64, &Place<T>),
+    batch: &ImitationBatch,
+    update: &Update<impl Serialize>,
 ) -> Result<f64> {
-    let total: f64 = gists.iter().flatten().map(|(gist, weight)| weight * gist.actions() as f64).sum();
+    let all = batch.groups.iter().flatten();
+    let total: f64 = all.map(|(trajectory, weight)| weight * trajectory.actions() as f64).sum();
     let mut loss = 0.0;
-    for (requests, gists) in requests.chunks(micro).zip(gists.chunks(micro)) {
-        let active = compressor.active(decoder);
-        let weights: Vec<f64> = (gists.iter().flatten())
-            .flat_map(|(gist, weight)| std::iter::repeat_n(-weight / total, gist.actions()))
+    for (requests, groups) in batch.requests.chunks(batch.micro).zip(batch.groups.chunks(batch.micro)) {
+        let active = compressor.active(decoder)?;
+        let weights: Vec<f64> = (groups.iter().flatten())
+            .flat_map(|(trajectory, weight)| std::iter::repeat_n(-weight / total, trajectory.actions()))
             .collect();
-        let weights = crate::tensor::floats(&weights, decoder.device());
-        let gists: Vec<Vec<Gist>> = gists.iter().map(|group| group.iter().map(|(g, _)| g.clone()).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-        let surrogate = policy.surrogate(&active, None, requests, &groups, |stats| {
+        let weights = floats(&weights, decoder.device());
+        let groups: Vec<Vec<Trajectory>> =
+            groups.iter().map(|group| group.iter().map(|(trajectory, _)| trajectory.clone()).collect()).collect();
+        let groups: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
+        let surrogate = batch.policy.surrogate(&active, None, requests, &groups, |stats| {
             loss += (stats.logprob * &weights).sum(Kind::Double).double_value(&[]);
             Ok(TokenGrads { logprob: weights, entropy: None, kl_reference: None })
         })?;
         decoder.backward(&surrogate, &active)?;
     }
     if !loss.is_finite() {
-        return Err(place.non_finite(format!("imitation loss ({loss})")));
+        return Err(update.non_finite(format!("imitation loss ({loss})")));
     }
-    compressor.step(lr_factor, place)?;
+    compressor.step(update)?;
     Ok(loss)
 }
 
-/// One step of a reader towards the teacher: mean over rows and future tokens of KL(teacher ‖ reader); `at_once` rows in a
-/// pass.
-pub fn reader_step<T: Serialize>(
+/// What a reader learns from in a step.
+pub struct ReaderBatch<'a> {
+    /// Windows and the teacher.
+    pub taught: &'a Taught<'a>,
+    /// Windows and what stands in the place of their prefixes.
+    pub rows: &'a [(usize, &'a [u32])],
+    /// Rows of one pass.
+    pub at_once: usize,
+}
+
+/// What a step of a reader did.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderUpdate {
+    /// KL(teacher ‖ reader), nats a token.
+    pub kl: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+/// One step of a reader towards the teacher: mean over rows, futures and their tokens of KL(teacher ‖ reader).
+pub fn reader_step(
     decoder: &Decoder,
     reader: &mut Trainee,
-    taught: &Taught,
-    (rows, at_once): (&[(usize, &[u32])], usize),
-    (lr_factor, place): (f64, &Place<T>),
-) -> Result<(f64, StepInfo)> {
+    batch: &ReaderBatch,
+    update: &Update<impl Serialize>,
+) -> Result<ReaderUpdate> {
+    let ReaderBatch { taught, rows, at_once } = *batch;
     let width = decoder.config().hidden_size;
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&r| rows[r].1.len());
-    let mut loss = 0.0;
-    for batch in order.chunks(at_once) {
-        let picked: Vec<(usize, &[u32])> = batch.iter().map(|&r| rows[r]).collect();
-        let active: ActiveAdapter = reader.active(decoder);
+    let mut kl = 0.0;
+    for part in order.chunks(at_once) {
+        let picked: Vec<(usize, &[u32])> = part.iter().map(|&r| rows[r]).collect();
+        let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
-        let weight = 1.0 / (rows.len() * taught.future()) as f64;
-        let weights = Tensor::full([read.size()[0]], weight, (Kind::Float, decoder.device()));
+        let weights = floats(&taught.token_weights(&picked, rows.len()), decoder.device());
         let (value, surrogate) = vocab::kl_surrogate(decoder.head(), &teacher, &read, &weights)?;
         decoder.backward(&surrogate, &active)?;
-        loss += value;
+        kl += value;
     }
-    if !loss.is_finite() {
-        return Err(place.non_finite(format!("reader loss ({loss})")));
+    if !kl.is_finite() {
+        return Err(update.non_finite(format!("reader loss ({kl})")));
     }
-    Ok((loss, reader.step(lr_factor, place)?))
+    Ok(ReaderUpdate { kl, grad_norm: reader.step(update)?.grad_norm })
 }

@@ -3,72 +3,57 @@
 //! Peters & Schaal 2007), and let the generator read them; from the second round on, the policy's own samples compete with
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
 //! useful spans does.
+//!
+//! Differs from reward-weighted regression in that candidates come from a search that sees the future, not from the policy,
+//! and that weights are normalised within a window.
 
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
-use crate::compressor::gist::{Draws, Gist, uniforms};
 use crate::config::parts::Sampling;
 use crate::config::train::WarmStart;
 use crate::data::Window;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::reading::request;
 use crate::rng::{self, Stream};
-use crate::rollout::request;
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, ranked};
-use crate::train::distill;
-use crate::train::mix::{self, Draw};
+use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
+use crate::train::labels::distill;
+use crate::train::mix::{Draw, Mix, random_spans};
 use crate::train::progress::Progress;
-use crate::train::session::{Session, WarmRecord};
-use crate::train::setup::Setup;
-use crate::train::trainee::Place;
-use crate::train::updates::{Weighted, imitation_step, reader_step};
-use serde::Serialize;
+use crate::train::readers::update_readers;
+use crate::train::session::{Session, WarmRecord, warm_record};
+use crate::train::stage::{Stage, Updated, ValidationRhythm};
+use crate::train::trainee::Update;
+use crate::train::updates::{ImitationBatch, Weighted, imitation_step};
 use std::path::PathBuf;
 
 /// Windows labelled between two files.
 const LABELS_AT_ONCE: usize = 96;
-/// Marks the training windows of the warm start: no policy-gradient step has so high a number.
-const WARM_STEP: u64 = 1 << 40;
-/// The same for the windows on which copying is learned.
-const COPY_STEP: u64 = 1 << 42;
-
-impl Setup<'_> {
-    /// Updates of one round of imitation.
-    fn round_updates(&self) -> usize {
-        let w = &self.config.warm_start;
-        w.epochs * w.windows.div_ceil(w.batch)
-    }
-
-    /// Updates of the whole warm start.
-    pub fn supervised_updates(&self) -> usize {
-        self.compressor_updates() + self.config.warm_start.rounds * self.round_updates()
-    }
-
-    /// Those of them that leave the readers as they are: copying, distillation.
-    fn compressor_updates(&self) -> usize {
-        self.config.warm_start.copy_updates + self.config.distill.updates()
-    }
-}
+/// Windows whose samples are drawn at once.
+const SAMPLED_AT_ONCE: usize = 16;
 
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
-    let (own, total) = (session.setup.compressor_updates(), session.setup.supervised_updates());
+    let config = session.inputs.config;
+    let (own, total) = (config.compressor_updates(), config.supervised_updates());
     copy(session)?;
     distill::run(session)?;
-    while session.state.update < total {
-        let round = (session.state.update - own) / session.setup.round_updates();
-        let windows = session.setup.training_windows(WARM_STEP + round as u64, session.setup.config.warm_start.windows);
+    while session.update() < total {
+        let round = (session.update() - own) / config.warm_start.round_updates();
+        let windows = session.inputs.training_windows(WARM_STEP + round as u64, config.warm_start.windows);
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
     }
     let folder = Session::warm_folder(session.run);
-    if session.state.update > total || folder.join("record.json").exists() {
+    if session.update() > total || folder.join("record.json").exists() {
         return Ok(());
     }
     let validation = session.validate()?;
     eprintln!("warm start: {validation}");
-    let config = session.setup.config;
     let before = match &config.warm_start.from {
-        Some(from) => crate::train::session::warm_record(from)?.updates,
+        Some(from) => warm_record(from)?.updates,
         None => 0,
     };
     let record = WarmRecord {
@@ -88,57 +73,48 @@ pub fn run(session: &mut Session) -> Result<()> {
 
 /// Teaches the compressor alone to write what it reads; where to read, it learns from the rounds.
 fn copy(session: &mut Session) -> Result<()> {
-    let setup = session.setup;
-    let (config, warm) = (setup.config, &setup.config.warm_start);
-    let progress = Progress::new("copy", warm.copy_updates, session.state.update.min(warm.copy_updates));
-    while session.state.update < warm.copy_updates {
-        let update = session.state.update;
-        let clock = std::time::Instant::now();
-        let step = COPY_STEP + update as u64;
-        let windows = setup.training_windows(step, warm.batch);
-        let gists: Vec<Vec<Weighted>> = (windows.iter().enumerate())
+    let config = session.inputs.config;
+    let (warm, budget) = (&config.warm_start, session.inputs.budget());
+    let stage = Stage {
+        title: "copy",
+        updates: 0..warm.copy_updates,
+        run_seed: config.seed,
+        validation: None,
+        before: None,
+        tokens: None,
+    };
+    stage.run(session, |session, number| {
+        let step = COPY_STEP + number as u64;
+        let windows = session.inputs.training_windows(step, warm.batch);
+        let groups: Vec<Vec<Weighted>> = (windows.iter().enumerate())
             .map(|(w, window)| {
                 let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, 0);
-                let spans = (0..warm.copy_gists).map(|_| mix::random_spans(&window.prefix, setup.budget, &mut draw));
-                spans.map(|ids| (Gist::imitated(ids, setup.budget), 1.0)).collect()
+                let spans = (0..warm.copy_gists).map(|_| random_spans(&window.prefix, budget, &mut draw));
+                spans.map(|ids| (Trajectory::imitated(ids, budget), 1.0)).collect()
             })
             .collect();
-        let factor = config.train.schedule.factor(update, warm.copy_updates, config.optim.imitation.warmup_steps);
-        let place = Place { step: update, root: session.run.root(), batch: &windows };
-        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
-        let loss = imitate_gists(session, &windows, &gists, (factor, &place))?;
-        session.log()?.metrics(update, &[("warm_start/copy_loss", loss)])?;
-        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
-        progress.step(&format!("loss {loss:.3}"));
-        session.advance(update + 1 == warm.copy_updates)?;
-    }
-    progress.finish();
-    Ok(())
+        let lr_factor = config.train.schedule.factor(number, warm.copy_updates, config.optim.imitation.warmup_steps);
+        let update = Update { number, lr_factor, root: session.run.root(), batch: &windows };
+        let loss = imitate_gists(session, &groups, &update)?;
+        Ok(Updated { metrics: Metrics::from([("warm_start/copy_loss", loss)]), live: format!("loss {loss:.3}") })
+    })
 }
 
-fn imitate_gists(
-    session: &mut Session,
-    windows: &[Window],
-    gists: &[Vec<Weighted>],
-    step: (f64, &Place<impl Serialize>),
-) -> Result<f64> {
-    let config = session.setup.config;
-    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
-    imitation_step(
-        &session.policy,
-        &session.setup.decoder,
-        &mut session.compressor,
-        (&requests, gists),
-        config.train.micro_windows,
-        step,
-    )
+/// One step of imitation on the windows of `update`.
+fn imitate_gists(session: &mut Session, groups: &[Vec<Weighted>], update: &Update<Vec<Window>>) -> Result<f64> {
+    let config = session.inputs.config;
+    let requests: Vec<_> =
+        update.batch.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let (policy, micro) = (&session.policy, config.train.micro_windows);
+    let batch = ImitationBatch { policy, requests: &requests, groups, micro };
+    imitation_step(&session.inputs.models.decoder, &mut session.compressor, &batch, update)
 }
 
 /// A gist and its KL, nats a token.
-type Label = (Vec<u32>, f64);
+type ScoredGist = (Vec<u32>, f64);
 
 /// The best gists of every window, searched in stretches that are kept in files, so that a killed run loses little.
-fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<Label>>> {
+fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<ScoredGist>>> {
     let folder = session.run.root().join("warm_start").join(format!("round_{}", round + 1));
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     let progress = Progress::new(&format!("search round {}", round + 1), windows.len().div_ceil(LABELS_AT_ONCE), 0);
@@ -150,7 +126,7 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
             let found = search(session, round, i, stretch)?;
             write_json_atomic(&path, &found)?;
         }
-        let gists: Vec<Vec<Label>> = read_json(&path)?;
+        let gists: Vec<Vec<ScoredGist>> = read_json(&path)?;
         if gists.len() != stretch.len() {
             return Err(Error::file(path, format!("expected {} gists, got {}", stretch.len(), gists.len())));
         }
@@ -161,103 +137,100 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
     Ok(all)
 }
 
-fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<Label>>> {
+fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<ScoredGist>>> {
     let _guard = tch::no_grad_guard();
-    let setup = session.setup;
-    let warm = &setup.config.warm_start;
+    let inputs = session.inputs;
+    let (warm, decoder, budget) = (&inputs.config.warm_start, &inputs.models.decoder, inputs.budget());
     let step = WARM_STEP + (round * 1_000_000 + stretch) as u64;
-    let taught = setup.taught(step, windows)?;
+    let taught = inputs.taught(step, windows)?;
     let trained = round > 0 || warm.from.is_some();
-    let reader = trained.then(|| setup.decoder.activate(&session.generator.adapter, false));
-    let mut extra = vec![Vec::new(); windows.len()];
-    if trained && warm.samples > 0 {
-        let active = setup.decoder.activate(&session.compressor.adapter, false);
-        let requests: Vec<_> =
-            windows.iter().enumerate().map(|(i, w)| request(w, setup.config.condition, i as u64)).collect();
-        for (first, batch) in requests.chunks(16).enumerate().map(|(i, b)| (i * 16, b)) {
-            let uniforms =
-                |r: usize, s: usize| uniforms(setup.config.seed, step, (first + r) as u64, s as u64, setup.budget);
-            let how = &Sampling::default();
-            let draws = Draws { group: warm.samples, budget: setup.budget, how, uniforms: &uniforms };
-            let groups = session.policy.sample(&active, batch, draws)?;
-            for (i, group) in groups.into_iter().enumerate() {
-                extra[first + i] = group.into_iter().map(|gist| gist.ids).collect();
-            }
-        }
-    }
+    let reader = trained.then(|| decoder.activate(&session.generator.adapter, false)).transpose()?;
+    let extra = match trained && warm.samples > 0 {
+        true => samples(session, step, windows)?,
+        false => vec![Vec::new(); windows.len()],
+    };
     let params = SpanSearch { span_tokens: warm.span_tokens, stride: warm.stride, shortlist: warm.shortlist };
-    let found = ranked(&taught, &setup.decoder, reader.as_ref(), setup.budget, params, &extra)?;
+    let found = ranked(&taught, decoder, reader.as_ref(), budget, params, &extra)?;
     Ok(found.into_iter().map(|gists| gists.into_iter().take(warm.gists).map(|f| (f.ids, f.kl)).collect()).collect())
 }
 
+/// The policy's own gists of every window.
+fn samples(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Vec<Vec<u32>>>> {
+    let inputs = session.inputs;
+    let (config, budget) = (inputs.config, inputs.budget());
+    let active = inputs.models.decoder.activate(&session.compressor.adapter, false)?;
+    let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
+    let mut all = Vec::with_capacity(windows.len());
+    for (part, batch) in requests.chunks(SAMPLED_AT_ONCE).enumerate() {
+        let first = part * SAMPLED_AT_ONCE;
+        let uniforms = |r: usize, s: usize| uniforms(config.seed, step, (first + r) as u64, s as u64, budget);
+        let how = &Sampling::default();
+        let draws = Draws { group: config.warm_start.samples, budget, how, uniforms: &uniforms };
+        let groups = session.policy.sample(&active, batch, draws)?;
+        all.extend(groups.into_iter().map(|group| group.into_iter().map(|gist| gist.ids).collect()));
+    }
+    Ok(all)
+}
+
 /// The best `count` gists of a window with weights that sum to 1, of which `warm.recent` is the most recent tokens'.
-fn weighted(labels: &[Label], count: usize, warm: &WarmStart, prefix: &[u32], budget: usize) -> Vec<Weighted> {
+fn weighted(labels: &[ScoredGist], count: usize, warm: &WarmStart, prefix: &[u32], budget: usize) -> Vec<Weighted> {
     let best = labels.first().map_or(0.0, |(_, kl)| *kl);
     let raw: Vec<f64> = labels.iter().take(count).map(|(_, kl)| ((best - kl) / warm.temperature).exp()).collect();
     let scale = (1.0 - warm.recent) / raw.iter().sum::<f64>();
-    let mut gists: Vec<Weighted> =
-        labels.iter().zip(raw).map(|((ids, _), raw)| (Gist::imitated(ids.clone(), budget), raw * scale)).collect();
+    let imitated = |ids: &[u32]| Trajectory::imitated(ids.to_vec(), budget);
+    let mut gists: Vec<Weighted> = labels.iter().zip(raw).map(|((ids, _), raw)| (imitated(ids), raw * scale)).collect();
     if warm.recent > 0.0 {
-        gists.push((Gist::imitated(recent(prefix, budget).to_vec(), budget), warm.recent));
+        gists.push((imitated(recent(prefix, budget)), warm.recent));
     }
     gists
 }
 
-fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<Label>]) -> Result<()> {
-    let setup = session.setup;
-    let config = setup.config;
-    let warm = &config.warm_start;
-    let (per_round, per_epoch) = (setup.round_updates(), windows.len().div_ceil(warm.batch));
-    let begin = setup.compressor_updates() + round * per_round;
-    let total = warm.rounds * per_round;
-    let progress = Progress::new(&format!("imitate round {}", round + 1), per_round, session.state.update - begin);
-    while session.state.update < begin + per_round {
-        let update = session.state.update;
-        let clock = std::time::Instant::now();
-        let within = update - begin;
-        let (epoch, batch) = (within / per_epoch, within % per_epoch);
+/// One round: the compressor imitates what the search found, the generator reads it, its twin reads nothing.
+fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Vec<ScoredGist>]) -> Result<()> {
+    let config = session.inputs.config;
+    let (warm, budget) = (&config.warm_start, session.inputs.budget());
+    let (per_round, per_epoch) = (warm.round_updates(), windows.len().div_ceil(warm.batch));
+    let begin = config.compressor_updates() + round * per_round;
+    let vocabulary = session.inputs.models.decoder.config().vocab_size;
+    let stage = Stage {
+        title: &format!("imitate round {}", round + 1),
+        updates: begin..begin + per_round,
+        run_seed: config.seed,
+        validation: Some(ValidationRhythm { every: config.train.eval_every, from: 0 }),
+        before: None,
+        tokens: None,
+    };
+    stage.run(session, |session, number| {
+        let (epoch, batch) = ((number - begin) / per_epoch, (number - begin) % per_epoch);
         let mut order = rng::rng(config.seed, Stream::Data, WARM_STEP + round as u64, epoch as u64, 1);
         let order = rng::choose(&mut order, windows.len(), windows.len());
         let picked: Vec<usize> = order.into_iter().skip(batch * warm.batch).take(warm.batch).collect();
         let chosen: Vec<Window> = picked.iter().map(|&i| windows[i].clone()).collect();
         let count = picked.iter().map(|&i| labels[i].len()).min().unwrap_or(0);
-        let gists: Vec<Vec<Weighted>> =
-            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, setup.budget)).collect();
-        let done = update - setup.compressor_updates();
-        let factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
-        let place = Place { step: update, root: session.run.root(), batch: &chosen };
-        rng::seed_torch(config.seed, Stream::Dropout, update as u64, 0);
-        let imitation = imitate_gists(session, &chosen, &gists, (factor, &place))?;
-        let taught = setup.taught(COPY_STEP + update as u64, &chosen)?;
-        let gists: Vec<Vec<Gist>> =
-            gists.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-        let v = setup.decoder.config().vocab_size;
-        let draw = Draw { run_seed: config.seed, step: WARM_STEP + update as u64 };
+        let groups: Vec<Vec<Weighted>> =
+            picked.iter().map(|&i| weighted(&labels[i], count, warm, &windows[i].prefix, budget)).collect();
+        let (done, total) = (number - config.compressor_updates(), warm.rounds * per_round);
+        let lr_factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
+        let update = Update { number, lr_factor, root: session.run.root(), batch: &chosen };
+        let imitation = imitate_gists(session, &groups, &update)?;
+        let taught = session.inputs.taught(IMITATION_FUTURES + number as u64, &chosen)?;
+        let read: Vec<Vec<Trajectory>> =
+            groups.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
+        let read: Vec<&[Trajectory]> = read.iter().map(Vec::as_slice).collect();
+        let draw = Draw { run_seed: config.seed, step: WARM_STEP + number as u64 };
+        let mix = Mix { shares: &config.generator, budget, vocabulary, draw };
+        // No compressor is stale yet: nothing stands in its place.
         let stale = vec![Vec::new(); chosen.len()];
-        let plan = mix::plan(chosen.len(), &config.generator, draw);
-        let contexts = mix::contexts(&chosen, &plan, &groups, &stale, setup.budget, v, draw);
-        let rows: Vec<(usize, &[u32])> = contexts.iter().map(|(w, c)| (*w, c.as_slice())).collect();
-        let nothing: Vec<(usize, &[u32])> = (0..chosen.len()).map(|w| (w, [].as_slice())).collect();
-        let at_once = config.reader_rows();
-        let (kl, _) = reader_step(&setup.decoder, &mut session.generator, &taught, (&rows, at_once), (factor, &place))?;
-        let (kl_empty, _) =
-            reader_step(&setup.decoder, &mut session.empty_reader, &taught, (&nothing, at_once), (factor, &place))?;
-        let mut row =
-            vec![("warm_start/imitation_loss", imitation), ("generator/kl", kl), ("empty_reader/kl", kl_empty)];
-        let ends_round = within + 1 == per_round;
-        if (update + 1).is_multiple_of(config.train.eval_every) || ends_round {
-            let validation = session.validate()?;
-            progress.note(&format!("update {}: {validation}", update + 1));
-            row.extend(validation.row());
-        }
-        session.log()?.metrics(update, &row)?;
-        session.log()?.timings(update, &[("time/step_s", clock.elapsed().as_secs_f64())])?;
-        progress.step(&format!("imitation {imitation:.3}  KL {kl:.4}  empty {kl_empty:.4}"));
-        session.advance(ends_round)?;
-    }
-    progress.finish();
-    Ok(())
+        let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale);
+        let readers = update_readers(session, &taught, &contexts, &update)?;
+        let metrics = Metrics::from([
+            ("warm_start/imitation_loss", imitation),
+            ("generator/kl", readers.generator.kl),
+            ("empty_reader/kl", readers.empty.kl),
+        ]);
+        let (kl, empty) = (readers.generator.kl, readers.empty.kl);
+        Ok(Updated { metrics, live: format!("imitation {imitation:.3}  KL {kl:.4}  empty {empty:.4}") })
+    })
 }
 
 #[cfg(test)]
@@ -266,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_gist_is_imitated_by_its_worth() {
-        let labels: Vec<Label> = vec![(vec![1], 0.1), (vec![2, 3], 0.1), (vec![4], 0.15), (vec![5], 9.0)];
+        let labels: Vec<ScoredGist> = vec![(vec![1], 0.1), (vec![2, 3], 0.1), (vec![4], 0.15), (vec![5], 9.0)];
         let mut warm = WarmStart { temperature: 0.05, ..WarmStart::default() };
         let weights = |gists: &[Weighted]| gists.iter().map(|(_, weight)| *weight).collect::<Vec<f64>>();
         let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
@@ -278,7 +251,7 @@ mod tests {
         let with_recent = weighted(&labels, 3, &warm, &[7, 8, 9], 2);
         let expected = [0.75 * expected[0], 0.75 * expected[1], 0.75 * expected[2], 0.25];
         assert!(close(&weights(&with_recent), &expected), "{with_recent:?}");
-        assert_eq!(with_recent[3].0, Gist::imitated(vec![8, 9], 2));
+        assert_eq!(with_recent[3].0, Trajectory::imitated(vec![8, 9], 2));
         assert_eq!(gists[0].0.ids, [1]);
         assert!(gists[0].0.ended && !gists[1].0.ended);
     }

@@ -1,12 +1,15 @@
 //! Adapters that change nothing, cached and batched forward passes, branches that share a prefix.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::LoraConfig;
 use gist::eval::gates::checkpoints::{Ways, ways};
+use gist::model::config::ModelConfig;
+use gist::model::copy_head::features;
 use gist::model::decoder::Decoder;
-use gist::model::lora::ActiveAdapter;
-use gist::model::passes::BranchCache;
+use gist::model::encoder::Encoder;
+use gist::model::lora::{ActiveAdapter, Adapter};
 use gist::model::read::{control, future_hidden, left_pad};
+use gist::model::site::BranchCache;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -46,11 +49,29 @@ fn a_fresh_adapter_is_the_base_exactly() {
     let base = decoder.forward(&batch, &pad, None).unwrap();
     for training in [false, true] {
         let _guard = torch_generator(); // dropout draws
-        let active = decoder.activate(&fresh, training);
+        let active = decoder.activate(&fresh, training).unwrap();
         assert!(decoder.forward(&batch, &pad, Some(&active)).unwrap().equal(&base));
     }
-    let learned = decoder.activate(&adapter(&decoder, 2), false);
+    let learned = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     assert!(gap(&decoder.forward(&batch, &pad, Some(&learned)).unwrap(), &base) > 0.1);
+}
+
+#[test]
+fn an_adapter_of_another_architecture_is_refused() {
+    let base = decoder(1);
+    let over = |blocks: i64| {
+        let config = ModelConfig { num_hidden_layers: blocks, ..tiny(true) };
+        Decoder::from_named(&config, weights(&config, 1).into_iter().collect()).unwrap()
+    };
+    let fewer = fresh_adapter(&over(1), &LoraConfig::default());
+    let message = base.activate(&fewer, false).err().unwrap().to_string();
+    assert!(message.contains("layers.1.self_attn.q_proj.lora_A.weight"), "{message}");
+    let folder = tiny_bert();
+    let (config, weights) = Encoder::read(folder.path()).unwrap();
+    let encoder = Adapter::of_encoder(&config, weights, features(base.config()), 0, Device::Cpu).unwrap();
+    let active = base.activate(&encoder, false).unwrap();
+    let message = base.forward(&row(&[1, 2]), &[0], Some(&active)).err().unwrap().to_string();
+    assert_eq!(message, "blocks of an adapter: expected 2, got 0");
 }
 
 #[test]
@@ -60,7 +81,7 @@ fn control_ids_belong_to_an_adapter() {
     let with_control = [3, control::separator(VOCAB), 5, control::start(VOCAB), control::end(VOCAB)];
     let error = decoder.forward(&row(&with_control), &[0], None).unwrap_err().to_string();
     assert_eq!(error, "token id: expected 0..48, got 50");
-    let active = decoder.activate(&learned, false);
+    let active = decoder.activate(&learned, false).unwrap();
     let before = alone(&decoder, &with_control, Some(&active));
     // Each control token has its own row: swapping two of them must show.
     let swapped = [3, control::start(VOCAB), 5, control::separator(VOCAB), control::end(VOCAB)];
@@ -72,7 +93,7 @@ fn control_ids_belong_to_an_adapter() {
 #[test]
 fn padded_cached_and_shared_reading_is_reading_alone() {
     let decoder = decoder(1);
-    let active = decoder.activate(&adapter(&decoder, 2), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     for adapter in [None, Some(&active)] {
         let Ways { padded, cached, shared } = ways(&decoder, adapter).unwrap();
         assert!(padded < 5e-6 && cached < 5e-6 && shared < 5e-6, "{padded:e} {cached:e} {shared:e}");
@@ -112,7 +133,7 @@ fn branches_do_not_see_each_other() {
 #[test]
 fn the_future_is_read_where_it_is_predicted() {
     let decoder = decoder(1);
-    let active = decoder.activate(&adapter(&decoder, 2), false);
+    let active = decoder.activate(&adapter(&decoder, 2), false).unwrap();
     let contexts = [ids(7, VOCAB as usize, 1), Vec::new(), ids(2, VOCAB as usize, 2)];
     let tails: Vec<Vec<u32>> = (0..3).map(|i| ids(8, VOCAB as usize, 20 + i)).collect();
     let slices = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> { rows.to_vec() };

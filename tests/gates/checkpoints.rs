@@ -1,6 +1,6 @@
 //! Checkpoints: whole ones come back, unfinished ones are passed over, damaged ones are named.
 
-use crate::support::*;
+use crate::common::*;
 use gist::train::checkpoint::{self, Groups};
 use serde::{Deserialize, Serialize};
 use std::fs;

@@ -1,13 +1,13 @@
 //! Controls of the distortion: the whole prefix costs nothing, nothing is the local window alone.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::Sampling;
 use gist::data::Window;
 use gist::eval::gates::roles::{empty, identity};
 use gist::model::read::Stem;
-use gist::model::write::continuations;
+use gist::model::write::{Continuation, continuations};
+use gist::reading::{Imagined, Taught, reader_context};
 use gist::rng::{self, Stream};
-use gist::rollout::{Imagined, Taught, reader_context};
 
 fn windows() -> Vec<Window> {
     (0..5)
@@ -51,7 +51,8 @@ fn imagined_futures_count_like_true_ones() {
         (0..6).map(|_| rng::uniform(&mut draw)).collect()
     };
     let read = Stem::read(&decoder, None, &prompts).unwrap();
-    let written = continuations(&decoder, &[], &read, (2, 6), &Sampling::default(), draws).unwrap();
+    let wanted = Continuation { samples: 2, tokens: 6, how: &Sampling::default(), forbidden: &[] };
+    let written = continuations(&decoder, &read, wanted, draws).unwrap();
     let with_future = |sample: i64| -> Vec<Window> {
         let own = |w: usize| Vec::<i64>::try_from(written.get(w as i64).get(sample)).unwrap();
         let future = |w: usize| own(w).into_iter().map(|id| id as u32).collect();
@@ -75,7 +76,8 @@ fn a_greedy_continuation_is_what_the_base_finds_likeliest() {
     let decoder = decoder(8);
     let prompts = [ids(9, 48, 1), ids(4, 48, 2)];
     let read = Stem::read(&decoder, None, &prompts).unwrap();
-    let written = continuations(&decoder, &[], &read, (1, 5), &Sampling::greedy(), |_, _| vec![0.0; 5]).unwrap();
+    let wanted = Continuation { samples: 1, tokens: 5, how: &Sampling::greedy(), forbidden: &[] };
+    let written = continuations(&decoder, &read, wanted, |_, _| vec![0.0; 5]).unwrap();
     for (i, prompt) in prompts.iter().enumerate() {
         let mut whole = prompt.clone();
         for t in 0..5 {
@@ -86,6 +88,7 @@ fn a_greedy_continuation_is_what_the_base_finds_likeliest() {
         }
     }
     let all_but = |id: u32| (0..VOCAB as u32).filter(|&other| other != id).collect::<Vec<_>>();
-    let written = continuations(&decoder, &all_but(7), &read, (1, 2), &Sampling::greedy(), |_, _| vec![0.0; 2]);
+    let wanted = Continuation { tokens: 2, forbidden: &all_but(7), ..wanted };
+    let written = continuations(&decoder, &read, wanted, |_, _| vec![0.0; 2]);
     assert_eq!(Vec::<i64>::try_from(written.unwrap().reshape([-1])).unwrap(), [7; 4]);
 }

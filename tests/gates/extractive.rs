@@ -1,12 +1,12 @@
 //! The extractive policy: what units are worth, and the log-probabilities of drawing them, against sums written out.
 
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::Request;
+use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::attention;
 use gist::compressor::budget::Controller;
 use gist::compressor::extractive::ExtractivePolicy;
-use gist::compressor::gist::{Draws, Gist, uniforms};
-use gist::compressor::scorer::{Scored, Scorer};
+use gist::compressor::scored::{Scored, Scorer};
 use gist::config::compressors::{Aggregate, Unit};
 use gist::config::parts::{LoraConfig, Sampling};
 use gist::model::copy_head::{DISTANCES, values};
@@ -54,7 +54,7 @@ impl Setting {
     }
 
     fn active(&self) -> ActiveAdapter {
-        self.decoder.activate(&self.adapter, false)
+        self.decoder.activate(&self.adapter, false).unwrap()
     }
 
     fn requests(&self) -> Vec<Request<'_>> {
@@ -103,7 +103,7 @@ impl Setting {
     }
 
     /// log-probabilities of one gist's actions: a softmax over what is left, draw by draw.
-    fn plain_log_probs(&self, active: &ActiveAdapter, request: &Request, gist: &Gist) -> Vec<Tensor> {
+    fn plain_log_probs(&self, active: &ActiveAdapter, request: &Request, gist: &Trajectory) -> Vec<Tensor> {
         let (units, worths) = self.plain(active, request);
         let mut left: Vec<usize> = (0..=units.len()).collect();
         (gist.picks.iter().copied().chain(gist.ended.then_some(units.len())))
@@ -118,8 +118,8 @@ impl Setting {
     }
 }
 
-fn gist(picks: &[usize], ended: bool) -> Gist {
-    Gist { picks: picks.to_vec(), ended, ..Gist::default() }
+fn gist(picks: &[usize], ended: bool) -> Trajectory {
+    Trajectory { picks: picks.to_vec(), ended, ..Trajectory::default() }
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn log_probs_of_draws_without_replacement_and_their_gradients_are_the_plain_ones
         vec![gist(&[1, 0], false), gist(&[1], true)],
         vec![gist(&[2], true), gist(&[3, 2, 0], true)],
     ];
-    let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-    let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
+    let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
+    let actions: usize = gists.iter().flatten().map(Trajectory::actions).sum();
     let weights = noise(&[actions as i64], 1.0, 6);
     let leaf = setting.adapter.params().leaf();
 
@@ -147,7 +147,7 @@ fn log_probs_of_draws_without_replacement_and_their_gradients_are_the_plain_ones
 
     let active = setting.active();
     let reference = adapter_with(&setting.decoder, Extra::Heads { hints: 0 }, 9);
-    let reference = setting.decoder.activate(&reference, false);
+    let reference = setting.decoder.activate(&reference, false).unwrap();
     let told = std::cell::RefCell::new(None);
     let surrogate = setting.policy().surrogate(&active, Some(&reference), &requests, &groups, |stats: TokenStats| {
         *told.borrow_mut() = Some(stats);
@@ -195,7 +195,7 @@ fn what_is_sampled_is_drawn_with_the_training_log_probs_and_greedy_takes_the_bes
     }
     assert!(capped > 10 && ended > 10, "{capped} capped, {ended} ended");
 
-    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, (&Sampling::greedy(), 0)).unwrap();
+    let greedy = policy.compress(&setting.adapter, &requests, BUDGET, &Sampling::greedy(), 0).unwrap();
     for (request, made) in requests.iter().zip(&greedy) {
         let (units, worths) = setting.plain(&active, request);
         let worths: Vec<f64> = (0..=units.len()).map(|i| worths.double_value(&[i as i64])).collect();
@@ -230,7 +230,7 @@ fn empty_batches_and_budgets_are_defined() {
     assert!(nothing.iter().flatten().all(|g| g.actions() == 0 && g.ids.is_empty()));
     assert!(policy.sample(&active, &requests, draws(1, 2)).is_err(), "too few draws");
     let gist = adapter(&setting.decoder, 4);
-    let other = policy.worths(&setting.decoder.activate(&gist, false), &requests).err().unwrap().to_string();
+    let other = policy.worths(&setting.decoder.activate(&gist, false).unwrap(), &requests).err().unwrap().to_string();
     assert!(other.contains("expected an adapter with the heads of an extractive compressor"), "{other}");
 }
 
@@ -257,8 +257,8 @@ fn hints_are_added_as_they_are_until_something_is_learned() {
     let without = setting.policy();
     let with = ExtractivePolicy { hints: vec![Box::new(Begins)], ..setting.policy() };
     let requests = setting.requests();
-    let active = setting.decoder.activate(&hinted, false);
-    let before = without.worths(&setting.decoder.activate(&plain, false), &requests).unwrap();
+    let active = setting.decoder.activate(&hinted, false).unwrap();
+    let before = without.worths(&setting.decoder.activate(&plain, false).unwrap(), &requests).unwrap();
     for (after, before) in with.worths(&active, &requests).unwrap().iter().zip(before) {
         let begins: Vec<f64> = before.units.iter().map(|unit| unit.start as f64).collect();
         let mean = begins.iter().sum::<f64>() / begins.len() as f64;

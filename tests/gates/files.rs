@@ -1,6 +1,6 @@
 //! Parameters as one leaf; weights on disk, whole, damaged and of the wrong shape.
 
-use crate::support::*;
+use crate::common::*;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
 use gist::model::params::FlatParams;

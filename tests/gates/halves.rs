@@ -1,6 +1,6 @@
 //! float16 against float32: the same network within its precision, and gradients that do not vanish on the way.
 
-use crate::support::*;
+use crate::common::*;
 use gist::model::decoder::Decoder;
 use gist::model::vocab::{self, Head};
 use tch::{Kind, Tensor};
@@ -17,7 +17,8 @@ fn bases() -> [Decoder; 2] {
 fn logits_are_those_of_float32_to_two_digits() {
     let [whole, half] = bases().map(|decoder| {
         let adapter = adapter(&decoder, 4);
-        let hidden = decoder.forward(&row(&ids(20, 48, 1)), &[0], Some(&decoder.activate(&adapter, false))).unwrap();
+        let hidden =
+            decoder.forward(&row(&ids(20, 48, 1)), &[0], Some(&decoder.activate(&adapter, false).unwrap())).unwrap();
         assert_eq!(hidden.kind(), decoder.head().kind());
         Head::base(decoder.head()).logits(&hidden.squeeze_dim(0))
     });
@@ -34,7 +35,7 @@ fn small_gradients_pass_through_float16() {
         bases().map(|decoder| {
             let decoder = decoder.checkpointed(checkpointing);
             let adapter = adapter(&decoder, 4);
-            let active = decoder.activate(&adapter, true);
+            let active = decoder.activate(&adapter, true).unwrap();
             let hidden = decoder.forward(&row(&ids(20, 48, 1)), &[0], Some(&active)).unwrap().squeeze_dim(0);
             let teacher = noise(&[20, 32], 1.0, 8).to_kind(hidden.kind());
             let weights = Tensor::full([20], tiny_weight, (Kind::Float, tch::Device::Cpu));

@@ -1,6 +1,6 @@
 //! The heads of an encoder against sums written out.
 
-use crate::support::*;
+use crate::common::*;
 use gist::model::heads::{Heads, parameters};
 use tch::{Kind, Tensor};
 

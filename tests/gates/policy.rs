@@ -1,10 +1,11 @@
 //! The gist policy: log-probabilities under a shared prefix, and sampling, against plain forward passes.
 
-use crate::support::*;
+use crate::common::*;
 use gist::chat::Frame;
 use gist::compressor::Request;
+use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::{attended, attention};
-use gist::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
+use gist::compressor::gist::GistPolicy;
 use gist::config::parts::Sampling;
 use gist::eval::gates::roles::plain_states;
 use gist::model::copy_head::{LENGTHS, TAKEN};
@@ -54,21 +55,21 @@ impl Setting {
     }
 
     fn active(&self) -> ActiveAdapter {
-        self.decoder.activate(&self.adapter, false)
+        self.decoder.activate(&self.adapter, false).unwrap()
     }
 
     fn requests(&self) -> Vec<Request<'_>> {
         requests(&self.prefixes, &self.local)
     }
 
-    fn sample(&self, requests: &[Request], group: usize, how: &Sampling) -> Vec<Vec<Gist>> {
+    fn sample(&self, requests: &[Request], group: usize, how: &Sampling) -> Vec<Vec<Trajectory>> {
         let uniforms = |r: usize, s: usize| uniforms(5, 0, requests[r].prefix.len() as u64, s as u64, BUDGET);
         let draws = Draws { group, budget: BUDGET, how, uniforms: &uniforms };
         self.policy().sample(&self.active(), requests, draws).unwrap()
     }
 
     /// Logits `[actions, V + 1]` of one gist's actions: one plain forward pass over prompt and gist, nothing shared.
-    fn plain_logits(&self, active: &ActiveAdapter, request: &Request, gist: &Gist) -> Tensor {
+    fn plain_logits(&self, active: &ActiveAdapter, request: &Request, gist: &Trajectory) -> Tensor {
         let prompt = self.policy().prompt(request);
         let hidden = plain_states(&self.decoder, active, &prompt, gist).unwrap();
         let mut allowed = vec![0f32; VOCAB as usize + 1];
@@ -115,14 +116,14 @@ impl Setting {
         logits + chosen.matmul(&hidden.matmul(&rows.tr()).unsqueeze(-1)).squeeze_dim(-1)
     }
 
-    fn actions(&self, gist: &Gist) -> Tensor {
+    fn actions(&self, gist: &Trajectory) -> Tensor {
         let end = gist.ended.then_some(VOCAB);
         Tensor::from_slice(&gist.ids.iter().map(|&id| id as i64).chain(end).collect::<Vec<_>>())
     }
 }
 
-fn gist(ids: &[u32], ended: bool) -> Gist {
-    Gist { ids: ids.to_vec(), ended, ..Gist::default() }
+fn gist(ids: &[u32], ended: bool) -> Trajectory {
+    Trajectory { ids: ids.to_vec(), ended, ..Trajectory::default() }
 }
 
 #[test]
@@ -160,8 +161,8 @@ fn log_probs_under_a_shared_prefix_are_those_computed_alone_and_so_are_their_gra
             vec![gist(&[20, 21, 22, 23, 24, 25], false), gist(&[5], true)],
             vec![gist(&[8, 8, 20, 8], true), gist(&[], true)],
         ];
-        let groups: Vec<&[Gist]> = gists.iter().map(Vec::as_slice).collect();
-        let actions: usize = gists.iter().flatten().map(Gist::actions).sum();
+        let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
+        let actions: usize = gists.iter().flatten().map(Trajectory::actions).sum();
         let weights = noise(&[actions as i64], 1.0, 6);
         let (policy, leaf) = (setting.policy(), setting.adapter.params().leaf());
 
@@ -207,12 +208,12 @@ fn behaviour_log_probs_are_the_training_log_probs() {
     for setting in Setting::both() {
         let requests = setting.requests();
         let sampled = setting.sample(&requests, 8, &Sampling::default());
-        let gists: Vec<&Gist> = sampled.iter().flatten().collect();
+        let gists: Vec<&Trajectory> = sampled.iter().flatten().collect();
         assert!(gists.iter().any(|g| g.ended && !g.ids.is_empty()) && gists.iter().any(|g| !g.ended), "{gists:?}");
         assert!(gists.iter().all(|g| g.ids.len() <= BUDGET && g.ended == (g.ids.len() < BUDGET)));
         assert!(gists.iter().all(|g| g.behavior_logprobs.len() == g.actions() && g.entropy.len() == g.actions()));
         let (policy, active) = (setting.policy(), setting.active());
-        let groups: Vec<&[Gist]> = sampled.iter().map(Vec::as_slice).collect();
+        let groups: Vec<&[Trajectory]> = sampled.iter().map(Vec::as_slice).collect();
         let states = policy.action_states(&active, &requests, &groups).unwrap();
         let stats =
             vocab::token_stats(&states.hidden, &states.targets, policy.head(&active, states.matches.as_ref()), None)
@@ -286,7 +287,7 @@ fn empty_batches_and_budgets_are_defined() {
     let nothing = policy.sample(&active, &requests, draws(2, 0)).unwrap();
     assert!(nothing.iter().flatten().all(|g| g.actions() == 0));
     assert!(policy.sample(&active, &requests, draws(1, 2)).is_err(), "too few draws");
-    let groups: Vec<&[Gist]> = nothing.iter().map(Vec::as_slice).collect();
+    let groups: Vec<&[Trajectory]> = nothing.iter().map(Vec::as_slice).collect();
     assert!(policy.action_states(&active, &requests, &groups).is_err());
     assert!(policy.action_states(&active, &requests[..2], &groups).is_err());
     let head = Head::base(setting.decoder.head());

@@ -1,6 +1,6 @@
 //! Resume: interrupted at any point, by Ctrl-C or `kill -9`, a run continues to the same bytes.
 
-use crate::support::torch_generator;
+use crate::common::torch_generator;
 use gist::config::pretrain::PretrainConfig;
 use gist::error::Error;
 use gist::rng::{self, Stream};
@@ -93,7 +93,7 @@ fn a_stopped_run_continues_as_if_it_had_not_been() {
         let toml = experiment(folder, name, 9, 4);
         let config: PretrainConfig = toml::from_str(&toml).unwrap();
         let run = RunDir::open(&folder.join("runs").join(name), &toml, start).unwrap();
-        let text = pretrain::Text::load(&config).unwrap();
+        let text = pretrain::PretrainingText::load(&config).unwrap();
         pretrain::run(&config, text, &run, Device::Cpu, &AtomicBool::new(stop)).map(|_| run)
     };
     let whole = run("whole", Start::Fresh, false).unwrap();

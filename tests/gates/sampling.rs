@@ -1,6 +1,6 @@
 //! Inverse-CDF sampling: frequencies, and which actions truncation leaves.
 
-use crate::support::*;
+use crate::common::*;
 use gist::config::parts::Sampling;
 use gist::model::sampling::{self, rows_at_once, sample};
 use gist::model::vocab::{Head, chunk_tokens};
@@ -13,9 +13,9 @@ const LOGITS: [f64; 8] = [0.3, -1.2, 2.0, 0.3, -0.4, 1.1, f64::NEG_INFINITY, -2.
 /// Draws from one distribution: the counts of each action, and the log-probability reported for it.
 fn draw(how: &Sampling, uniforms: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let logits = floats(&LOGITS).unsqueeze(0).expand([uniforms.len() as i64, LOGITS.len() as i64], false);
-    let (picked, chosen, _) = sample(&logits, how, &Tensor::from_slice(uniforms)).unwrap();
+    let picked = sample(&logits, how, &Tensor::from_slice(uniforms)).unwrap();
     let (mut counts, mut reported) = (vec![0.0; LOGITS.len()], vec![f64::NAN; LOGITS.len()]);
-    for (action, logp) in to_vec(&picked).unwrap().into_iter().zip(to_vec(&chosen).unwrap()) {
+    for (action, logp) in to_vec(&picked.action).unwrap().into_iter().zip(to_vec(&picked.logprob).unwrap()) {
         counts[action as usize] += 1.0;
         reported[action as usize] = logp;
     }
@@ -108,7 +108,7 @@ fn extreme_draws_stay_inside() {
 fn the_entropy_is_that_of_the_distribution_sampled_from() {
     let logits = noise(&[3, 9], 1.0, 2);
     let how = Sampling { temperature: 0.7, ..Sampling::default() };
-    let (_, _, entropy) = sample(&logits, &how, &Tensor::from_slice(&[0.1, 0.5, 0.9])).unwrap();
+    let entropy = sample(&logits, &how, &Tensor::from_slice(&[0.1, 0.5, 0.9])).unwrap().entropy;
     let p: Tensor = (logits / 0.7).softmax(-1, Kind::Float);
     let expected = -(&p * p.log()).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
     assert_close(&entropy, &expected, 1e-5);
@@ -121,9 +121,9 @@ fn draws_in_chunks_are_those_in_one_go() {
     let (head, uniforms) = (Head::base(&weight), Tensor::from_slice(&grid(n as usize)));
     let parts = sampling::draw(&hidden, head, &Sampling::default(), &uniforms).unwrap();
     let whole = sample(&head.logits(&hidden), &Sampling::default(), &uniforms).unwrap();
-    assert!(parts.0.equal(&whole.0));
-    assert_close(&parts.1, &whole.1, 1e-6);
-    assert_close(&parts.2, &whole.2, 1e-6);
+    assert!(parts.action.equal(&whole.action));
+    assert_close(&parts.logprob, &whole.logprob, 1e-6);
+    assert_close(&parts.entropy, &whole.entropy, 1e-6);
     assert!(sampling::draw(&hidden, head, &Sampling::default(), &uniforms.narrow(0, 1, n - 1)).is_err());
 }
 

@@ -1,19 +1,21 @@
 //! Gradients of whole updates: under activation checkpointing, and from micro batches, they are those of one plain pass.
 
-use crate::support::*;
+use crate::common::*;
 use gist::compressor::Request;
-use gist::compressor::gist::{Gist, GistPolicy};
+use gist::compressor::actions::Trajectory;
+use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::Policy;
 use gist::config::parts::{LoraConfig, OptimConfig};
 use gist::config::train::AlgoSection;
 use gist::data::Window;
+use gist::model::config::Ids;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
+use gist::reading::{Imagined, Reading, Taught};
 use gist::rng::{self, Stream};
-use gist::rollout::{Imagined, Taught};
-use gist::train::trainee::{Place, Trainee};
-use gist::train::updates::{PolicyBatch, imitation_step, policy_step, reader_step};
+use gist::train::trainee::{Trainee, Update};
+use gist::train::updates::{ImitationBatch, PolicyBatch, ReaderBatch, imitation_step, policy_step, reader_step};
 use tch::{Kind, Tensor};
 
 const WINDOWS: usize = 3;
@@ -68,8 +70,8 @@ fn windows() -> Vec<Window> {
         .collect()
 }
 
-fn place(windows: &Vec<Window>) -> Place<'_, Vec<Window>> {
-    Place { step: 0, root: std::path::Path::new("none"), batch: windows }
+fn update(windows: &Vec<Window>) -> Update<'_, Vec<Window>> {
+    Update { number: 0, lr_factor: 1.0, root: std::path::Path::new("none"), batch: windows }
 }
 
 /// Of a policy-gradient update with entropy bonus and reference, and of imitation of the same gists: prompts and gists of
@@ -80,11 +82,11 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let prefixes = [ids(12, 48, 1), ids(5, 48, 2), vec![8, 8, 5, 20, 8, 8, 20, 5, 8]];
     let local = ids(4, 48, 4);
     let requests: Vec<Request> = requests(&prefixes, &local);
-    let gist = |ids: &[u32], ended: bool| Gist {
+    let gist = |ids: &[u32], ended: bool| Trajectory {
         ids: ids.to_vec(),
         ended,
         behavior_logprobs: vec![-2.0; ids.len() + usize::from(ended)],
-        ..Gist::default()
+        ..Trajectory::default()
     };
     let groups = [
         vec![gist(&[], true), gist(&[3, 9, 11], true)],
@@ -94,20 +96,28 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let advantages: Vec<Vec<Vec<f64>>> = (groups.iter().enumerate())
         .map(|(w, group)| group.iter().map(|g| vec![w as f64 - 0.7; g.actions()]).collect())
         .collect();
-    let own: Vec<&[Gist]> = groups.iter().map(Vec::as_slice).collect();
+    let own: Vec<&[Trajectory]> = groups.iter().map(Vec::as_slice).collect();
     let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
     let section = AlgoSection { entropy_coef: 0.1, reference_kl_coef: 0.2, ..AlgoSection::default() };
     let reference = copying_adapter(&decoder, 2, 9);
-    let batch =
-        PolicyBatch { requests: &requests, groups: &own, advantages: &advantages, micro: how.micro, divisor: 7.0 };
+    let batch = PolicyBatch {
+        policy: &policy,
+        reference: Some(&reference),
+        requests: &requests,
+        groups: &own,
+        advantages: &advantages,
+        micro: how.micro,
+        divisor: 7.0,
+    };
     let (windows, mut first, mut second) = (windows(), trainee(&decoder, how, extra), trainee(&decoder, how, extra));
-    let at = (1.0, &place(&windows));
+    let update = update(&windows);
     let _guard = torch_generator();
     rng::seed_torch(1, Stream::Dropout, 0, 0);
-    policy_step(&policy, &decoder, &mut first, Some(&reference), &batch, &section, at).unwrap();
-    let weighted: Vec<Vec<(Gist, f64)>> =
+    policy_step(&decoder, &mut first, &batch, &section, &update).unwrap();
+    let weighted: Vec<Vec<(Trajectory, f64)>> =
         groups.iter().map(|group| group.iter().map(|g| (g.clone(), 0.5 + g.ids.len() as f64)).collect()).collect();
-    imitation_step(&policy, &decoder, &mut second, (&requests, &weighted), how.micro, at).unwrap();
+    let batch = ImitationBatch { policy: &policy, requests: &requests, groups: &weighted, micro: how.micro };
+    imitation_step(&decoder, &mut second, &batch, &update).unwrap();
     [gradient(&first), gradient(&second)]
 }
 
@@ -122,9 +132,60 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
         let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
         let _guard = torch_generator();
         rng::seed_torch(1, Stream::Dropout, 0, 0);
-        reader_step(&decoder, &mut reader, &taught.unwrap(), (&rows, how.micro), (1.0, &place(&windows))).unwrap();
+        let batch = ReaderBatch { taught: &taught.unwrap(), rows: &rows, at_once: how.micro };
+        reader_step(&decoder, &mut reader, &batch, &update(&windows)).unwrap();
         gradient(&reader)
     })
+}
+
+/// The gradient of a reader on what is taught, every window with its own context.
+fn gradient_on(decoder: &Decoder, taught: &Taught, contexts: &[Vec<u32>]) -> Tensor {
+    let mut reader = trainee(decoder, PLAIN, Extra::Nothing);
+    let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
+    let batch = ReaderBatch { taught, rows: &rows, at_once: rows.len() };
+    reader_step(decoder, &mut reader, &batch, &update(&windows())).unwrap();
+    gradient(&reader)
+}
+
+#[test]
+fn a_future_ends_at_end_of_text_and_what_follows_counts_nowhere() {
+    // Of 48 ids a quarter end a text: most imagined futures do so early, some at once.
+    let mut config = tiny(true);
+    config.eos_token_id = Some(Ids::Many((0..48).step_by(4).collect()));
+    let decoder = Decoder::from_named(&config, weights(&config, 3).into_iter().collect()).unwrap();
+    let is_end = |id: &u32| id.is_multiple_of(4);
+    let mut windows = windows();
+    windows.iter_mut().for_each(|w| w.future = vec![1, 2, 3, 5, 6, 7, 9, 10]); // true futures that do not end
+    let how = Imagined { samples: 3, beside_true: true, run_seed: 5, step: 0 };
+    let taught = Taught::imagined(&decoder, &windows, how).unwrap();
+    let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
+    let adapter = drawn_adapter(&decoder, &LoraConfig { rank: 3, ..LoraConfig::default() }, Extra::Nothing, 4);
+    let reader = decoder.activate(&adapter, false).unwrap();
+    let (mut ended, mut gradients) = (0, Vec::new());
+    for (w, window) in windows.iter().enumerate() {
+        let mut readings = Vec::new();
+        for future in taught.futures(w).unwrap() {
+            ended += usize::from(future.len() < 8);
+            assert!(future.len() == 8 || is_end(future.last().unwrap()));
+            assert!(!future[..future.len() - 1].iter().any(is_end));
+            // The same future alone, cut where it ends: nothing after it exists.
+            let cut = [Window { future, ..window.clone() }];
+            let alone = Taught::new(&decoder, &cut).unwrap();
+            readings.push(alone.measure(&decoder, Some(&reader), &[(0, &contexts[w])]).unwrap()[0]);
+            gradients.push(gradient_on(&decoder, &alone, &contexts[w..=w]));
+        }
+        let own = taught.measure(&decoder, Some(&reader), &[(w, &contexts[w])]).unwrap()[0];
+        let mean = |of: fn(&Reading) -> f64| readings.iter().map(of).sum::<f64>() / readings.len() as f64;
+        for (own, expected) in
+            [(own.kl, mean(|r| r.kl)), (own.nll, mean(|r| r.nll)), (own.top1_agreement, mean(|r| r.top1_agreement))]
+        {
+            assert!((own - expected).abs() < 1e-5, "window {w}: {own} {expected}");
+        }
+    }
+    assert!((4..=9).contains(&ended), "{ended} of 9 imagined futures end early");
+    // Windows, and the futures of each, weigh alike.
+    let expected = Tensor::stack(&gradients, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
+    assert_same(&[gradient_on(&decoder, &taught, &contexts)], &[expected], 1e-4);
 }
 
 #[track_caller]

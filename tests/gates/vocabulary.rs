@@ -1,6 +1,6 @@
 //! Chunked figures and surrogates over the vocabulary against unchunked autograd.
 
-use crate::support::*;
+use crate::common::*;
 use gist::model::vocab::{self, CHUNK, Head, Other, TokenGrads};
 use gist::tensor::to_vec;
 use tch::{Device, Kind, Tensor};

@@ -6,8 +6,8 @@ mod made;
 mod smollm2;
 mod unknown;
 
+use crate::common::{assert_close, fixtures};
 use crate::common::{assert_says, command, ok, run_dir, world};
-use crate::support::{assert_close, fixtures};
 use gist::base;
 use gist::chat::Frame;
 use gist::eval::gates::checkpoints::Recorded;

@@ -2,9 +2,9 @@
 //! the same file was recorded by `tests/fixtures/make_smollm2_fixture.py`; what is left in `target/tmp/smollm2` is compared in
 //! full by `tests/python/check_gguf.py`.
 
+use crate::common::fixtures;
 use crate::common::{command, message, world};
 use crate::gguf::fixture;
-use crate::support::fixtures;
 use gist::base;
 use gist::chat::Frame;
 use gist::data::read_documents;

@@ -1,14 +1,32 @@
-//! What the command line asks for, checked: every message names the flag, what was expected and what was got.
+//! Values of the flags of `compare`, checked: every message names the flag, what was expected and what was got.
 
+use anyhow::Context;
 use gist::compressor::must_keep;
 use gist::config::choices::BudgetConfig;
-use gist::eval::comparison::{ADAPTED, Budget, SHARED};
-use gist::train::setup::Setup;
+use gist::config::parts::check_name;
+use gist::error::Result;
+use gist::eval::schema::comparison::Budget;
+use gist::eval::schema::readers::{ADAPTED, SHARED};
+use gist::run_dir::Lock;
+use gist::runs::{Inputs, TrainedRun};
 use regex::Regex;
 use std::path::Path;
 
-/// Share of the prefix and tokens of each budget, ascending.
-pub type Budgets = [(f64, usize)];
+/// A finished run. `argument` is its directory, or `NAME=` and that: what it is called in place of its experiment.
+pub fn run(argument: &Path) -> Result<TrainedRun> {
+    let text = argument.to_str().filter(|_| !argument.exists());
+    match text.and_then(|text| text.split_once('=')).filter(|(name, _)| check_name(name).is_ok()) {
+        Some((name, root)) => Ok(TrainedRun::open_finished(Path::new(root))?.called(name)),
+        None => TrainedRun::open_finished(argument),
+    }
+}
+
+/// As many updates as the run's own generator had.
+pub fn updates(run: &TrainedRun) -> anyhow::Result<usize> {
+    let updates = run.reader_updates().context("--updates: its default is the run's own")?;
+    anyhow::ensure!(updates > 0, "--updates: expected at least 1, got {updates} from {}", run.dir().root().display());
+    Ok(updates)
+}
 
 /// Whether the shared reader and the adapted ones are wanted.
 pub fn readers(names: &[String]) -> anyhow::Result<[bool; 2]> {
@@ -35,48 +53,39 @@ pub fn shares(texts: &[String]) -> anyhow::Result<Vec<f64>> {
 }
 
 /// The shares with what they are in tokens; no two may be as many, none less than one.
-pub fn tokens(shares: &[f64], prefix: usize) -> anyhow::Result<Vec<(f64, usize)>> {
-    let mut budgets: Vec<(f64, usize)> = Vec::new();
+pub fn budgets(shares: &[f64], prefix: usize) -> anyhow::Result<Vec<Budget>> {
+    let mut budgets: Vec<Budget> = Vec::new();
     for &share in shares {
         let tokens = BudgetConfig { tokens: None, keep_ratio: Some(share) }.tokens(prefix);
         if tokens == 0 {
             anyhow::bail!("--budgets: expected at least 1 of the prefix's {prefix} tokens, got {share}, which is less");
         }
-        if let Some((other, _)) = budgets.iter().find(|(_, known)| *known == tokens) {
+        if let Some(other) = budgets.iter().find(|known| known.tokens == tokens) {
+            let other = other.requested;
             anyhow::bail!(
                 "--budgets: expected different budgets, got {other} and {share}, both {tokens} of {prefix} tokens"
             );
         }
-        budgets.push((share, tokens));
+        budgets.push(Budget { requested: share, tokens });
     }
     Ok(budgets)
 }
 
-/// The budgets for `comparison.json`.
-pub fn described(budgets: &Budgets) -> Vec<Budget> {
-    budgets.iter().map(|&(requested, tokens)| Budget { requested, tokens }).collect()
-}
-
-/// Tokens of the budget that is nearest to `wanted`; the smaller of two.
-pub fn nearest(budgets: &Budgets, wanted: usize) -> usize {
-    budgets.iter().map(|(_, tokens)| *tokens).min_by_key(|tokens| tokens.abs_diff(wanted)).unwrap_or(wanted)
-}
-
 /// Fails when the base has no positions for the largest budget, so many times over.
-pub fn room(setup: &Setup, budgets: &Budgets, times: usize) -> anyhow::Result<()> {
-    let limit = setup.decoder.config().max_position_embeddings as usize;
-    let most = limit.saturating_sub(setup.shape.prefix + setup.shape.local + 2) / times;
-    match budgets.iter().find(|(_, tokens)| *tokens > most) {
-        Some((share, tokens)) => {
+pub fn room(inputs: Inputs, budgets: &[Budget], times: usize) -> anyhow::Result<()> {
+    let limit = inputs.models.decoder.config().max_position_embeddings as usize;
+    let most = limit.saturating_sub(inputs.windows.shape.prefix + inputs.windows.shape.local + 2) / times;
+    match budgets.iter().find(|budget| budget.tokens > most) {
+        Some(Budget { requested, tokens }) => {
             anyhow::bail!(
-                "--budgets: expected at most {most} tokens, for which the base has room, got {share}: {tokens}"
+                "--budgets: expected at most {most} tokens, for which the base has room, got {requested}: {tokens}"
             )
         }
         None => Ok(()),
     }
 }
 
-/// How many of the held-out windows are compared.
+/// Count of held-out windows that are compared.
 pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
     match wanted {
         None => Ok(most),
@@ -85,7 +94,7 @@ pub fn windows(wanted: Option<usize>, most: usize) -> anyhow::Result<usize> {
     }
 }
 
-/// What must be kept.
+/// Pattern of the words that must be kept.
 pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
     must_keep::pattern(wanted).map_err(|message| anyhow::anyhow!("--must-keep: {message}"))
 }
@@ -93,27 +102,15 @@ pub fn must_keep(wanted: &[String]) -> anyhow::Result<Option<Regex>> {
 /// Fails when a folder holds something else than a comparison.
 pub fn output(root: &Path) -> anyhow::Result<()> {
     let expected = "expected a new or empty folder, or an earlier comparison's";
-    if root.is_file() {
+    if root.exists() && !root.is_dir() {
         anyhow::bail!("--output: {}: {expected}, got a file", root.display());
     }
+    Lock::check(root)?;
     let holds = |name: &str| root.join(name).exists();
-    let empty = std::fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
-    if !empty && !holds("comparison.json") && !holds("readers") {
+    if gist::run_dir::is_occupied(root)? && !holds("comparison.json") && !holds("readers") {
         anyhow::bail!("--output: {}: {expected}, got one with other files in it", root.display());
     }
     Ok(())
-}
-
-/// The baselines of these names, in this order; `named` makes one, or fails on a name that it does not know.
-pub fn baselines<T>(names: &[String], named: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
-    let mut chosen = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        if names[..i].contains(name) {
-            anyhow::bail!("--compressors: expected each name once, got {name:?} twice");
-        }
-        chosen.push(named(name)?);
-    }
-    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -143,15 +140,13 @@ mod tests {
             assert!(message.starts_with("--budgets: expected") && message.contains(said), "{message}");
         }
         assert_eq!(
-            tokens(&[0.02, 0.05, 0.095, 0.2, 0.4], 256).unwrap().iter().map(|b| b.1).collect::<Vec<_>>(),
+            budgets(&[0.02, 0.05, 0.095, 0.2, 0.4], 256).unwrap().iter().map(|b| b.tokens).collect::<Vec<_>>(),
             [5, 12, 24, 51, 102]
         );
         assert!(
-            tokens(&[0.01], 32).unwrap_err().to_string().contains("at least 1 of the prefix's 32 tokens, got 0.01")
+            budgets(&[0.01], 32).unwrap_err().to_string().contains("at least 1 of the prefix's 32 tokens, got 0.01")
         );
-        assert!(tokens(&[0.1, 0.11], 32).unwrap_err().to_string().contains("0.1 and 0.11, both 3 of 32"));
-        assert_eq!(nearest(&[(0.1, 3), (0.2, 5), (0.5, 16)], 4), 3);
-        assert_eq!(nearest(&[(0.1, 3), (0.2, 5), (0.5, 16)], 100), 16);
+        assert!(budgets(&[0.1, 0.11], 32).unwrap_err().to_string().contains("0.1 and 0.11, both 3 of 32"));
     }
 
     #[test]

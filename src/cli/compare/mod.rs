@@ -11,39 +11,24 @@
 //! Nothing is written before everything that is read has been found to fit together.
 
 mod ask;
-mod chains;
-mod named;
-mod runs;
 
-use crate::cli::{DeviceArg, start};
-use ask::Budgets;
-use gist::compressor::baseline::Empty;
+use crate::cli::args::{AcceptArg, DeviceArg, naming};
+use crate::cli::start;
 use gist::compressor::budget::{Controller, RICHEST};
 use gist::compressor::frequencies::DocumentFrequencies;
-use gist::compressor::scorers::Parts;
-use gist::compressor::{Compressor, Request};
-use gist::config::parts::RecallSection;
 use gist::config::train::TrainConfig;
-use gist::data::{RecallConfig, Split, Window};
+use gist::device;
 use gist::error::{Error, Result};
-use gist::eval::comparison::{ComparedRun, Comparison};
-use gist::eval::files::spread;
-use gist::eval::rate_distortion::{Curves, Exam, Member};
-use gist::eval::summary::WindowLengths;
-use gist::model::lora::Adapter;
+use gist::eval::compare::group::{check_seeds, common, joined};
+use gist::eval::compare::{ComparisonOptions, Entrants, compare};
 use gist::report::comparison;
-use gist::rollout::request;
-use gist::run_dir::component;
-use gist::train::adapt::{Lesson, is_kept, kept_reader};
-use gist::train::progress::Progress;
-use gist::train::setup::Setup;
-use named::{Baseline, Baselines};
-use runs::Finished;
-use serde_json::{Map, Value, json};
+use gist::run_dir::{Lock, settle};
+use gist::runs::Inputs;
+use gist::train::inputs;
+use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What is compared.
+/// Flags of `compare`.
 #[derive(clap::Args)]
 pub struct CompareArgs {
     /// Directories of finished runs; several seeds of an experiment are one entrant. NAME=DIR gives a run another name
@@ -74,7 +59,7 @@ pub struct CompareArgs {
     /// Folder that receives the comparison; absent = runs/compare/<names of the experiments>.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Which readers: one that all share, one adapted to each, or both.
+    /// Readers: one that all share, one adapted to each, or both.
     #[arg(long, value_name = "WHICH,..", value_delimiter = ',', default_value = "shared,adapted")]
     readers: Vec<String>,
     /// Keep this before anything else, inside the budget (all that extract; repeatable): numbers, identifiers, text:TEXT, or a
@@ -88,276 +73,69 @@ pub struct CompareArgs {
     /// windows, up to twice the budget in a window. What writes, and what is part of a chain, keeps to the budget.
     #[arg(long)]
     adaptive: bool,
-}
-
-/// One contestant: its compressors, one a seed.
-struct Entrant<'a> {
-    name: String,
-    seeds: Vec<u64>,
-    members: Vec<Box<dyn Compressor + 'a>>,
-    /// Says which weights they are; `baseline` for what has none of its own.
-    made_of: Vec<String>,
-}
-
-impl Entrant<'_> {
-    /// What a member is called where seeds are told apart.
-    fn label(&self, member: usize) -> String {
-        self.seeds.get(member).map_or_else(|| self.name.clone(), |seed| format!("{}@seed={seed}", self.name))
-    }
+    #[command(flatten)]
+    accept: AcceptArg,
 }
 
 /// Compares, and writes what came of it.
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let readers = ask::readers(&args.readers)?;
+    let [shared, adapted] = ask::readers(&args.readers)?;
     let shares = ask::shares(&args.budgets)?;
-    let found = runs::find(&args.runs)?;
-    let mut config: TrainConfig = found[0].config.clone();
+    let runs = args.runs.iter().map(|argument| ask::run(argument)).collect::<Result<Vec<_>>>()?;
+    check_seeds(&runs).map_err(naming("--runs"))?;
+    let mut common = common(&runs)?;
+    let refused = "not compared, the runs were made from other things";
+    let accepted = settle(std::mem::take(&mut common.changes), args.accept.accept_changes, refused)?;
+    let mut config: TrainConfig = runs[0].config().clone();
     args.device.put(&mut config.hardware)?;
-    let budgets = ask::tokens(&shares, config.data.prefix_tokens)?;
-    let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(runs::joined(&found)));
+    let budgets = ask::budgets(&shares, config.data.prefix_tokens)?;
+    let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(joined(&runs)));
     ask::output(&output)?;
-    let device = start::prepare(&config)?;
-    let setup = Setup::load(&config, device)?;
-    ask::room(&setup, &budgets, if args.adaptive { RICHEST } else { 1 })?;
+    let models = inputs::models(&config, device::prepare(&config)?)?;
+    let windows = Windows::load(&config, &models)?;
+    let inputs = Inputs { config: &config, models: &models, windows: &windows };
+    ask::room(inputs, &budgets, if args.adaptive { RICHEST } else { 1 })?;
     let must_keep = ask::must_keep(&args.must_keep)?;
-    let count = ask::windows(args.windows, setup.test.len())?;
-    let numbers = spread(setup.test.len(), count);
-    let windows: Vec<Window> = numbers.iter().map(|&w| setup.test[w].clone()).collect();
+    let count = ask::windows(args.windows, windows.test.len())?;
     let updates = match args.updates {
         Some(updates) => updates as usize,
-        None => found[0].updates(&setup)?,
+        None => ask::updates(&runs[0])?,
     };
-    let frequencies = DocumentFrequencies::count(&setup.train);
-    let forbidden = setup.forbidden_ids();
-    let parts = Parts { decoder: &setup.decoder, frequencies: &frequencies, seed: 0 };
+    let frequencies = DocumentFrequencies::count(&windows.train);
     let controller = Controller { must_keep, drop_consecutive: args.drop_consecutive, ..Controller::default() };
-    let baselines = Baselines { setup: &setup, parts, forbidden: &forbidden, controller: &controller };
-    let named = |name: &str| baselines.named(name);
-    let (chained, alone) = chains::split(&args.compressors, &found);
-    let mut entrants = enter(&setup, &found, &controller, ask::baselines(&alone, named)?)?;
-    for (i, name) in chained.iter().enumerate() {
-        anyhow::ensure!(!chained[..i].contains(name), "--compressors: expected each name once, got {name:?} twice");
-        entrants.push(chains::entrant(name, &setup, &found, &controller, named)?);
-    }
-    let mut terms = found[0].terms()?;
+    let entrants = Entrants { models: &models, frequencies: &frequencies, controller: &controller };
+    let entrants = entrants.enter(&runs, &args.compressors).map_err(naming("--compressors"))?;
+    let mut tell = |key: &str, value: String| _ = common.terms.insert(key.into(), value);
     if controller.must_keep.is_some() {
-        terms.insert("must_keep".into(), args.must_keep.join(", "));
+        tell("must_keep", args.must_keep.join(", "));
     }
     if args.drop_consecutive {
-        terms.insert("drop_consecutive".into(), "true".into());
+        tell("drop_consecutive", "true".into());
     }
     if args.adaptive {
-        terms.insert("adaptive".into(), "true".into());
-        calibrate(&setup, &mut entrants, &budgets)?;
+        tell("adaptive", "true".into());
     }
+    let _lock = Lock::take(&output)?;
     let stop = start::catch_interrupt()?;
-    let exam = Exam {
-        decoder: &setup.decoder,
-        tokenizer: &setup.tokenizer,
-        documents: &setup.test_documents,
-        windows: &windows,
-        numbers: &numbers,
-        condition: config.condition,
+    let options = ComparisonOptions {
         budgets: &budgets,
-        seed: 0,
-        resamples: config.eval.resamples,
+        windows: count,
+        updates,
+        shared,
+        adapted,
+        adaptive: args.adaptive,
+        terms: &common.terms,
+        accepted,
+        accept_changes: args.accept.accept_changes,
+        output: &output,
+        stop,
     };
-    let school = School { setup: &setup, output: &output, budgets: &budgets, updates, terms: terms.clone(), stop };
-    let curves = match school.curves(exam, &entrants, readers) {
+    let result = match compare(&runs, inputs, entrants, &options) {
         Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
         other => other?,
-    };
-    let own = ask::nearest(&budgets, setup.budget);
-    let context = curves.context_value();
-    let result = Comparison {
-        name: runs::joined(&found),
-        runs: found.iter().map(Finished::describe).collect::<Result<Vec<ComparedRun>>>()?,
-        terms,
-        updates,
-        seed: config.seed,
-        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
-        windows: WindowLengths { prefix: setup.shape.prefix, local: setup.shape.local, future: setup.shape.future },
-        n_windows: count,
-        n_documents: curves.documents(),
-        context_value: context.mean,
-        context_value_ci95: context.ci95(),
-        budgets: ask::described(&budgets),
-        own_budget_tokens: own,
-        compressors: curves.contestants(),
-        points: curves.points(),
-        winners: curves.winners(),
-        slices: curves.slices()?,
-        bound: bound(&setup, budgets.iter().map(|(share, _)| *share).fold(0.0, f64::max)),
-        examples: curves.examples(config.eval.examples, own)?,
     };
     let page = comparison::write(&output, &result)?;
     println!("{}", comparison::text(&result));
     println!("comparison: {}", page.display());
     Ok(())
-}
-
-/// Has the length of what extracts follow the content, as validation windows say; chains stay as they are.
-fn calibrate(setup: &Setup, entrants: &mut [Entrant], budgets: &Budgets) -> Result<()> {
-    let condition = setup.config.condition;
-    let requests: Vec<Request> = setup.valid.iter().enumerate().map(|(i, w)| request(w, condition, i as u64)).collect();
-    let tokens: Vec<usize> = budgets.iter().map(|(_, tokens)| *tokens).collect();
-    let progress = Progress::new("calibrate", entrants.len(), 0);
-    for entrant in entrants {
-        for member in &mut entrant.members {
-            member.calibrate(&requests, &tokens)?;
-        }
-        progress.step(&entrant.name);
-    }
-    progress.finish();
-    Ok(())
-}
-
-/// What no gist can go below, where the documents are generated and so their information is known.
-fn bound(setup: &Setup, most: f64) -> Option<Vec<[f64; 2]>> {
-    let data = &setup.config.data;
-    let section = data.recall.as_ref().filter(|_| data.test.is_none())?;
-    let RecallSection { words, prefix, facts, rounds, .. } = *section;
-    let recall = RecallConfig { words, prefix, facts, rounds };
-    let alphabet = setup.decoder.config().vocab_size as usize - setup.forbidden_ids().len();
-    (recall.shape() == setup.shape).then(|| recall.bound(Split::Test, alphabet, most))
-}
-
-/// The trained compressors, by experiment, then the baselines.
-fn enter<'a>(
-    setup: &'a Setup<'a>,
-    found: &[Finished],
-    controller: &Controller,
-    baselines: Vec<Baseline<'a>>,
-) -> anyhow::Result<Vec<Entrant<'a>>> {
-    let mut entrants: Vec<Entrant> = Vec::new();
-    for run in found {
-        let (compressor, made_of) = (run.compressor(setup, controller)?, run.weights()?);
-        let name = &run.config.name;
-        let at = entrants.iter().position(|entrant| entrant.name == *name).unwrap_or_else(|| {
-            let empty = Entrant { name: name.clone(), seeds: Vec::new(), members: Vec::new(), made_of: Vec::new() };
-            entrants.push(empty);
-            entrants.len() - 1
-        });
-        entrants[at].seeds.push(run.config.seed);
-        entrants[at].members.push(compressor);
-        entrants[at].made_of.push(made_of);
-    }
-    for (baseline, made_of) in baselines {
-        let name = baseline.name().to_string();
-        if entrants.iter().any(|entrant| entrant.name == name) {
-            anyhow::bail!("--compressors: `{name}` is also the name of a run's experiment; leave one of them out");
-        }
-        entrants.push(Entrant { name, seeds: Vec::new(), members: vec![baseline], made_of: vec![made_of] });
-    }
-    Ok(entrants)
-}
-
-/// Where readers are taught and kept.
-struct School<'a> {
-    setup: &'a Setup<'a>,
-    output: &'a Path,
-    budgets: &'a Budgets,
-    updates: usize,
-    terms: std::collections::BTreeMap<String, String>,
-    stop: &'a AtomicBool,
-}
-
-impl<'a> School<'a> {
-    fn check(&self) -> Result<()> {
-        match self.stop.load(Ordering::SeqCst) {
-            true => Err(Error::Interrupted { step: 0 }),
-            false => Ok(()),
-        }
-    }
-
-    /// The reader of these compressors, kept under `readers/<place>`; `of` names what they are.
-    fn reader(&self, title: &str, place: &str, of: Value, compressors: &[&dyn Compressor]) -> Result<Adapter> {
-        let config = self.setup.config;
-        let idle = compressors.len() == 1 && compressors[0].name() == "empty";
-        let tokens: Vec<usize> = self.budgets.iter().map(|(_, tokens)| *tokens).collect();
-        let lesson = Lesson {
-            title,
-            compressors,
-            budgets: &tokens,
-            gists: if idle { 1 } else { config.generator.gists_per_window },
-            updates: self.updates,
-            check: &|| self.check(),
-        };
-        let record = json!({
-            "updates": self.updates,
-            "budgets": if idle { Vec::new() } else { tokens.clone() },
-            "compressors": of,
-            "gists_per_window": lesson.gists,
-            "windows_per_step": config.train.windows_per_step,
-            "imagined_futures": config.train.imagined_futures,
-            "schedule": config.train.schedule,
-            "optim": config.optim.generator,
-            "lora": config.model.lora.generator,
-            "seed": config.seed,
-            "dtype": config.hardware.dtype,
-            "terms": self.terms,
-        });
-        let folder = self.output.join("readers").join(place);
-        if is_kept(&folder, &record)? {
-            eprintln!("{title}: kept");
-        } else {
-            eprintln!("{title} …");
-        }
-        kept_reader(self.setup, self.output, &lesson, &folder, &record)
-    }
-
-    /// Teaches every reader, then measures everyone.
-    fn curves(&self, exam: Exam<'a>, entrants: &[Entrant], [shared, adapted]: [bool; 2]) -> Result<Curves<'a>> {
-        let all: Vec<(usize, usize)> =
-            (0..entrants.len()).flat_map(|e| (0..entrants[e].members.len()).map(move |m| (e, m))).collect();
-        let total = 1 + usize::from(shared) + if adapted { all.len() } else { 0 };
-        let title = |at: usize, what: &str| format!("reader {at} of {total}, {what}");
-        let empty = self.reader(&title(1, "of nothing"), "empty", json!({}), &[&Empty])?;
-        let mut curves = Curves::new(exam, &empty)?;
-        let shared = match shared {
-            false => None,
-            true => {
-                // Each entrant has an equal share, and each seed an equal part of it.
-                let most = entrants.iter().map(|entrant| entrant.members.len()).fold(1, lcm);
-                let turns: Vec<&dyn Compressor> = (0..most)
-                    .flat_map(|turn| entrants.iter().map(move |e| e.members[turn % e.members.len()].as_ref()))
-                    .collect();
-                let of: Map<String, Value> =
-                    (all.iter()).map(|&(e, m)| (entrants[e].label(m), entrants[e].made_of[m].clone().into())).collect();
-                Some(self.reader(&title(2, "shared by all"), "shared", of.into(), &turns)?)
-            }
-        };
-        let mut own: Vec<Vec<Adapter>> = entrants.iter().map(|_| Vec::new()).collect();
-        for (i, &(e, m)) in all.iter().enumerate().filter(|_| adapted) {
-            let label = entrants[e].label(m);
-            let at = total - all.len() + i + 1;
-            let of = json!({label.as_str(): entrants[e].made_of[m]});
-            let place = format!("of/{}", component(&label));
-            own[e].push(self.reader(&title(at, &label), &place, of, &[entrants[e].members[m].as_ref()])?);
-        }
-        let progress = Progress::new("measure", entrants.len() * exam.budgets.len(), 0);
-        for (entrant, own) in entrants.iter().zip(&own) {
-            let number = curves.enter(&entrant.name, entrant.seeds.clone())?;
-            let members: Vec<Member> =
-                entrant.members.iter().enumerate().map(|(m, c)| (c.as_ref(), own.get(m))).collect();
-            for budget in 0..exam.budgets.len() {
-                self.check()?;
-                curves.measure(number, budget, &members, shared.as_ref())?;
-                progress.step(&entrant.name);
-            }
-        }
-        progress.finish();
-        Ok(curves)
-    }
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    let gcd = (1..=a.min(b)).rev().find(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(1);
-    a / gcd * b
-}
-
-/// Draws the page and the figures of a finished comparison again.
-pub fn redraw(root: &Path) -> anyhow::Result<PathBuf> {
-    let result: Comparison = gist::run_dir::read_json(&root.join("comparison.json"))?;
-    Ok(comparison::write(root, &result)?)
 }

@@ -1,15 +1,15 @@
-//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a compressor: what the bare base attends to from the last tokens that may
-//! be seen, over all heads. The paper keeps keys and values of each head's own choice; here all heads choose tokens.
+//! SnapKV (Li et al. 2024, arXiv 2404.14469) as a scorer: attention of the bare base from the last tokens that may be seen,
+//! over all heads. In the paper each head keeps keys and values of its own choice; here all heads choose tokens together.
 
 use crate::compressor::attended::attention;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use std::ops::Range;
 
-/// Mean attention that a unit's tokens get.
+/// Mean attention to a unit's tokens.
 pub struct Attention<'a> {
     /// The base.
     pub decoder: &'a Decoder,

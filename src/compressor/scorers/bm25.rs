@@ -1,15 +1,15 @@
 //! BM25 (Robertson & Zaragoza 2009) by the `bm25` crate, with its k1 = 1.2 and b = 0.75: the units of a prefix are the
 //! documents, the query or the local window is the query, words in lower case are the terms.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use bm25::{Embedder, EmbedderBuilder, Tokenizer};
 use bstr::ByteSlice;
 use rayon::prelude::*;
 
-/// Relevance to the question; all the same without one.
+/// Relevance to the question; equal for all units without one.
 pub struct Bm25;
 
 impl From<Parts<'_>> for Bm25 {

@@ -3,7 +3,7 @@
 //! the folder's `1_Pooling/config.json` (of sentence-transformers) says so. No prompt is put before a text.
 
 use crate::compressor::foreign::Foreign;
-use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use crate::model::encoder::{Encoder, pools_first};

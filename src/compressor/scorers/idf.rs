@@ -1,12 +1,12 @@
 //! Rare tokens first: the sum of inverse document frequencies, each token of the prefix once.
 
 use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use std::collections::BTreeSet;
 
-/// Keeps what is rare.
+/// Mean IDF of a unit's tokens, each counted where it first occurs in the prefix.
 pub struct Idf<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
@@ -19,7 +19,8 @@ impl<'a> From<Parts<'a>> for Idf<'a> {
 }
 
 impl Idf<'_> {
-    /// A token that occurred before in the prefix adds nothing; a unit without a new one comes after all others.
+    /// Scores of the units. A token that occurred before in the prefix adds nothing, so that a unit without a new one comes
+    /// last.
     pub fn units(&self, prefix: &Scored) -> Vec<f64> {
         let mut seen = BTreeSet::new();
         let mut worth = |&id: &u32| if seen.insert(id) { self.frequencies.idf(id) } else { 0.0 };

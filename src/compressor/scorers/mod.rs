@@ -1,39 +1,40 @@
-//! Scorers, one a file: what the units of a prefix are worth. A new one is a file here, with a type that is made from
+//! Scorers, one a file: each gives a score to every unit of a prefix. A new one is a file here, with a type that is made from
 //! [`Parts`], and a line in the list below: its module, its kind, its name in tables, files and flags all come from there.
 //! (`rustfmt` does not see such files by itself: `rustfmt src/compressor/scorers/*.rs`.) One that is a model of its own has
 //! a line in [`frozen`].
 
 pub mod embedding;
+mod parts;
 pub mod token_classifier;
 
-use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::Scorer;
-use crate::config::compressors::{FrozenKind, FrozenScorer};
-use crate::error::Result;
-use crate::model::decoder::Decoder;
-use clap::ValueEnum;
-use tch::Device;
+pub use parts::Parts;
 
-/// What scorers are made of.
-#[derive(Clone, Copy)]
-pub struct Parts<'a> {
-    /// The bare base.
-    pub decoder: &'a Decoder,
-    /// Counts on training documents, never those that are evaluated.
-    pub frequencies: &'a DocumentFrequencies,
-    /// Seed of random scores.
-    pub seed: u64,
-}
+use crate::compressor::scored::Scorer;
+use crate::config::compressors::{FrozenKind, FrozenScorer};
+use crate::error::{Error, Result};
+use std::str::FromStr;
+use tch::Device;
 
 macro_rules! scorers {
     ($($(#[$about:meta])* $file:ident::$kind:ident,)*) => {
         $(pub mod $file;)*
 
-        /// What an extractive compressor goes by, in the order of the tables.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-        #[value(rename_all = "snake_case")]
+        /// Scorers that need no model of their own, in the order of the tables.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ScorerKind {
             $($(#[$about])* $kind,)*
+        }
+
+        impl ScorerKind {
+            /// All of them, in the order of the tables.
+            pub const ALL: &[ScorerKind] = &[$(ScorerKind::$kind,)*];
+
+            /// Name in tables, files and flags: that of the scorer's file.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(ScorerKind::$kind => stringify!($file),)*
+                }
+            }
         }
 
         /// The scorer of a kind.
@@ -50,7 +51,7 @@ scorers! {
     truncate::Truncate,
     /// The last tokens.
     recent::Recent,
-    /// Chance.
+    /// Random scores.
     random::Random,
     /// Rarity in the training documents.
     idf::Idf,
@@ -60,16 +61,21 @@ scorers! {
     bm25::Bm25,
     /// Rare tokens shared with the query and the local window.
     overlap::Overlap,
-    /// What the base finds hard to predict (Selective-Context).
+    /// Surprise of the base (Selective-Context).
     self_information::SelfInformation,
-    /// What the base attends to (SnapKV).
+    /// Attention of the base (SnapKV).
     attention::Attention,
 }
 
-impl ScorerKind {
-    /// Name in tables, files and flags.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+impl FromStr for ScorerKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let unknown = || {
+            let names: Vec<&str> = ScorerKind::ALL.iter().map(|kind| kind.name()).collect();
+            Error::invalid(format!("expected one of {}, got {name:?}", names.join(", ")))
+        };
+        ScorerKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(unknown)
     }
 }
 

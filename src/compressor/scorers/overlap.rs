@@ -1,16 +1,16 @@
-//! Spans that share rare tokens with what comes next.
+//! Spans that share rare tokens with the local window and the query.
 
 use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::idf::Idf;
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
-/// Sum of the IDF of the distinct tokens that a unit shares with the local window and the query, of equal units the later;
-/// without either, rare tokens.
+/// Sum of the IDF of the distinct tokens that a unit shares with the local window and the query; of equal units the later
+/// comes first. Without either, the scores of [`Idf`].
 pub struct Overlap<'a> {
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,

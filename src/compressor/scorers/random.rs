@@ -1,11 +1,11 @@
-//! Chance.
+//! Random scores: the baseline of chance.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 use crate::rng::{self, Stream};
 
-/// Seeded noise; each window has its own.
+/// Seeded uniform noise, of its own for each window.
 pub struct Random {
     /// Seed of the draws.
     pub seed: u64,

@@ -1,10 +1,10 @@
 //! The last tokens: a longer local window.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 
-/// The later the better.
+/// Score of a unit: the place where it begins.
 pub struct Recent;
 
 impl From<Parts<'_>> for Recent {

@@ -1,8 +1,8 @@
 //! Selective-Context (Li et al. 2023, arXiv 2310.06201): keeps what the base itself finds hardest to predict from what
 //! comes before it. Differs from the paper in cutting phrases of a fixed number of tokens instead of noun phrases.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::{Aggregate, Unit};
 use crate::error::Result;
 use crate::model::decoder::Decoder;

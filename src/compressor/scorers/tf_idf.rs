@@ -1,8 +1,8 @@
-//! TF-IDF: cosine of a unit and the query, or the local window without one, over tokens weighted by their rarity.
+//! TF-IDF: cosine of a unit and the query (without one, the local window), over tokens weighted by their rarity.
 
 use crate::compressor::frequencies::DocumentFrequencies;
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::config::compressors::Unit;
 use crate::error::Result;
 use rayon::prelude::*;

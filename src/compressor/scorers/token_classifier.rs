@@ -1,10 +1,10 @@
-//! A frozen token classifier that others trained ([`crate::model::token_classifier`]) under this controller: all words of a
-//! prefix are ranked together, whatever windows they were read in, where LLMLingua-2 and Kompress keep a share of each chunk.
-//! A unit is worth the mean of its tokens (LLMLingua-2), or the best of them (Kompress). Neither knows a question. Windows
-//! are as long as the encoder's positions allow (headroom gives Kompress 350 words at a time, cut at blanks).
+//! A frozen token classifier ([`crate::model::token_classifier`]) under this controller: all words of a prefix are ranked
+//! together, whichever window they were read in, where LLMLingua-2 and Kompress keep a share of each chunk. The score of a
+//! unit is the mean of its tokens (LLMLingua-2) or the best of them (Kompress). Neither knows a question. Windows are as long
+//! as the encoder's positions allow (headroom gives Kompress 350 words at a time, cut at blanks).
 
 use crate::compressor::foreign::{Foreign, places, sharing};
-use crate::compressor::scorer::{Scored, Scorer};
+use crate::compressor::scored::{Scored, Scorer};
 use crate::config::compressors::{Aggregate, Unit};
 use crate::error::Result;
 use crate::model::token_classifier::TokenClassifier;

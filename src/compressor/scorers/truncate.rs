@@ -1,10 +1,10 @@
 //! The first tokens.
 
-use crate::compressor::scorer::{Scored, Scorer};
-use crate::compressor::scorers::Parts;
+use crate::compressor::scored::{Scored, Scorer};
+use crate::compressor::scorers::parts::Parts;
 use crate::error::Result;
 
-/// The earlier the better.
+/// Score of a unit: less the place where it begins.
 pub struct Truncate;
 
 impl From<Parts<'_>> for Truncate {

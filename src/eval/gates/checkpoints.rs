@@ -4,11 +4,11 @@
 
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
-use crate::eval::gates::{Gate, Place, far, logits, worse};
+use crate::eval::gates::gate::{Gate, GatePlace, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::passes::BranchCache;
 use crate::model::read::{Stem, left_pad};
+use crate::model::site::BranchCache;
 use crate::model::{weights, write};
 use crate::rng::{self, Stream};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ impl Recorded {
         Ok(found)
     }
 
-    /// What was recorded under a name.
+    /// Tensor that was recorded under a name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.all.get(name).ok_or_else(|| Error::file(&self.path, format!("expected a tensor `{name}`, got none")))
     }
@@ -54,7 +54,7 @@ impl Recorded {
         Ok(self.real(&logits(decoder, self.get("ids")?, &pad, adapter)?))
     }
 
-    /// The same, each row read alone.
+    /// Logits of each row read alone.
     fn alone(&self, decoder: &Decoder, adapter: Option<&ActiveAdapter>) -> Result<Tensor> {
         let ids = self.get("ids")?;
         let row = |(i, &(pad, real)): (usize, &(i64, i64))| -> Result<Tensor> {
@@ -69,7 +69,7 @@ impl Recorded {
         Tensor::cat(&self.rows.iter().enumerate().map(row).collect::<Vec<_>>(), 0)
     }
 
-    /// How far the logits are from those recorded under `name`, in a padded batch or alone, whichever is farther.
+    /// Distance of the logits from those recorded under `name`, in a padded batch or alone, whichever is farther.
     pub fn distance(&self, decoder: &Decoder, adapter: Option<&ActiveAdapter>, name: &str) -> Result<f64> {
         let expected = self.real(self.get(name)?);
         Ok(worse(far(&self.batch(decoder, adapter)?, &expected), far(&self.alone(decoder, adapter)?, &expected)))
@@ -90,13 +90,14 @@ impl Recorded {
         let tokens = expected.size2()?.1 as usize;
         let draws = |_: usize, _: usize| vec![0.5; tokens];
         let prompts = Stem::read(decoder, None, &self.prompts()?)?;
-        let made = write::continuations(decoder, &[], &prompts, (2, tokens), &Sampling::greedy(), draws)?;
+        let wanted = write::Continuation { samples: 2, tokens, how: &Sampling::greedy(), forbidden: &[] };
+        let made = write::continuations(decoder, &prompts, wanted, draws)?;
         let differ = made.to_device(Device::Cpu).ne_tensor(&expected.unsqueeze(1));
         Ok(differ.sum(Kind::Double).double_value(&[]))
     }
 }
 
-/// How far apart the ways are in which one model may read the same tokens.
+/// Distances between the ways in which one model may read the same tokens.
 pub struct Ways {
     /// A row in a padded batch from the row alone.
     pub padded: f64,
@@ -161,7 +162,7 @@ pub fn decoders(root: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// All gates on checkpoints.
-pub fn gates(place: Place) -> Result<Vec<Gate>> {
+pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let fixtures = place.root.join("tests/fixtures");
     let load = |folder: &Path| Decoder::load(folder, place.device, place.kind);
     let mut gates = Vec::new();
@@ -194,7 +195,7 @@ pub fn gates(place: Place) -> Result<Vec<Gate>> {
         gates.push(place.gate("logits = transformers", name, record.distance(&decoder, None, name)?, LOGITS));
         let Some(folder) = adapted else { continue };
         let adapter = Adapter::load(&fixtures.join(folder), decoder.config(), place.device)?;
-        let active = decoder.activate(&adapter, false);
+        let active = decoder.activate(&adapter, false)?;
         let distance = record.distance(&decoder, Some(&active), "tied_lora")?;
         gates.push(place.gate("logits = peft", "tied_lora", distance, LOGITS));
         compare(&decoder, Some(&active), "tied_lora")?;
@@ -213,7 +214,7 @@ pub fn gates(place: Place) -> Result<Vec<Gate>> {
     Ok(gates)
 }
 
-/// How far float32 and bfloat16 may be off. Sums in another order: up to 5.1e-6 on the CPUs seen so far.
+/// Allowed distances in float32 and bfloat16. Sums in another order: up to 5.1e-6 on the CPUs seen so far.
 const LOGITS: (f64, f64) = (1e-5, 0.05);
 const WAYS: (f64, f64) = (1e-5, 0.05);
 const NONE: (f64, f64) = (0.0, f64::NAN);

@@ -1,18 +1,19 @@
-//! What training leans on, on the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as gist
+//! Gates on what training relies on, with the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as gist
 //! costs nothing, no gist is the local window alone, what is sampled has the log-probability that training gives it, and
 //! training's gradient through a shared prefix is the gradient of every gist read alone.
 
 use crate::compressor::Request;
-use crate::compressor::gist::{Draws, Gist, GistPolicy, uniforms};
+use crate::compressor::actions::{Draws, Trajectory, uniforms};
+use crate::compressor::gist::GistPolicy;
 use crate::config::parts::{LoraConfig, Sampling};
 use crate::data::{Split, Window, WindowShape, held_out_windows, split_documents};
 use crate::error::Result;
-use crate::eval::gates::{Gate, Place, far, logits, worse};
+use crate::eval::gates::gate::{Gate, GatePlace, far, logits, worse};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{TokenGrads, token_stats};
+use crate::reading::Taught;
 use crate::rng::{self, Stream};
-use crate::rollout::Taught;
 use crate::tensor::{floats, mean, to_vec};
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
@@ -36,12 +37,12 @@ fn windows(root: &Path, tokenizer: &Tokenizer) -> Result<Vec<Window>> {
     held_out_windows(&tokenizer.encode_all(&texts)?, SHAPE, WINDOWS, 1, 0)
 }
 
-/// How far hidden states with a fresh adapter are from those without, which must be nothing at all. Draws from libtorch's
+/// Distance of hidden states with a fresh adapter from those without; must be 0. Draws from libtorch's
 /// generator.
 pub fn fresh(decoder: &Decoder, ids: &Tensor) -> Result<f64> {
     rng::seed_torch(0, Stream::Init, 0, 0);
     let adapter = Adapter::fresh(decoder.config(), &LoraConfig::default(), decoder.embedding())?;
-    let with = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], Some(&decoder.activate(&adapter, false)))?;
+    let with = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], Some(&decoder.activate(&adapter, false)?))?;
     let without = decoder.forward(ids, &vec![0; ids.size2()?.0 as usize], None)?;
     Ok(far(&with, &without))
 }
@@ -90,7 +91,7 @@ pub fn rounding_cost(exact: &Decoder, rounded: &Decoder, ids: &Tensor) -> Result
 }
 
 /// Hidden states `[actions, H]` of one gist's actions by one plain forward pass over prompt and gist, nothing shared.
-pub fn plain_states(decoder: &Decoder, active: &ActiveAdapter, prompt: &[u32], gist: &Gist) -> Result<Tensor> {
+pub fn plain_states(decoder: &Decoder, active: &ActiveAdapter, prompt: &[u32], gist: &Trajectory) -> Result<Tensor> {
     let hidden = decoder.forward(&row(&[prompt, &gist.ids].concat()), &[0], Some(active))?.squeeze_dim(0);
     Ok(hidden.narrow(0, prompt.len() as i64 - 1, gist.actions() as i64))
 }
@@ -99,7 +100,7 @@ pub fn plain_states(decoder: &Decoder, active: &ActiveAdapter, prompt: &[u32], g
 struct Sampled<'a> {
     policy: GistPolicy<'a>,
     requests: Vec<Request<'a>>,
-    groups: Vec<Vec<Gist>>,
+    groups: Vec<Vec<Trajectory>>,
 }
 
 impl<'a> Sampled<'a> {
@@ -117,7 +118,7 @@ impl<'a> Sampled<'a> {
         Ok(Self { policy, requests, groups })
     }
 
-    fn slices(&self) -> Vec<&[Gist]> {
+    fn slices(&self) -> Vec<&[Trajectory]> {
         self.groups.iter().map(Vec::as_slice).collect()
     }
 
@@ -131,7 +132,7 @@ impl<'a> Sampled<'a> {
         Ok(mean(&k3))
     }
 
-    /// How far log-probabilities under a shared prefix are from those of each gist alone; and how far the gradients of a
+    /// Distance of log-probabilities under a shared prefix from those of each gist alone; and distance of the gradients of a
     /// weighted sum of them: training's, in chunks over the vocabulary, from libtorch's own. For adapters without a copy
     /// head.
     fn against_plain(&self, decoder: &Decoder, adapter: &Adapter) -> Result<(f64, f64)> {
@@ -142,12 +143,12 @@ impl<'a> Sampled<'a> {
             leaf.zero_grad();
             Ok(found)
         };
-        let actions: usize = self.groups.iter().flatten().map(Gist::actions).sum();
+        let actions: usize = self.groups.iter().flatten().map(Trajectory::actions).sum();
         let mut draw = rng::rng(0, Stream::Data, 0, 0, 0);
         let weights: Vec<f64> = (0..actions).map(|_| rng::uniform(&mut draw) - 0.5).collect();
         let weights = floats(&weights, decoder.device());
 
-        let active = decoder.activate(adapter, false);
+        let active = decoder.activate(adapter, false)?;
         let mut shared = Tensor::new();
         let surrogate = self.policy.surrogate(&active, None, &self.requests, &self.slices(), |stats| {
             shared = stats.logprob;
@@ -155,7 +156,7 @@ impl<'a> Sampled<'a> {
         })?;
         let trained = gradient(surrogate)?;
 
-        let active = decoder.activate(adapter, false);
+        let active = decoder.activate(adapter, false)?;
         let mut plain = Vec::new();
         for (request, group) in self.requests.iter().zip(&self.groups) {
             let prompt = self.policy.prompt(request);
@@ -174,7 +175,7 @@ impl<'a> Sampled<'a> {
 }
 
 /// All gates on the roles.
-pub fn gates(place: Place) -> Result<Vec<Gate>> {
+pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let folder = place.root.join("checkpoints/code-4m");
     let decoder = Decoder::load(&folder, place.device, place.kind)?;
     let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
@@ -197,12 +198,12 @@ pub fn gates(place: Place) -> Result<Vec<Gate>> {
     let policy = || GistPolicy::new(&decoder, tokenizer.special_ids());
 
     let compressor = load("compressor")?;
-    let active = decoder.activate(&compressor, false);
+    let active = decoder.activate(&compressor, false)?;
     let sampled = Sampled::new(policy(), &active, &windows)?;
     gates.push(place.gate("KL(sampling ‖ training)", "compressor", sampled.mismatch(&active)?, (1e-3, 1e-3)));
 
     let reader = load("generator")?;
-    let sampled = Sampled::new(policy(), &decoder.activate(&reader, false), &windows)?;
+    let sampled = Sampled::new(policy(), &decoder.activate(&reader, false)?, &windows)?;
     let (apart, gradient) = sampled.against_plain(&decoder, &reader)?;
     gates.push(place.gate("log-probs, shared prefix = alone", "generator", apart, (1e-5, 0.05)));
     gates.push(place.gate("gradient of training = plain", "generator", gradient, (1e-4, 0.2)));

@@ -2,8 +2,8 @@
 //! after each half of a block.
 
 use crate::error::Result;
-use crate::model::encoder::config::EncoderConfig;
-use crate::model::encoder::{Affine, Weights};
+use crate::model::encoder::config::{EncoderConfig, EncoderFamily};
+use crate::model::encoder::named::{Affine, NamedWeights};
 use tch::{Kind, Tensor};
 
 /// Names of a block's modules, from queries to the last norm.
@@ -27,16 +27,18 @@ const DISTILBERT: [&str; 8] = [
     "ffn.lin2",
     "output_layer_norm",
 ];
-/// The word embedding.
+/// Name of the word embedding `[V, H]`.
 pub const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
 const NORM: &str = "embeddings.LayerNorm";
 
 fn modules(config: &EncoderConfig, layer: i64) -> [String; 8] {
-    let (stem, names) = match config.model_type.as_str() {
-        "distilbert" => ("transformer.layer", DISTILBERT),
-        _ => ("encoder.layer", BERT),
+    let (stem, names) = match config.family {
+        EncoderFamily::DistilBert => ("transformer.layer", DISTILBERT),
+        EncoderFamily::Bert | EncoderFamily::Roberta | EncoderFamily::XlmRoberta | EncoderFamily::ModernBert => {
+            ("encoder.layer", BERT)
+        }
     };
     names.map(|name| format!("{stem}.{layer}.{name}"))
 }
@@ -65,7 +67,7 @@ pub fn parameters(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
     all
 }
 
-/// Everything but the words.
+/// The network without its word embedding.
 pub struct Bert {
     positions: Tensor,
     types: Option<Tensor>,
@@ -75,7 +77,7 @@ pub struct Bert {
 
 impl Bert {
     /// Takes its weights out of `named`.
-    pub fn take(config: &EncoderConfig, named: &mut Weights) -> Result<Self> {
+    pub fn take(config: &EncoderConfig, named: &mut NamedWeights) -> Result<Self> {
         let first = config.first_position;
         let positions = named.tensor(POSITIONS)?.narrow(0, first, config.longest);
         let types = (config.type_vocab_size > 0).then(|| named.tensor(TYPES)).transpose()?;

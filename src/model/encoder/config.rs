@@ -8,14 +8,79 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// What networks are known, the class of each in transformers, and the prefixes of its weights under a head.
-const KNOWN: [(&str, &str, &[&str]); 5] = [
-    ("bert", "BertModel", &["bert."]),
-    ("distilbert", "DistilBertModel", &["distilbert."]),
-    ("roberta", "RobertaModel", &["roberta."]),
-    ("xlm-roberta", "XLMRobertaModel", &["roberta."]),
-    ("modernbert", "ModernBertModel", &["model.", "encoder."]),
-];
+/// A network that is known, by `model_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderFamily {
+    /// `bert`, MiniLM among them.
+    Bert,
+    /// `distilbert`.
+    DistilBert,
+    /// `roberta`.
+    Roberta,
+    /// `xlm-roberta`.
+    XlmRoberta,
+    /// `modernbert`.
+    ModernBert,
+}
+
+impl EncoderFamily {
+    const ALL: [EncoderFamily; 5] = [
+        EncoderFamily::Bert,
+        EncoderFamily::DistilBert,
+        EncoderFamily::Roberta,
+        EncoderFamily::XlmRoberta,
+        EncoderFamily::ModernBert,
+    ];
+
+    /// Its `model_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderFamily::Bert => "bert",
+            EncoderFamily::DistilBert => "distilbert",
+            EncoderFamily::Roberta => "roberta",
+            EncoderFamily::XlmRoberta => "xlm-roberta",
+            EncoderFamily::ModernBert => "modernbert",
+        }
+    }
+
+    /// Its class in transformers, without a head.
+    fn class(self) -> &'static str {
+        match self {
+            EncoderFamily::Bert => "BertModel",
+            EncoderFamily::DistilBert => "DistilBertModel",
+            EncoderFamily::Roberta => "RobertaModel",
+            EncoderFamily::XlmRoberta => "XLMRobertaModel",
+            EncoderFamily::ModernBert => "ModernBertModel",
+        }
+    }
+
+    /// Prefixes that models with a head put before the names of its weights.
+    fn prefixes(self) -> &'static [&'static str] {
+        match self {
+            EncoderFamily::Bert => &["bert."],
+            EncoderFamily::DistilBert => &["distilbert."],
+            EncoderFamily::Roberta | EncoderFamily::XlmRoberta => &["roberta."],
+            EncoderFamily::ModernBert => &["model.", "encoder."],
+        }
+    }
+
+    /// Whether rows of the position embedding before and at that of padding belong to no token.
+    fn pads_positions(self) -> bool {
+        match self {
+            EncoderFamily::Roberta | EncoderFamily::XlmRoberta => true,
+            EncoderFamily::Bert | EncoderFamily::DistilBert | EncoderFamily::ModernBert => false,
+        }
+    }
+
+    /// Whether it has an embedding of segments.
+    fn has_segments(self) -> bool {
+        match self {
+            EncoderFamily::Bert | EncoderFamily::Roberta | EncoderFamily::XlmRoberta => true,
+            EncoderFamily::DistilBert | EncoderFamily::ModernBert => false,
+        }
+    }
+}
+
 /// Rotary bases of ModernBERT when nothing says otherwise: of blocks that see everything, and of those with a window.
 const THETAS: [f64; 2] = [160_000.0, 10_000.0];
 /// Kinds of its blocks, as transformers 5 names them.
@@ -24,8 +89,8 @@ const BLOCKS: [&str; 2] = ["full_attention", "sliding_attention"];
 /// Sizes of an encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderConfig {
-    /// `bert`, `distilbert`, `roberta`, `xlm-roberta` or `modernbert`.
-    pub model_type: String,
+    /// Network.
+    pub family: EncoderFamily,
     /// Rows of the word embedding.
     pub vocab_size: i64,
     /// Width H.
@@ -46,7 +111,7 @@ pub struct EncoderConfig {
     pub(super) positions: i64,
     /// The first of them that a token takes: RoBERTa's begin after the one of padding.
     pub(super) first_position: i64,
-    /// What ModernBERT has beside.
+    /// Keys of ModernBERT alone.
     pub(super) modern: Option<Modern>,
     json: Map<String, Value>,
 }
@@ -56,7 +121,7 @@ pub struct EncoderConfig {
 pub(super) struct Modern {
     /// How far to either side a token of a block with a window sees.
     pub reach: i64,
-    /// Which blocks have a window.
+    /// For each block, whether it has a window.
     pub local: Vec<bool>,
     /// Rotary base and scaling of blocks without and with a window.
     pub rotary: [(f64, Scaling); 2],
@@ -125,10 +190,11 @@ impl EncoderConfig {
     /// From the keys of `config.json`; an error says what is not supported or does not fit together.
     pub fn from_json(json: Map<String, Value>) -> std::result::Result<Self, String> {
         let expect = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("none").to_string();
-        let names = KNOWN.map(|(name, ..)| name);
-        let known = names.contains(&model_type.as_str());
-        expect(known, format!("`model_type`: expected one of {}, got {model_type}", names.join(", ")))?;
+        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("none");
+        let family = EncoderFamily::ALL.into_iter().find(|family| family.name() == model_type).ok_or_else(|| {
+            let names = EncoderFamily::ALL.map(EncoderFamily::name).join(", ");
+            format!("`model_type`: expected one of {names}, got {model_type}")
+        })?;
         let mut plain = json.clone();
         for (alias, key) in ALIASES {
             if let Some(value) = plain.remove(alias) {
@@ -136,7 +202,7 @@ impl EncoderConfig {
             }
         }
         let keys: Keys = serde_json::from_value(Value::Object(plain)).map_err(|e| e.to_string())?;
-        let is_modern = model_type == "modernbert";
+        let is_modern = family == EncoderFamily::ModernBert;
         // ModernBERT's configurations may have the keys of the others too, which then say nothing.
         let (key, act, eps, default) = match is_modern {
             true => ("hidden_activation", &keys.hidden_activation, keys.norm_eps, 1e-5),
@@ -146,8 +212,7 @@ impl EncoderConfig {
         expect(!keys.is_decoder, "`is_decoder`: expected false, got true".into())?;
         let positions = keys.position_embedding_type.as_deref().unwrap_or("absolute");
         expect(positions == "absolute", format!("`position_embedding_type`: expected absolute, got {positions}"))?;
-        let roberta = model_type.ends_with("roberta");
-        let first_position = if roberta { keys.pad_token_id.unwrap_or(1) + 1 } else { 0 };
+        let first_position = if family.pads_positions() { keys.pad_token_id.unwrap_or(1) + 1 } else { 0 };
         let longest = keys.max_position_embeddings - first_position;
         let (width, heads) = (keys.hidden_size, keys.num_attention_heads);
         let sizes = [keys.vocab_size, width, keys.num_hidden_layers, heads, keys.intermediate_size, longest];
@@ -161,15 +226,12 @@ impl EncoderConfig {
             num_attention_heads: heads,
             intermediate_size: keys.intermediate_size,
             longest,
-            type_vocab_size: match model_type.as_str() {
-                "distilbert" | "modernbert" => 0,
-                _ => keys.type_vocab_size.unwrap_or(2),
-            },
+            type_vocab_size: if family.has_segments() { keys.type_vocab_size.unwrap_or(2) } else { 0 },
             eps: eps.unwrap_or(default),
             positions: keys.max_position_embeddings,
             first_position,
             modern: if is_modern { Some(Modern::from_keys(&keys, &json)?) } else { None },
-            model_type,
+            family,
             json,
         })
     }
@@ -177,8 +239,7 @@ impl EncoderConfig {
     /// Writes `config.json` as it was read, for weights in float32 without a head.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut json = self.json.clone();
-        let class = KNOWN.iter().find(|(name, ..)| *name == self.model_type).map(|(_, class, _)| *class);
-        json.insert("architectures".into(), json!([class]));
+        json.insert("architectures".into(), json!([self.family.class()]));
         json.remove("torch_dtype");
         json.insert("dtype".into(), "float32".into());
         write_json_atomic(path, &json)
@@ -191,8 +252,7 @@ impl EncoderConfig {
 
     /// A weight's name without what a model with a head puts before it.
     pub(super) fn plain<'a>(&self, name: &'a str) -> &'a str {
-        let prefixes = KNOWN.iter().find(|(known, ..)| *known == self.model_type).map_or(&[][..], |(.., all)| all);
-        prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+        self.family.prefixes().iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
     }
 }
 

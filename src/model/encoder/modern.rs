@@ -13,11 +13,11 @@
 
 use crate::error::Result;
 use crate::model::encoder::config::{EncoderConfig, Modern};
-use crate::model::encoder::{Affine, Weights};
+use crate::model::encoder::named::{Affine, NamedWeights};
 use crate::model::rope::{Rope, rotate};
 use tch::{Device, Kind, Tensor};
 
-/// The word embedding.
+/// Name of the word embedding `[V, H]`.
 pub const WORDS: &str = "embeddings.tok_embeddings.weight";
 const NORM: &str = "embeddings.norm";
 const LAST: &str = "final_norm";
@@ -50,7 +50,7 @@ pub fn parameters(config: &EncoderConfig, modern: &Modern) -> Vec<(String, Vec<i
     all
 }
 
-struct Layer {
+struct ModernBlock {
     /// None in the first, which the embedding's norm precedes.
     attention_norm: Option<Affine>,
     qkv: Affine,
@@ -60,22 +60,22 @@ struct Layer {
     down: Affine,
 }
 
-/// Everything but the words.
+/// The network without its word embedding.
 pub struct ModernBert {
     modern: Modern,
     norm: Affine,
-    layers: Vec<Layer>,
+    layers: Vec<ModernBlock>,
     last: Affine,
 }
 
 impl ModernBert {
     /// Takes its weights out of `named`.
-    pub fn take(config: &EncoderConfig, modern: &Modern, named: &mut Weights) -> Result<Self> {
+    pub fn take(config: &EncoderConfig, modern: &Modern, named: &mut NamedWeights) -> Result<Self> {
         let norm = named.affine(NORM, modern.norm_bias)?;
         let mut layers = Vec::new();
         for layer in 0..config.num_hidden_layers {
             let mut take = |part: &str, bias: bool| named.affine(&format!("layers.{layer}.{part}"), bias);
-            layers.push(Layer {
+            layers.push(ModernBlock {
                 attention_norm: (layer > 0).then(|| take("attn_norm", modern.norm_bias)).transpose()?,
                 qkv: take("attn.Wqkv", modern.attention_bias)?,
                 out: take("attn.Wo", modern.attention_bias)?,
@@ -100,7 +100,7 @@ impl ModernBert {
             (cos.to_kind(Kind::Float), sin.to_kind(Kind::Float))
         });
         let everywhere = real.map(|real| real.view([n, 1, 1, t]));
-        let window = Window::new(n, t, modern.reach, real, device);
+        let window = NearAttention::new(n, t, modern.reach, real, device);
         let mut xs = self.norm.norm(words, eps);
         for (layer, &local) in self.layers.iter().zip(&modern.local) {
             let ready = layer.attention_norm.as_ref().map(|norm| norm.norm(&xs, eps));
@@ -123,7 +123,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
 }
 
 /// Attention to what is at most `reach` tokens away.
-struct Window {
+struct NearAttention {
     tokens: i64,
     reach: i64,
     /// Queries of a block; the whole row when it is short.
@@ -133,7 +133,7 @@ struct Window {
     mask: Tensor,
 }
 
-impl Window {
+impl NearAttention {
     fn new(n: i64, tokens: i64, reach: i64, real: Option<&Tensor>, device: Device) -> Self {
         let block = (2 * reach).max(BLOCK);
         let ones = || Tensor::ones([n, tokens], (Kind::Bool, device));

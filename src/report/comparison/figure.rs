@@ -4,14 +4,14 @@
 use maud::{Markup, html};
 
 use crate::error::Result;
-use crate::eval::comparison::{Comparison, Point};
+use crate::eval::schema::comparison::{Comparison, Point};
 use crate::report::figure::{AXIS, Figure, GRID, INK, MUTED, SERIES, hex, width};
 use crate::report::format::{decimals, nats_ci, percent, percent_ci};
 use crate::report::table::reader_title;
 
 const SIZE: (u32, u32) = (1080, 600);
 const LEFT: f64 = 148.0;
-/// Where the KL of a tick ends; the gap closed stands between it and the axis.
+/// Right edge of a tick's KL label; its gap closed stands between that and the axis.
 const KL_END: f64 = LEFT - 88.0;
 const RIGHT: f64 = 858.0;
 const TOP: f64 = 34.0;
@@ -23,7 +23,7 @@ const TICKS: [f64; 13] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 
 const BASELINES: [&str; 9] =
     ["#C4576B", "#2A9D8F", "#A0692F", "#7A8B99", "#8A8F2D", "#B07AA1", "#3FA7C4", "#6B5B95", "#D4A017"];
 
-/// Where things lie.
+/// Layout of the plot, in pixels.
 struct Scale {
     most: f64,
     low: f64,
@@ -72,7 +72,7 @@ fn lines<'a>(comparison: &'a Comparison, reader: &str) -> Vec<Line<'a>> {
     lines
 }
 
-/// What a point says when it is pointed at.
+/// Tooltip of a point.
 pub fn words(point: &Point) -> String {
     format!(
         "{}: {} kept ({} tokens at most), KL {}, gap closed {}",
@@ -160,7 +160,7 @@ fn axes(comparison: &Comparison, scale: &Scale) -> Markup {
     }
 }
 
-/// What nothing kept costs, and the bound where there is one.
+/// Reference lines: the KL of the empty gist, and the bound where there is one.
 fn references(comparison: &Comparison, scale: &Scale) -> Markup {
     let y = px(scale.y(comparison.context_value));
     let path = |points: &[[f64; 2]]| {

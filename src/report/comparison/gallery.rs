@@ -3,8 +3,8 @@
 
 use maud::{Markup, html};
 
-use crate::eval::comparison::{Compared, ComparedGist, Comparison};
-use crate::report::comparison::count;
+use crate::eval::schema::comparison::{Compared, ComparedGist, Comparison};
+use crate::report::comparison::view::count;
 use crate::report::format::{nats, percent};
 use crate::report::gallery::{Mark, chips, marks};
 

@@ -7,16 +7,18 @@ mod page;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use comfy_table::{CellAlignment, Table};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::eval::comparison::{ADAPTED, Comparison, Point, SHARED, Winner};
+use crate::eval::schema::comparison::{Comparison, Point};
 use crate::report::figure::Figure;
-use crate::report::format::{percent, percent_ci, points_ci};
+use crate::report::format::{percent, percent_ci};
 use crate::report::table::reader_title;
-use crate::run_dir::{write_atomic, write_json_atomic};
+use crate::run_dir::{read_json, write_atomic, write_json_atomic};
+use view::{count, number, readers, verdict};
 
 /// Pixels of a PNG file for one of the drawing.
 const PNG_SCALE: f32 = 2.0;
@@ -41,6 +43,11 @@ const CSV_HEAD: [&str; 18] = [
     "latency_ms",
 ];
 
+/// Writes the files of a comparison again, from the `comparison.json` in `folder`. Returns the page's path.
+pub fn redraw(folder: &Path) -> Result<PathBuf> {
+    write(folder, &read_json(&folder.join("comparison.json"))?)
+}
+
 /// Writes every file of the comparison into `folder`; all are made before the first is written. Returns the page's path.
 pub fn write(folder: &Path, comparison: &Comparison) -> Result<PathBuf> {
     let figures = figures(comparison)?;
@@ -58,12 +65,6 @@ pub fn write(folder: &Path, comparison: &Comparison) -> Result<PathBuf> {
         write_atomic(&path, &bytes)?;
     }
     Ok(html)
-}
-
-/// The readers that there are, the shared one first.
-fn readers(comparison: &Comparison) -> Vec<&'static str> {
-    let read = |reader: &&str| comparison.points.iter().any(|point| point.reader == **reader);
-    [SHARED, ADAPTED].into_iter().filter(read).collect()
 }
 
 fn figures(comparison: &Comparison) -> Result<Vec<Figure>> {
@@ -93,36 +94,6 @@ fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
         writer.write_record(&row).map_err(wrong)?;
     }
     writer.into_inner().map_err(|e| Error::file(path, e.to_string()))
-}
-
-/// Empty for what is undefined.
-fn number(value: f64, digits: usize) -> String {
-    if value.is_finite() { format!("{value:.digits$}") } else { String::new() }
-}
-
-/// `1 token`, `24 tokens`.
-fn count(tokens: usize) -> String {
-    if tokens == 1 { "1 token".into() } else { format!("{tokens} tokens") }
-}
-
-/// The points of one reader at one budget, best first.
-fn ranked<'a>(comparison: &'a Comparison, reader: &str, tokens: usize) -> Vec<&'a Point> {
-    let here = |p: &&Point| p.reader == reader && p.budget_tokens == tokens;
-    let mut points: Vec<&Point> = comparison.points.iter().filter(here).collect();
-    points.sort_by(|a, b| a.kl.total_cmp(&b.kl));
-    points
-}
-
-/// Who is best and whether that can be told, as a sentence.
-fn verdict(winner: &Winner) -> String {
-    let Some(second) = &winner.runner_up else { return "nobody to compare with".into() };
-    let difference = points_ci(winner.gap_closed_diff, winner.ci95);
-    let told = match (winner.separable(), winner.ci95.iter().all(|bound| bound.is_finite())) {
-        (true, _) => "told apart",
-        (false, true) => "not separable",
-        (false, false) => "interval unknown",
-    };
-    format!("{difference} points against {second}: {told}")
 }
 
 /// Tables for a terminal: the gap closed at each budget, and who wins.

@@ -4,11 +4,12 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::error::Result;
-use crate::eval::comparison::Comparison;
-use crate::report::comparison::{gallery, ranked, readers, tables};
+use crate::eval::schema::comparison::Comparison;
+use crate::report::comparison::view::{ranked, readers};
+use crate::report::comparison::{gallery, tables};
 use crate::report::figure::Figure;
 use crate::report::format::{nats, nats_ci, percent, percent_ci, points_ci, thousands};
-use crate::report::html::Frame;
+use crate::report::html::PageFrame;
 use crate::report::table::reader_title;
 
 const OWN_STYLE: &str = include_str!("style.css");
@@ -41,7 +42,7 @@ pub fn page(comparison: &Comparison, figures: &[Figure]) -> Result<String> {
             (thousands(comparison.updates)) " updates at all of these budgets · " (comparison.device)
         }
     };
-    let frame = Frame {
+    let frame = PageFrame {
         title: &format!("{} compared", comparison.name),
         head: html! { style { (PreEscaped(OWN_STYLE)) } },
         header,
@@ -140,6 +141,8 @@ fn origin(comparison: &Comparison) -> Markup {
                 dd { (run.path) ", step " (run.step) ", weights " (run.weights) }
             }
             @for (key, value) in &comparison.terms { dt { (key) } dd { (value) } }
+            @if !comparison.program.is_empty() { dt { "program" } dd { (comparison.program) } }
+            @for change in &comparison.accepted { dt { "accepted" } dd { (change) } }
         }
     }
 }

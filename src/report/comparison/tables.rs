@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::eval::comparison::{Comparison, Point, Slice};
-use crate::report::comparison::{count, number, ranked, readers, verdict};
+use crate::eval::schema::comparison::{Comparison, Point, Slice};
+use crate::report::comparison::view::{count, number, ranked, readers, verdict};
 use crate::report::format::{nats, nats_ci, percent, percent_ci, thousands};
 use crate::report::table::reader_title;
 

@@ -1,9 +1,11 @@
 //! The files of a comparison: complete, self-contained, escaped, and no worse for odd figures.
 #![allow(clippy::unwrap_used)]
 
-use super::{csv, figure, page, ranked, text, write};
-use crate::eval::comparison::*;
-use crate::eval::summary::WindowLengths;
+use super::view::ranked;
+use super::{csv, figure, page, text, write};
+use crate::eval::schema::comparison::*;
+use crate::eval::schema::readers::{ADAPTED, SHARED};
+use crate::eval::schema::summary::WindowLengths;
 use crate::report::fixture::HOSTILE;
 use resvg::tiny_skia::Pixmap;
 
@@ -87,6 +89,8 @@ fn fixture() -> Comparison {
             weights: "ab".into(),
         }],
         terms: [("condition".to_string(), "local".to_string())].into(),
+        program: "commit 0123456789ab".into(),
+        accepted: Vec::new(),
         updates: 300,
         seed: 0,
         device: "cpu (2 threads, float32)".into(),

@@ -1,0 +1,58 @@
+//! The contract of every compressor, generative or extractive: a [`Request`] and a budget of tokens in, a [`Compressed`] out.
+//! An evaluation sees nothing else of a compressor.
+
+use crate::error::Result;
+
+/// Input of a compressor for one window. The future is not here: it never reaches a compressor.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The tokens to compress.
+    pub prefix: &'a [u32],
+    /// The local window; empty unless `condition = "local"`.
+    pub local: &'a [u32],
+    /// The query; empty unless `condition = "query"`.
+    pub query: &'a [u32],
+    /// Names the window, so that the draws of seeded compressors do not depend on the batch.
+    pub key: u64,
+}
+
+impl<'a> Request<'a> {
+    /// The query, or else the local window; empty when the compressor may see neither.
+    pub fn question(&self) -> &'a [u32] {
+        if self.query.is_empty() { self.local } else { self.query }
+    }
+}
+
+/// Output of a compressor: the tokens that stand in place of the prefix.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compressed {
+    /// Ordinary tokens of the base vocabulary.
+    pub ids: Vec<u32>,
+    /// For an extractive compressor: ascending positions in the prefix that were kept.
+    pub kept: Option<Vec<usize>>,
+    /// For a scoring one: the score of each token of the prefix, that of the best of its units.
+    pub scores: Option<Vec<f64>>,
+    /// Whether the prefix stands unchanged: the reader then gets no separator.
+    pub identity: bool,
+}
+
+/// Makes contexts shorter.
+pub trait Compressor {
+    /// Name in tables and files.
+    fn name(&self) -> &str;
+
+    /// One result for each request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
+
+    /// The most tokens that stand for one prefix where `budget` is asked for: that many, unless it was calibrated.
+    fn most(&self, budget: usize) -> usize {
+        budget
+    }
+
+    /// Makes it keep these budgets on average over prefixes, as measured on these requests, which must not be those that it is
+    /// judged by; the length for one prefix then follows the content. Returns false and changes nothing for a compressor
+    /// without scores.
+    fn calibrate(&mut self, _requests: &[Request], _budgets: &[usize]) -> Result<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,130 @@
+//! Experiments: the three kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
+//! device and models of each.
+
+use crate::config::compressors::CompressorConfig;
+use crate::config::hardware::Hardware;
+use crate::config::labelled::LabelledConfig;
+use crate::config::merge::{self, Tree};
+use crate::config::parts::Problem;
+use crate::config::pretrain::PretrainConfig;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+
+/// The configuration of one kind of run.
+pub trait Experiment: Serialize + DeserializeOwned {
+    /// Value of the key `kind`.
+    const KIND: &'static str;
+    /// Its run directory, below the folder of all runs.
+    fn name(&self) -> String;
+    /// Device, threads and kind of number.
+    fn hardware(&self) -> &Hardware;
+    /// As [`Experiment::hardware`], to replace `auto` by this machine's values.
+    fn hardware_mut(&mut self) -> &mut Hardware;
+    /// Whether it trades speed for memory.
+    fn saves_memory(&self) -> bool {
+        false
+    }
+    /// Says what is impossible, naming the key; `hardware` is checked apart.
+    fn check(&self) -> std::result::Result<(), Problem>;
+    /// Folder or repository of each model that it reads, with the revision asked for.
+    fn models(&self) -> Vec<Model<'_>>;
+}
+
+/// A model that an experiment names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model<'a> {
+    /// Folder, or repository of the Hugging Face Hub (`owner/name`).
+    pub path: &'a Path,
+    /// Branch, tag or commit of the repository; absent = main.
+    pub revision: Option<&'a str>,
+}
+
+/// The methods that are the same code for every kind.
+macro_rules! common {
+    ($config:ty) => {
+        fn hardware(&self) -> &Hardware {
+            &self.hardware
+        }
+        fn hardware_mut(&mut self) -> &mut Hardware {
+            &mut self.hardware
+        }
+        fn check(&self) -> std::result::Result<(), Problem> {
+            <$config>::check(self)
+        }
+    };
+}
+
+impl Experiment for PretrainConfig {
+    const KIND: &'static str = "pretrain";
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    common!(PretrainConfig);
+    fn models(&self) -> Vec<Model<'_>> {
+        Vec::new()
+    }
+}
+
+impl Experiment for TrainConfig {
+    const KIND: &'static str = "train";
+    fn name(&self) -> String {
+        format!("{}/seed={}", self.name, self.seed)
+    }
+    common!(TrainConfig);
+    fn saves_memory(&self) -> bool {
+        self.train.checkpoint_activations
+    }
+    fn models(&self) -> Vec<Model<'_>> {
+        let base = Model { path: &self.model.path, revision: self.model.revision.as_deref() };
+        let frozen = (self.eval.encoders.iter())
+            .map(|scorer| Model { path: &scorer.path, revision: scorer.revision.as_deref() });
+        std::iter::once(base).chain(encoder(&self.compressor)).chain(frozen).collect()
+    }
+}
+
+impl Experiment for LabelledConfig {
+    const KIND: &'static str = "distill";
+    fn name(&self) -> String {
+        format!("{}/seed={}", self.name, self.seed)
+    }
+    common!(LabelledConfig);
+    fn models(&self) -> Vec<Model<'_>> {
+        let base = Model { path: &self.model.path, revision: self.model.revision.as_deref() };
+        std::iter::once(base).chain(encoder(&self.compressor)).collect()
+    }
+}
+
+/// The encoder of a compressor that has one of its own.
+fn encoder(compressor: &CompressorConfig) -> Option<Model<'_>> {
+    match compressor {
+        CompressorConfig::Gist { .. } => None,
+        CompressorConfig::Extractive { encoder, .. } => {
+            encoder.as_ref().map(|encoder| Model { path: &encoder.path, revision: encoder.revision.as_deref() })
+        }
+    }
+}
+
+/// Reads an experiment file, applies `--set` overrides and checks the result.
+pub fn load<T: Experiment>(path: &Path, set: &[String]) -> Result<T> {
+    resolve(&merge::load_tree(path, set)?)
+}
+
+/// The experiment that a merged file describes; an error names the file and key at fault.
+pub fn resolve<T: Experiment>(tree: &Tree) -> Result<T> {
+    match tree.get_str("kind") {
+        Some(kind) if kind != T::KIND => return Err(wrong_kind(tree, &format!("{:?}", T::KIND))),
+        _ => {}
+    }
+    let config: T = tree.resolve()?;
+    config.check().map_err(|(key, message)| tree.invalid(&key, message))?;
+    config.hardware().check().map_err(|(key, message)| tree.invalid(&format!("hardware.{key}"), message))?;
+    Ok(config)
+}
+
+/// An error about `kind` that says which values were `expected`.
+pub fn wrong_kind(tree: &Tree, expected: &str) -> Error {
+    let got = tree.get("kind").map_or("nothing".to_string(), ToString::to_string);
+    tree.invalid("kind", format!("expected {expected}, got {got}"))
+}

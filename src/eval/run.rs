@@ -1,0 +1,253 @@
+//! The final evaluation of a run: every compressor on the test windows, read by the run's generator, by the bare base and, where
+//! asked for, by readers of their own; `eval/step_NNNNNN/` and `summary.json` of the run.
+
+use crate::compressor::budget::Controller;
+use crate::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
+use crate::compressor::frequencies::DocumentFrequencies;
+use crate::compressor::policy::{Policy, Trained};
+use crate::compressor::scorer::Extractive;
+use crate::compressor::scorers::{Parts, ScorerKind};
+use crate::compressor::{Compressor, baselines};
+use crate::config::compressors::FrozenScorer;
+use crate::config::eval::{Baselines, EvalConfig};
+use crate::config::parts::Sampling;
+use crate::error::{Error, Result};
+use crate::eval::figures::{Earlier, GIST};
+use crate::eval::schema::summary::{Evaluation, Summary, WindowLengths};
+use crate::eval::table::{Evaluated, Job, Standing};
+use crate::hash::FileHash;
+use crate::model::lora::Adapter;
+use crate::model::weights;
+use crate::progress::Progress;
+use crate::run_dir::{component, write_json_atomic};
+use crate::runs::readers::{Lesson, Readers};
+use crate::runs::terms::Terms;
+use crate::runs::{Inputs, TrainedRun};
+use crate::search::SpanSearch;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Budgets of a run's own readers are quarters of its cap.
+const QUARTERS: usize = 4;
+/// Compressors of every table that no reader is adapted to: one keeps nothing, the other everything.
+const ENDS: [&str; 2] = ["empty", "identity"];
+
+/// Names of the compressors in the tables of a run that is evaluated so.
+pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
+    let mut names = vec![GIST.to_string(), "empty".to_string()];
+    match eval.baselines {
+        Baselines::Recent => names.push(ScorerKind::Recent.name().to_string()),
+        Baselines::All => {
+            names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
+            let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
+            names.extend(others.map(String::from));
+        }
+    }
+    names.extend(eval.encoders.iter().map(ToString::to_string));
+    if eval.search_windows > 0 {
+        names.extend(["oracle_greedy", "lookahead"].map(String::from));
+    }
+    names
+}
+
+/// Of these the ones that a reader can be adapted to.
+pub fn adaptable(eval: &EvalConfig) -> Vec<String> {
+    let few = EvalConfig { search_windows: 0, ..eval.clone() };
+    let others = ["gist_sampled", "other_document", "shuffled"];
+    let is_adaptable = |name: &String| !ENDS.contains(&name.as_str()) && !others.contains(&name.as_str());
+    evaluated(&few).into_iter().filter(is_adaptable).collect()
+}
+
+/// Options of an evaluation.
+pub struct EvaluationOptions<'a> {
+    /// Compressors that get a reader of their own, among the [`adaptable`] ones.
+    pub adapt: &'a [String],
+    /// Hashes of base, tokenizer and text, for the records of those readers.
+    pub terms: &'a Terms,
+    /// Whether kept readers that another program taught are used.
+    pub accept_changes: bool,
+    /// Set when the user asks to stop: the evaluation then ends with an error.
+    pub stop: &'a AtomicBool,
+}
+
+/// Time and memory that a run took.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// Wall-clock seconds from start to report.
+    pub seconds: f64,
+    /// Peak resident memory.
+    pub peak_rss_mib: f64,
+}
+
+/// A finished evaluation.
+pub struct Outcome {
+    /// Held-out figures.
+    pub evaluation: Evaluation,
+    /// Differences of kept readers that were accepted, in words.
+    pub accepted: Vec<String>,
+}
+
+/// Evaluates the weights of a run and writes `eval/step_NNNNNN/`; `summary.json` is left to [`summarise`]. `inputs` are the
+/// run's experiment, which may say another device or more searches, its models and its windows.
+pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -> Result<Outcome> {
+    let Inputs { config, models, windows } = inputs;
+    let budget = config.budget_tokens();
+    let [judged, generator, empty_reader] = run.judged(models)?;
+    let check = || match options.stop.load(Ordering::SeqCst) {
+        true => Err(Error::Interrupted { step: run.step() }),
+        false => Ok(()),
+    };
+    let policy = models.policy(&config.compressor)?;
+    let greedy = trained(GIST, &policy, &judged, Sampling::greedy());
+    let greedy = Memory::new(&greedy);
+    let sampled = trained("gist_sampled", &policy, &judged, config.eval.sampling.clone());
+    let other = OtherDocument::new(&greedy, donors(&windows.test, 0)?);
+    let shuffled = Shuffled { inner: &greedy, seed: 0 };
+    let frequencies = DocumentFrequencies::count(&windows.train);
+    let parts = Parts { decoder: &models.decoder, frequencies: &frequencies, seed: 0 };
+    let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
+    let whole = match config.eval.baselines {
+        Baselines::All => true,
+        Baselines::Recent => {
+            honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
+            false
+        }
+    };
+    for named in &config.eval.encoders {
+        honest.push(Box::new(Extractive::frozen(named, models.decoder.device(), &models.tokenizer)?));
+    }
+    let mut table = Evaluated::new(Job {
+        decoder: &models.decoder,
+        tokenizer: &models.tokenizer,
+        documents: &windows.test_documents,
+        windows: &windows.test,
+        condition: config.condition,
+        budget,
+        generator: &generator,
+        empty_reader: &empty_reader,
+        seed: 0,
+        resamples: config.eval.resamples,
+    })?;
+    let mut all: Vec<(&dyn Compressor, Standing)> = honest.iter().map(|c| (c.as_ref(), Standing::Baseline)).collect();
+    all.push((&greedy, Standing::Gist));
+    if whole {
+        all.push((&sampled, Standing::Gist));
+        all.extend([(&other as &dyn Compressor, Standing::LeakControl), (&shuffled, Standing::LeakControl)]);
+    }
+    let progress = Progress::new("evaluate", all.len(), 0);
+    for (compressor, standing) in all {
+        check()?;
+        table.add(compressor, standing)?;
+        progress.step(compressor.name());
+    }
+    progress.finish();
+    let w = &config.warm_start;
+    let search = SpanSearch { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
+    table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
+
+    let greedy_kl = |[compressor, generator]: [Adapter; 2]| {
+        table.kl_with(&trained(GIST, &policy, &compressor, Sampling::greedy()), &generator)
+    };
+    let earlier = match whole {
+        true => Some(Earlier {
+            untrained: greedy_kl(run.untrained(models)?)?,
+            warm_started: greedy_kl(run.warm_started(models)?)?,
+        }),
+        false => None,
+    };
+
+    let folder = run.dir().eval(run.step());
+    let readers = Readers {
+        inputs,
+        root: run.dir().root(),
+        folder: folder.join("readers"),
+        terms: options.terms,
+        accept_changes: options.accept_changes,
+    };
+    let budgets: Vec<usize> = (1..=QUARTERS).map(|quarter| (budget * quarter).div_ceil(QUARTERS)).collect();
+    let updates = run.reader_updates()?;
+    let mut accepted = Vec::new();
+    let adaptable = honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]);
+    for compressor in adaptable.filter(|compressor| options.adapt.iter().any(|name| name == compressor.name())) {
+        check()?;
+        let name = compressor.name();
+        let lesson = Lesson {
+            title: &format!("reader of {name}"),
+            compressors: &[compressor],
+            budgets: &budgets,
+            gists: config.generator.gists_per_window,
+            updates,
+            stop: options.stop,
+        };
+        let made_of = match name {
+            GIST => run.weights()?,
+            _ => weights_of(name, &config.eval)?,
+        };
+        let reader = readers.get(&component(name), &lesson, json!({ name: made_of }))?;
+        accepted.extend(reader.accepted);
+        table.adapt(name, &reader.adapter)?;
+    }
+    let evaluation = table.evaluation(earlier.as_ref())?;
+    table.write(&folder, &evaluation, config.eval.examples)?;
+    Ok(Outcome { evaluation, accepted })
+}
+
+/// Writes the `summary.json` of a run, and returns it.
+pub fn summarise(run: &TrainedRun, inputs: Inputs, evaluation: Evaluation, took: Took) -> Result<Summary> {
+    let (config, shape) = (inputs.config, inputs.windows.shape);
+    // In a sweep the folder names the arm too.
+    let name = run.dir().root().file_name().map(|name| name.to_string_lossy().into_owned());
+    let summary = Summary {
+        experiment: config.name.clone(),
+        run: name.unwrap_or_else(|| format!("seed={}", config.seed)),
+        seed: config.seed,
+        steps: run.step(),
+        seconds: took.seconds,
+        peak_rss_mib: took.peak_rss_mib,
+        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
+        budget_tokens: config.budget_tokens(),
+        windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
+        eval: evaluation,
+    };
+    write_json_atomic(&run.dir().summary(), &summary)?;
+    Ok(summary)
+}
+
+fn trained<'a>(name: &str, policy: &'a Policy<'a>, adapter: &'a Adapter, sampling: Sampling) -> Trained<'a> {
+    Trained { name: name.into(), policy, adapter, sampling, seed: 0 }
+}
+
+/// The weights that a baseline has beside the base: SHA-256 of the files of a frozen model, `baseline` where there are none.
+fn weights_of(name: &str, eval: &EvalConfig) -> Result<String> {
+    match eval.encoders.iter().find(|scorer| scorer.to_string() == name) {
+        Some(scorer) => frozen_weights(scorer),
+        None => Ok("baseline".into()),
+    }
+}
+
+/// SHA-256 of the weight files of a frozen model, joined.
+pub(super) fn frozen_weights(scorer: &FrozenScorer) -> Result<String> {
+    let hashes = weights::files(&scorer.folder()?)
+        .iter()
+        .map(|file| Ok(FileHash::of(file)?.sha256))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(hashes.join("+"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_table_follow_from_its_section() {
+        let few = EvalConfig { baselines: Baselines::Recent, ..EvalConfig::default() };
+        assert_eq!(evaluated(&few), ["gist", "empty", "recent"]);
+        let encoders = vec![FrozenScorer::try_from("encoder:models/x".to_string()).unwrap()];
+        let more = EvalConfig { encoders, search_windows: 2, ..few };
+        assert_eq!(evaluated(&more)[3..], ["encoder:models/x", "oracle_greedy", "lookahead"]);
+        let all = evaluated(&EvalConfig::default());
+        assert!(["self_information", "draft", "shuffled"].iter().all(|name| all.iter().any(|known| known == name)));
+        assert!(!all.contains(&"lookahead".to_string()));
+    }
+}

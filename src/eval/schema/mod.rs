@@ -1,0 +1,7 @@
+//! The files that evaluations leave behind, as types: no computation, no model. Reports and other programs need nothing else.
+
+pub mod comparison;
+pub mod readers;
+pub mod summary;
+pub mod undefined;
+pub mod windows;

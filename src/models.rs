@@ -1,0 +1,112 @@
+//! The base, its tokenizer, and the compressors over them: all that a trained compressor needs to be used, and no text.
+
+use crate::base;
+use crate::chat::Frame;
+use crate::compressor::budget::Controller;
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::foreign::Foreign;
+use crate::compressor::gist::GistPolicy;
+use crate::compressor::policy::Policy;
+use crate::compressor::scored::Scorer;
+use crate::compressor::scorers::bm25::Bm25;
+use crate::compressor::scorers::embedding::Embedding;
+use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::model::peft::Base;
+use crate::tokenizer::Tokenizer;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+/// A frozen base with its tokenizer.
+pub struct Models {
+    /// The base: teacher, readers and compressors are this with different adapters.
+    pub decoder: Decoder,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// Ids that no compressor may write: special tokens, and rows of the base beyond the tokenizer.
+    pub forbidden: Vec<u32>,
+    name: String,
+    folder: PathBuf,
+}
+
+impl Models {
+    /// Loads the base in `folder` (or GGUF file) with its tokenizer; `name` is what adapters call it. Each mismatch is an error that names
+    /// its file.
+    pub fn load(name: &Path, folder: &Path, kind: Kind, device: Device) -> Result<Self> {
+        Self::over(Decoder::load(folder, device, kind)?, name, folder)
+    }
+
+    /// A base that is there already, with the tokenizer and the chat template in `folder`.
+    pub fn over(decoder: Decoder, name: &Path, folder: &Path) -> Result<Self> {
+        let tokenizer = Tokenizer::load(&base::file(folder, base::TOKENIZER))?;
+        tokenizer.check_model(&base::file(folder, base::CONFIG), decoder.config().vocab_size)?;
+        let beyond = tokenizer.vocab_size() as u32..decoder.config().vocab_size as u32;
+        let forbidden = tokenizer.special_ids().iter().copied().chain(beyond).collect();
+        Ok(Self { decoder, tokenizer, forbidden, name: name.display().to_string(), folder: folder.to_path_buf() })
+    }
+
+    /// The same with or without activation checkpointing in backward passes.
+    pub fn checkpointed(self, yes: bool) -> Self {
+        Self { decoder: self.decoder.checkpointed(yes), ..self }
+    }
+
+    /// The base, as adapters name it.
+    pub fn base(&self) -> Base {
+        Base { name: self.name.clone(), sha256: self.decoder.identity().map(String::from) }
+    }
+
+    /// `config.json` of the base, or the GGUF file that holds it.
+    pub fn config_file(&self) -> PathBuf {
+        base::file(&self.folder, base::CONFIG)
+    }
+
+    /// The instruction around what a compressor of this kind reads.
+    pub fn frame(&self, compressor: &CompressorConfig) -> Result<Frame> {
+        Frame::of(compressor, &self.folder, &self.tokenizer)
+    }
+
+    /// Network and actions of a compressor over this base.
+    pub fn policy(&self, compressor: &CompressorConfig) -> Result<Policy<'_>> {
+        Ok(match self.extractive_policy(compressor)? {
+            Some(policy) => Policy::Extractive(policy),
+            None => Policy::Gist(GistPolicy::new(&self.decoder, &self.forbidden).framed(self.frame(compressor)?)),
+        })
+    }
+
+    /// Network and actions of an extractive compressor beside the base that reads; none for one that writes.
+    pub fn extractive_policy(&self, compressor: &CompressorConfig) -> Result<Option<ExtractivePolicy<'_>>> {
+        let CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints } = compressor else {
+            return Ok(None);
+        };
+        let (decoder, tokenizer) = (&self.decoder, &self.tokenizer);
+        let most = decoder.config().num_hidden_layers as usize;
+        if let Some(more) = blocks.filter(|&blocks| blocks > most) {
+            return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
+        }
+        let load = |e: &EncoderSection| Foreign::load(&e.folder()?.join("tokenizer.json")).map(Box::new);
+        let foreign = encoder.as_ref().map(load).transpose()?;
+        let hint = |hint: &Hint| -> Result<Box<dyn Scorer>> {
+            match (hint, encoder) {
+                (Hint::Bm25, _) => Ok(Box::new(Bm25)),
+                (Hint::Embedding, Some(encoder)) => {
+                    Ok(Box::new(Embedding::load(&encoder.folder()?, decoder.device())?))
+                }
+                (Hint::Embedding, None) => {
+                    Err(Error::invalid("compressor.hints: \"embedding\" expects a compressor.encoder, got none"))
+                }
+            }
+        };
+        let hints = hints.iter().map(hint).collect::<Result<_>>()?;
+        Ok(Some(ExtractivePolicy {
+            decoder,
+            tokenizer,
+            unit: *unit,
+            aggregate: *aggregate,
+            foreign,
+            blocks: *blocks,
+            hints,
+            controller: Controller::default(),
+        }))
+    }
+}

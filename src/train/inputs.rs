@@ -1,0 +1,89 @@
+//! The inputs of a training stage: the experiment, its models, its windows; and the files that they come from.
+
+use crate::base;
+use crate::config::compressors::CompressorConfig;
+use crate::config::train::TrainConfig;
+use crate::data::Window;
+use crate::error::Result;
+use crate::model::weights;
+use crate::models::Models;
+use crate::reading::{Imagined, Taught};
+use crate::train::windows::Windows;
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// Experiment, models and windows.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The experiment.
+    pub config: &'a TrainConfig,
+    /// The base and its tokenizer.
+    pub models: &'a Models,
+    /// The text, cut.
+    pub windows: &'a Windows,
+}
+
+/// The base of an experiment and its tokenizer.
+pub fn models(config: &TrainConfig, device: Device) -> Result<Models> {
+    let (model, kind) = (&config.model, config.hardware.kind());
+    let models = Models::load(&model.path, &model.folder()?, kind, device)?;
+    Ok(models.checkpointed(config.train.checkpoint_activations))
+}
+
+impl<'a> Inputs<'a> {
+    /// Cap of a gist, in tokens.
+    pub fn budget(&self) -> usize {
+        self.config.budget_tokens()
+    }
+
+    /// The windows of a training step; `step` is any number that names it.
+    pub fn training_windows(&self, step: u64, count: usize) -> Vec<Window> {
+        self.windows.training(self.config.seed, step, count)
+    }
+
+    /// Training windows with the futures that they are judged by: the true one, and those that the teacher imagines.
+    pub fn taught<'w>(&self, step: u64, windows: &'w [Window]) -> Result<Taught<'w>> {
+        let decoder = &self.models.decoder;
+        match self.config.train.imagined_futures {
+            0 => Taught::new(decoder, windows),
+            samples => {
+                let how = Imagined { samples, beside_true: true, run_seed: self.config.seed, step };
+                Taught::imagined(decoder, windows, how)
+            }
+        }
+    }
+}
+
+/// Files that a run depends on, for its provenance.
+pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
+    let mut all = model_files(&config.model.folder()?);
+    let texts = [&config.data.train, &config.data.valid, &config.data.test];
+    all.extend(texts.into_iter().flatten().cloned());
+    if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
+        all.extend(model_files(&encoder.folder()?));
+    }
+    for frozen in &config.eval.encoders {
+        all.extend(model_files(&frozen.folder()?));
+    }
+    if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
+        all.push(from.join("compressor/adapter_model.safetensors"));
+    }
+    if let Some(from) = &config.warm_start.from {
+        for role in ["generator", "empty_reader"] {
+            all.push(from.join(role).join("adapter_model.safetensors"));
+        }
+    }
+    let teacher = config.distill.teacher.iter().map(|folder| folder.join("adapter_model.safetensors"));
+    // Whoever loads one that is not there, or is of another kind, says so.
+    all.extend(teacher.filter(|path| path.exists()));
+    all.extend(config.distill.labels_from.clone());
+    Ok(all)
+}
+
+/// Weights, configuration and tokenizer of a model: three files or more, or the one of GGUF.
+pub fn model_files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = weights::files(folder);
+    all.extend([base::CONFIG, base::TOKENIZER].map(|name| base::file(folder, name)));
+    all.dedup();
+    all
+}

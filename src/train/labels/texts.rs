@@ -1,0 +1,311 @@
+//! Distillation of an extractive encoder from texts of which somebody said what to keep ([`crate::data::LabelledText`]): no
+//! teacher, no reader, no windows. The query stands before or behind the text, as the encoder has it; no loss is taken
+//! there.
+
+use crate::compressor::budget::Controller;
+use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::{Compressed, Compressor, Request};
+use crate::config::compressors::CompressorConfig;
+use crate::config::labelled::LabelledConfig;
+use crate::data::{self, LabelledText};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::lora::Adapter;
+use crate::models::Models;
+use crate::retention::{Recovered, recovered};
+use crate::rng::{self, Stream};
+use crate::run_dir::RunDir;
+use crate::tensor::mean;
+use crate::train::checkpoint::{self, Groups};
+use crate::train::inputs::model_files;
+use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
+use crate::train::roles::{ROLES, fresh_encoder, fresh_heads};
+use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
+use crate::train::trainee::{Trainee, Update};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use tch::Device;
+
+/// Of a unit's tokens at least this share must be labelled for it to be worth anything.
+const HALF: f64 = 0.5;
+/// Name of the compressor that learned.
+pub const DISTILLED: &str = "distilled";
+/// Name of the same before its first update.
+pub const UNDISTILLED: &str = "undistilled";
+/// Texts scored at once.
+const TEXTS_AT_ONCE: usize = 16;
+
+/// A labelled text in tokens of the reading model.
+pub struct LabelledExample {
+    /// Name of the row.
+    pub id: String,
+    /// The text.
+    pub prefix: Vec<u32>,
+    /// What it is wanted for.
+    pub query: Vec<u32>,
+    /// Which tokens are labelled.
+    pub wanted: Vec<bool>,
+    /// Tokens that may be kept.
+    pub budget: usize,
+    /// What each unit is worth: the share of its tokens that is labelled, 0 below a half.
+    worth: Vec<f64>,
+}
+
+impl LabelledExample {
+    /// What a compressor is asked.
+    pub fn request(&self, key: u64) -> Request<'_> {
+        Request { prefix: &self.prefix, local: &[], query: &self.query, key }
+    }
+}
+
+/// What became of the rows of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RowCounts {
+    /// Rows in the file.
+    pub read: usize,
+    /// Those that are examples.
+    pub kept: usize,
+    /// The others, by reason.
+    pub dropped: BTreeMap<String, usize>,
+}
+
+/// The base, its tokenizer and the examples of an experiment.
+pub struct Examples<'a> {
+    /// The experiment.
+    pub config: &'a LabelledConfig,
+    /// The base that reads, and its tokenizer.
+    pub models: Models,
+    /// To learn from.
+    pub train: Vec<LabelledExample>,
+    /// To look at while learning.
+    pub valid: Vec<LabelledExample>,
+    /// For the final figures.
+    pub test: Vec<LabelledExample>,
+    /// What became of the rows of `train`, `valid` and `test`.
+    pub rows: BTreeMap<&'static str, RowCounts>,
+}
+
+impl<'a> Examples<'a> {
+    /// Reads everything, and says on stderr which labels do not fit.
+    pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
+        let model = &config.model;
+        let models = Models::load(&model.path, &model.folder()?, config.hardware.kind(), device)?;
+        let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        let mut examples = Examples { config, models, train, valid, test, rows };
+        let d = &config.data;
+        let read = |path: &Path| examples.read(path);
+        let (train, valid, test) = (read(&d.train)?, read(&d.valid)?, read(&d.test)?);
+        (examples.train, examples.valid, examples.test) = (train.0, valid.0, test.0);
+        examples.rows = [("train", train.1), ("valid", valid.1), ("test", test.1)].into();
+        examples.fresh()?;
+        Ok(examples)
+    }
+
+    /// Files that a run depends on, for its provenance.
+    pub fn inputs(config: &LabelledConfig) -> Result<Vec<PathBuf>> {
+        let mut all = model_files(&config.model.folder()?);
+        all.extend([&config.data.train, &config.data.valid, &config.data.test].map(PathBuf::clone));
+        if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
+            all.extend(model_files(&encoder.folder()?));
+        }
+        Ok(all)
+    }
+
+    fn read(&self, path: &Path) -> Result<(Vec<LabelledExample>, RowCounts)> {
+        let found = data::read_labelled(path)?;
+        let policy = self.policy()?;
+        let read = found.texts.len() + found.left_out.values().sum::<usize>();
+        let (mut examples, mut dropped) = (Vec::new(), found.left_out);
+        for text in &found.texts {
+            match self.example(text, &policy)? {
+                Ok(example) => examples.push(example),
+                Err(why) => *dropped.entry(why.to_string()).or_default() += 1,
+            }
+        }
+        for (why, count) in &dropped {
+            eprintln!("{}: {count} of {read} texts left out: {why}", path.display());
+        }
+        let kept = examples.len();
+        match kept {
+            0 => Err(Error::file(path, "expected texts whose labels fit the units, got none")),
+            _ => Ok((examples, RowCounts { read, kept, dropped })),
+        }
+    }
+
+    /// The text as an example, or why it cannot be one.
+    fn example(
+        &self,
+        text: &LabelledText,
+        policy: &ExtractivePolicy,
+    ) -> Result<std::result::Result<LabelledExample, &'static str>> {
+        let (prefix, bytes) = self.models.tokenizer.aligned(&text.text)?;
+        let query = self.models.tokenizer.encode(&text.query)?;
+        let touches =
+            |&(start, end): &(usize, usize)| text.keep.iter().any(|keep| keep.start < end && start < keep.end);
+        let wanted: Vec<bool> = bytes.iter().map(touches).collect();
+        let budget = self.config.budget.tokens(prefix.len()).min(prefix.len());
+        let worth: Vec<f64> = (policy.units(&prefix)?.iter())
+            .map(|unit| wanted[unit.clone()].iter().filter(|wanted| **wanted).count() as f64 / unit.len() as f64)
+            .map(|share| if share >= HALF { share } else { 0.0 })
+            .collect();
+        Ok(match worth.iter().any(|worth| *worth > 0.0) {
+            false => Err("no unit that is labelled by half"),
+            true if budget == 0 => Err("no budget"),
+            true => Ok(LabelledExample { id: text.id.clone(), prefix, query, wanted, budget, worth }),
+        })
+    }
+
+    /// Network and actions of the compressor.
+    pub fn policy(&self) -> Result<ExtractivePolicy<'_>> {
+        let none = || Error::invalid("compressor.type: expected \"extractive\", got another");
+        self.models.extractive_policy(&self.config.compressor)?.ok_or_else(none)
+    }
+
+    /// The compressor before its first update.
+    pub fn fresh(&self) -> Result<Trainee> {
+        let (config, decoder) = (self.config, &self.models.decoder);
+        match &config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), hints, .. } => {
+                let adapter = fresh_encoder(encoder, hints.len(), decoder, config.seed)?;
+                Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
+            }
+            CompressorConfig::Extractive { hints, .. } => {
+                let adapter = fresh_heads(&config.model.lora, hints.len(), decoder, config.seed)?;
+                Ok(Trainee::new(ROLES[0], adapter, &config.optim))
+            }
+            CompressorConfig::Gist { .. } => {
+                Err(Error::invalid("compressor.type: expected \"extractive\", got \"gist\""))
+            }
+        }
+    }
+
+    /// Trains, from the run's last checkpoint if there is one, and leaves the compressor in `<run>/compressor`.
+    pub fn run(&self, run: &RunDir, stop: &AtomicBool) -> Result<Adapter> {
+        let config = self.config;
+        let per_epoch = self.train.len().div_ceil(config.train.batch);
+        let updates = config.train.epochs * per_epoch;
+        let mut student = Student::open(self, run, stop)?;
+        let stage = Stage {
+            title: "distill",
+            updates: 0..updates,
+            run_seed: config.seed,
+            validation: Some(ValidationRhythm { every: config.train.eval_every, from: 0 }),
+            before: None,
+            tokens: None,
+        };
+        stage.run(&mut student, |student, number| {
+            let lr_factor = config.train.schedule.factor(number, updates, config.optim.warmup_steps);
+            student.learn(&self.batch(number, per_epoch), number, lr_factor)
+        })?;
+        student.compressor.save_adapter(run.root(), &self.models.base())?;
+        Ok(student.compressor.adapter)
+    }
+
+    /// The examples of an update: each epoch has an order of its own.
+    fn batch(&self, number: usize, per_epoch: usize) -> Vec<usize> {
+        let (count, size) = (self.train.len(), self.config.train.batch);
+        let (epoch, batch) = (number / per_epoch, number % per_epoch);
+        let order = rng::choose(&mut rng::rng(self.config.seed, Stream::Data, epoch as u64, 0, 0), count, count);
+        order.into_iter().skip(batch * size).take(size).collect()
+    }
+}
+
+/// The compressor that learns from examples.
+struct Student<'a> {
+    examples: &'a Examples<'a>,
+    policy: ExtractivePolicy<'a>,
+    compressor: Trainee,
+    run: &'a RunDir,
+    ledger: Ledger<'a>,
+}
+
+impl<'a> Student<'a> {
+    /// A fresh one, or that of the run's last checkpoint.
+    fn open(examples: &'a Examples<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
+        let (policy, mut compressor) = (examples.policy()?, examples.fresh()?);
+        let mut counters = Counters::default();
+        if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
+            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
+            counters = checkpoint::state(&folder)?;
+            compressor.restore(&folder, &examples.models.decoder)?;
+        }
+        let rhythm = CheckpointRhythm { every: Some(examples.config.train.checkpoint_every), pause: None };
+        let mut ledger = Ledger::new(Some(run), counters, rhythm, stop);
+        ledger.open_log()?;
+        Ok(Self { examples, policy, compressor, run, ledger })
+    }
+
+    /// One update on the examples of these numbers.
+    fn learn(&mut self, picked: &[usize], number: usize, lr_factor: f64) -> Result<Updated> {
+        let (config, train) = (self.examples.config, &self.examples.train);
+        let prefix = |&i: &usize| {
+            let example = &train[i];
+            LabelledPrefix { request: example.request(i as u64), worth: &example.worth, budget: example.budget }
+        };
+        let prefixes: Vec<LabelledPrefix> = picked.iter().map(prefix).collect();
+        let names: Vec<&str> = picked.iter().map(|&i| train[i].id.as_str()).collect();
+        let batch = LabelBatch { prefixes: &prefixes, loss: config.loss, micro: config.train.micro };
+        let update = Update { number, lr_factor, root: self.run.root(), batch: &names };
+        let LabelUpdate { loss, captured } = label_step(&self.policy, &mut self.compressor, &batch, &update)?;
+        let metrics = Metrics::from([("distill/loss", loss), ("distill/captured", captured)]);
+        Ok(Updated { metrics, live: format!("loss {loss:.3}  captured {captured:.2}") })
+    }
+}
+
+impl<'a> Learner<'a> for Student<'a> {
+    fn ledger(&mut self) -> &mut Ledger<'a> {
+        &mut self.ledger
+    }
+
+    fn validate(&mut self) -> Result<HeldOut> {
+        let ranker = Ranker { name: DISTILLED, policy: &self.policy, adapter: &self.compressor.adapter };
+        let mut found = Vec::new();
+        for (i, example) in self.examples.valid.iter().enumerate() {
+            let made = ranker.compress(&[example.request(i as u64)], example.budget)?;
+            found.extend(made.iter().map(|c| recovered(c.kept.as_deref().unwrap_or(&[]), &example.wanted)));
+        }
+        let of = |value: fn(&Recovered) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
+        let (recall, whole) = (of(|found| found.recall), of(|found| f64::from(found.whole)));
+        let metrics = Metrics::from([("eval/recall", recall), ("eval/whole", whole)]);
+        Ok(HeldOut { metrics, said: format!("validation recall {recall:.3}, whole {whole:.3}") })
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let mut groups = Groups::new();
+        self.compressor.groups(&mut groups);
+        let (counters, base) = (self.ledger.counters(), self.examples.models.base());
+        checkpoint::save(&self.run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
+            self.compressor.save_adapter(folder, &base)
+        })?;
+        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
+    }
+}
+
+/// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
+pub struct Ranker<'a> {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// The network.
+    pub policy: &'a ExtractivePolicy<'a>,
+    /// Its weights.
+    pub adapter: &'a Adapter,
+}
+
+impl Compressor for Ranker<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        let _guard = tch::no_grad_guard();
+        let active = self.policy.decoder.activate(self.adapter, false)?;
+        let mut all = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(TEXTS_AT_ONCE) {
+            let scored = self.policy.scored(&active, batch)?;
+            all.extend(scored.iter().map(|(prefix, scores)| Controller::default().keep(prefix, scores, budget)));
+        }
+        Ok(all)
+    }
+}

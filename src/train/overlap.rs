@@ -1,0 +1,84 @@
+//! Documents that the splits of an experiment share: what is evaluated on must not have been learned from.
+
+use crate::config::labelled::LabelledConfig;
+use crate::config::pretrain::PretrainConfig;
+use crate::config::train::TrainConfig;
+use crate::data::overlap::{SplitOverlap, SplitTexts, overlaps, report};
+use crate::data::{Document, read_documents, read_labelled};
+use crate::error::Result;
+use std::path::PathBuf;
+
+/// An experiment whose text is divided into splits.
+pub trait Splits {
+    /// Documents of every split that is read from files, with the key that names it; what is learned from comes first.
+    fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>>;
+    /// Whether a shared document is an error (`data.strict_splits`).
+    fn strict(&self) -> bool;
+}
+
+impl Splits for TrainConfig {
+    fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
+        let data = &self.data;
+        let window = data.prefix_tokens + data.local_tokens + data.future_tokens;
+        let files = [("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)];
+        let mut splits = Vec::new();
+        for (key, file) in files {
+            let mut documents = file.as_deref().map_or(Ok(Vec::new()), read_documents)?;
+            // No tokenizer makes more tokens than bytes: a shorter document has no window.
+            documents.retain(|document| document.text.len() >= window);
+            splits.push((key, documents));
+        }
+        Ok(splits)
+    }
+
+    fn strict(&self) -> bool {
+        self.data.strict_splits
+    }
+}
+
+impl Splits for LabelledConfig {
+    fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
+        let data = &self.data;
+        let files = [("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)];
+        let mut splits = Vec::new();
+        for (key, file) in files {
+            let rows = read_labelled(file)?.texts.into_iter();
+            splits
+                .push((key, rows.map(|row| Document { id: row.id, text: row.text, source: String::new() }).collect()));
+        }
+        Ok(splits)
+    }
+
+    fn strict(&self) -> bool {
+        self.data.strict_splits
+    }
+}
+
+impl Splits for PretrainConfig {
+    fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
+        let read = |files: &[PathBuf]| -> Result<Vec<Document>> {
+            let all = files.iter().map(|file| read_documents(file)).collect::<Result<Vec<_>>>()?;
+            Ok(all.into_iter().flatten().collect())
+        };
+        Ok(vec![("data.train", read(&self.data.train)?), ("data.valid", read(&self.data.valid)?)])
+    }
+
+    fn strict(&self) -> bool {
+        self.data.strict_splits
+    }
+}
+
+/// Finds the documents that two splits share and warns of them on stderr.
+///
+/// # Errors
+/// A file that cannot be read; shared documents where `data.strict_splits` refuses them.
+pub fn check(experiment: &impl Splits) -> Result<Vec<SplitOverlap>> {
+    let splits = experiment.splits()?;
+    let texts = splits.iter().map(|(key, documents)| SplitTexts {
+        key,
+        documents: documents.iter().map(|document| (document.id.as_str(), document.text.as_str())).collect(),
+    });
+    let found = overlaps(&texts.collect::<Vec<_>>());
+    report(&found, experiment.strict())?;
+    Ok(found)
+}
