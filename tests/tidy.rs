@@ -54,7 +54,6 @@ const RIDDLES_LEFT: &[(&str, usize)] = &[
     ("cost", 21),
     ("data", 16),
     ("error", 6),
-    ("hub", 14),
     ("model", 24),
     ("models", 1),
     ("reading", 4),

@@ -29,12 +29,12 @@ pub trait Experiment: Serialize + DeserializeOwned {
     /// Says what is impossible, naming the key; `hardware` is checked apart.
     fn check(&self) -> std::result::Result<(), Problem>;
     /// Folder or repository of each model that it reads, with the revision asked for.
-    fn models(&self) -> Vec<Model<'_>>;
+    fn models(&self) -> Vec<NamedModel<'_>>;
 }
 
 /// A model that an experiment names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Model<'a> {
+pub struct NamedModel<'a> {
     /// Folder, or repository of the Hugging Face Hub (`owner/name`).
     pub path: &'a Path,
     /// Branch, tag or commit of the repository; absent = main.
@@ -62,7 +62,7 @@ impl Experiment for PretrainConfig {
         self.name.clone()
     }
     common!(PretrainConfig);
-    fn models(&self) -> Vec<Model<'_>> {
+    fn models(&self) -> Vec<NamedModel<'_>> {
         Vec::new()
     }
 }
@@ -76,10 +76,10 @@ impl Experiment for TrainConfig {
     fn saves_memory(&self) -> bool {
         self.train.checkpoint_activations
     }
-    fn models(&self) -> Vec<Model<'_>> {
-        let base = Model { path: &self.model.path, revision: self.model.revision.as_deref() };
+    fn models(&self) -> Vec<NamedModel<'_>> {
+        let base = NamedModel { path: &self.model.path, revision: self.model.revision.as_deref() };
         let frozen = (self.eval.encoders.iter())
-            .map(|scorer| Model { path: &scorer.path, revision: scorer.revision.as_deref() });
+            .map(|scorer| NamedModel { path: &scorer.path, revision: scorer.revision.as_deref() });
         std::iter::once(base).chain(encoder(&self.compressor)).chain(frozen).collect()
     }
 }
@@ -90,18 +90,18 @@ impl Experiment for LabelledConfig {
         format!("{}/seed={}", self.name, self.seed)
     }
     common!(LabelledConfig);
-    fn models(&self) -> Vec<Model<'_>> {
-        let base = Model { path: &self.model.path, revision: self.model.revision.as_deref() };
+    fn models(&self) -> Vec<NamedModel<'_>> {
+        let base = NamedModel { path: &self.model.path, revision: self.model.revision.as_deref() };
         std::iter::once(base).chain(encoder(&self.compressor)).collect()
     }
 }
 
 /// The encoder of a compressor that has one of its own.
-fn encoder(compressor: &CompressorConfig) -> Option<Model<'_>> {
+fn encoder(compressor: &CompressorConfig) -> Option<NamedModel<'_>> {
     match compressor {
         CompressorConfig::Gist { .. } => None,
         CompressorConfig::Extractive { encoder, .. } => {
-            encoder.as_ref().map(|encoder| Model { path: &encoder.path, revision: encoder.revision.as_deref() })
+            encoder.as_ref().map(|encoder| NamedModel { path: &encoder.path, revision: encoder.revision.as_deref() })
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Requests to the Hub: redirects are followed here, so that the token goes to the Hub alone and what the Hub says of a file
-//! on the way is not lost; bodies are asked for as they are, and decoded where a server compresses them all the same.
+//! Requests to the Hub. Redirects are followed here: so the token goes to the Hub alone, and the Hub's headers about a file,
+//! which stand on the redirect, are kept. Bodies are requested uncompressed, and decoded if a server compresses them anyway.
 
 use crate::error::{Error, Result};
 use crate::hub::failure::{Failure, Refusal};
@@ -17,7 +17,7 @@ const MAX_REDIRECTS: usize = 20;
 /// Further names of the Hub, to which a mirror may redirect.
 const HUBS: [&str; 2] = ["https://huggingface.co", "https://hf.co"];
 
-/// Asks the Hub, or a mirror of it, in the name of whoever has the token.
+/// HTTP client of the Hub or a mirror of it.
 pub struct Client {
     http: reqwest::blocking::Client,
     endpoint: Url,
@@ -25,23 +25,23 @@ pub struct Client {
     token: Option<(HeaderValue, String)>,
 }
 
-/// The rest of a file is wanted.
+/// A request for the rest of a file.
 pub struct Range {
-    /// Bytes that are there.
+    /// First byte that is requested: the number of bytes that are there.
     pub from: u64,
-    /// ETag of the body that they are from, where nothing else says that both belong together.
+    /// ETag that the server's file must still have (`If-Range`); not needed where a hash checks the whole.
     pub of: Option<String>,
 }
 
-/// A body that is yet to be read, and what was said of the file on the way to it.
+/// A response whose body is yet to be read, and the headers about its file.
 pub struct Answer {
-    /// The last response.
+    /// The response after all redirects.
     pub response: Response,
-    /// Name of the content: the Hub's `X-Linked-ETag`, or the body's ETag, without quotes and mark of weakness.
+    /// Hash or other name of the content: the Hub's `X-Linked-ETag`, or the body's ETag, without quotes and mark of weakness.
     pub etag: Option<String>,
-    /// Bytes of the whole file.
+    /// Size of the whole file, in bytes.
     pub size: Option<u64>,
-    /// Commit that the Hub took it from.
+    /// Commit that the file belongs to.
     pub commit: Option<String>,
 }
 
@@ -131,7 +131,7 @@ impl Client {
     }
 }
 
-/// What the responses on the way to a file say of it, in the Hub's own headers.
+/// A file's hash, size and commit by the Hub's own headers, collected from the responses on the way to it.
 #[derive(Default)]
 struct Said {
     etag: Option<String>,
@@ -140,7 +140,7 @@ struct Said {
 }
 
 impl Said {
-    /// The Hub is heard before other servers.
+    /// Headers of the Hub take precedence over those of other servers.
     fn note(&mut self, headers: &HeaderMap, at_hub: bool) {
         let etag = value(headers, "x-linked-etag").map(normal);
         let size = value(headers, "x-linked-size").and_then(|size| size.parse().ok());
@@ -167,12 +167,12 @@ impl Said {
 }
 
 impl Answer {
-    /// Whether it is compressed, so that no place in it is a place in the file.
+    /// Whether the body is compressed; then a byte offset in it is no byte offset in the file.
     pub fn is_encoded(&self) -> bool {
         encoding(self.response.headers()).is_some()
     }
 
-    /// First byte of the file that the body brings; none where a range was answered with another.
+    /// Offset in the file of the body's first byte; none where `Content-Range` cannot be read.
     pub fn begins_at(&self) -> Option<u64> {
         if self.response.status() != StatusCode::PARTIAL_CONTENT {
             return Some(0);
@@ -209,7 +209,7 @@ impl Answer {
     }
 }
 
-/// Deflate with the two bytes of zlib before it, as the standard has it, or without, as some servers do.
+/// Decodes `deflate`, with the two header bytes of zlib, as the standard has it, or without them, as some servers send it.
 fn inflated(body: Box<dyn Read>) -> std::io::Result<Box<dyn Read>> {
     let mut body = BufReader::new(body);
     let start = body.fill_buf()?;

@@ -1,4 +1,4 @@
-//! What can go wrong between here and the Hub: what is worth another try, and what is said where none helps.
+//! Failures of requests to the Hub: which are tried again and after what pause, and the message where no try helps.
 
 use crate::error::Error;
 use crate::hub::http::{host, value};
@@ -9,16 +9,17 @@ use std::fmt;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-/// Tries after the first one that brought nothing, where a connection came about, and where none did.
+/// Retries without progress, where a connection was made.
 const TRIES: u32 = 5;
+/// Retries where no connection was made.
 const TRIES_UNREACHABLE: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// A server that asks for more is not waited for.
+/// A server that asks for a longer pause is not waited for.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
 const MAX_MESSAGE_BYTES: u64 = 1 << 16;
 
-/// Why a file or a list did not arrive.
+/// The reason why a file or a list of files did not arrive.
 #[derive(Debug)]
 pub enum Failure {
     /// No connection came about.
@@ -46,7 +47,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// What this response says of itself.
+    /// Reads the Hub's error headers, or the message in a JSON body.
     pub fn of(response: Response) -> Self {
         let headers = response.headers();
         let text = |name| value(headers, name).map(String::from);
@@ -56,7 +57,7 @@ impl Refusal {
         Self { status, code, message, wait, host }
     }
 
-    /// Whether it may pass.
+    /// Whether another try may succeed.
     fn is_passing(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500 | 502..=599)
     }
@@ -156,19 +157,19 @@ fn is_about_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
         || error.source().is_some_and(is_about_certificate)
 }
 
-/// Tries that are left.
+/// Counts retries, and pauses before each: twice as long each time, or as long as the server asks.
 #[derive(Default)]
 pub struct Patience {
     tried: u32,
 }
 
 impl Patience {
-    /// Something arrived: as patient as at first.
+    /// Starts the count again, after progress.
     pub fn renew(&mut self) {
         self.tried = 0;
     }
 
-    /// Waits before the next try, and says for how long; the failure itself where there is to be none.
+    /// Waits before the next try and prints for how long, or gives the failure back where there is no next try.
     pub fn wait(&mut self, failure: Failure, what: &str) -> Result<(), Failure> {
         let (pause, tries) = match &failure {
             Failure::Unreachable(_) => (None, TRIES_UNREACHABLE),
@@ -187,7 +188,7 @@ impl Patience {
     }
 }
 
-/// What was asked for, to say what failed.
+/// A request, as error messages describe it.
 pub struct Asked<'a> {
     /// Repository, `owner/name`.
     pub name: &'a str,
@@ -202,12 +203,12 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Repository and file.
+    /// Repository and file, for messages.
     pub fn what(&self) -> String {
         self.file.map_or(self.name.to_string(), |file| format!("{}: {file}", self.name))
     }
 
-    /// What failed, why, and what helps.
+    /// The error message: the request, the reason, and the remedy.
     pub fn explain(&self, failure: Failure) -> Error {
         let said = match failure {
             Failure::Local(error) => return error,

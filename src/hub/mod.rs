@@ -27,9 +27,9 @@ use transfer::Transfer;
 pub const INDEX: &str = "model.safetensors.index.json";
 /// A model in one.
 pub const SINGLE: &str = "model.safetensors";
-/// What every model must have beside its weights.
+/// Files that every model must have beside its weights.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
-/// What is taken along where it is.
+/// Files that are fetched if the repository has them.
 const WELCOME: [&str; 5] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -38,7 +38,7 @@ const WELCOME: [&str; 5] = [
     "1_Pooling/config.json",
 ];
 const MAIN: &str = "main";
-/// A list of files is no longer than this.
+/// Limit of the list of a repository's files, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// Whether a path is no folder here but could name a repository.

@@ -1,5 +1,5 @@
 //! Environment variables of the Hub, read as Python's `huggingface_hub` reads them: where the cache lies, where the Hub is,
-//! whose token is sent, and whether the network may be used. A variable that is set to nothing counts as not set.
+//! which token is sent, and whether the network may be used. An empty variable counts as not set.
 
 use crate::error::{Error, Result};
 use reqwest::Url;
@@ -13,7 +13,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const NO_HOME: &str = "no home directory is known (HOME is not set, and the system has none for this user): set HF_HOME, or \
      HF_HUB_CACHE, to the folder of the Hub's cache";
 
-/// Who asks the Hub.
+/// An access token of the Hub.
 pub struct Token {
     /// The secret itself.
     pub value: String,
@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of this process.
+    /// The settings of this process.
     pub fn of_process() -> Self {
         let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
         Self { variable: Box::new(|name| std::env::var_os(name)), home }
@@ -113,7 +113,7 @@ impl Settings {
         !self.is_true("HF_HUB_DISABLE_SYMLINKS")
     }
 
-    /// How long a server may stay silent: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
+    /// Longest silence of a server: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
     pub fn timeout(&self) -> Result<Duration> {
         let Some((name, value)) = self.first(&["HF_HUB_DOWNLOAD_TIMEOUT"]) else { return Ok(DEFAULT_TIMEOUT) };
         let text = value.to_string_lossy();
@@ -152,7 +152,7 @@ impl Settings {
         (file, std::env::split_paths(&folders).filter(|folder| !folder.as_os_str().is_empty()).collect())
     }
 
-    /// The first of these variables that is set to something.
+    /// The first of these variables that is set and not empty.
     fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, OsString)> {
         names.iter().find_map(|name| Some((*name, (self.variable)(name).filter(|value| !value.is_empty())?)))
     }

@@ -25,7 +25,7 @@ pub struct Storage {
     links: bool,
 }
 
-/// Held while a blob is brought; other processes, the Python client among them, wait.
+/// Lock on a blob while it is downloaded; other processes, the Python client among them, wait for it.
 pub struct BlobLock {
     /// Whether another process had it first.
     pub waited: bool,
@@ -83,7 +83,7 @@ impl Storage {
         Some(self.snapshot(commit).join(file)).filter(|path| path.is_file())
     }
 
-    /// Makes the folders, and remembers the commit of a branch or tag.
+    /// Makes the folders, and writes the ref of a branch or tag.
     pub fn prepare(&self, commit: &str) -> Result<()> {
         for folder in [self.path().join("blobs"), self.snapshot(commit), self.locks()] {
             fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
@@ -110,12 +110,12 @@ impl Storage {
         self.root.join(".locks").join(self.repo.folder_name())
     }
 
-    /// Where the content named `etag` lies.
+    /// Path of the content named `etag`.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.path().join("blobs").join(etag)
     }
 
-    /// What has arrived of it.
+    /// Path of the part of it that has arrived so far.
     pub fn partial(&self, etag: &str) -> PathBuf {
         self.path().join("blobs").join(format!("{etag}.incomplete"))
     }
@@ -139,7 +139,7 @@ impl Storage {
         Ok(BlobLock { waited, _file: Some(file) })
     }
 
-    /// Puts what has arrived in its place.
+    /// Moves a complete download to its path as a blob.
     pub fn keep(&self, etag: &str) -> Result<()> {
         let blob = self.blob(etag);
         fs::rename(self.partial(etag), &blob).map_err(|e| unwritable(&blob, e))

@@ -1,5 +1,5 @@
-//! Brings one file of a repository into the cache: what arrived before is not asked for again, a cut connection is taken up
-//! where it broke, and the content is checked against the hash that names it.
+//! Downloads one file of a repository into the cache: bytes that are there are not requested again, a cut connection is
+//! resumed where it broke, and the content is checked against the hash that names it.
 
 use crate::error::{Error, Result};
 use crate::hub::client::{Answer, Client, Range};
@@ -20,11 +20,11 @@ const CHUNK_BYTES: usize = 1 << 16;
 const LARGE_BYTES: u64 = 1 << 20;
 const PLAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// Brings files of one commit.
+/// Downloads files of one commit.
 pub struct Transfer<'a> {
-    /// Whom to ask.
+    /// Client of the Hub.
     pub client: &'a Client,
-    /// Where they go.
+    /// Cache of the repository.
     pub storage: &'a Storage,
     /// Repository, `owner/name`.
     pub name: &'a str,
@@ -87,7 +87,7 @@ impl Transfer<'_> {
     }
 }
 
-/// One file on its way.
+/// The download of one file.
 struct Download<'a> {
     client: &'a Client,
     url: &'a Url,
@@ -213,7 +213,7 @@ fn read_into(
     }
 }
 
-/// What has arrived of a file.
+/// The part of a file that has arrived.
 struct Part {
     path: PathBuf,
     file: File,
@@ -276,7 +276,7 @@ fn is_hash(etag: &str) -> bool {
     matches!(etag.len(), 40 | 64) && etag.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// What is wrong with a file whose name is a hash of its content. Git takes the hash of a small file with its length before
+/// Compares a file with the hash that names it, and says what differs. Git takes the hash of a small file with its length before
 /// it; mirrors are met that take it of the content alone.
 fn check(path: &Path, etag: &str) -> Result<Option<String>> {
     if !is_hash(etag) {
