@@ -135,7 +135,7 @@ impl Gguf {
             _ => None,
         };
         let id = self.integer(&key)?.or(usual);
-        let count = self.texts(TOKENS)?.map_or(0, |tokens| tokens.len() as u64);
+        let count = self.required(TOKENS, self.texts(TOKENS)?)?.len() as u64;
         match id {
             Some(id) if id >= count => Err(self.wrong(&key, format!("expected an id below {count}, got {id}"))),
             id => Ok(id),
@@ -290,8 +290,10 @@ impl Gguf {
             normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": text}));
         }
         if self.bool("tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false) {
-            normalizers.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
-            normalizers.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
+            // Blanks only: line breaks are kept.
+            for (pattern, content) in [(r"\A +| +\z", ""), (" {2,}", " ")] {
+                normalizers.push(json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content}));
+            }
         }
         let prefixed = self.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
         let scheme = if prefixed { "always" } else { "never" };

@@ -233,7 +233,7 @@ fn training_over_it_is_training_over_the_folder_that_it_was_made_from() {
         "--runs",
         run,
         "--budgets",
-        "4",
+        "0.125",
         "--updates",
         "2",
         "--windows",

@@ -163,9 +163,14 @@ fn vocabularies_that_are_not_known() {
         ),
         (
             "a token twice",
-            |dir| changed(dir, |made| made.set("tokenizer.ggml.tokens", vec!["a", "b", "a"])),
+            |dir| {
+                changed(dir, |made| {
+                    made.set("tokenizer.ggml.tokens", vec!["a", "b", "a"]);
+                    made.set("tokenizer.ggml.token_type", vec![1u32; 3]);
+                })
+            },
             BASE,
-            &["base.gguf: `tokenizer.ggml.token"],
+            &["base.gguf: `tokenizer.ggml.tokens`: expected each once, got \"a\" as 0 and as 2"],
         ),
         (
             "types for fewer",

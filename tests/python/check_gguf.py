@@ -8,8 +8,8 @@ Three gates, each of which ends the check with 1:
 - logits in float32 and bfloat16 against transformers' own GGUF loader: at most 1e-3 apart in float32; in bfloat16 no farther
   (mean square) than 1.5 times what bfloat16 itself moves them;
 - the exported folder, which transformers loads, has the same weights, bit for bit, as that loader dequantises;
-- token ids of 10 MB of mixed text, by transformers' tokenizer from the GGUF file and by the one of the exported folder, and a
-  chat by the template of each.
+- token ids of 10 MB of mixed text, by transformers' tokenizer from the GGUF file (with the rule for digits that it lacks) and by
+  the one of the exported folder, and a chat by the template of each.
 """
 
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 
@@ -59,6 +60,10 @@ def tokens(folder: Path, left: Path, exported: Path) -> bool:
         backend = tokenizer.backend_tokenizer
         # A document that holds the text of a special token is text.
         backend.encode_special_tokens = True
+        if name == "the GGUF file":
+            # SmolLM2's tokenizer.json takes digits apart first; this loader does not know the rules named "smollm".
+            digits = pre_tokenizers.Digits(individual_digits=True)
+            backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
         found = [encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)]
         differing = [at for at, (ours, theirs) in enumerate(zip(expected, found, strict=True)) if ours != theirs]
         count = sum(map(len, found))
