@@ -244,7 +244,7 @@ impl Gguf {
         let (ids, scores) = (vocabulary.ids(), self.scores(vocabulary)?);
         let unknown = self.required(&special_key("unknown"), self.special_id("unknown")?)? as usize;
         let mut merges = Vec::new();
-        for (id, token) in vocabulary.tokens.iter().enumerate() {
+        for (id, token) in vocabulary.tokens.iter().enumerate().filter(|(id, _)| vocabulary.is_text(*id)) {
             let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
             let pairs = cuts.filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?)));
             let mut pairs: Vec<(usize, usize)> = pairs.collect();
@@ -281,8 +281,11 @@ impl Gguf {
     fn by_likelihood(&self, vocabulary: &Vocabulary) -> Result<Value> {
         let scores = self.scores(vocabulary)?;
         let unknown = self.required(&special_key("unknown"), self.special_id("unknown")?)?;
-        let pieces: Vec<Value> =
-            vocabulary.tokens.iter().zip(scores).map(|(token, score)| json!([token, score])).collect();
+        // Text that looks like a control token or a byte is text: those are less likely than any way to cut it.
+        let least = scores.iter().copied().fold(0.0, f64::min) - 1000.0;
+        let score = |id: usize| if vocabulary.is_text(id) { scores[id] } else { least };
+        let pieces = vocabulary.tokens.iter().enumerate().map(|(id, token)| json!([token, score(id)]));
+        let pieces: Vec<Value> = pieces.collect();
         let mut normalizers = Vec::new();
         if let Some(map) = self.numbers(CHARSMAP)? {
             let bytes: Vec<u8> = map.into_iter().map(|byte| byte as i16 as u8).collect();
@@ -333,6 +336,12 @@ impl Vocabulary<'_> {
     /// Token → id, in the order of ids.
     fn json(&self) -> Map<String, Value> {
         self.tokens.iter().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect()
+    }
+
+    /// Whether a token stands for a piece of text, not for a byte, a control or what is unknown.
+    fn is_text(&self, id: usize) -> bool {
+        use token_type::*;
+        !matches!(self.types[id], UNKNOWN | CONTROL | BYTE)
     }
 
     /// Whether characters that are no tokens are written as bytes.
