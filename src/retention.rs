@@ -31,11 +31,11 @@ pub struct Retention {
     pub identifiers_kept: Option<f64>,
     /// Share of the gist's visible characters that are neither letters nor digits.
     pub punctuation_density: Option<f64>,
-    /// The same of the prefix, to compare with.
+    /// In the prefix, to compare with.
     pub prefix_punctuation_density: Option<f64>,
     /// Script mix: share of the gist's letters that are not Latin.
     pub non_latin_share: Option<f64>,
-    /// The same of the prefix, to compare with.
+    /// In the prefix, to compare with.
     pub prefix_non_latin_share: Option<f64>,
     /// Share of the gist's tokens that also occur in the prefix; set by [`Retention::with_ids`].
     pub copied: Option<f64>,

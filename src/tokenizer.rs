@@ -54,14 +54,14 @@ impl Tokenizer {
         Ok(Self::wrap(inner))
     }
 
-    /// The same for a base that is trained on documents, between which [`END_OF_TEXT`] stands.
+    /// [`Tokenizer::load`] for a base that is trained on documents, between which [`END_OF_TEXT`] stands.
     pub fn load_to_train(path: &Path) -> Result<Self> {
         let tokenizer = Self::load(path)?;
         tokenizer.require_end_of_text().map_err(|error| Error::file(path, error.to_string()))?;
         Ok(tokenizer)
     }
 
-    /// The same for a model that only reads: whatever the file says of truncation and padding is not done.
+    /// [`Tokenizer::load`] for a model that only reads: whatever the file says of truncation and padding is not done.
     pub fn load_plain(path: &Path) -> Result<Self> {
         let mut tokenizer = Self::load(path)?;
         tokenizer.inner.with_padding(None);
@@ -120,7 +120,7 @@ impl Tokenizer {
         self.inner.token_to_id(END_OF_TEXT)
     }
 
-    /// The same, where there is no doing without: between the documents that a base is trained on.
+    /// The end-of-text token where there is no doing without it: between the documents that a base is trained on.
     pub fn require_end_of_text(&self) -> Result<u32> {
         let missing = || format!("expected the token {END_OF_TEXT:?} between documents, got none");
         self.end_of_text().ok_or_else(|| Error::invalid(missing()))
@@ -143,7 +143,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The same of a text in which special tokens are meant.
+    /// Ids of a text in which special tokens are meant.
     pub fn encode_control(&self, text: &str) -> Result<Vec<u32>> {
         let mut inner = self.inner.clone();
         inner.set_encode_special_tokens(false);

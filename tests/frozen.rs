@@ -244,5 +244,7 @@ fn an_evaluation_has_them_beside_its_baselines() {
     refused("[\"bert\"]", &["eval.encoders", "expected encoder:PATH or embedding:PATH, got \"bert\""]);
     refused("[\"encoder:a\", \"encoder:a\"]", &["eval.encoders[1]", "expected each once, got \"encoder:a\" twice"]);
     refused("[\"encoder:a\"]", &["a/config.json: No such file"]);
-    refused("[\"encoder:a/b\"]", &["a/b"]);
+    let runs = tempfile::tempdir().unwrap();
+    let absent = ["--offline", "--set", "eval.encoders=[\"encoder:a/b\"]"];
+    assert_says(&fails(&train(runs.path(), &absent)), &["a/b"], "a repository that is not in the cache");
 }

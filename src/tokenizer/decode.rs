@@ -10,7 +10,7 @@ use crate::tokenizer::decoded::Decoded;
 use tokenizers::decoders::strip::Strip;
 use tokenizers::{Decoder, DecoderWrapper};
 
-/// What one token adds to a text.
+/// The part of a text that one token adds.
 struct TokenBytes {
     bytes: Vec<u8>,
     /// Whether they are part of a character, maybe, which steps that work on text pass by.

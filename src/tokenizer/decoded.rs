@@ -84,7 +84,7 @@ impl Decoded {
         self.borders.len() - 1
     }
 
-    /// Whether there is no token.
+    /// True where there is no token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
