@@ -4,6 +4,7 @@
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::hash::sha256;
 use crate::hub::INDEX;
 use crate::run_dir::{Hashes, Provenance, RunDir, short};
 use std::collections::BTreeMap;
@@ -31,8 +32,15 @@ pub fn of(config: &TrainConfig, inputs: &Hashes, at: &Path) -> Result<Terms> {
     let base: Vec<PathBuf> = inputs.keys().filter(is_base).cloned().collect();
     with_hashes(config, &folder, &base, |path| {
         let absent = || Error::file(at, format!("expected the hash of {}, got none", path.display()));
-        inputs.get(path).cloned().ok_or_else(absent)
+        inputs.get(path).cloned().or_else(|| of_folder(inputs, path)).ok_or_else(absent)
     })
+}
+
+/// One hash for a folder of text: that of the names and hashes of its files. None where none lies in it.
+fn of_folder(inputs: &Hashes, folder: &Path) -> Option<String> {
+    let inside = inputs.iter().filter_map(|(path, hash)| Some((path.strip_prefix(folder).ok()?, hash)));
+    let lines: String = inside.map(|(path, hash)| format!("{} {hash}\n", path.display())).collect();
+    (!lines.is_empty()).then(|| sha256(lines.as_bytes()))
 }
 
 /// Of the `terms` of an experiment those that decide what is measured: a run that saw other things, or was trained on other
