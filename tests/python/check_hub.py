@@ -19,7 +19,7 @@ from pathlib import Path
 GIST, FOLDER = sys.argv[1], Path(sys.argv[2])
 NAME = "tiny/base"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_file()}
+FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_file() and path.name != "record.json"}
 brought = []
 
 
