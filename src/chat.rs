@@ -1,21 +1,25 @@
-//! What an instruct model is told: an instruction around the text, in the chat template that came with the model (Jinja, as
-//! transformers renders it, in its own sandboxed engine).
+//! An instruct model's instruction around a text, in the chat template that came with the model, rendered
+//! as transformers does it ([`render`]).
+
+mod python;
+mod render;
+
+pub use render::render;
 
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
 use crate::text_file::read_text;
+use crate::run_dir::read_json;
 use crate::tokenizer::Tokenizer;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, context};
-use serde_json::Value;
-use std::path::Path;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 
 /// Stands for the prefix in an instruction.
 pub const PLACE: &str = "{prefix}";
 /// Stands for it while the template is rendered; nobody writes it.
 const MARK: &str = "\u{f8ff}prefix\u{f8ff}";
 
-/// What stands before and behind the prefix, as ids.
+/// The ids before and behind the prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
     /// Before it.
@@ -30,7 +34,7 @@ impl Frame {
     pub fn new(folder: &Path, tokenizer: &Tokenizer, instruction: &str) -> Result<Self> {
         let text = instruction.replace(PLACE, MARK);
         let text = match template(folder)? {
-            Some((path, template, special)) => render(&template, &special, &text)
+            Some((path, template, special)) => render(&template, &variables(&text, &special))
                 .map_err(|message| Error::file(&path, format!("chat template: {message}")))?,
             None => text,
         };
@@ -42,12 +46,21 @@ impl Frame {
         Ok(Self { before: tokenizer.encode_control(before)?, after: tokenizer.encode_control(after)? })
     }
 
-    /// What a compressor of this kind is told; nothing around the bare text where it has no instruction.
+    /// The instruction of a compressor of this kind; nothing around the bare text where it has no instruction.
     pub fn of(compressor: &CompressorConfig, folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         match compressor {
             CompressorConfig::Gist { instruction: Some(text) } => Self::new(folder, tokenizer, text),
             CompressorConfig::Gist { instruction: None } | CompressorConfig::Extractive { .. } => Ok(Self::default()),
         }
+    }
+
+    /// A frame that stands behind the tokens that every row of the base begins with: where the template writes them too, they are not
+    /// read twice.
+    pub fn behind(mut self, begin: &[u32]) -> Self {
+        if self.before.starts_with(begin) {
+            self.before.drain(..begin.len());
+        }
+        self
     }
 
     /// Tokens of both parts.
@@ -61,54 +74,56 @@ impl Frame {
     }
 }
 
-type Template = (std::path::PathBuf, String, Value);
+type Template = (PathBuf, String, Map<String, Value>);
 
 /// The template of a folder with the file that it is from and the special tokens beside it.
 fn template(folder: &Path) -> Result<Option<Template>> {
     let (own, config) = (folder.join("chat_template.jinja"), folder.join("tokenizer_config.json"));
-    let special: Value = if config.exists() { crate::run_dir::read_json(&config)? } else { Value::Null };
+    let read = |path: &Path| if path.exists() { read_json(path) } else { Ok(Map::new()) };
+    let mut told: Map<String, Value> = read(&config)?;
+    let special = special(&read(&folder.join("special_tokens_map.json"))?, &told);
     if own.exists() {
         let text = read_text(&own)?;
         return Ok(Some((own, text, special)));
     }
-    let text = match special.get("chat_template") {
-        Some(Value::String(text)) => Some(text.clone()),
+    let text = match told.remove("chat_template") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text,
         // Several: the one for plain use.
         Some(Value::Array(named)) => {
-            let plain = named.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
-            plain.and_then(|one| one.get("template")?.as_str()).map(String::from)
+            let plain = named.iter().find(|one| one["name"] == "default");
+            plain.and_then(|one| one["template"].as_str()).map(String::from).ok_or_else(|| {
+                let names: Vec<&Value> = named.iter().map(|one| &one["name"]).collect();
+                Error::file(&config, format!("`chat_template`: expected one named \"default\", got {}", json!(names)))
+            })?
         }
-        _ => None,
+        Some(other) => {
+            return Err(Error::file(
+                &config,
+                format!("`chat_template`: expected a text or a list of them, got {other}"),
+            ));
+        }
     };
-    Ok(text.map(|text| (config, text, special)))
+    Ok(Some((config, text, special)))
 }
 
-fn render(template: &str, special: &Value, message: &str) -> std::result::Result<String, String> {
-    let mut environment = Environment::new();
-    let whitespace = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(whitespace.map_err(|e| e.to_string())?);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<String, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
-    // A run must not depend on the day.
-    environment.add_function("strftime_now", |_: String| String::from("01 Jan 2025"));
-    environment.add_template("chat", template).map_err(|e| e.to_string())?;
-    let token = |key: &str| match special.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default().to_string(),
-        None => String::new(),
+/// The special tokens that are named, as text: those of `tokenizer_config.json` before those of `special_tokens_map.json`.
+fn special(map: &Map<String, Value>, config: &Map<String, Value>) -> Map<String, Value> {
+    let text = |(key, value): (&String, &Value)| {
+        let content = value.as_str().or(value["content"].as_str())?;
+        key.ends_with("_token").then(|| (key.clone(), Value::from(content)))
     };
-    let rendered = environment.get_template("chat").and_then(|chat| {
-        chat.render(context! {
-            messages => vec![context! { role => "user", content => message }],
-            add_generation_prompt => true,
-            enable_thinking => false,
-            bos_token => token("bos_token"),
-            eos_token => token("eos_token"),
-        })
+    map.iter().chain(config).filter_map(text).collect()
+}
+
+/// The variables with which transformers renders a template for one message of a user, before the answer, which is not to begin by thinking.
+fn variables(message: &str, special: &Map<String, Value>) -> Value {
+    let mut all = json!({
+        "messages": [{"role": "user", "content": message}], "tools": null, "documents": null,
+        "add_generation_prompt": true, "enable_thinking": false,
     });
-    rendered.map_err(|e| e.to_string())
+    all.as_object_mut().into_iter().for_each(|all| all.extend(special.clone()));
+    all
 }
 
 #[cfg(test)]
@@ -125,16 +140,18 @@ mod tests {
 
     #[test]
     fn an_instruction_is_the_message_of_a_user() {
-        let text = render(CHATML, &Value::Null, &format!("Keep what matters:\n{MARK}\nShort.")).unwrap();
+        let message = format!("Keep what matters:\n{MARK}\nShort.");
+        let text = render(CHATML, &variables(&message, &Map::new())).unwrap();
         let expected = format!(
             "<|im_start|>user\nKeep what matters:\n{MARK}\nShort.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
         );
         assert_eq!(text, expected);
-        let special = serde_json::json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>"});
-        let text = render("{{ bos_token }}[INST] {{ messages[0].content }} [/INST]", &special, "x").unwrap();
-        assert_eq!(text, "<s>[INST] x [/INST]");
-        let error = render("{{ raise_exception('only images') }}", &Value::Null, "x").unwrap_err();
-        assert!(error.contains("only images"), "{error}");
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let config = map(json!({"bos_token": {"content": "<s>"}, "eos_token": null, "add_bos_token": true}));
+        let special = special(&map(json!({"bos_token": "<t>", "eos_token": "</s>"})), &config);
+        let text =
+            render("{{ bos_token }}[INST] {{ messages[0].content }} [/INST]{{ eos_token }}", &variables("x", &special));
+        assert_eq!(text.unwrap(), "<s>[INST] x [/INST]</s>");
     }
 
     #[test]
@@ -146,11 +163,20 @@ mod tests {
         assert_eq!(tokenizer.decode(&frame.after).unwrap(), " short");
         let path = folder.path().join("tokenizer_config.json");
         let template = "<|endoftext|>user {{ messages[0].content }}<|endoftext|>";
-        let config = serde_json::json!({"chat_template": [{"name": "default", "template": template}]});
+        let config = json!({"chat_template": [{"name": "default", "template": template}]});
         std::fs::write(&path, config.to_string()).unwrap();
         let frame = Frame::new(folder.path(), &tokenizer, "Keep this:{prefix}").unwrap();
         // A special token is itself, not its letters.
         assert_eq!((frame.before[0], frame.after.as_slice()), (0, [0].as_slice()));
+        // The base reads its own beginning before every row.
+        assert_eq!(
+            (frame.clone().behind(&[0]).len(), frame.clone().behind(&[1]).len()),
+            (frame.len() - 1, frame.len())
+        );
+        let config = json!({"chat_template": [{"name": "tool_use", "template": template}]});
+        std::fs::write(&path, config.to_string()).unwrap();
+        let error = Frame::new(folder.path(), &tokenizer, "{prefix}").unwrap_err().to_string();
+        assert!(error.contains("`chat_template`: expected one named \"default\", got [\"tool_use\"]"), "{error}");
         std::fs::write(folder.path().join("chat_template.jinja"), "{{ nothing }}").unwrap();
         let error = Frame::new(folder.path(), &tokenizer, "{prefix}").unwrap_err().to_string();
         assert!(error.contains("expected the message once, got it 0 times"), "{error}");

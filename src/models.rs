@@ -9,13 +9,25 @@ use crate::compressor::policy::Policy;
 use crate::compressor::scored::Scorer;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::compressor::scorers::embedding::Embedding;
+use crate::config::bos::Bos;
 use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::peft::Base;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, begin};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
+
+/// A base as an experiment names it.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseName<'a> {
+    /// Name of the base in its adapters: the folder or repository as the user wrote it.
+    pub name: &'a Path,
+    /// Folder with its configuration, weights and tokenizer.
+    pub folder: &'a Path,
+    /// Whether its rows begin with a beginning-of-text token.
+    pub bos: Bos,
+}
 
 /// A frozen base with its tokenizer.
 pub struct Models {
@@ -30,16 +42,18 @@ pub struct Models {
 }
 
 impl Models {
-    /// Loads the base in `folder` with its tokenizer; `name` is what adapters call it. Each mismatch is an error that names
-    /// its file.
-    pub fn load(name: &Path, folder: &Path, kind: Kind, device: Device) -> Result<Self> {
-        Self::over(Decoder::load(folder, device, kind)?, name, folder)
+    /// Loads the base that is named, with its tokenizer. Each mismatch is an error that names its file.
+    pub fn load(base: BaseName, kind: Kind, device: Device) -> Result<Self> {
+        Self::over(Decoder::load(base.folder, device, kind)?, base)
     }
 
-    /// A base that is there already, with the tokenizer and the chat template in `folder`.
-    pub fn over(decoder: Decoder, name: &Path, folder: &Path) -> Result<Self> {
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
+    /// A base that is there already, with the tokenizer and the chat template of the folder that is named.
+    pub fn over(decoder: Decoder, base: BaseName) -> Result<Self> {
+        let BaseName { name, folder, bos } = base;
+        let path = folder.join("tokenizer.json");
+        let tokenizer = Tokenizer::load(&path)?;
         tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
+        let decoder = decoder.beginning(begin(&path, bos)?)?;
         let beyond = tokenizer.vocab_size() as u32..decoder.config().vocab_size as u32;
         let forbidden = tokenizer.special_ids().iter().copied().chain(beyond).collect();
         Ok(Self { decoder, tokenizer, forbidden, name: name.display().to_string(), folder: folder.to_path_buf() })
@@ -52,7 +66,8 @@ impl Models {
 
     /// The base, as adapters name it.
     pub fn base(&self) -> Base {
-        Base { name: self.name.clone(), sha256: self.decoder.identity().map(String::from) }
+        let (sha256, begin) = (self.decoder.identity().map(String::from), self.decoder.begin().to_vec());
+        Base { name: self.name.clone(), sha256, begin }
     }
 
     /// `config.json` of the base.
@@ -60,9 +75,9 @@ impl Models {
         self.folder.join("config.json")
     }
 
-    /// The instruction around what a compressor of this kind reads.
+    /// The instruction around what a compressor of this kind reads, behind what every row of the base begins with.
     pub fn frame(&self, compressor: &CompressorConfig) -> Result<Frame> {
-        Frame::of(compressor, &self.folder, &self.tokenizer)
+        Ok(Frame::of(compressor, &self.folder, &self.tokenizer)?.behind(self.decoder.begin()))
     }
 
     /// Network and actions of a compressor over this base.

@@ -15,6 +15,9 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerImpl};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
+mod begin;
+pub use begin::{begin, template};
+
 /// The one special token of a trained vocabulary: between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
@@ -44,14 +47,30 @@ const NAMING: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: Vec<u32>,
+    /// Number of ids: one more than the highest.
+    ids: usize,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`. Texts are encoded whole, whatever the file says of truncation and padding. An error where an
+    /// id below the highest has no token: it could be written, and nothing could be said of it.
     pub fn load(path: &Path) -> Result<Self> {
-        let inner =
-            tokenizers::Tokenizer::from_bytes(read_text(path)?).map_err(|e| Error::file(path, e.to_string()))?;
-        Ok(Self::wrap(inner))
+        let tokenizer = Self::load_encoder(path)?;
+        match tokenizer.hole() {
+            None => Ok(tokenizer),
+            Some(id) => {
+                let expected = format!("expected a token for every id below {}", tokenizer.ids);
+                Err(Error::file(path, format!("vocabulary: {expected}, got none for {id}")))
+            }
+        }
+    }
+
+    /// A tokenizer for a model that only reads ([`Tokenizer::check_model`] tells whether it has a row for every id): ids
+    /// without a token do no harm there.
+    pub fn load_encoder(path: &Path) -> Result<Self> {
+        let bytes = read_text(path)?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
+        Self::wrap(inner).map_err(|error| Error::file(path, error.to_string()))
     }
 
     /// [`Tokenizer::load`] for a base that is trained on documents, between which [`END_OF_TEXT`] stands.
@@ -61,13 +80,11 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// [`Tokenizer::load`] for a model that only reads: whatever the file says of truncation and padding is not done.
-    pub fn load_plain(path: &Path) -> Result<Self> {
-        let mut tokenizer = Self::load(path)?;
-        tokenizer.inner.with_padding(None);
-        let plain = tokenizer.inner.with_truncation(None).map(|_| ());
-        plain.map_err(|e| Error::file(path, e.to_string()))?;
-        Ok(tokenizer)
+    /// The lowest id without a token below one that has one.
+    fn hole(&self) -> Option<u32> {
+        let mut has_token = vec![false; self.ids];
+        self.inner.get_vocab(true).into_values().for_each(|id| has_token[id as usize] = true);
+        has_token.iter().position(|has| !has).map(|id| id as u32)
     }
 
     /// Trains a byte-level BPE with `vocab_size` entries, [`END_OF_TEXT`] first. The same texts give the same vocabulary.
@@ -88,26 +105,44 @@ impl Tokenizer {
         let json = inner.to_string(false).map_err(|e| Error::invalid(format!("tokenizer to JSON: {e}")))?;
         let inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| Error::invalid(format!("tokenizer from its own JSON: {e}")))?;
-        Ok(Self::wrap(inner))
+        Self::wrap(inner)
     }
 
-    fn wrap(mut inner: tokenizers::Tokenizer) -> Self {
+    fn wrap(mut inner: tokenizers::Tokenizer) -> Result<Self> {
         // A document that contains the text of a special token is text, not control.
         inner.set_encode_special_tokens(true);
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| Error::invalid(format!("truncation: {e}")))?;
         let mut special: Vec<u32> =
             inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         special.sort_unstable();
-        Self { inner, special }
+        let ids = inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1);
+        Ok(Self { inner, special, ids })
+    }
+
+    /// The tokenizer with these tokens before a text in what [`Tokenizer::to_json`] says: nothing here puts them there.
+    pub fn beginning(mut self, begin: &[u32]) -> Result<Self> {
+        let template = template(&self.named(begin)?);
+        let template: Option<PostProcessorWrapper> = serde_json::from_value(template)
+            .map_err(|e| Error::invalid(format!("template of the tokens before a text: {e}")))?;
+        self.inner.with_post_processor(template);
+        Ok(self)
+    }
+
+    /// Each id with its token.
+    pub fn named(&self, ids: &[u32]) -> Result<Vec<(String, u32)>> {
+        let none = |id: u32| Error::invalid(format!("expected a token of the vocabulary, got the id {id}"));
+        ids.iter().map(|&id| Ok((self.inner.id_to_token(id).ok_or_else(|| none(id))?, id))).collect()
     }
 
     /// `tokenizer.json` as text.
     pub fn to_json(&self) -> Result<String> {
-        self.inner.to_string(true).map_err(|e| Error::invalid(format!("tokenizer to JSON: {e}")))
+        self.inner.to_string(false).map_err(|e| Error::invalid(format!("tokenizer to JSON: {e}")))
     }
 
     /// Number of ids, special ones included.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.ids
     }
 
     /// Ids that are not ordinary text, ascending: no compressor may emit them.
@@ -126,7 +161,7 @@ impl Tokenizer {
         self.end_of_text().ok_or_else(|| Error::invalid(missing()))
     }
 
-    /// Fails unless every id fits a model with `rows` embedding rows.
+    /// Fails unless every id fits a model with `rows` embedding rows, by the `config.json` at `path`.
     pub fn check_model(&self, path: &Path, rows: i64) -> Result<()> {
         if self.vocab_size() as i64 > rows {
             let message =

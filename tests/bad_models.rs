@@ -109,6 +109,44 @@ fn models() {
             &["base/config.json: vocab_size: expected at least the tokenizer's 301 entries, got 300"],
         ),
         (
+            "a vocabulary with a hole",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/tokenizer.json"), |tokenizer| {
+                    let extra = serde_json::json!({"id": 305, "content": "<extra>", "single_word": false,
+                        "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+                    tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
+                });
+            },
+            &[BASE],
+            &["base/tokenizer.json: vocabulary: expected a token for every id below 306, got none for 300"],
+        ),
+        (
+            "fewer rows than ids",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["vocab_size"] = 299.into());
+            },
+            &[BASE],
+            &["base/model.safetensors: `model.embed_tokens.weight`: expected shape [299, 32], got [300, 32]"],
+        ),
+        (
+            "a beginning of text that no file names",
+            |dir| {
+                base(dir);
+                edit_json(&dir.join("base/config.json"), |config| config["bos_token_id"] = Value::Null);
+                fs::remove_file(dir.join("base/tokenizer_config.json")).unwrap();
+            },
+            &[BASE, "model.bos=true"],
+            &["base/tokenizer.json: model.bos is true: expected a token before a text", "got none"],
+        ),
+        (
+            "a beginning of text that is no word",
+            nothing,
+            &["model.bos=\"yes\""],
+            &["`model.bos`: expected \"auto\", true or false, got string \"yes\""],
+        ),
+        (
             "tokenizer of text",
             |dir| {
                 base(dir);
@@ -142,6 +180,12 @@ fn models() {
             nothing,
             &["data.prefix_tokens=200"],
             &["base/config.json: max_position_embeddings: expected at least 217, got 128"],
+        ),
+        (
+            "window as long as the model, behind a beginning of text",
+            nothing,
+            &["data.prefix_tokens=111", "model.bos=true"],
+            &["base/config.json: max_position_embeddings: expected at least 129, got 128"],
         ),
     ];
     refuse(cases, "train", "tiny.toml");
@@ -234,8 +278,41 @@ fn warm_starts() {
                 "(its `base_model_name_or_path` is \"base\")",
             ],
         ),
+        (
+            "warm start of the same base, read without a beginning of text",
+            warm,
+            &[WARM, "model.bos=true"],
+            &["warm/compressor/adapter_model.safetensors: `gist.begin`: expected [0]", "model.bos, got []"],
+        ),
+        (
+            "warm start whose beginning was subtracted from its base",
+            |dir| init(dir, "PiSSA_niter_4".into()),
+            &[WARM],
+            &[
+                "warm/generator/adapter_config.json: `init_lora_weights`: expected an adapter of the base as it is, \
+                 got \"PiSSA_niter_4\"",
+                "path_initial_model_for_weight_conversion",
+            ],
+        ),
+        (
+            "warm start over a base that was quantised",
+            |dir| init(dir, "loftq".into()),
+            &[WARM],
+            &["warm/generator/adapter_config.json: `init_lora_weights`: ", "LoftQ quantised it"],
+        ),
+        (
+            "warm start begun in a way that nobody knows",
+            |dir| init(dir, "newest".into()),
+            &[WARM],
+            &["warm/generator/adapter_config.json: `init_lora_weights`: expected true, false or one of [\"eva\""],
+        ),
     ];
     refuse(cases, "train", "tiny.toml");
+}
+
+fn init(folder: &Path, value: Value) {
+    warm(folder);
+    edit_json(&folder.join("warm/generator/adapter_config.json"), |config| config["init_lora_weights"] = value.clone());
 }
 
 /// Rewrites the header of the base's weights, the bytes behind it as they are.

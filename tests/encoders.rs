@@ -265,7 +265,7 @@ fn what_stands_around_texts_is_the_tokenizers_own() {
     ] {
         let folder = tiny_encoder(name);
         let path = folder.path().join("tokenizer.json");
-        assert_eq!(Tokenizer::load_plain(&path).unwrap().marks(&path).unwrap(), expected, "{name}");
+        assert_eq!(Tokenizer::load_encoder(&path).unwrap().marks(&path).unwrap(), expected, "{name}");
     }
     let folder = tiny_encoder("bert");
     let path = folder.path().join("tokenizer.json");
@@ -276,7 +276,7 @@ fn what_stands_around_texts_is_the_tokenizers_own() {
     assert_says(&said, &["tokenizer.json: expected tokens around a text", "[CLS] and [SEP], <s> and </s>"], "no marks");
     let names = json!({"cls_token": {"content": "<first>"}, "sep_token": "<last>"});
     fs::write(path.with_file_name("tokenizer_config.json"), names.to_string()).unwrap();
-    assert_eq!(Tokenizer::load_plain(&path).unwrap().marks(&path).unwrap(), marks(2, &[3], 3));
+    assert_eq!(Tokenizer::load_encoder(&path).unwrap().marks(&path).unwrap(), marks(2, &[3], 3));
 }
 
 #[test]

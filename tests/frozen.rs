@@ -39,7 +39,7 @@ fn scores(compressor: &dyn Compressor, tokenizer: &Tokenizer, text: &str) -> (Ve
 
 /// What the classifier says of each letter of a text that one row holds, `begin` and `end` around it.
 fn letters(folder: &Path, text: &str, [begin, end]: [&str; 2]) -> Vec<f64> {
-    let own = Tokenizer::load_plain(&folder.join("tokenizer.json")).unwrap();
+    let own = Tokenizer::load_encoder(&folder.join("tokenizer.json")).unwrap();
     let ids = own.encode(text).unwrap();
     assert_eq!(ids.len(), text.replace(' ', "").len(), "a token a letter");
     let ids = [&[own.id_of(begin).unwrap()], &ids[..], &[own.id_of(end).unwrap()]].concat();
@@ -119,7 +119,7 @@ fn sentences_are_near_a_question_by_their_means_or_their_first_tokens() {
     let request = Request { prefix: &prefix, local: &[], query: &query, key: 0 };
     let (config, weights) = Encoder::read(folder.path()).unwrap();
     let encoder = Encoder::from_named(&config, weights).unwrap();
-    let own = Tokenizer::load_plain(&folder.path().join("tokenizer.json")).unwrap();
+    let own = Tokenizer::load_encoder(&folder.path().join("tokenizer.json")).unwrap();
     let embedding = |text: &str, first: bool| {
         let ids = [&[2], &own.encode(text).unwrap()[..], &[3]].concat();
         let hidden = encoder.forward(&row(&ids), &[ids.len() as i64], None).unwrap().squeeze_dim(0);

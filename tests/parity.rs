@@ -62,7 +62,7 @@ fn an_adapter_made_by_peft_gives_the_logits_of_peft() {
 fn what_is_saved_has_the_names_and_keys_that_peft_writes() {
     let decoder = load("llama-tied");
     let ours = tempfile::tempdir().unwrap();
-    peft_adapter(&decoder).save(ours.path(), &Base { name: "llama-tied".into(), sha256: None }).unwrap();
+    peft_adapter(&decoder).save(ours.path(), &Base { name: "llama-tied".into(), ..Base::default() }).unwrap();
     let tensors = |folder: &Path| weights::read(&folder.join("adapter_model.safetensors")).unwrap();
     let (mut saved, theirs) = (tensors(ours.path()), tensors(&fixtures().join("peft-lora")));
     assert!(saved.remove("gist.control_tokens.weight").is_some() && saved.remove("gist.end_head.weight").is_some());
@@ -101,7 +101,7 @@ fn an_export_comes_back_with_the_logits_recorded_beside_it() {
     let drawn = adapter.params().specs().iter().enumerate().map(|(i, (n, s))| (n.clone(), noise(s, 0.3, i as u64)));
     let drawn = drawn.collect();
     adapter.params_mut().load(&drawn).unwrap();
-    let base = Base { name: "tests/fixtures/llama-tied".into(), sha256: None };
+    let base = Base { name: "tests/fixtures/llama-tied".into(), ..Base::default() };
     adapter.save(&folder, &base).unwrap();
     let ids = record()["ids"].narrow(0, 0, 1);
     let recorded = logits(&decoder, &ids, &[0], Some(&decoder.activate(&adapter, false).unwrap())).unwrap();

@@ -69,7 +69,11 @@ fn control_tokens_are_exported_as_trainable_tokens() {
         let (v, tied) = (decoder.config().vocab_size, decoder.config().tie_word_embeddings);
         let adapter = adapter(&decoder, 3);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peft-controls").join(name);
-        let of = Base { name: format!("tests/fixtures/{model}"), sha256: decoder.identity().map(String::from) };
+        let of = Base {
+            name: format!("tests/fixtures/{model}"),
+            sha256: decoder.identity().map(String::from),
+            ..Base::default()
+        };
         adapter.export(&folder, &of, first, tied).unwrap();
         let mut row = ids(20, first as usize, 4);
         row.splice(5..5, [control::separator(v)]);
@@ -140,7 +144,7 @@ fn an_adapter_knows_its_base() {
     assert_ne!(decoder.identity(), other.identity());
     let folder = tempfile::tempdir().unwrap();
     let save = |sha256: Option<&str>| {
-        let of = Base { name: "some/base".into(), sha256: sha256.map(String::from) };
+        let of = Base { name: "some/base".into(), sha256: sha256.map(String::from), ..Base::default() };
         adapter(&decoder, 1).save(folder.path(), &of).unwrap();
         decoder.load_adapter(folder.path())
     };

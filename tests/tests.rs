@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_models;
+mod beginning;
 mod chat;
 mod check;
 mod common;
@@ -13,6 +14,7 @@ mod controls;
 mod damage;
 mod decoders;
 mod device;
+mod dialects;
 mod distill;
 mod encoders;
 mod evaluation;
@@ -22,6 +24,7 @@ mod files;
 mod frozen;
 mod gates;
 mod hub;
+mod inits;
 mod integrity;
 mod parity;
 mod peft;

@@ -192,13 +192,17 @@ def main() -> None:
     if args.pin:
         (HERE / "sources.json").write_text(json.dumps(sources, indent=1) + "\n")
     (HERE / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
-    notice = ["# Sources of the shipped text", "", "Each file is unchanged but for its line ends; licence texts are below.", ""]
+    notice = ["# Sources of the shipped text", "", "Each file is unchanged but for its line ends. "
+              "The licence texts are in `licences.md.zst`: `zstd -dc licences.md.zst`.", ""]
     notice += ["| name | version | licence | split | text bytes | home |", "|---|---|---|---|---|---|"]
     for s in sources:
         notice.append(f"| {s['name']} | {s['version']} | {s['licence']} | {s['split']} | {s['text_bytes']} | {s['homepage']} |")
-    for text, users in licence_texts.values():
-        notice += ["", f"## {', '.join(dict.fromkeys(users))}", "", "```", text.replace("```", "'''"), "```"]
     (HERE / "NOTICE.md").write_text("\n".join(notice) + "\n")
+    texts = ["# Licence texts of the shipped text", ""]
+    for text, users in licence_texts.values():
+        texts += [f"## {', '.join(dict.fromkeys(users))}", "", "```", text.replace("```", "'''"), "```", ""]
+    packed = ["zstd", "-q", "-f", "--ultra", "-22", "-o", HERE / "licences.md.zst", "-"]
+    subprocess.run(packed, input="\n".join(texts).encode(), check=True)
     print(json.dumps(stats, indent=1))
 
 

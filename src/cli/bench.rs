@@ -9,7 +9,7 @@ use gist::cost::bench;
 use gist::device;
 use gist::model::config::ModelConfig;
 use gist::model::decoder::Decoder;
-use gist::models::Models;
+use gist::models::{BaseName, Models};
 use gist::rng::{self, Stream};
 use gist::run_dir::write_json_atomic;
 use gist::train::inputs::{self, Inputs};
@@ -43,7 +43,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Some(path) => {
             rng::seed_torch(config.seed, Stream::Init, 0, 0);
             let decoder = Decoder::random(&ModelConfig::load(path)?, device, config.hardware.kind())?;
-            Models::over(decoder, &config.model.path, &config.model.folder()?)?
+            let model = &config.model;
+            Models::over(decoder, BaseName { name: &model.path, folder: &model.folder()?, bos: model.bos })?
                 .checkpointed(config.train.checkpoint_activations)
         }
         None => inputs::models(&config, device)?,

@@ -26,6 +26,7 @@ use gist::train::inputs::{self, Inputs};
 use gist::train::labels::texts::Examples;
 use gist::train::overlap;
 use gist::train::pretrain::{self, PretrainingText};
+use gist::train::warm_start;
 use gist::train::windows::Windows;
 use std::path::PathBuf;
 
@@ -114,6 +115,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => {
             let Some(plan) = start::plan::<TrainConfig>(&args.run)? else { return Ok(()) };
             let config = &plan.config;
+            warm_start::check(config)?;
             let models = inputs::models(config, plan.device)?;
             let windows = Windows::load(config, &models)?;
             let inputs = Inputs { config, models: &models, windows: &windows };

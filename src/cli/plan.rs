@@ -3,13 +3,16 @@
 use crate::cli::args::OverArgs;
 use crate::cli::memory;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::bos::Bos;
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::cost::memory::{MIB, free_and_total_mib};
 use gist::cost::plan::{CostPlan, MemoryUse};
 use gist::device;
 use gist::model::config::ModelConfig;
+use gist::model::weights;
 use gist::run_dir::write_json_atomic;
+use gist::tokenizer;
 use std::path::PathBuf;
 
 /// Flags of `plan`.
@@ -24,15 +27,26 @@ pub struct PlanArgs {
     json: Option<PathBuf>,
 }
 
+/// Number of tokens that the base's rows begin with; where there is no tokenizer to say so, as the experiment asks.
+fn begin(config: &TrainConfig) -> anyhow::Result<usize> {
+    let path = config.model.folder().map(|folder| folder.join("tokenizer.json")).ok();
+    match path.filter(|path| path.exists()) {
+        Some(path) => Ok(tokenizer::begin(&path, config.model.bos)?.len()),
+        None => Ok(usize::from(config.model.bos == Bos::Yes)),
+    }
+}
+
 /// Prints an estimate of memory and of the seconds of a step, and what to lower where the machine has less.
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let PlanArgs { experiment, over, json } = args;
     let mut config = experiment::load::<TrainConfig>(experiment, &over.set())?;
     device::settle(&mut config.hardware);
-    let own = || Ok::<_, anyhow::Error>(config.model.folder()?.join("config.json"));
-    let model = ModelConfig::load(&over.random_weights.as_ref().map_or_else(own, |path| Ok(path.clone()))?)?;
+    let model = match &over.random_weights {
+        Some(path) => ModelConfig::load(path)?,
+        None => weights::architecture(&config.model.folder()?)?,
+    };
     let device = device::prepare(&config)?;
-    let plan = CostPlan::new(&config, &model, device)?;
+    let plan = CostPlan::new(&config, &model, begin(&config)?, device)?;
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["memory", "MiB"]);

@@ -8,6 +8,7 @@ use gist::device;
 use gist::error::Error;
 use gist::hub;
 use gist::run_dir::{Provenance, RunDir, Sitting, Start, State, Status, settle};
+use gist::tokenizer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
@@ -52,6 +53,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<PreparedRun<T>>> {
     let mut config = load::<T>(&args.experiment, &args.device.after(&args.set))?;
     if args.dry_run {
+        settle_bos(&mut config)?;
         print!("{}", merge::to_toml(&config)?);
         return Ok(None);
     }
@@ -67,6 +69,22 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<PreparedRun<
     bring(&config, args.offline)?;
     let device = device::prepare(&config)?;
     Ok(Some(PreparedRun { config, device, root, toml, start, accept_changes: args.accept.accept_changes }))
+}
+
+/// Replaces `model.bos = "auto"` by what it comes to, where the tokenizer that decides is there.
+fn settle_bos<T: Experiment>(config: &mut T) -> anyhow::Result<()> {
+    let (bos, tokenizer) = match config.bos() {
+        Ok((bos, tokenizer)) if tokenizer.as_ref().is_none_or(|path| path.exists()) => (bos, tokenizer),
+        Ok(_) | Err(_) => {
+            eprintln!("model.bos: \"auto\" is decided by the base's tokenizer, which is not there yet");
+            return Ok(());
+        }
+    };
+    if bos.is_auto() {
+        let found = tokenizer.map(|path| tokenizer::begin(&path, *bos)).transpose()?;
+        *bos = (!found.unwrap_or_default().is_empty()).into();
+    }
+    Ok(())
 }
 
 impl<T: Experiment> PreparedRun<T> {

@@ -10,7 +10,7 @@ use gist::run_dir::Provenance;
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::labels::windows as labels;
 use gist::train::roles::first_roles;
-use gist::train::session::{Session, warm_record};
+use gist::train::session::Session;
 use gist::train::{cotrain, warm_start};
 
 /// Flags of `train`.
@@ -29,9 +29,6 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
     models.policy(&config.compressor)?;
     for named in &config.eval.encoders {
         frozen(named, models.decoder.device())?;
-    }
-    if let Some(from) = &config.warm_start.from {
-        warm_record(from)?;
     }
     if let Some(folder) = &config.distill.labels_from {
         labels::read(inputs, folder)?;

@@ -7,7 +7,7 @@ use crate::compressor::contract::Request;
 use crate::error::Result;
 use crate::model::copy_head;
 use crate::model::decoder::Decoder;
-use crate::model::read::left_pad;
+use crate::model::read::rows;
 use crate::tensor::to_vec;
 use std::ops::Range;
 
@@ -86,7 +86,8 @@ pub fn attended(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Attended>
 /// each followed by local window and query.
 pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<f32>>>> {
     let model = decoder.config();
-    let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, model.max_position_embeddings as usize);
+    let (heads, limit) = (model.num_hidden_layers * model.num_attention_heads, decoder.room());
+    let begin = decoder.begin().len() as i64;
     let mut all: Vec<Vec<Vec<f32>>> = requests.iter().map(|_| vec![Vec::new(); heads as usize]).collect();
     let mut pieces = Vec::new();
     for (r, request) in requests.iter().enumerate() {
@@ -96,10 +97,10 @@ pub fn attention(decoder: &Decoder, requests: &[Request]) -> Result<Vec<Vec<Vec<
     }
     for batch in pieces.chunks(PIECES_AT_ONCE) {
         let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., context)| context.clone()).collect();
-        let (ids, pad) = left_pad(&contexts)?;
+        let (ids, pad) = rows(decoder, &contexts)?;
         let weights = decoder.attention(&ids, &pad, QUERIES)?;
         for (row, (r, piece, _)) in batch.iter().enumerate() {
-            let places = to_vec(&weights.get(row as i64).narrow(1, pad[row], piece.len() as i64))?;
+            let places = to_vec(&weights.get(row as i64).narrow(1, pad[row] + begin, piece.len() as i64))?;
             for (head, places) in all[*r].iter_mut().zip(places.chunks(piece.len())) {
                 head.extend(places.iter().map(|x| *x as f32));
             }

@@ -25,7 +25,7 @@ impl Compressor for BaseDraft<'_> {
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let mut all = Vec::with_capacity(requests.len());
-        let positions = self.decoder.config().max_position_embeddings as usize;
+        let positions = self.decoder.room();
         let budget = budget.min(positions / 2);
         for batch in requests.chunks(ROWS_AT_ONCE) {
             let mut seen: Vec<Vec<u32>> = batch.iter().map(|r| [r.prefix, r.local, r.query].concat()).collect();

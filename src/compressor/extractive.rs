@@ -28,7 +28,7 @@ use crate::model::copy_head::{self, DISTANCES};
 use crate::model::decoder::Decoder;
 use crate::model::heads::Heads;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::read::{control, left_pad};
+use crate::model::read::{self, control};
 use crate::model::sampling;
 use crate::model::vocab::{TokenGrads, TokenStats};
 use crate::tensor::{to_vec, widened};
@@ -120,7 +120,8 @@ impl ExtractivePolicy<'_> {
     }
 
     fn encode(&self, adapter: &ActiveAdapter, heads: &Heads, requests: &[Request]) -> Result<Vec<Encoded>> {
-        let (v, limit) = (self.decoder.config().vocab_size, self.decoder.config().max_position_embeddings as usize);
+        let (v, limit) = (self.decoder.config().vocab_size, self.decoder.room());
+        let begin = self.decoder.begin().len();
         let mut rows = Vec::new(); // request, window, what of it counts, ids
         for (r, request) in requests.iter().enumerate() {
             let mut rest = Vec::new();
@@ -137,7 +138,7 @@ impl ExtractivePolicy<'_> {
         let mut ends: Vec<Vec<Tensor>> = requests.iter().map(|_| Vec::new()).collect();
         for batch in rows.chunks(ROWS_AT_ONCE) {
             let contexts: Vec<Vec<u32>> = batch.iter().map(|(.., ids)| ids.clone()).collect();
-            let (ids, pad) = left_pad(&contexts)?;
+            let (ids, pad) = read::rows(self.decoder, &contexts)?;
             let t = ids.size()[1];
             let hidden = widened(&self.decoder.encode(&ids, &pad, Some(adapter), self.blocks)?);
             let steps = Tensor::arange(t, (Kind::Int64, hidden.device()));
@@ -146,7 +147,7 @@ impl ExtractivePolicy<'_> {
             let both = Tensor::cat(&[&hidden, &worth], -1); // [B, T, H + 1]
             let end = hidden.select(1, t - 1).linear(&widened(&adapter.end), None::<Tensor>);
             for (b, (r, window, counts, _)) in batch.iter().enumerate() {
-                let first = pad[b] + (counts.start - window.start) as i64;
+                let first = pad[b] + (begin + counts.start - window.start) as i64;
                 tokens[*r].push(both.get(b as i64).narrow(0, first, counts.len() as i64));
                 ends[*r].push(end.get(b as i64).view([]));
             }

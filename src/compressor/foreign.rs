@@ -11,7 +11,7 @@
 use crate::compressor::ranges::{range_means, windows};
 use crate::compressor::scored::Scored;
 use crate::error::{Error, Result};
-use crate::model::encoder::{Encoder, real};
+use crate::model::encoder::{Encoder, EncoderConfig, real};
 use crate::model::lora::ActiveAdapter;
 use crate::model::token_classifier::TokenClassifier;
 use crate::tensor::{to_vec, widened};
@@ -52,9 +52,12 @@ struct Row {
 }
 
 impl Foreign {
-    /// Reads `tokenizer.json`, which must put tokens around a text: see [`Tokenizer::marks`].
+    /// Reads `tokenizer.json`, which must put tokens around a text (see [`Tokenizer::marks`]) and have no id beyond the rows of
+    /// the encoder whose `config.json` is beside it.
     pub fn load(path: &Path) -> Result<Self> {
-        let tokenizer = Tokenizer::load_plain(path)?;
+        let tokenizer = Tokenizer::load_encoder(path)?;
+        let config = path.with_file_name("config.json");
+        tokenizer.check_model(&config, EncoderConfig::load(&config)?.vocab_size)?;
         let marks = tokenizer.marks(path)?;
         Ok(Self { tokenizer, marks })
     }

@@ -6,7 +6,7 @@
 //! local:  prefix <separator> local <start> g1 g2 … <end>
 //! query:  prefix <separator> query <start> g1 g2 … <end>
 //! ```
-//! With an instruction ([`crate::chat`]) its first part stands before all that and its second before `<start>`.
+//! Before all that stands what every row of the base begins with. With an instruction ([`crate::chat`]) its first part stands before all that and its second before `<start>`.
 //! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action. An adapter with a copy head also
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::copy_head::{self, CopyHead, MatchEntries, Matches};
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
-use crate::model::read::{control, left_pad};
+use crate::model::read::{control, rows};
 use crate::model::sampling;
 use crate::model::site::{BranchCache, KvCache};
 use crate::model::vocab::{self, Head, Other, TokenGrads, TokenStats};
@@ -96,7 +96,7 @@ impl<'a> GistPolicy<'a> {
 
     fn prefill(&self, requests: &[Request], adapter: &ActiveAdapter) -> Result<(Tensor, KvCache)> {
         let prompts: Vec<Vec<u32>> = requests.iter().map(|r| self.prompt(r)).collect();
-        let (ids, pad) = left_pad(&prompts)?;
+        let (ids, pad) = rows(self.decoder, &prompts)?;
         let (hidden, cache) = self.decoder.prefill(&ids, &pad, Some(adapter))?;
         Ok((hidden.narrow(1, ids.size()[1] - 1, 1), cache)) // [N, 1, H]
     }
@@ -222,7 +222,7 @@ impl GistPolicy<'_> {
     /// Parts of a prefix, each with its share of the budget: one as a rule; a prefix too long for the base's positions, with
     /// everything else that is read and written, is cut into equal parts.
     fn parts<'r>(&self, request: &Request<'r>, budget: usize) -> Vec<(Request<'r>, usize)> {
-        let positions = self.decoder.config().max_position_embeddings as usize;
+        let positions = self.decoder.room();
         let written = budget.min(positions / 2);
         let around = request.local.len() + request.query.len() + self.frame.len();
         let room = positions.saturating_sub(around + 3 + written).max(1);

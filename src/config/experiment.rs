@@ -1,6 +1,7 @@
 //! Experiments: the three kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
 //! device and models of each.
 
+use crate::config::bos::Bos;
 use crate::config::compressors::CompressorConfig;
 use crate::config::hardware::Hardware;
 use crate::config::labelled::LabelledConfig;
@@ -10,7 +11,7 @@ use crate::config::pretrain::PretrainConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The configuration of one kind of run.
 pub trait Experiment: Serialize + DeserializeOwned {
@@ -30,6 +31,9 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn check(&self) -> std::result::Result<(), Problem>;
     /// Folder or repository of each model that it reads, with the revision asked for.
     fn models(&self) -> Vec<NamedModel<'_>>;
+    /// `model.bos`, and the `tokenizer.json` that decides where it is `"auto"`; none where a tokenizer is trained. An error
+    /// where the model is neither a folder nor in the cache.
+    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)>;
 }
 
 /// A model that an experiment names.
@@ -65,6 +69,10 @@ impl Experiment for PretrainConfig {
     fn models(&self) -> Vec<NamedModel<'_>> {
         Vec::new()
     }
+    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+        let tokenizer = self.given_tokenizer();
+        Ok((&mut self.model.bos, tokenizer))
+    }
 }
 
 impl Experiment for TrainConfig {
@@ -82,6 +90,10 @@ impl Experiment for TrainConfig {
             .map(|scorer| NamedModel { path: &scorer.path, revision: scorer.revision.as_deref() });
         std::iter::once(base).chain(encoder(&self.compressor)).chain(frozen).collect()
     }
+    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+        let tokenizer = self.model.folder()?.join("tokenizer.json");
+        Ok((&mut self.model.bos, Some(tokenizer)))
+    }
 }
 
 impl Experiment for LabelledConfig {
@@ -93,6 +105,10 @@ impl Experiment for LabelledConfig {
     fn models(&self) -> Vec<NamedModel<'_>> {
         let base = NamedModel { path: &self.model.path, revision: self.model.revision.as_deref() };
         std::iter::once(base).chain(encoder(&self.compressor)).collect()
+    }
+    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+        let tokenizer = self.model.folder()?.join("tokenizer.json");
+        Ok((&mut self.model.bos, Some(tokenizer)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Schema of an experiment that distils an extractive encoder from texts of which somebody said what to keep
 //! (`kind = "distill"`): supporting facts, what a larger model's shortened version kept, anybody's spans.
 
+use crate::config::bos::Bos;
 use crate::config::choices::BudgetConfig;
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::DistillLoss;
@@ -54,6 +55,10 @@ pub struct ReadingModel {
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Whether every row that the base reads begins with its beginning-of-text token, whatever the role: `true`, `false`, or
+    /// `"auto"`, as its tokenizer has it ([`crate::tokenizer::begin`]). What was trained one way is not read the other.
+    #[serde(default, skip_serializing_if = "Bos::is_auto")]
+    pub bos: Bos,
     /// Adapter of a compressor that is the base itself.
     #[serde(default)]
     pub lora: LoraConfig,

@@ -1,6 +1,7 @@
 //! Configuration: TOML files merged, resolved into typed values and validated before anything loads.
 
 pub mod bases;
+pub mod bos;
 mod chain;
 mod check;
 pub mod choices;

@@ -1,5 +1,6 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
+use crate::config::bos::Bos;
 use crate::config::parts::{
     OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, is_false, not_negative, under,
 };
@@ -100,6 +101,10 @@ pub struct Architecture {
     pub max_position_embeddings: i64,
     #[serde(default = "yes")]
     pub tie_word_embeddings: bool,
+    /// Whether every row begins with a beginning-of-text token: `true` (of a tokenizer that is trained here, the end-of-text),
+    /// `false`, or `"auto"`, as the tokenizer that is taken has it. The finished base's tokenizer says which.
+    #[serde(default, skip_serializing_if = "Bos::is_auto")]
+    pub bos: Bos,
 }
 
 /// Training rows: packed documents, some with an early span repeated later, which makes induction appear early.
@@ -239,6 +244,12 @@ impl Architecture {
 }
 
 impl PretrainConfig {
+    /// `tokenizer.json` of the tokenizer that is taken: that of the base to go on from, or the one that is named.
+    pub fn given_tokenizer(&self) -> Option<PathBuf> {
+        let of_base = self.init.as_ref().map(|folder| folder.join("tokenizer.json"));
+        of_base.or_else(|| self.tokenizer.path.clone())
+    }
+
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> std::result::Result<(), Problem> {
         if self.kind != "pretrain" {

@@ -1,5 +1,6 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
+use crate::config::bos::Bos;
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, RewardConfig, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
@@ -74,6 +75,10 @@ pub struct ModelSection {
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Whether every row that the base reads begins with its beginning-of-text token, whatever the role: `true`, `false`, or
+    /// `"auto"`, as its tokenizer has it ([`crate::tokenizer::begin`]). An adapter is read the way it was trained, or refused.
+    #[serde(default, skip_serializing_if = "Bos::is_auto")]
+    pub bos: Bos,
     /// Adapter of each role; those of `warm_start.from` must have the same ranks, scaling and targets.
     #[serde(default)]
     pub lora: RoleLoras,

@@ -238,13 +238,14 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     }
     let decoding = sampler.decoding(inputs, g)?;
     let measured = [teacher, rollouts, read, policy_update, reader_update];
-    let parts = Sizes::new(config).parts().into_iter().zip(measured).map(|(work, time)| StepPart {
-        name: work.name.into(),
-        seconds: time.seconds,
-        peak_rss_mib: time.peak_rss_mib,
-        tokens: work.tokens() as f64,
-        gemm_share: work.flops(model) / time.seconds / (gemm_gflops * 1e9),
-    });
+    let parts =
+        Sizes::new(config, decoder.begin().len()).parts().into_iter().zip(measured).map(|(work, time)| StepPart {
+            name: work.name.into(),
+            seconds: time.seconds,
+            peak_rss_mib: time.peak_rss_mib,
+            tokens: work.tokens() as f64,
+            gemm_share: work.flops(model) / time.seconds / (gemm_gflops * 1e9),
+        });
     let parts: Vec<StepPart> = parts.collect();
     let updates = || parts.iter().filter(|part| part.name.ends_with("update"));
     let training_gemm_share =

@@ -52,8 +52,8 @@ impl Pace {
     }
 
     /// Measures.
-    pub fn measure(config: &TrainConfig, model: &ModelConfig, device: Device) -> Result<Self> {
-        let (sizes, kind) = (Sizes::new(config), config.hardware.kind());
+    pub fn measure(config: &TrainConfig, model: &ModelConfig, sizes: Sizes, device: Device) -> Result<Self> {
+        let kind = config.hardware.kind();
         rng::seed_torch(0, Stream::Init, 0, 0);
         let one = ModelConfig {
             num_hidden_layers: 1,

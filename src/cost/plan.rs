@@ -88,14 +88,14 @@ impl CostPlan {
         })
     }
 
-    /// Of an experiment over a base of this architecture, on the machine that asks.
-    pub fn new(config: &TrainConfig, model: &ModelConfig, device: Device) -> Result<Self> {
+    /// Of an experiment over a base of this architecture whose rows begin with so many tokens, on the machine that asks.
+    pub fn new(config: &TrainConfig, model: &ModelConfig, begin: usize, device: Device) -> Result<Self> {
         // libtorch's threads and buffers come with its first product.
         let _ =
             Tensor::ones([256, 256], (Kind::Float, device)).matmul(&Tensor::ones([256, 256], (Kind::Float, device)));
         let anonymous = rss_mib("RssAnon:");
-        let tensors = Tensors { config, model, sizes: Sizes::new(config), kind: config.hardware.kind() };
-        let pace = Pace::measure(config, model, device)?;
+        let tensors = Tensors { config, model, sizes: Sizes::new(config, begin), kind: config.hardware.kind() };
+        let pace = Pace::measure(config, model, tensors.sizes, device)?;
         let mut held = Vec::new();
         if !device.is_cuda() {
             // By now the code that a step runs is in memory.
@@ -183,7 +183,7 @@ impl Tensors<'_> {
         let compressor = extra(config, model).map_or(0, |extra| count(lora::specs(model, &lora.compressor, extra)));
         let averaged = usize::from(matches!(config.reward.reader, Reader::Ema { .. }));
         let smoothed = usize::from(config.train.average_decay > 0.0);
-        let positions = model.max_position_embeddings as usize;
+        let positions = model.positions() as usize;
         vec![
             bytes("weights of the base", count(model.parameters()) * self.width()),
             bytes("rotary tables", 2 * positions * model.head_width() as usize * self.width()),
@@ -256,12 +256,12 @@ impl Tensors<'_> {
 
     fn teacher(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
-        let rows = s.windows.min(ROWS_AT_ONCE);
-        let kept = if s.imagined > 0 { self.cache(rows * (s.prefix + s.local + s.imagined * s.future)) } else { 0 };
+        let (rows, before) = (s.windows.min(ROWS_AT_ONCE), s.begin + s.prefix + s.local);
+        let kept = if s.imagined > 0 { self.cache(rows * (before + s.imagined * s.future)) } else { 0 };
         let drawn = if s.imagined > 0 { rows * s.imagined } else { 0 };
         vec![
             bytes("keys and values", kept),
-            bytes("one block", self.passing(rows * (s.prefix + s.local).max(s.futures()))),
+            bytes("one block", self.passing(rows * before.max(s.futures()))),
             self.drawing(drawn),
         ]
     }
@@ -279,7 +279,7 @@ impl Tensors<'_> {
     fn reading(&self) -> Vec<MemoryUse> {
         let s = self.sizes;
         let rows = (s.windows * s.group).min(ROWS_AT_ONCE);
-        let before = s.budget + 1 + s.local;
+        let before = s.begin + s.budget + 1 + s.local;
         vec![
             bytes("keys and values", if s.imagined > 0 { self.cache(rows * before) } else { 0 }),
             bytes("one block", self.passing(rows * before.max(s.futures()))),
@@ -302,7 +302,7 @@ impl Tensors<'_> {
         let tokens = rows * s.row();
         // Several futures of a row are branches of it.
         let futures = if s.imagined > 0 { rows * s.futures() } else { 0 };
-        let weights = self.branch_weights(futures, s.budget + 1 + s.local + s.future);
+        let weights = self.branch_weights(futures, s.begin + s.budget + 1 + s.local + s.future);
         self.updating(tokens, rows * s.futures(), weights)
     }
 }

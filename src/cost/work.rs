@@ -19,6 +19,8 @@ pub struct Sizes {
     pub prefix: usize,
     /// L.
     pub local: usize,
+    /// Tokens that every row begins with.
+    pub begin: usize,
     /// F.
     pub future: usize,
     /// Futures of a window that the teacher imagines.
@@ -34,8 +36,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Of an experiment.
-    pub fn new(config: &TrainConfig) -> Self {
+    /// Of an experiment over a base whose rows begin with so many tokens.
+    pub fn new(config: &TrainConfig, begin: usize) -> Self {
         let d = &config.data;
         let local = if config.condition == Condition::Local { d.local_tokens + 1 } else { 0 };
         let writes = matches!(config.compressor, CompressorConfig::Gist { .. });
@@ -45,9 +47,10 @@ impl Sizes {
             budget: config.budget_tokens(),
             prefix: d.prefix_tokens,
             local: d.local_tokens,
+            begin,
             future: d.future_tokens,
             imagined: config.train.imagined_futures,
-            prompt: d.prefix_tokens + local + 1,
+            prompt: begin + d.prefix_tokens + local + 1,
             read: config.generator.gists_per_window.min(config.rollout.group_size),
             attends: !writes || config.model.copy_lengths > 0,
             writes,
@@ -61,17 +64,17 @@ impl Sizes {
 
     /// Tokens of a reader's row.
     pub fn row(&self) -> usize {
-        self.budget + 1 + self.local + self.futures()
+        self.begin + self.budget + 1 + self.local + self.futures()
     }
 
     /// The parts of a step.
     pub fn parts(&self) -> [Work; 5] {
         let n = self.windows;
         let written = if self.writes { n * self.group * self.budget } else { 0 };
-        let attended = if self.attends { n * self.prefix } else { 0 };
+        let attended = if self.attends { n * (self.begin + self.prefix) } else { 0 };
         let (rows, read) = (n * self.group, n * self.read);
         let imagined = n * self.imagined * self.future;
-        let before = n * (self.prefix + self.local);
+        let before = n * (self.begin + self.prefix + self.local);
         let work = Work::default();
         [
             Work {

@@ -3,6 +3,7 @@
 
 use crate::config::parts::Projection;
 use crate::error::{Error, Result};
+use crate::model::dialects;
 use crate::model::rope::Scaling;
 use crate::run_dir::read_json;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub struct ModelConfig {
     /// Spelling of transformers 5: holds `rope_theta` and `rope_type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<serde_json::Value>,
-    /// Longest position the model was made for.
+    /// Positions that the model was made for; a scaled RoPE may reach further ([`ModelConfig::positions`]).
     pub max_position_embeddings: i64,
     /// Whether the output head is the embedding.
     #[serde(default)]
@@ -59,8 +60,8 @@ pub struct ModelConfig {
     /// Biases in the MLP.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// Tokens that a token sees, itself included, in blocks that have a window.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Tokens that a token sees, itself included, in blocks that have a window. Null, unlike nothing, means none to every tool.
+    #[serde(default)]
     pub sliding_window: Option<i64>,
     /// Qwen: whether there is a window at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub struct ModelConfig {
     #[serde(default = "default_init")]
     pub initializer_range: f64,
     /// Kind of the stored weights.
-    #[serde(default = "float32", alias = "dtype")]
+    #[serde(default = "float32")]
     pub torch_dtype: String,
 }
 
@@ -130,15 +131,25 @@ impl ModelConfig {
         }
     }
 
-    /// Reads and checks `config.json`.
+    /// Reads and checks `config.json`, in any of the spellings that tools write (`dialects.rs`).
     pub fn load(path: &Path) -> Result<Self> {
-        let mut config: Self = read_json(path)?;
-        if let Some(theta) = config.rope_parameters.as_ref().and_then(|p| p.get("rope_theta")).and_then(|t| t.as_f64())
-        {
-            config.rope_theta = theta;
-        }
-        config.check().map_err(|message| Error::file(path, message))?;
+        let refuse = |message: String| Error::file(path, message);
+        let plain = dialects::plain(read_json(path)?).map_err(refuse)?;
+        let config: Self = serde_json::from_value(plain.into()).map_err(|e| refuse(e.to_string()))?;
+        config.check().map_err(refuse)?;
         Ok(config)
+    }
+
+    /// Number of positions that it can be read at. A RoPE that is stretched by a factor is there for more than the stated
+    /// maximum: `linear` and `yarn` reach that factor times the positions of the first training, as other engines have it. The
+    /// maximum of `llama3` is stated stretched.
+    pub fn positions(&self) -> i64 {
+        let stretched = match self.rope_scaling() {
+            Ok(Scaling::Linear { factor }) => factor * self.max_position_embeddings as f64,
+            Ok(Scaling::Yarn { factor, original, .. }) => factor * original,
+            Ok(Scaling::None | Scaling::Llama3 { .. }) | Err(_) => 0.0,
+        };
+        self.max_position_embeddings.max(stretched as i64)
     }
 
     /// Key/value heads.
@@ -193,6 +204,10 @@ impl ModelConfig {
                 let (expected, got) = (self.num_hidden_layers, kinds.len());
                 return Err(format!("`layer_types`: expected one for each of {expected} blocks, got {got}"));
             }
+            if self.sliding_window.is_none() && kinds.iter().any(|kind| kind == known[1]) {
+                let message = "expected no \"sliding_attention\" without `use_sliding_window` and a `sliding_window`";
+                return Err(format!("`layer_types`: {message}, got {kinds:?}"));
+            }
         }
         self.rope_scaling().map(drop)
     }
@@ -216,7 +231,7 @@ impl ModelConfig {
         }
         let has = match self.model_type.as_str() {
             "mistral" => true,
-            "qwen2" | "qwen3" => self.use_sliding_window == Some(true) && layer >= self.max_window_layers.unwrap_or(0),
+            "qwen2" | "qwen3" => self.use_sliding_window == Some(true) && layer >= self.max_window_layers.unwrap_or(28),
             _ => false,
         };
         has.then_some(window)

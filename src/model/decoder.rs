@@ -44,6 +44,7 @@ pub struct Decoder {
     pub(super) norm: Tensor,
     head: Option<Tensor>,
     pub(super) rope: Rope,
+    begin: Vec<u32>,
     checkpointing: bool,
     identity: Option<String>,
 }
@@ -52,7 +53,7 @@ impl Decoder {
     /// Loads `config.json` and the weights (one file, or shards with their index) from a Hugging Face folder; they must match
     /// exactly.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let config = weights::architecture(folder)?;
         let named = weights::read_model(folder, &config, kind, device)?;
         let identity = Some(weights::identity(folder, &config)?);
         Ok(Self { identity, ..Self::from_named(&config, named)? })
@@ -66,7 +67,7 @@ impl Decoder {
     /// The adapter in a folder, which must fit this base and, if it says which one it was made for, be this one's.
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter> {
         if let Some(own) = &self.identity {
-            peft::check_base(folder, own)?;
+            peft::check_base(folder, own, &self.begin)?;
         }
         Adapter::load(folder, &self.config, self.device())
     }
@@ -127,9 +128,29 @@ impl Decoder {
         let norm = next("model.norm.weight".into())?;
         let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?) };
         let rotation = (config.rope_theta, config.rope_scaling().map_err(Error::Invalid)?);
-        let rope =
-            Rope::new(config.max_position_embeddings, config.head_width(), rotation, embed.kind(), embed.device());
-        Ok(Self { config: config.clone(), embed, layers, norm, head, rope, checkpointing: false, identity: None })
+        let rope = Rope::new(config.positions(), config.head_width(), rotation, embed.kind(), embed.device());
+        let (config, begin) = (config.clone(), Vec::new());
+        Ok(Self { config, embed, layers, norm, head, rope, begin, checkpointing: false, identity: None })
+    }
+
+    /// The same base, of which every row begins with these tokens ([`crate::tokenizer::begin`]), whoever reads it. The passes
+    /// of [`crate::model::passes`] take rows as they are; [`crate::model::read::rows`] puts the tokens before them.
+    pub fn beginning(self, begin: Vec<u32>) -> Result<Self> {
+        let v = self.config.vocab_size;
+        match begin.iter().find(|&&id| i64::from(id) >= v) {
+            Some(id) => Err(Error::shape("token at the beginning of a row (model.bos)", format!("0..{v}"), id)),
+            None => Ok(Self { begin, ..self }),
+        }
+    }
+
+    /// Tokens that every row begins with; as a rule one or none.
+    pub fn begin(&self) -> &[u32] {
+        &self.begin
+    }
+
+    /// Tokens that a row may hold behind those.
+    pub fn room(&self) -> usize {
+        (self.rope.positions() as usize).saturating_sub(self.begin.len())
     }
 
     /// Switches activation checkpointing of updates on or off ([`crate::model::checkpointing`]).
@@ -139,8 +160,7 @@ impl Decoder {
 
     /// Rebinds the weights to new tensors (pretraining cuts fresh views each step); the rotary tables are kept.
     pub fn rebind(self, named: BTreeMap<String, Tensor>) -> Result<Self> {
-        let fresh = Self::from_named_with(&self.config, named, self.rope)?;
-        Ok(fresh)
+        Self::from_named_with(&self.config, named, self.rope)?.beginning(self.begin)
     }
 
     fn from_named_with(config: &ModelConfig, named: BTreeMap<String, Tensor>, rope: Rope) -> Result<Self> {

@@ -6,6 +6,7 @@ pub mod checkpointing;
 pub mod config;
 pub mod copy_head;
 pub mod decoder;
+mod dialects;
 pub mod encoder;
 mod encoder_adapter;
 pub mod heads;

@@ -8,7 +8,14 @@
 //! copy head, which stays a `gist.*` tensor, and the bar on logits that mean nothing (start-of-gist, separator), which is
 //! `suppress_tokens` of the generation.
 //!
-//! The safetensors header names the base: `gist.base_sha256` ([`crate::model::weights::identity`]).
+//! The safetensors header names the base: `gist.base_sha256` ([`crate::model::weights::identity`]), and where its rows began
+//! with a beginning-of-text token, that: `gist.begin`.
+//!
+//! Some ways of peft to begin an adapter (`init_lora_weights`) change the base too, and what was trained belongs to that
+//! other base: PiSSA, OLoRA, CorDA and LoRA-GA subtract their beginning from the weights, LoftQ quantises them. Such adapters
+//! are refused. When it saves one with `path_initial_model_for_weight_conversion`, peft makes a plain one of it, over the
+//! unchanged base and of twice the rank, and says so in `init_lora_weights`. EVA, MiCA, `gaussian` and `orthogonal` leave the
+//! base as it is.
 
 use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
@@ -30,6 +37,7 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 const TOKENS: &str = "trainable_token_indices";
 const BASE: &str = "gist.base_sha256";
+const BEGIN: &str = "gist.begin";
 const EMBEDDING: &str = "embed_tokens";
 const HEAD: &str = "lm_head";
 
@@ -40,6 +48,8 @@ pub struct Base {
     pub name: String,
     /// [`weights::identity`] of its weights, when known.
     pub sha256: Option<String>,
+    /// Tokens that each of its rows began with ([`crate::model::decoder::Decoder::begin`]).
+    pub begin: Vec<u32>,
 }
 
 /// The part of PEFT's `adapter_config.json` that matters here.
@@ -92,6 +102,34 @@ fn is_unset(value: &Value) -> bool {
     }
 }
 
+/// Values of `init_lora_weights` that leave the base as it is.
+const INITS: [&str; 4] = ["eva", "gaussian", "mica", "orthogonal"];
+/// Beginnings of those after which the base is another.
+const CHANGING: [&str; 5] = ["pissa", "olora", "corda", "lora_ga", "loftq"];
+const INIT: &str = "init_lora_weights";
+
+/// Fails where the adapter belongs to a base that was changed when it was begun, or may have been.
+fn check_init(value: Option<&Value>) -> std::result::Result<(), String> {
+    let value = match value {
+        None | Some(Value::Null | Value::Bool(_)) => return Ok(()),
+        Some(value) => value,
+    };
+    let name = value.as_str().unwrap_or_default().to_lowercase();
+    if INITS.contains(&name.as_str()) {
+        return Ok(());
+    }
+    Err(match CHANGING.iter().find(|changing| name.starts_with(**changing)) {
+        Some(&"loftq") => {
+            format!("`{INIT}`: expected an adapter of the base as it is, got {value}: LoftQ quantised it")
+        }
+        Some(_) => format!(
+            "`{INIT}`: expected an adapter of the base as it is, got {value}, whose beginning was subtracted from the \
+             base; peft's save_pretrained makes a plain one of it with path_initial_model_for_weight_conversion"
+        ),
+        None => format!("`{INIT}`: expected true, false or one of {INITS:?}, got {value}"),
+    })
+}
+
 impl PeftConfig {
     fn check(&self) -> std::result::Result<(), String> {
         if self.peft_type != "LORA" {
@@ -103,6 +141,7 @@ impl PeftConfig {
         if self.fan_in_fan_out {
             return Err("`fan_in_fan_out`: expected false, got true".into());
         }
+        check_init(self.rest.get(INIT))?;
         for key in UNSUPPORTED {
             if let Some(value) = self.rest.get(key).filter(|value| !is_unset(value)) {
                 return Err(format!("`{key}`: expected it unset, got {value}"));
@@ -136,6 +175,8 @@ impl Adapter {
     fn write(&self, folder: &Path, base: &Base, named: &[(String, Tensor)], tokens: Option<Value>) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let told = base.sha256.iter().map(|sha256| (BASE.to_string(), sha256.clone()));
+        let begin = (!base.begin.is_empty()).then(|| (BEGIN.to_string(), json!(base.begin).to_string()));
+        let told = told.chain(begin);
         weights::write_telling(&folder.join(WEIGHTS), named, told)?;
         let peft = PeftConfig {
             peft_type: "LORA".into(),
@@ -306,11 +347,16 @@ fn control_ids(folder: &Path, rows: i64) -> Result<[i64; 3]> {
     Ok([rows, rows + 1, rows + 2])
 }
 
-/// Fails if the adapter in `folder` says that it was made for a base with other weights than those of identity `sha256`; one
-/// that says nothing, as peft's own, passes.
-pub fn check_base(folder: &Path, sha256: &str) -> Result<()> {
+/// Fails if the adapter in `folder` says that it was made for a base with other weights than those of identity `sha256`, or
+/// whose rows began otherwise than with `begin`; one that says nothing, as peft's own, passes.
+pub fn check_base(folder: &Path, sha256: &str, begin: &[u32]) -> Result<()> {
     let path = folder.join(WEIGHTS);
     let told = if path.exists() { weights::metadata(&path)? } else { BTreeMap::new() };
+    let (own, other) = (json!(begin).to_string(), told.get(BEGIN).map_or("[]", String::as_str));
+    if told.contains_key(BASE) && own != other {
+        let message = format!("`{BEGIN}`: expected {own}, what rows begin with under this model.bos, got {other}");
+        return Err(Error::file(path, message));
+    }
     match told.get(BASE) {
         Some(other) if other != sha256 => {
             let name = read_json::<Value>(&folder.join(CONFIG)).ok();

@@ -44,6 +44,15 @@ pub fn left_pad(rows: &[Vec<u32>]) -> Result<(Tensor, Vec<i64>)> {
     Ok((Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]), pad))
 }
 
+/// Rows as the decoder reads them: each behind the tokens that every row of this base begins with, padded on the left as
+/// [`left_pad`] has it.
+pub fn rows(decoder: &Decoder, rows: &[Vec<u32>]) -> Result<(Tensor, Vec<i64>)> {
+    match decoder.begin() {
+        [] => left_pad(rows),
+        begin => left_pad(&rows.iter().map(|row| [begin, row].concat()).collect::<Vec<_>>()),
+    }
+}
+
 /// Stretches of at most `limit` of `len` tokens, each overlapping the one before by half: its range, and the first token
 /// whose value it gives.
 pub fn stretches(len: usize, limit: usize) -> Vec<(Range<usize>, usize)> {
@@ -57,18 +66,18 @@ pub fn stretches(len: usize, limit: usize) -> Vec<(Range<usize>, usize)> {
     all
 }
 
-/// −log p of every token under the base, given the ones before it, as many as its positions hold. The first, which nothing
-/// precedes, counts as the most surprising.
+/// −log p of every token under the base, given the ones before it, as many as its positions hold. Where nothing precedes the
+/// first, it counts as the most surprising.
 pub fn surprise(decoder: &Decoder, prefixes: &[&[u32]]) -> Result<Vec<Vec<f64>>> {
     let _guard = tch::no_grad_guard();
-    let limit = decoder.config().max_position_embeddings as usize;
+    let (limit, is_first_read) = (decoder.room(), !decoder.begin().is_empty());
     let mut all: Vec<Vec<f64>> = prefixes.iter().map(|prefix| Vec::with_capacity(prefix.len())).collect();
     let parts: Vec<(usize, Range<usize>, usize)> = (prefixes.iter().enumerate())
         .flat_map(|(p, prefix)| stretches(prefix.len(), limit).into_iter().map(move |(range, own)| (p, range, own)))
         .collect();
     for batch in parts.chunks(STRETCHES_AT_ONCE) {
-        let rows: Vec<Vec<u32>> = batch.iter().map(|(p, range, _)| prefixes[*p][range.clone()].to_vec()).collect();
-        let (ids, pad) = left_pad(&rows)?;
+        let stretch = |(p, range, _): &(usize, Range<usize>, usize)| prefixes[*p][range.clone()].to_vec();
+        let (ids, pad) = rows(decoder, &batch.iter().map(stretch).collect::<Vec<_>>())?;
         let (n, t) = ids.size2()?;
         let mut values = Vec::new();
         if t > 1 {
@@ -78,20 +87,22 @@ pub fn surprise(decoder: &Decoder, prefixes: &[&[u32]]) -> Result<Vec<Vec<f64>>>
         }
         for (row, (p, range, own)) in batch.iter().enumerate() {
             let ends = (row + 1) * (t as usize - 1);
-            // The stretch's first token has no value in it.
-            all[*p].extend(values[ends - (range.end - own.max(&(range.start + 1)))..ends].iter().map(|v| -v));
+            // The stretch's first token has no value in it, unless it stands behind a beginning.
+            let first = if is_first_read { *own } else { (*own).max(range.start + 1) };
+            all[*p].extend(values[ends - (range.end - first)..ends].iter().map(|v| -v));
         }
     }
     for (prefix, values) in prefixes.iter().zip(&mut all).filter(|(prefix, _)| !prefix.is_empty()) {
-        let most = values.iter().copied().fold(0.0, f64::max);
-        values.insert(0, most);
+        if !is_first_read {
+            values.insert(0, values.iter().copied().fold(0.0, f64::max));
+        }
         debug_assert_eq!(values.len(), prefix.len());
     }
     Ok(all)
 }
 
 /// Hidden states `[N, F, H]` from which the last `future` tokens of `tails` are predicted, each row having read its own
-/// context first. Contexts differ in length and may be empty; tails (local window, then future) all have one length.
+/// context first, behind the beginning that every row of the base has. Contexts differ in length and may be empty; tails (local window, then future) all have one length.
 pub fn future_hidden(
     decoder: &Decoder,
     adapter: Option<&ActiveAdapter>,
@@ -107,9 +118,9 @@ pub fn future_hidden(
         return Err(Error::shape("tail", format!("{} tokens, more than the future's {future}", len), bad.len()));
     }
     // The last token predicts nothing that is asked for.
-    let rows: Vec<Vec<u32>> =
+    let whole: Vec<Vec<u32>> =
         contexts.iter().zip(tails).map(|(c, t)| c.iter().chain(&t[..len - 1]).copied().collect()).collect();
-    let (ids, pad) = left_pad(&rows)?;
+    let (ids, pad) = rows(decoder, &whole)?;
     let hidden = decoder.forward(&ids, &pad, adapter)?;
     Ok(hidden.narrow(1, ids.size()[1] - future as i64, future as i64))
 }
@@ -123,9 +134,9 @@ pub struct Stem {
 }
 
 impl Stem {
-    /// Reads whole rows, none empty.
-    pub fn read(decoder: &Decoder, adapter: Option<&ActiveAdapter>, rows: &[Vec<u32>]) -> Result<Self> {
-        let (ids, pad) = left_pad(rows)?;
+    /// Reads whole rows, none empty, behind the beginning that every row of the base has.
+    pub fn read(decoder: &Decoder, adapter: Option<&ActiveAdapter>, whole: &[Vec<u32>]) -> Result<Self> {
+        let (ids, pad) = rows(decoder, whole)?;
         let (hidden, cache) = decoder.prefill(&ids, &pad, adapter)?;
         Ok(Self { last: hidden.narrow(1, ids.size()[1] - 1, 1), cache })
     }

@@ -51,7 +51,12 @@ impl Scaling {
     /// From `rope_scaling` or `rope_parameters` of a configuration; an error says what is wrong below the key.
     pub fn from_json(value: Option<&Value>) -> Result<Self, String> {
         let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Scaling::None) };
-        let kind = value.get("rope_type").or(value.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let said = |key: &str| value.get(key).filter(|kind| !kind.is_null());
+        let kind = match said("rope_type").or(said("type")) {
+            None => "default",
+            Some(Value::String(kind)) => kind,
+            Some(other) => return Err(format!("`rope_type`: expected one of {KNOWN:?}, got {other}")),
+        };
         let optional = |key: &str| value.get(key).and_then(Value::as_f64);
         let number = |key: &str| match optional(key) {
             Some(x) if x > 0.0 && x.is_finite() => Ok(x),

@@ -15,6 +15,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
+/// Name of the embedding.
+const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Name of an output head of its own.
+const HEAD: &str = "lm_head.weight";
+
 fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
@@ -87,16 +92,20 @@ fn fault(map: &[u8]) -> Option<String> {
 
 /// Every tensor of a safetensors file, copied out of the map, in its stored kind.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    read_as(path, |tensor| Ok(tensor.copy()))
+    read_as(path, |_| true, |tensor| Ok(tensor.copy()))
 }
 
-/// The same, each tensor as `copy` makes it of what lies in the map; nothing of the map may be kept.
+/// The `wanted` tensors, each as `copy` makes it of what lies in the map; nothing of the map may be kept.
 #[allow(unsafe_code)]
-fn read_as(path: &Path, copy: impl Fn(&Tensor) -> Result<Tensor>) -> Result<BTreeMap<String, Tensor>> {
+fn read_as(
+    path: &Path,
+    wanted: impl Fn(&str) -> bool,
+    copy: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<BTreeMap<String, Tensor>> {
     let map = map(path)?;
     let parsed = parse(path, &map)?;
     let mut all = BTreeMap::new();
-    for (name, view) in parsed.tensors() {
+    for (name, view) in parsed.tensors().into_iter().filter(|(name, _)| wanted(name)) {
         let kind = kind_of(view.dtype())
             .ok_or_else(|| Error::file(path, format!("`{name}`: unsupported kind {:?}", view.dtype())))?;
         let size: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
@@ -142,14 +151,53 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
 }
 
-/// The kind in which a Hugging Face folder keeps its embedding.
+/// The kind in which a Hugging Face folder keeps its embedding (a tied one perhaps under the head's name).
 pub fn stored_kind(folder: &Path) -> Result<Kind> {
-    for path in shards(folder) {
-        if let Some(kind) = kind_in(&path, "model.embed_tokens.weight")? {
-            return Ok(kind);
+    for name in [EMBEDDING, HEAD] {
+        for path in shards(folder) {
+            if let Some(kind) = kind_in(&path, name)? {
+                return Ok(kind);
+            }
         }
     }
-    Err(Error::file(folder, "expected a tensor `model.embed_tokens.weight`, got none"))
+    Err(Error::file(folder, format!("expected a tensor `{EMBEDDING}`, got none")))
+}
+
+/// The architecture of a Hugging Face folder: its `config.json`, and whether the output head is the embedding as the weights
+/// have it. Where `tie_word_embeddings` is true and yet there is a head with other values, that head is used, as
+/// transformers 5 does, and stderr says so.
+pub fn architecture(folder: &Path) -> Result<ModelConfig> {
+    let path = folder.join("config.json");
+    let mut config = ModelConfig::load(&path)?;
+    if !config.tie_word_embeddings {
+        return Ok(config);
+    }
+    let mut tables = BTreeMap::new();
+    let mut with_head = None;
+    for file in shards(folder) {
+        with_head = kind_in(&file, HEAD)?.map(|_| file).or(with_head);
+    }
+    let Some(file) = with_head else { return Ok(config) };
+    for file in shards(folder) {
+        tables.extend(read_as(&file, |name| [EMBEDDING, HEAD].contains(&name), |tensor| Ok(tensor.copy()))?);
+    }
+    if !is_tied(&tables) {
+        let (path, file) = (path.display(), file.display());
+        eprintln!(
+            "{path}: `tie_word_embeddings` is true, but {file} has an `{HEAD}` that differs from `{EMBEDDING}`: \
+             that head is used (set it to false to silence this)"
+        );
+        config.tie_word_embeddings = false;
+    }
+    Ok(config)
+}
+
+/// Whether the output head, where there is one, is the embedding.
+fn is_tied(tables: &BTreeMap<String, Tensor>) -> bool {
+    let (Some(embedding), Some(head)) = (tables.get(EMBEDDING), tables.get(HEAD)) else { return true };
+    let same_kind = embedding.kind() == head.kind();
+    let wide = |tensor: &Tensor| if same_kind { tensor.shallow_clone() } else { tensor.to_kind(Kind::Float) };
+    embedding.size() == head.size() && wide(embedding).equal(&wide(head))
 }
 
 /// The files of [`files`] that hold tensors.
@@ -160,7 +208,8 @@ fn shards(folder: &Path) -> Vec<PathBuf> {
 /// SHA-256 of the weights of a model: over the names, kinds, shapes and bytes of its tensors as they are stored, in the order
 /// of their names, however they are spread over files.
 pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
-    let wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
+    let mut wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
+    wanted.insert(HEAD.into());
     let mut lines = BTreeMap::new();
     for path in shards(folder) {
         let map = map(&path)?;
@@ -170,6 +219,9 @@ pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
             (name, line)
         });
         lines.extend(own.collect::<Vec<_>>());
+    }
+    if config.tie_word_embeddings && lines.contains_key(EMBEDDING) {
+        lines.remove(HEAD);
     }
     let mut digest = Sha256::new();
     lines.values().for_each(|line| digest.update(line));
@@ -182,12 +234,22 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
 /// copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
-/// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over.
+/// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over. That head must
+/// be the embedding ([`architecture`] says whether it is), and stands for it where the file has only the head.
 pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
     let (path, mut all) = read_folder(folder, kind, device)?;
+    if config.tie_word_embeddings {
+        if !is_tied(&all) {
+            let message = format!("`{HEAD}`: expected the embedding (`tie_word_embeddings` is true), got other values");
+            return Err(Error::file(path, message));
+        }
+        if let Some(head) = all.remove(HEAD) {
+            all.entry(EMBEDDING.into()).or_insert(head);
+        }
+    }
     let expected = config.parameters();
     let is_expected = |name: &str| expected.iter().any(|(known, _)| known == name);
-    all.retain(|name, _| is_expected(name) || !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight"));
+    all.retain(|name, _| is_expected(name) || !name.ends_with("rotary_emb.inv_freq"));
     check_architecture(&path, &all, config)?;
     check_exact(&path, &all, &expected)?;
     Ok(all)
@@ -218,14 +280,14 @@ pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf
     let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
     if single.exists() || !index.exists() {
-        let all = read_as(&single, copy)?;
+        let all = read_as(&single, |_| true, copy)?;
         return Ok((single, all));
     }
     let weight_map = hub::weight_map(&index)?;
     let mut all = BTreeMap::new();
     for shard in weight_map.values().collect::<BTreeSet<_>>() {
         let path = folder.join(shard);
-        for (name, tensor) in read_as(&path, copy)? {
+        for (name, tensor) in read_as(&path, |_| true, copy)? {
             if weight_map.get(&name) != Some(shard) {
                 let listed = weight_map.get(&name).map_or("nowhere".into(), |other| format!("in {other:?}"));
                 return Err(Error::file(&path, format!("`{name}`: the index has it {listed}")));

@@ -1,6 +1,7 @@
 //! Trained weights in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or an encoder
 //! of its own with its tokenizer.
 
+use crate::config::bos::Bos;
 use crate::config::compressors::CompressorConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
@@ -8,9 +9,9 @@ use crate::model::config::ModelConfig;
 use crate::model::lora::Adapter;
 use crate::model::peft::{Base, check_base};
 use crate::model::{merge, weights};
-use crate::run_dir::{read_json, write_atomic, write_json_atomic};
+use crate::run_dir::{read_json, write_json_atomic};
 use crate::runs::TrainedRun;
-use crate::tokenizer::{CONTROLS, Tokenizer};
+use crate::tokenizer::{self, CONTROLS, Tokenizer, begin};
 use crate::train::roles::ROLES;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -48,9 +49,10 @@ fn copy(from: &Path, files: &[&str], to: &Path) -> Result<()> {
 /// heads over the base, as it is; beside an encoder the tokenizer that it reads with.
 fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result<()> {
     let folder = config.model.folder()?;
-    let model = ModelConfig::load(&folder.join("config.json"))?;
+    let model = weights::architecture(&folder)?;
     let sha256 = weights::identity(&folder, &model)?;
-    check_base(role, &sha256)?;
+    let begin = begin(&folder.join(TOKENIZER[0]), config.model.bos)?;
+    check_base(role, &sha256, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
     if adapter.is_extractive() {
         copy(role, &["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"], to)?;
@@ -59,31 +61,39 @@ fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result
         }
         return Ok(());
     }
-    let first = vocabulary(&folder, to)?;
-    let base = Base { name: config.model.path.display().to_string(), sha256: Some(sha256) };
+    let first = vocabulary(&folder, &begin, to)?;
+    let base = Base { name: config.model.path.display().to_string(), sha256: Some(sha256), begin };
     adapter.export(to, &base, first, model.tie_word_embeddings)?;
     generation(&model, first, writes, to)
 }
 
 fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result<()> {
     let base = config.model.folder()?;
-    let model = ModelConfig::load(&base.join("config.json"))?;
-    check_base(role, &weights::identity(&base, &model)?)?;
+    let model = weights::architecture(&base)?;
+    let begin = begin(&base.join(TOKENIZER[0]), config.model.bos)?;
+    check_base(role, &weights::identity(&base, &model)?, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
     let named = weights::read_model(&base, &model, weights::stored_kind(&base)?, Device::Cpu)?;
-    let first = vocabulary(&base, to)?;
+    let first = vocabulary(&base, &begin, to)?;
     let (merged, named) = merge::merged(&model, named, &adapter, first)?;
     weights::write(&to.join("model.safetensors"), &named)?;
     write_json_atomic(&to.join("config.json"), &merged)?;
     generation(&merged, first, writes, to)
 }
 
-/// The base's tokenizer with the control tokens behind its own, of which the first has the id returned.
-fn vocabulary(base: &Path, to: &Path) -> Result<i64> {
+/// Writes the base's tokenizer with the control tokens behind its own, of which the first has the id returned. It puts before a
+/// text what rows began with.
+fn vocabulary(base: &Path, begin: &[u32], to: &Path) -> Result<i64> {
     let path = base.join(TOKENIZER[0]);
-    let first = Tokenizer::load(&path)?.vocab_size() as i64;
+    let own = Tokenizer::load(&path)?;
+    let first = own.vocab_size() as i64;
     copy(base, &TOKENIZER[1..], to)?;
-    write_atomic(&to.join(TOKENIZER[0]), with_controls(&path, first)?.as_bytes())?;
+    let mut tokenizer: Value = read_json(&path)?;
+    add_controls(&mut tokenizer, &path, first)?;
+    if tokenizer::begin(&path, Bos::Auto)? != begin {
+        tokenizer["post_processor"] = tokenizer::template(&own.named(begin)?);
+    }
+    write_json_atomic(&to.join(TOKENIZER[0]), &tokenizer)?;
     let config = to.join(TOKENIZER[1]);
     if !config.exists() {
         // Without one neither transformers nor peft looks for a tokenizer.
@@ -100,9 +110,8 @@ fn generation(model: &ModelConfig, first: i64, writes: bool, to: &Path) -> Resul
     write_json_atomic(&to.join("generation_config.json"), &generation)
 }
 
-/// `tokenizer.json` with the control tokens at the ids from `first` on.
-fn with_controls(path: &Path, first: i64) -> Result<String> {
-    let mut tokenizer: Value = read_json(path)?;
+/// Puts the control tokens at the ids from `first` on into the `tokenizer.json` that was read at `path`.
+fn add_controls(tokenizer: &mut Value, path: &Path, first: i64) -> Result<()> {
     let added = tokenizer.as_object_mut().map(|all| all.entry("added_tokens").or_insert_with(|| json!([])));
     let added =
         added.and_then(Value::as_array_mut).ok_or_else(|| Error::file(path, "expected a list `added_tokens`"))?;
@@ -112,5 +121,5 @@ fn with_controls(path: &Path, first: i64) -> Result<String> {
             "normalized": false, "special": true
         }));
     }
-    serde_json::to_string_pretty(&tokenizer).map_err(|e| Error::file(path, e.to_string()))
+    Ok(())
 }

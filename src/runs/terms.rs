@@ -1,12 +1,14 @@
 //! The terms of a run: the windows that it is judged on, the base that is their teacher, its tokenizer, the text. Figures of two
 //! runs can be compared, and paired window by window, where these are the same.
 
+use crate::config::bos::Bos;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::hash::sha256;
 use crate::hub::INDEX;
 use crate::run_dir::{Hashes, Provenance, RunDir, short};
+use crate::tokenizer::begin;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +61,9 @@ pub fn planned(config: &TrainConfig) -> Terms {
     terms.insert("model.path".into(), config.model.path.display().to_string());
     if let Some(revision) = &config.model.revision {
         terms.insert("model.revision".into(), revision.clone());
+    }
+    if config.model.bos == Bos::Yes {
+        terms.insert("model.bos".into(), "true".into());
     }
     if let Some(test) = &config.data.test {
         terms.insert("data.test".into(), test.display().to_string());
@@ -125,6 +130,15 @@ fn with_hashes(
     }
     for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
         tell(&format!("{key}.sha256"), hash(&folder.join(file))?);
+    }
+    let tokenizer = folder.join("tokenizer.json");
+    // Files of a finished run may be gone.
+    let begins = match tokenizer.exists() {
+        true => !begin(&tokenizer, config.model.bos)?.is_empty(),
+        false => config.model.bos == Bos::Yes,
+    };
+    if begins {
+        tell("model.bos", "true".into());
     }
     for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
         if let Some(path) = path {

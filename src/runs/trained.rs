@@ -81,10 +81,11 @@ impl TrainedRun {
     }
 
     /// The folder of a role's adapter, one of [`ROLES`]; of the compressor the one that is judged: the moving average of its
-    /// weights, if the experiment asks for one.
+    /// weights, if the experiment asks for one and co-training has begun.
     pub fn adapter_folder(&self, role: &str) -> PathBuf {
-        let averaged = self.folder.join("smoothed");
-        if role == ROLES[0] && averaged.exists() { averaged } else { self.folder.join(role) }
+        let co_trained = self.step > self.config.supervised_updates();
+        let averaged = role == ROLES[0] && co_trained && self.config.train.average_decay > 0.0;
+        self.folder.join(if averaged { "smoothed" } else { role })
     }
 
     /// SHA-256 of the weights of the compressor that is judged.

@@ -5,7 +5,7 @@ use crate::config::train::TrainConfig;
 use crate::data::Window;
 use crate::error::Result;
 use crate::model::weights;
-use crate::models::Models;
+use crate::models::{BaseName, Models};
 use crate::reading::{Imagined, Taught};
 use crate::train::windows::Windows;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ pub struct Inputs<'a> {
 /// The base of an experiment and its tokenizer.
 pub fn models(config: &TrainConfig, device: Device) -> Result<Models> {
     let (model, kind) = (&config.model, config.hardware.kind());
-    let models = Models::load(&model.path, &model.folder()?, kind, device)?;
+    let base = BaseName { name: &model.path, folder: &model.folder()?, bos: model.bos };
+    let models = Models::load(base, kind, device)?;
     Ok(models.checkpointed(config.train.checkpoint_activations))
 }
 
@@ -79,9 +80,12 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Weights, configuration and tokenizer of a model's folder.
+/// Weights, configuration and tokenizer of a model's folder, with the files that say what stands around a text (`model.bos`, a
+/// chat template) where they are there.
 pub fn model_files(folder: &Path) -> Vec<PathBuf> {
     let mut all = weights::files(folder);
     all.extend(["config.json", "tokenizer.json"].map(|file| folder.join(file)));
+    let around = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+    all.extend(around.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()));
     all
 }

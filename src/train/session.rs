@@ -48,6 +48,8 @@ pub struct WarmRecord {
     pub seed: u64,
     /// Updates of every role.
     pub updates: usize,
+    /// Most tokens of a gist that they were trained with.
+    pub budget: usize,
     /// Seconds it took.
     pub seconds: f64,
     /// Validation context value.

@@ -10,7 +10,7 @@
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
 use crate::config::parts::Sampling;
-use crate::config::train::WarmStart;
+use crate::config::train::{TrainConfig, WarmStart};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -33,6 +33,22 @@ use std::path::PathBuf;
 const LABELS_AT_ONCE: usize = 96;
 /// Windows whose samples are drawn at once.
 const SAMPLED_AT_ONCE: usize = 16;
+
+/// Refuses the adapters of `warm_start.from` where they were trained for another budget than the experiment's and it does not
+/// train them for its own before co-training.
+pub fn check(config: &TrainConfig) -> Result<()> {
+    let Some(from) = &config.warm_start.from else { return Ok(()) };
+    let (record, budget) = (warm_record(from)?, config.budget_tokens());
+    if record.budget == budget || config.supervised_updates() > 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "`budget`: expected {budget} (`budget` of the experiment), got a warm start for gists of {} tokens; train it for \
+         {budget} with warm_start.rounds, or start afresh with --set unset=warm_start.from",
+        record.budget
+    );
+    Err(Error::file(from.join("record.json"), message))
+}
 
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
@@ -60,6 +76,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         experiment: config.name.clone(),
         seed: config.seed,
         updates: before + total - own,
+        budget: config.budget_tokens(),
         seconds: session.seconds(),
         context_value: validation.context_value,
         kl: validation.kl,

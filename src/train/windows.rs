@@ -50,12 +50,12 @@ impl Windows {
     }
 }
 
-/// Fails unless the base has positions for the longest row: prefix, local window as condition, what stands around them, two
+/// Fails unless the base has positions for the longest row: what every row begins with, prefix, local window as condition, what stands around them, two
 /// control tokens, gist.
 fn check_positions(config: &TrainConfig, models: &Models, shape: WindowShape) -> Result<()> {
     let written = models.frame(&config.compressor)?.len() + shape.prefix + shape.local + 2 + config.budget_tokens();
-    let longest = (shape.total() + 1).max(written) as i64;
-    let limit = models.decoder.config().max_position_embeddings;
+    let longest = (shape.total() + 1).max(written) + models.decoder.begin().len();
+    let limit = models.decoder.config().positions() as usize;
     if longest > limit {
         let message = format!("max_position_embeddings: expected at least {longest}, got {limit}");
         return Err(Error::file(models.config_file(), message));

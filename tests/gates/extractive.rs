@@ -270,7 +270,7 @@ fn hints_are_added_as_they_are_until_something_is_learned() {
     let error = without.worths(&active, &requests).err().unwrap().to_string();
     assert!(error.contains("features of a unit (compressor.hints)"), "{error}");
     let folder = tempfile::tempdir().unwrap();
-    hinted.save(folder.path(), &Base { name: "base".into(), sha256: None }).unwrap();
+    hinted.save(folder.path(), &Base { name: "base".into(), ..Base::default() }).unwrap();
     let again = Adapter::load(folder.path(), setting.decoder.config(), tch::Device::Cpu).unwrap();
     assert_close(again.params().leaf(), hinted.params().leaf(), 0.0);
 }

@@ -157,10 +157,9 @@ fn a_config_that_is_not_supported_is_refused_by_key() {
     for (key, value) in [
         ("model_type", serde_json::json!("gpt2")),
         ("hidden_act", serde_json::json!("gelu")),
-        ("sliding_window", serde_json::json!(0)),
         ("num_key_value_heads", serde_json::json!(3)),
         ("hidden_size", serde_json::json!(0)),
-        ("rope_scaling", serde_json::json!({"rope_type": "yarn", "factor": 2.0})),
+        ("rope_scaling", serde_json::json!({"rope_type": "yarn", "original_max_position_embeddings": 16})),
         ("vocab_size", serde_json::json!("many")),
     ] {
         let mut bad = good.clone();

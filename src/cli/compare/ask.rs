@@ -73,8 +73,9 @@ pub fn budgets(shares: &[f64], prefix: usize) -> anyhow::Result<Vec<Budget>> {
 
 /// Fails when the base has no positions for the largest budget, so many times over.
 pub fn room(inputs: Inputs, budgets: &[Budget], times: usize) -> anyhow::Result<()> {
-    let limit = inputs.models.decoder.config().max_position_embeddings as usize;
-    let most = limit.saturating_sub(inputs.windows.shape.prefix + inputs.windows.shape.local + 2) / times;
+    let most =
+        inputs.models.decoder.room().saturating_sub(inputs.windows.shape.prefix + inputs.windows.shape.local + 2)
+            / times;
     match budgets.iter().find(|budget| budget.tokens > most) {
         Some(Budget { requested, tokens }) => {
             anyhow::bail!(

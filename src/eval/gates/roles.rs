@@ -66,7 +66,7 @@ pub fn empty(decoder: &Decoder, windows: &[Window]) -> Result<f64> {
     for (w, reading) in windows.iter().zip(&readings[1..]) {
         let future = w.future.len() as i64;
         let logp = |context: &[u32]| -> Result<Tensor> {
-            let whole = [context, &w.local, &w.future].concat();
+            let whole = [decoder.begin(), context, &w.local, &w.future].concat();
             let all = logits(decoder, &row(&whole), &[0], None)?.squeeze_dim(0);
             Ok(all.narrow(0, whole.len() as i64 - future - 1, future).log_softmax(-1, Kind::Float))
         };
@@ -92,8 +92,9 @@ pub fn rounding_cost(exact: &Decoder, rounded: &Decoder, ids: &Tensor) -> Result
 
 /// Hidden states `[actions, H]` of one gist's actions by one plain forward pass over prompt and gist, nothing shared.
 pub fn plain_states(decoder: &Decoder, active: &ActiveAdapter, prompt: &[u32], gist: &Trajectory) -> Result<Tensor> {
-    let hidden = decoder.forward(&row(&[prompt, &gist.ids].concat()), &[0], Some(active))?.squeeze_dim(0);
-    Ok(hidden.narrow(0, prompt.len() as i64 - 1, gist.actions() as i64))
+    let before = [decoder.begin(), prompt].concat();
+    let hidden = decoder.forward(&row(&[&before[..], &gist.ids].concat()), &[0], Some(active))?.squeeze_dim(0);
+    Ok(hidden.narrow(0, before.len() as i64 - 1, gist.actions() as i64))
 }
 
 /// A policy with what it reads and the gists that it sampled.

@@ -201,6 +201,8 @@ impl EncoderConfig {
                 plain.insert(key.into(), value);
             }
         }
+        // Python writes null for what is not set.
+        plain.retain(|_, value| !value.is_null());
         let keys: Keys = serde_json::from_value(Value::Object(plain)).map_err(|e| e.to_string())?;
         let is_modern = family == EncoderFamily::ModernBert;
         // ModernBERT's configurations may have the keys of the others too, which then say nothing.

@@ -11,7 +11,7 @@ use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
-use crate::models::Models;
+use crate::models::{BaseName, Models};
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::RunDir;
@@ -92,7 +92,8 @@ impl<'a> Examples<'a> {
     /// Reads everything, and says on stderr which labels do not fit.
     pub fn load(config: &'a LabelledConfig, device: Device) -> Result<Self> {
         let model = &config.model;
-        let models = Models::load(&model.path, &model.folder()?, config.hardware.kind(), device)?;
+        let base = BaseName { name: &model.path, folder: &model.folder()?, bos: model.bos };
+        let models = Models::load(base, config.hardware.kind(), device)?;
         let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         let mut examples = Examples { config, models, train, valid, test, rows };
         let d = &config.data;

@@ -24,8 +24,9 @@ use std::path::{Path, PathBuf};
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
-const MEANING: [&str; 11] = [
+const MEANING: [&str; 12] = [
     "/distill.label",
+    "/begin",
     "/distill.teacher_hints",
     "/condition",
     "/budget",
@@ -68,10 +69,12 @@ fn settings(inputs: Inputs) -> Result<Value> {
     // What is measured by reading does not depend on what a compressor may see.
     let condition = (c.distill.label == Label::Teacher).then_some(c.condition);
     let hints = Some(&c.distill.teacher_hints).filter(|hints| !hints.is_empty());
+    // No tokens are told by nothing, as before there were any.
+    let begin = Some(inputs.models.decoder.begin()).filter(|begin| !begin.is_empty());
     Ok(serde_json::json!({
         "files": files, "model.path": c.model.path, "data": c.data, "compressor": c.compressor, "seed": c.seed,
         "train.imagined_futures": c.train.imagined_futures, "warm_start.from": c.warm_start.from,
-        "budget": budget, "condition": condition, "distill.label": c.distill.label,
+        "budget": budget, "begin": begin, "condition": condition, "distill.label": c.distill.label,
         "distill.teacher": c.distill.teacher, "distill.teacher_hints": hints, "distill.windows": c.distill.windows,
     }))
 }

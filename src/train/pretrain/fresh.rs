@@ -1,12 +1,43 @@
-//! A base before its first step: architecture from the experiment, weights from the run's seed.
+//! A base before its first step: architecture and beginning of rows from the experiment, weights from the run's seed.
 
+use crate::config::bos::Bos;
 use crate::config::pretrain::PretrainConfig;
+use crate::error::{Error, Result};
 use crate::model::config::{Ids, ModelConfig};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{END_OF_TEXT, Tokenizer, begin};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// The architecture of `config` with the tokenizer's vocabulary.
-pub fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConfig {
+/// The tokens that every row begins with, and the tokenizer, whose file is to say so. An error where rows of `rows.tokens` behind them are longer than the base.
+pub fn beginning(config: &PretrainConfig, tokenizer: Tokenizer) -> Result<(Tokenizer, Vec<u32>)> {
+    let (found, own) = match config.given_tokenizer() {
+        Some(path) => (begin(&path, config.model.bos)?, begin(&path, Bos::Auto)?),
+        None if config.model.bos == Bos::Yes => (vec![tokenizer.require_end_of_text()?], Vec::new()),
+        None => (Vec::new(), Vec::new()),
+    };
+    let (longest, limit) = (config.rows.tokens + found.len(), config.model.max_position_embeddings);
+    if longest as i64 > limit {
+        let message =
+            format!("model.max_position_embeddings: expected at least {longest} (with model.bos), got {limit}");
+        return Err(Error::Invalid(message));
+    }
+    let tokenizer = if found == own { tokenizer } else { tokenizer.beginning(&found)? };
+    Ok((tokenizer, found))
+}
+
+/// `tokenizer_config.json` of the finished base.
+pub fn tokenizer_config(tokenizer: &Tokenizer, begin: &[u32]) -> Result<Value> {
+    let mut told = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT,
+        "bos_token": END_OF_TEXT, "clean_up_tokenization_spaces": false});
+    if let Some((token, _)) = tokenizer.named(begin)?.first() {
+        told["bos_token"] = token.as_str().into();
+        told["add_bos_token"] = true.into();
+    }
+    Ok(told)
+}
+
+/// The architecture of `config` with the tokenizer's vocabulary, whose rows begin with `begin`.
+pub fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer, begin: &[u32]) -> ModelConfig {
     let a = &config.model;
     let end = tokenizer.end_of_text().map(i64::from);
     ModelConfig {
@@ -32,7 +63,7 @@ pub fn model_config(config: &PretrainConfig, tokenizer: &Tokenizer) -> ModelConf
         max_window_layers: None,
         layer_types: None,
         hidden_act: "silu".into(),
-        bos_token_id: end,
+        bos_token_id: begin.first().map(|&id| i64::from(id)).or(end),
         eos_token_id: end.map(Ids::One),
         initializer_range: 0.02,
         torch_dtype: "float32".into(),

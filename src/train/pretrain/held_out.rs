@@ -6,7 +6,7 @@ use crate::data::{self, WindowShape};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::decoder::Decoder;
-use crate::model::read::future_hidden;
+use crate::model::read::{self, future_hidden};
 use crate::model::vocab::{self, Head, Other};
 use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vec};
@@ -164,12 +164,12 @@ impl Evaluator {
 fn row_losses(decoder: &Decoder, rows: &[Vec<u32>]) -> Result<Vec<Vec<f64>>> {
     let mut all = Vec::with_capacity(rows.len());
     for batch in rows.chunks(ROWS_AT_ONCE) {
-        let slices: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
-        let ids = ids_2d(&slices, decoder.device())?;
-        let t = ids.size()[1] - 1;
-        let hidden = decoder.forward(&ids.narrow(1, 0, t), &vec![0; batch.len()], None)?;
+        let (ids, pad) = read::rows(decoder, batch)?;
+        let (begin, t) = (decoder.begin().len() as i64, batch[0].len() as i64 - 1);
+        let hidden = decoder.forward(&ids.narrow(1, 0, begin + t), &pad, None)?.narrow(1, begin, t);
         let flat = hidden.reshape([-1, decoder.config().hidden_size]);
-        let stats = vocab::token_stats(&flat, &ids.narrow(1, 1, t).reshape([-1]), Head::base(decoder.head()), None)?;
+        let targets = ids.narrow(1, begin + 1, t).reshape([-1]).to_device(decoder.device());
+        let stats = vocab::token_stats(&flat, &targets, Head::base(decoder.head()), None)?;
         all.extend(to_vec(&stats.logprob)?.chunks(t as usize).map(|row| row.iter().map(|x| -x).collect()));
     }
     Ok(all)

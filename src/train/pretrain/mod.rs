@@ -13,15 +13,16 @@ use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::params::FlatParams;
+use crate::model::read;
 use crate::model::vocab::{self, Head};
 use crate::model::weights;
 use crate::rng::{self, Stream};
 use crate::run_dir::{RunDir, write_atomic, write_json_atomic};
-use crate::tensor::{ids_2d, mean};
+use crate::tensor::mean;
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint;
 use crate::train::optim::{Optimizer, StepInfo};
-use crate::train::pretrain::fresh::{initial, model_config};
+use crate::train::pretrain::fresh::{beginning, initial, model_config, tokenizer_config};
 use crate::train::pretrain::held_out::Evaluator;
 use crate::train::pretrain::text::{RowSampler, named, texts, tokenizer_for};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
@@ -72,6 +73,7 @@ struct Ready<'a> {
     evaluator: Evaluator,
     model: ModelConfig,
     params: FlatParams,
+    begin: Vec<u32>,
 }
 
 /// Fresh weights, or those of `init`.
@@ -94,12 +96,13 @@ pub fn run(
 ) -> Result<BaseFigures> {
     let PretrainingText { train, valid, tokenizer } = text;
     let tokenizer = tokenizer.map_or_else(|| tokenizer_for(config, run, &train), Ok)?;
+    let (tokenizer, begin) = beginning(config, tokenizer)?;
     let rows = RowSampler::new(config, &tokenizer, &train).map_err(named(&config.data.train))?;
     let valid_ids = tokenizer.encode_all(&texts(&valid))?;
     let evaluator = Evaluator::new(config, &tokenizer, &valid_ids).map_err(named(&config.data.valid))?;
-    let model = model_config(config, &tokenizer);
+    let model = model_config(config, &tokenizer, &begin);
     model.check().map_err(Error::Invalid)?;
-    let ready = Ready { rows, evaluator, params: first_params(config, &model, device)?, model };
+    let ready = Ready { rows, evaluator, params: first_params(config, &model, device)?, model, begin };
     let mut session = Pretraining::open(config, ready, run, stop)?;
     let (steps, tokens) = (config.train.steps, config.train.batch_rows * config.rows.tokens);
     let stage = Stage {
@@ -126,7 +129,7 @@ pub fn run(
 impl<'a> Pretraining<'a> {
     /// From the weights that are ready, or those of the run's last checkpoint.
     fn open(config: &'a PretrainConfig, ready: Ready<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
-        let Ready { rows, evaluator, model, mut params } = ready;
+        let Ready { rows, evaluator, model, mut params, begin } = ready;
         let kind = config.hardware.kind();
         let mut optim = match &config.muon {
             Some(muon) => Optimizer::muon(&config.optim, &params, muon.lr, kind),
@@ -143,29 +146,29 @@ impl<'a> Pretraining<'a> {
         let rhythm = CheckpointRhythm { every: config.train.checkpoint_every, pause };
         let mut ledger = Ledger::new(Some(run), counters, rhythm, stop);
         ledger.open_log()?;
-        let decoder = Decoder::from_named(&model, params.views_in(kind))?;
+        let decoder = Decoder::from_named(&model, params.views_in(kind))?.beginning(begin)?;
         Ok(Self { config, rows, evaluator, model, params, optim, kind, decoder, run, ledger })
     }
 
     /// A decoder over fresh views of the parameters: backward spends them.
     fn fresh_decoder(&self) -> Result<Decoder> {
-        Decoder::from_named(&self.model, self.params.views_in(self.kind))
+        let begin = self.decoder.begin().to_vec();
+        Decoder::from_named(&self.model, self.params.views_in(self.kind))?.beginning(begin)
     }
 
     /// One update; returns its loss, nats a token.
     fn step(&mut self, number: usize) -> Result<(f64, StepInfo)> {
         let config = self.config;
-        let (count, t) = (config.train.batch_rows, config.rows.tokens as i64);
+        let (count, t) = (config.train.batch_rows, (self.decoder.begin().len() + config.rows.tokens) as i64);
         let rows: Vec<Vec<u32>> = (0..count).map(|r| self.rows.row(number * count + r)).collect();
         let device = self.decoder.device();
         let weight = 1.0 / (rows.len() as f64 * t as f64);
         let mut loss = 0.0;
         for micro in rows.chunks(config.train.micro_rows) {
-            let slices: Vec<&[u32]> = micro.iter().map(Vec::as_slice).collect();
-            let ids = ids_2d(&slices, device)?;
-            let hidden = self.decoder.forward(&ids.narrow(1, 0, t), &vec![0; micro.len()], None)?;
+            let (ids, pad) = read::rows(&self.decoder, micro)?;
+            let hidden = self.decoder.forward(&ids.narrow(1, 0, t), &pad, None)?;
             let flat = hidden.reshape([-1, self.model.hidden_size]);
-            let targets = ids.narrow(1, 1, t).reshape([-1]);
+            let targets = ids.narrow(1, 1, t).reshape([-1]).to_device(device);
             let weights = Tensor::full([targets.size()[0]], weight, (Kind::Float, device));
             let head = Head::base(self.decoder.head());
             let (value, surrogate) = vocab::cross_entropy_surrogate(&flat, &targets, head, &weights)?;
@@ -194,11 +197,8 @@ impl<'a> Pretraining<'a> {
         weights::write(&folder.join("model.safetensors"), &self.params.named())?;
         write_json_atomic(&folder.join("config.json"), &self.model)?;
         write_atomic(&folder.join("tokenizer.json"), tokenizer.to_json()?.as_bytes())?;
-        write_json_atomic(
-            &folder.join("tokenizer_config.json"),
-            &serde_json::json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": crate::tokenizer::END_OF_TEXT,
-                "bos_token": crate::tokenizer::END_OF_TEXT, "clean_up_tokenization_spaces": false}),
-        )?;
+        let told = tokenizer_config(tokenizer, self.decoder.begin())?;
+        write_json_atomic(&folder.join("tokenizer_config.json"), &told)?;
         let Counters { update: steps, seconds } = self.ledger.counters();
         let tokens_seen = steps * self.config.train.batch_rows * self.config.rows.tokens;
         let record = PretrainingRecord {

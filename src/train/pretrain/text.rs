@@ -23,21 +23,16 @@ pub struct PretrainingText {
 impl PretrainingText {
     /// Reads it.
     pub fn load(config: &PretrainConfig) -> Result<Self> {
-        let tokenizer = Self::given_tokenizer(config).as_deref().map(Tokenizer::load_to_train).transpose()?;
+        let tokenizer = config.given_tokenizer().as_deref().map(Tokenizer::load_to_train).transpose()?;
         let train = read_all(&config.data.train, config, Split::Train)?;
         let valid = read_all(&config.data.valid, config, Split::Valid)?;
         Ok(Self { train, valid, tokenizer })
     }
 
-    fn given_tokenizer(config: &PretrainConfig) -> Option<PathBuf> {
-        let of_base = config.init.as_ref().map(|folder| folder.join("tokenizer.json"));
-        of_base.or_else(|| config.tokenizer.path.clone())
-    }
-
     /// The files that it is read from.
     pub fn files(config: &PretrainConfig) -> Vec<PathBuf> {
         let weights = config.init.iter().flat_map(|folder| weights::files(folder));
-        let given = Self::given_tokenizer(config).into_iter().chain(weights);
+        let given = config.given_tokenizer().into_iter().chain(weights);
         config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect()
     }
 }
