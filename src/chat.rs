@@ -8,8 +8,8 @@ pub use render::render;
 
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
-use crate::text_file::read_text;
 use crate::run_dir::read_json;
+use crate::text_file::read_text;
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};

@@ -27,7 +27,7 @@ pub const CONTROLS: [&str; 3] = ["<|gist_end|>", "<|gist_start|>", "<|gist_separ
 /// First byte of a token in its text, and the one after its last.
 pub type Bytes = (usize, usize);
 
-/// What an encoder reads around one text, and between the two of a pair.
+/// Tokens that an encoder reads around one text, and between the two of a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Marks {
     /// Before the first.
@@ -56,10 +56,10 @@ impl Tokenizer {
     /// id below the highest has no token: it could be written, and nothing could be said of it.
     pub fn load(path: &Path) -> Result<Self> {
         let tokenizer = Self::load_encoder(path)?;
-        match tokenizer.hole() {
+        match tokenizer.hole().map(|id| (tokenizer.ids, id)).or(begin::moved(path, |token| tokenizer.id_of(token))?) {
             None => Ok(tokenizer),
-            Some(id) => {
-                let expected = format!("expected a token for every id below {}", tokenizer.ids);
+            Some((ids, id)) => {
+                let expected = format!("expected a token for every id below {ids}");
                 Err(Error::file(path, format!("vocabulary: {expected}, got none for {id}")))
             }
         }
@@ -197,7 +197,7 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// What the file at `path` puts around texts for an encoder: as its template of a pair has it, or else the tokens that it
+    /// Tokens that the file at `path` puts around texts for an encoder: as its template of a pair has it, or else the tokens that it
     /// or a file beside it names, `</s>` doubled between the two of a pair as RoBERTa has it.
     pub fn marks(&self, path: &Path) -> Result<Marks> {
         if let Some(marks) = self.template()? {

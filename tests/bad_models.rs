@@ -194,12 +194,7 @@ fn models() {
 #[test]
 fn warm_starts() {
     let cases: &[Case] = &[
-        (
-            "no warm start",
-            nothing,
-            &["warm_start.from=DIR/gone"],
-            &["gone/compressor/adapter_config.json: No such file"],
-        ),
+        ("no warm start", nothing, &["warm_start.from=DIR/gone"], &["gone/record.json: No such file"]),
         (
             "warm start cut short",
             |dir| {

@@ -163,7 +163,8 @@ fn an_encoder_over_the_base_reads_it_too() {
             hints: Vec::new(),
             controller: Controller::default(),
         };
-        let own = policy.worths(&decoder.activate(&adapter, false).unwrap(), &[request(prefix)]).unwrap().remove(0);
+        let asked = [request(prefix)];
+        let own = policy.worths(&decoder.activate(&adapter, false).unwrap(), &asked).unwrap().remove(0);
         (own.prefix.units.len(), to_vec(&own.logits).unwrap())
     };
     let text = ids(20, 48, 3);

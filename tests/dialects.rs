@@ -154,7 +154,7 @@ fn what_transformers_cannot_read_either_is_refused_by_key() {
             "`factor`: rope_type \"yarn\" needs a number",
         ),
         ("llama3", serde_json::json!({"vocab_size": null}), "missing field `vocab_size`"),
-        ("llama3", serde_json::json!({"torch_dtype": 16}), "invalid type: integer `16`, expected a string"),
+        ("llama3", serde_json::json!({"dtype": 16}), "invalid type: integer `16`, expected a string"),
     ] {
         let mut case = cases["null-kind"].clone();
         case["base"] = base.into();

@@ -4,6 +4,7 @@ use crate::common::{
     assert_says, edit, fails, finished, finished_copy, gist, ok, row, tiny_encoder, tiny_kompress, train,
 };
 use crate::compressors::tokenizer;
+use gist::compressor::foreign::Foreign;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::{Compressor, Request};
 use gist::config::compressors::{FrozenKind, FrozenScorer};
@@ -17,7 +18,7 @@ use gist::tensor::to_vec;
 use gist::tokenizer::Tokenizer;
 use std::fs;
 use std::path::Path;
-use tch::Device;
+use tch::{Device, Tensor};
 
 fn named(kind: &str, folder: &Path) -> String {
     format!("{kind}:{}", folder.display())
@@ -84,6 +85,19 @@ fn a_word_is_worth_its_mean_token_or_its_best() {
     }
 }
 
+/// Gives an encoder of 48 ids a row for one more.
+fn add_row(folder: &Path) {
+    let config = folder.join("config.json");
+    let mut told: serde_json::Value = read_json(&config).unwrap();
+    told["vocab_size"] = 49.into();
+    fs::write(&config, told.to_string()).unwrap();
+    let path = folder.join("model.safetensors");
+    let mut named = weights::read(&path).unwrap();
+    let words = named.iter_mut().find(|(name, _)| name.ends_with("word_embeddings.weight")).unwrap().1;
+    *words = Tensor::cat(&[words.shallow_clone(), words.narrow(0, 0, 1)], 0);
+    weights::write(&path, &named.into_iter().collect::<Vec<_>>()).unwrap();
+}
+
 #[test]
 fn long_texts_are_read_in_windows_and_added_tokens_of_llmlingua_tolerated() {
     let (tokenizer, folder) = (tokenizer(), tiny_encoder("xlm-roberta"));
@@ -96,6 +110,12 @@ fn long_texts_are_read_in_windows_and_added_tokens_of_llmlingua_tolerated() {
     let last = text[..end].rfind(',').unwrap();
     assert!(text[last..].starts_with(",\"special\":true}],"), "{}", &text[last..end + 3]);
     fs::write(&path, format!("{}{}{}", &text[..last + 1], added, &text[end + 3..])).unwrap();
+    let refused = Foreign::load(&path).err().unwrap().to_string();
+    assert!(
+        refused.contains("config.json: vocab_size: expected at least the tokenizer's 49 entries, got 48"),
+        "{refused}"
+    );
+    add_row(folder.path());
     let scorer = frozen("encoder", folder.path(), &tokenizer);
     let (found, _) = scores(&scorer, &tokenizer, "a [NEW0] man");
     assert!(found.iter().all(|score| (0.0..=1.0).contains(score)), "{found:?}");

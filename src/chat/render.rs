@@ -30,7 +30,7 @@ pub fn render(template: &str, variables: &serde_json::Value) -> std::result::Res
         named.assert_all_used()?;
         Ok(strftime(&format))
     });
-    environment.add_function("cycler", globals::cycler);
+    environment.add_function("cycler", |items: Rest<Value>| globals::cycler(items.0));
     environment.add_function("joiner", globals::joiner);
     environment.add_filter("string", |value: &Value| string(value));
     environment.add_filter("tojson", |value: &Value, given: Rest<Value>, named: Kwargs| -> Rendered<String> {

@@ -93,6 +93,18 @@ const UNSUPPORTED: [&str; 17] = [
     "layer_replication",
 ];
 
+/// Names of projections out of paths of modules (`model.layers.0.self_attn.q_proj`, as EVA writes them), each once. A block
+/// without one of them lacks its weights.
+fn last_names(modules: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in modules.iter().filter_map(|module| module.rsplit('.').next()) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
 fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -249,8 +261,9 @@ impl Adapter {
         if let Some(pattern @ Value::String(_)) = peft.get("target_modules") {
             return Err(refuse(format!("`target_modules`: expected a list of names, got {pattern}")));
         }
-        let peft: PeftConfig = serde_json::from_value(peft).map_err(|error| refuse(error.to_string()))?;
+        let mut peft: PeftConfig = serde_json::from_value(peft).map_err(|error| refuse(error.to_string()))?;
         peft.check().map_err(refuse)?;
+        peft.target_modules = last_names(&peft.target_modules);
         let tokens = peft.trained_tokens().map_err(refuse)?;
         let config = LoraConfig {
             rank: peft.r,

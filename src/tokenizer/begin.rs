@@ -104,6 +104,14 @@ fn beside(tokenizer: &Path, file: &str, key: &str) -> Result<Option<Value>> {
     Ok(all.remove(key).filter(|value| !value.is_null()))
 }
 
+/// The first added token of the `tokenizer.json` or GGUF file at this path that the library moved, `id_of` being the id that it
+/// has there: one more than its id in the file, and its id in the library. It closes gaps in the ids of added tokens.
+pub(super) fn moved(tokenizer: &Path, id_of: impl Fn(&str) -> Option<u32>) -> Result<Option<(usize, u32)>> {
+    let file: File = read_json(tokenizer)?;
+    let placed = file.added_tokens.iter().filter_map(|token| Some((token.id, id_of(&token.content)?)));
+    Ok(placed.into_iter().find(|(told, got)| told != got).map(|(told, got)| (told as usize + 1, got)))
+}
+
 /// The tokens that a base reads before every row, by the `tokenizer.json` at this path, the files beside it and the
 /// experiment's word. An error where `bos` asks for a token and none is named, or one is named that has no id.
 pub fn begin(tokenizer: &Path, bos: Bos) -> Result<Vec<u32>> {
