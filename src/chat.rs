@@ -6,9 +6,9 @@ mod render;
 
 pub use render::render;
 
+use crate::base;
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
-use crate::run_dir::read_json;
 use crate::text_file::read_text;
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// `instruction` (with [`PLACE`] once) as the message of a user to the model in `folder`, or as it stands where the model
+    /// `instruction` (with [`PLACE`] once) as the message of a user to the base in `folder` (or GGUF file), or as it stands where the model
     /// has no chat template.
     pub fn new(folder: &Path, tokenizer: &Tokenizer, instruction: &str) -> Result<Self> {
         let text = instruction.replace(PLACE, MARK);
@@ -78,10 +78,10 @@ type Template = (PathBuf, String, Map<String, Value>);
 
 /// The template of a folder with the file that it is from and the special tokens beside it.
 fn template(folder: &Path) -> Result<Option<Template>> {
-    let (own, config) = (folder.join("chat_template.jinja"), folder.join("tokenizer_config.json"));
-    let read = |path: &Path| if path.exists() { read_json(path) } else { Ok(Map::new()) };
-    let mut told: Map<String, Value> = read(&config)?;
-    let special = special(&read(&folder.join("special_tokens_map.json"))?, &told);
+    let (own, config) = (folder.join("chat_template.jinja"), base::file(folder, base::TOKENIZER_CONFIG));
+    let read = |name: &str| base::json::<Map<String, Value>>(folder, name).map(Option::unwrap_or_default);
+    let mut told = read(base::TOKENIZER_CONFIG)?;
+    let special = special(&read("special_tokens_map.json")?, &told);
     if own.exists() {
         let text = read_text(&own)?;
         return Ok(Some((own, text, special)));

@@ -68,8 +68,8 @@
 #![warn(missing_docs)]
 
 pub mod error;
-
 pub mod file_name;
+pub mod gguf;
 pub mod text_file;
 
 pub mod hash;
@@ -79,6 +79,8 @@ pub mod progress;
 pub mod rng;
 pub mod tensor;
 pub mod text;
+
+pub mod base;
 
 pub mod config;
 pub mod run_dir;

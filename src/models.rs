@@ -1,5 +1,6 @@
 //! The base, its tokenizer, and the compressors over them: all that a trained compressor needs to be used, and no text.
 
+use crate::base;
 use crate::chat::Frame;
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
@@ -47,13 +48,12 @@ impl Models {
         Self::over(Decoder::load(base.folder, device, kind)?, base)
     }
 
-    /// A base that is there already, with the tokenizer and the chat template of the folder that is named.
-    pub fn over(decoder: Decoder, base: BaseName) -> Result<Self> {
-        let BaseName { name, folder, bos } = base;
-        let path = folder.join("tokenizer.json");
-        let tokenizer = Tokenizer::load(&path)?;
-        tokenizer.check_model(&folder.join("config.json"), decoder.config().vocab_size)?;
-        let decoder = decoder.beginning(begin(&path, bos)?)?;
+    /// A base that is there already, with the tokenizer and the chat template of the folder or GGUF file that is named.
+    pub fn over(decoder: Decoder, named: BaseName) -> Result<Self> {
+        let BaseName { name, folder, bos } = named;
+        let tokenizer = Tokenizer::load(&base::file(folder, base::TOKENIZER))?;
+        tokenizer.check_model(&base::file(folder, base::CONFIG), decoder.config().vocab_size)?;
+        let decoder = decoder.beginning(begin(&base::file(folder, base::TOKENIZER), bos)?)?;
         let beyond = tokenizer.vocab_size() as u32..decoder.config().vocab_size as u32;
         let forbidden = tokenizer.special_ids().iter().copied().chain(beyond).collect();
         Ok(Self { decoder, tokenizer, forbidden, name: name.display().to_string(), folder: folder.to_path_buf() })
@@ -70,9 +70,9 @@ impl Models {
         Base { name: self.name.clone(), sha256, begin }
     }
 
-    /// `config.json` of the base.
+    /// `config.json` of the base, or the GGUF file that holds it.
     pub fn config_file(&self) -> PathBuf {
-        self.folder.join("config.json")
+        base::file(&self.folder, base::CONFIG)
     }
 
     /// The instruction around what a compressor of this kind reads, behind what every row of the base begins with.

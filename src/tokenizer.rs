@@ -6,6 +6,7 @@ mod decoded;
 pub use crate::tokenizer::decoded::Decoded;
 
 use crate::error::{Error, Result};
+use crate::gguf::{Gguf, is_gguf};
 use crate::text_file::read_text;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -52,8 +53,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Texts are encoded whole, whatever the file says of truncation and padding. An error where an
-    /// id below the highest has no token: it could be written, and nothing could be said of it.
+    /// Reads a `tokenizer.json`, or the tokenizer of a GGUF file. Texts are encoded whole, whatever the file says of truncation
+    /// and padding. An error where an id below the highest has no token: it could be written, and nothing could be said of it.
     pub fn load(path: &Path) -> Result<Self> {
         let tokenizer = Self::load_encoder(path)?;
         match tokenizer.hole().map(|id| (tokenizer.ids, id)).or(begin::moved(path, |token| tokenizer.id_of(token))?) {
@@ -68,7 +69,7 @@ impl Tokenizer {
     /// A tokenizer for a model that only reads ([`Tokenizer::check_model`] tells whether it has a row for every id): ids
     /// without a token do no harm there.
     pub fn load_encoder(path: &Path) -> Result<Self> {
-        let bytes = read_text(path)?;
+        let bytes = if is_gguf(path) { Gguf::open(path)?.tokenizer()?.to_string() } else { read_text(path)? };
         let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e.to_string()))?;
         Self::wrap(inner).map_err(|error| Error::file(path, error.to_string()))
     }

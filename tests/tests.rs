@@ -23,6 +23,7 @@ mod extractive;
 mod files;
 mod frozen;
 mod gates;
+mod gguf;
 mod hub;
 mod inits;
 mod integrity;

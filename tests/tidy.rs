@@ -13,8 +13,9 @@ use syntax::Source;
 /// A module may import modules of lower layers only. `main`, `lib` and `cli` put the rest together and are exempt.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["file_name", "text_file"],
+    &["file_name", "gguf", "text_file"],
     &["hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
+    &["base"],
     &["config", "run_dir"],
     &["data", "device"],
     &["tokenizer", "retention"],
@@ -63,7 +64,8 @@ const RIDDLES_LEFT: &[(&str, usize)] = &[
     ("train", 55),
 ];
 const MAX_LINES: usize = 400;
-const MAX_TRACKED_BYTES: u64 = 32 << 20;
+/// Tracked files and a stripped program travel together to a machine with a GPU: less than 33 MiB and 31.
+const MAX_TRACKED_BYTES: u64 = 33 << 20;
 
 static CRATE_PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bcrate::(\w+|\{)").unwrap());
 static MACHINE_PATH: LazyLock<Regex> =

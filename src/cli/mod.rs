@@ -67,8 +67,8 @@ enum Command {
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
     Sweep(sweep::SweepArgs),
-    /// Write what a run trained into a folder that other tools read: an adapter for PEFT, the base with it merged in, or an
-    /// encoder.
+    /// Write what a run trained into a folder that other tools read (an adapter for PEFT, the base with it merged in, or an
+    /// encoder), or a base.
     Export(export::ExportArgs),
     /// Bring a model of the Hugging Face Hub into the cache, and print the folder that it lies in.
     #[command(after_help = "Environment variables, as Python's huggingface_hub reads them: HF_HUB_CACHE, HF_HOME or \
@@ -149,7 +149,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let config = &plan.config;
             let text = PretrainingText::load(config)?;
             let shared = overlap::check(config)?;
-            plan.open()?.guard(&PretrainingText::files(config), |s| {
+            plan.open()?.guard(&PretrainingText::files(config)?, |s| {
                 Provenance::add_shared_documents(&s.run, &shared)?;
                 let figures = pretrain::run(config, text, &s.run, s.device, s.stop)?;
                 println!("{figures}");

@@ -3,6 +3,7 @@
 use crate::cli::args::OverArgs;
 use crate::cli::memory;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::base;
 use gist::config::bos::Bos;
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
@@ -29,7 +30,7 @@ pub struct PlanArgs {
 
 /// Number of tokens that the base's rows begin with; where there is no tokenizer to say so, as the experiment asks.
 fn begin(config: &TrainConfig) -> anyhow::Result<usize> {
-    let path = config.model.folder().map(|folder| folder.join("tokenizer.json")).ok();
+    let path = config.model.folder().map(|folder| base::file(&folder, base::TOKENIZER)).ok();
     match path.filter(|path| path.exists()) {
         Some(path) => Ok(tokenizer::begin(&path, config.model.bos)?.len()),
         None => Ok(usize::from(config.model.bos == Bos::Yes)),

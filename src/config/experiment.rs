@@ -1,6 +1,7 @@
 //! Experiments: the three kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
 //! device and models of each.
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::compressors::CompressorConfig;
 use crate::config::hardware::Hardware;
@@ -31,7 +32,7 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn check(&self) -> std::result::Result<(), Problem>;
     /// Folder or repository of each model that it reads, with the revision asked for.
     fn models(&self) -> Vec<NamedModel<'_>>;
-    /// `model.bos`, and the `tokenizer.json` that decides where it is `"auto"`; none where a tokenizer is trained. An error
+    /// `model.bos`, and the file with the tokenizer that decides where it is `"auto"`; none where a tokenizer is trained. An error
     /// where the model is neither a folder nor in the cache.
     fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)>;
 }
@@ -70,7 +71,7 @@ impl Experiment for PretrainConfig {
         Vec::new()
     }
     fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
-        let tokenizer = self.given_tokenizer();
+        let tokenizer = self.given_tokenizer()?;
         Ok((&mut self.model.bos, tokenizer))
     }
 }
@@ -91,7 +92,7 @@ impl Experiment for TrainConfig {
         std::iter::once(base).chain(encoder(&self.compressor)).chain(frozen).collect()
     }
     fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
-        let tokenizer = self.model.folder()?.join("tokenizer.json");
+        let tokenizer = base::file(&self.model.folder()?, base::TOKENIZER);
         Ok((&mut self.model.bos, Some(tokenizer)))
     }
 }
@@ -107,7 +108,7 @@ impl Experiment for LabelledConfig {
         std::iter::once(base).chain(encoder(&self.compressor)).collect()
     }
     fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
-        let tokenizer = self.model.folder()?.join("tokenizer.json");
+        let tokenizer = base::file(&self.model.folder()?, base::TOKENIZER);
         Ok((&mut self.model.bos, Some(tokenizer)))
     }
 }

@@ -1,6 +1,7 @@
 //! Schema of an experiment that distils an extractive encoder from texts of which somebody said what to keep
 //! (`kind = "distill"`): supporting facts, what a larger model's shortened version kept, anybody's spans.
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::choices::BudgetConfig;
 use crate::config::compressors::CompressorConfig;
@@ -8,7 +9,6 @@ use crate::config::distill::DistillLoss;
 use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, is_false, under};
 use crate::error;
-use crate::hub;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -50,7 +50,8 @@ pub struct LabelledConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadingModel {
-    /// Folder with `config.json`, `tokenizer.json` and safetensors, or a repository of the Hugging Face Hub (`owner/name`).
+    /// Folder with `config.json`, `tokenizer.json` and safetensors, a GGUF file or a folder with one, or a repository of the
+    /// Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +68,7 @@ pub struct ReadingModel {
 impl ReadingModel {
     /// Where its files are.
     pub fn folder(&self) -> error::Result<PathBuf> {
-        hub::folder(&self.path, self.revision.as_deref())
+        base::folder(&self.path, self.revision.as_deref())
     }
 }
 

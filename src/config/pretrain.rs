@@ -1,9 +1,11 @@
 //! Schema of an experiment that trains a base model and its tokenizer (`kind = "pretrain"`).
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::parts::{
     OptimConfig, Problem, RecallSection, Schedule, at_least, check_name, is_false, not_negative, under,
 };
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,7 +22,7 @@ pub struct PretrainConfig {
     pub seed: u64,
     /// Folder that receives the finished model in Hugging Face layout.
     pub output: PathBuf,
-    /// A finished base to go on from, tokenizer included; absent = fresh weights.
+    /// A finished base to go on from, tokenizer included, as `model.path` of other experiments names it; absent = fresh weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Text.
@@ -244,10 +246,15 @@ impl Architecture {
 }
 
 impl PretrainConfig {
-    /// `tokenizer.json` of the tokenizer that is taken: that of the base to go on from, or the one that is named.
-    pub fn given_tokenizer(&self) -> Option<PathBuf> {
-        let of_base = self.init.as_ref().map(|folder| folder.join("tokenizer.json"));
-        of_base.or_else(|| self.tokenizer.path.clone())
+    /// Where the files of the base to go on from are.
+    pub fn init_folder(&self) -> Result<Option<PathBuf>> {
+        self.init.as_deref().map(|path| base::folder(path, None)).transpose()
+    }
+
+    /// The file with the tokenizer that is taken: that of the base to go on from, or the one that is named.
+    pub fn given_tokenizer(&self) -> Result<Option<PathBuf>> {
+        let of_base = self.init_folder()?.map(|folder| base::file(&folder, base::TOKENIZER));
+        Ok(of_base.or_else(|| self.tokenizer.path.clone()))
     }
 
     /// Says what is impossible, naming the key.

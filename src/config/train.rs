@@ -1,5 +1,6 @@
 //! Schema of an experiment that warm-starts, co-trains and evaluates (`kind = "train"`).
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, RewardConfig, TokenCredit};
 use crate::config::compressors::CompressorConfig;
@@ -9,7 +10,6 @@ use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
 use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
 use crate::error::Result;
-use crate::hub;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -70,7 +70,8 @@ pub struct TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// Folder with `config.json`, `tokenizer.json` and safetensors, or a repository of the Hugging Face Hub (`owner/name`).
+    /// Folder with `config.json`, `tokenizer.json` and safetensors, a GGUF file or a folder with one, or a repository of the
+    /// Hugging Face Hub (`owner/name`).
     pub path: PathBuf,
     /// Branch, tag or commit of that repository; absent = main, as it is in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +96,7 @@ pub struct ModelSection {
 impl ModelSection {
     /// Where its files are.
     pub fn folder(&self) -> Result<PathBuf> {
-        hub::folder(&self.path, self.revision.as_deref())
+        base::folder(&self.path, self.revision.as_deref())
     }
 }
 

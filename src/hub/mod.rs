@@ -49,7 +49,8 @@ pub fn is_repository(path: &Path) -> bool {
         text.chars().all(safe) && text.starts_with(|c: char| c.is_ascii_alphanumeric())
     };
     let named = path.to_str().and_then(|text| text.split_once('/')).is_some_and(|(a, b)| part(a) && part(b));
-    named && !path.exists()
+    // A GGUF file that is missing is a file.
+    named && !path.exists() && path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gguf"))
 }
 
 /// The folder of a model: the path itself, or what the cache has of the repository.

@@ -3,10 +3,12 @@
 
 use crate::config::parts::Projection;
 use crate::error::{Error, Result};
+use crate::gguf::{Gguf, is_gguf};
 use crate::model::dialects;
 use crate::model::rope::Scaling;
 use crate::run_dir::read_json;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 /// The architectures that load.
@@ -122,6 +124,7 @@ fn default_init() -> f64 {
 }
 
 impl ModelConfig {
+    /// Reads and checks `config.json`, or what a GGUF file says in its place.
     /// Ids that end a text or a turn: `eos_token_id`, one or several; empty for a model that states none.
     pub fn end_ids(&self) -> &[i64] {
         match &self.eos_token_id {
@@ -134,7 +137,9 @@ impl ModelConfig {
     /// Reads and checks `config.json`, in any of the spellings that tools write (`dialects.rs`).
     pub fn load(path: &Path) -> Result<Self> {
         let refuse = |message: String| Error::file(path, message);
-        let plain = dialects::plain(read_json(path)?).map_err(refuse)?;
+        let told = if is_gguf(path) { Gguf::open(path)?.config()? } else { read_json(path)? };
+        let Value::Object(told) = told else { return Err(refuse(format!("expected an object, got {told}"))) };
+        let plain = dialects::plain(told).map_err(refuse)?;
         let config: Self = serde_json::from_value(plain.into()).map_err(|e| refuse(e.to_string()))?;
         config.check().map_err(refuse)?;
         Ok(config)

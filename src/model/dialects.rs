@@ -6,6 +6,7 @@
 //!   beside it; `rope_type` before `type`. (A null `rope_type` says nothing here; transformers fails on it.)
 //! - the positions of the first training: `original_max_position_embeddings` beside the scaling, within it, or else
 //!   `max_position_embeddings`;
+//! - `layer_types` of a Mistral counts: transformers reads such a file as Ministral;
 //! - what a family's class does not read is dropped, and what is absent has the family's default. Null is not absent: a null
 //!   `sliding_window` is no window, a null `num_key_value_heads` as many as there are heads.
 
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 /// Keys that transformers reads in other families only.
 const UNREAD: [(&str, &[&str]); 4] = [
     ("llama", &["sliding_window", "use_sliding_window", "max_window_layers", "layer_types"]),
-    ("mistral", &["use_sliding_window", "max_window_layers", "layer_types", "attention_bias", "mlp_bias"]),
+    ("mistral", &["use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias"]),
     ("qwen2", &["attention_bias", "mlp_bias"]),
     ("qwen3", &["mlp_bias"]),
 ];

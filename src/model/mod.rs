@@ -9,6 +9,8 @@ pub mod decoder;
 mod dialects;
 pub mod encoder;
 mod encoder_adapter;
+pub mod folder;
+mod gguf;
 pub mod heads;
 pub mod lora;
 pub mod merge;

@@ -1,9 +1,13 @@
 //! Safetensors in and out: memory-mapped reading with checked names, shapes and kinds; atomic writing, tensor by tensor, with
 //! the `format: pt` metadata that transformers and PEFT look for.
 
+use crate::base;
 use crate::error::{Error, Result};
+use crate::gguf::is_gguf;
+use crate::hash::FileHash;
 use crate::hub::{self, INDEX, SINGLE};
 use crate::model::config::ModelConfig;
+use crate::model::gguf;
 use crate::run_dir::write_atomic_by;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -140,9 +144,12 @@ fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
     Ok(parse(path, &map)?.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
 }
 
-/// The files that hold the weights of a Hugging Face folder: one, or an index and its shards. Names only; the index is
+/// The files that hold the weights of a base, a GGUF file or those of a Hugging Face folder: one, or an index and its shards. Names only; the index is
 /// read, and one that cannot be is named alone.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
+    if is_gguf(folder) {
+        return vec![folder.to_path_buf()];
+    }
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
     if single.exists() || !index.exists() {
         return vec![single];
@@ -151,8 +158,12 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
 }
 
-/// The kind in which a Hugging Face folder keeps its embedding (a tied one perhaps under the head's name).
+/// The kind in which a base keeps its embedding (a tied one perhaps under the head's name); float32 for a GGUF file, whose
+/// blocks become that.
 pub fn stored_kind(folder: &Path) -> Result<Kind> {
+    if is_gguf(folder) {
+        return Ok(Kind::Float);
+    }
     for name in [EMBEDDING, HEAD] {
         for path in shards(folder) {
             if let Some(kind) = kind_in(&path, name)? {
@@ -163,13 +174,13 @@ pub fn stored_kind(folder: &Path) -> Result<Kind> {
     Err(Error::file(folder, format!("expected a tensor `{EMBEDDING}`, got none")))
 }
 
-/// The architecture of a Hugging Face folder: its `config.json`, and whether the output head is the embedding as the weights
+/// The architecture of a base: what a GGUF file says; of a Hugging Face folder its `config.json`, and whether the output head is the embedding as the weights
 /// have it. Where `tie_word_embeddings` is true and yet there is a head with other values, that head is used, as
 /// transformers 5 does, and stderr says so.
 pub fn architecture(folder: &Path) -> Result<ModelConfig> {
-    let path = folder.join("config.json");
+    let path = base::file(folder, base::CONFIG);
     let mut config = ModelConfig::load(&path)?;
-    if !config.tie_word_embeddings {
+    if is_gguf(folder) || !config.tie_word_embeddings {
         return Ok(config);
     }
     let mut tables = BTreeMap::new();
@@ -205,9 +216,12 @@ fn shards(folder: &Path) -> Vec<PathBuf> {
     files(folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
 }
 
-/// SHA-256 of the weights of a model: over the names, kinds, shapes and bytes of its tensors as they are stored, in the order
-/// of their names, however they are spread over files.
+/// SHA-256 of the weights of a base: of the whole of a GGUF file; of a folder over the names, kinds, shapes and bytes of its
+/// tensors as they are stored, in the order of their names, however they are spread over files.
 pub fn identity(folder: &Path, config: &ModelConfig) -> Result<String> {
+    if is_gguf(folder) {
+        return Ok(FileHash::of(folder)?.sha256);
+    }
     let mut wanted: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
     wanted.insert(HEAD.into());
     let mut lines = BTreeMap::new();
@@ -232,11 +246,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The weights of a Hugging Face folder, in one file or in shards with their index, in this kind and on this device: one
-/// copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
+/// The weights of a base, a GGUF file or a Hugging Face folder with one file or shards and their index, in this kind and on
+/// this device: one copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
 /// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over. That head must
 /// be the embedding ([`architecture`] says whether it is), and stands for it where the file has only the head.
 pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
+    if is_gguf(folder) {
+        return gguf::read(folder, config, kind, device);
+    }
     let (path, mut all) = read_folder(folder, kind, device)?;
     if config.tie_word_embeddings {
         if !is_tied(&all) {

@@ -1,11 +1,13 @@
 //! Trained weights in a folder that other tools read: an adapter as PEFT has it, the base with it merged in, or an encoder
 //! of its own with its tokenizer.
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::compressors::CompressorConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
+use crate::model::folder;
 use crate::model::lora::Adapter;
 use crate::model::peft::{Base, check_base};
 use crate::model::{merge, weights};
@@ -15,26 +17,37 @@ use crate::tokenizer::{self, CONTROLS, Tokenizer, begin};
 use crate::train::roles::ROLES;
 use serde_json::{Value, json};
 use std::path::Path;
-use tch::Device;
+use tch::{Device, Kind};
 
-/// Files of a tokenizer that are taken along.
+/// Files of an encoder's tokenizer that are taken along.
 const TOKENIZER: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
 /// Writes the adapter of a role, one of [`ROLES`], into the new folder `output`, or with `merge` the base with it merged in. The
 /// folder is whole or not there at all.
 pub fn export(run: &TrainedRun, role: &str, merge: bool, output: &Path) -> Result<()> {
+    let (folder, writes) = (run.adapter_folder(role), role == ROLES[0]);
+    whole(output, |to| match merge {
+        true => merged(run.config(), &folder, writes, to),
+        false => adapter(run.config(), &folder, writes, to),
+    })
+}
+
+/// Writes the base in the folder or GGUF file `from` into the new folder `output` as a Hugging Face folder, weights in this
+/// kind or as they are stored. The folder is whole or not there at all.
+pub fn export_base(from: &Path, kind: Option<Kind>, output: &Path) -> Result<()> {
+    whole(output, |to| folder::write(from, to, kind))
+}
+
+/// What `fill` leaves in a new folder, whole or not at all.
+fn whole(output: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if output.exists() {
         return Err(Error::file(output, "expected a folder that does not exist yet, got one that does"));
     }
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
     let made = tempfile::Builder::new().prefix(".export").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
-    let (folder, writes) = (run.adapter_folder(role), role == ROLES[0]);
-    match merge {
-        true => merged(run.config(), &folder, writes, made.path())?,
-        false => adapter(run.config(), &folder, writes, made.path())?,
-    }
+    fill(made.path())?;
     std::fs::rename(made.keep(), output).map_err(|e| Error::io(output, e))
 }
 
@@ -51,7 +64,7 @@ fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result
     let folder = config.model.folder()?;
     let model = weights::architecture(&folder)?;
     let sha256 = weights::identity(&folder, &model)?;
-    let begin = begin(&folder.join(TOKENIZER[0]), config.model.bos)?;
+    let begin = begin(&base::file(&folder, base::TOKENIZER), config.model.bos)?;
     check_base(role, &sha256, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
     if adapter.is_extractive() {
@@ -68,13 +81,13 @@ fn adapter(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result
 }
 
 fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result<()> {
-    let base = config.model.folder()?;
-    let model = weights::architecture(&base)?;
-    let begin = begin(&base.join(TOKENIZER[0]), config.model.bos)?;
-    check_base(role, &weights::identity(&base, &model)?, &begin)?;
+    let folder = config.model.folder()?;
+    let model = weights::architecture(&folder)?;
+    let begin = begin(&base::file(&folder, base::TOKENIZER), config.model.bos)?;
+    check_base(role, &weights::identity(&folder, &model)?, &begin)?;
     let adapter = Adapter::load(role, &model, Device::Cpu)?;
-    let named = weights::read_model(&base, &model, weights::stored_kind(&base)?, Device::Cpu)?;
-    let first = vocabulary(&base, &begin, to)?;
+    let named = weights::read_model(&folder, &model, weights::stored_kind(&folder)?, Device::Cpu)?;
+    let first = vocabulary(&folder, &begin, to)?;
     let (merged, named) = merge::merged(&model, named, &adapter, first)?;
     weights::write(&to.join("model.safetensors"), &named)?;
     write_json_atomic(&to.join("config.json"), &merged)?;
@@ -83,22 +96,17 @@ fn merged(config: &TrainConfig, role: &Path, writes: bool, to: &Path) -> Result<
 
 /// Writes the base's tokenizer with the control tokens behind its own, of which the first has the id returned. It puts before a
 /// text what rows began with.
-fn vocabulary(base: &Path, begin: &[u32], to: &Path) -> Result<i64> {
-    let path = base.join(TOKENIZER[0]);
+fn vocabulary(from: &Path, begin: &[u32], to: &Path) -> Result<i64> {
+    folder::write_tokenizer(from, to)?;
+    let path = to.join(base::TOKENIZER);
     let own = Tokenizer::load(&path)?;
     let first = own.vocab_size() as i64;
-    copy(base, &TOKENIZER[1..], to)?;
     let mut tokenizer: Value = read_json(&path)?;
     add_controls(&mut tokenizer, &path, first)?;
     if tokenizer::begin(&path, Bos::Auto)? != begin {
         tokenizer["post_processor"] = tokenizer::template(&own.named(begin)?);
     }
-    write_json_atomic(&to.join(TOKENIZER[0]), &tokenizer)?;
-    let config = to.join(TOKENIZER[1]);
-    if !config.exists() {
-        // Without one neither transformers nor peft looks for a tokenizer.
-        write_json_atomic(&config, &json!({"tokenizer_class": "PreTrainedTokenizerFast"}))?;
-    }
+    write_json_atomic(&path, &tokenizer)?;
     Ok(first)
 }
 

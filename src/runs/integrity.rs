@@ -8,9 +8,11 @@
 //! | pooling | those of all runs with one another | those of all runs with one another |
 //! | sweep | of a finished run that is kept: as `--resume` | as `--resume` |
 
+use crate::base;
 use crate::config::compressors::CompressorConfig;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
+use crate::gguf::is_gguf;
 use crate::run_dir::{Build, Hashes, Provenance, RunDir, changed, changed_inputs, hashes_now};
 use crate::train::inputs::{self, model_files};
 use std::path::{Path, PathBuf};
@@ -55,7 +57,10 @@ pub fn changed_since_training(run: &RunDir, config: &TrainConfig, now: &Hashes) 
         now.iter().filter(|(path, _)| paths.contains(path)).map(|(path, hash)| (path.clone(), hash.clone())).collect()
     };
     let trained_with = of(&files.trained_with);
-    let models = trained_with.keys().filter(|path| path.ends_with("config.json")).filter_map(|path| path.parent());
+    let models = trained_with
+        .keys()
+        .filter(|path| path.ends_with(base::CONFIG) || is_gguf(path))
+        .filter_map(|path| path.parent());
     let models: Vec<&Path> = models.collect();
     let mut changes =
         changed_inputs(&then, &trained_with, |gone| gone.parent().is_some_and(|folder| models.contains(&folder)));

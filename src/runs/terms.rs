@@ -1,10 +1,12 @@
 //! The terms of a run: the windows that it is judged on, the base that is their teacher, its tokenizer, the text. Figures of two
 //! runs can be compared, and paired window by window, where these are the same.
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::gguf::is_gguf;
 use crate::hash::sha256;
 use crate::hub::INDEX;
 use crate::run_dir::{Hashes, Provenance, RunDir, short};
@@ -29,8 +31,13 @@ pub fn recorded(run: &RunDir, config: &TrainConfig) -> Result<Terms> {
 pub fn of(config: &TrainConfig, inputs: &Hashes, at: &Path) -> Result<Terms> {
     let named = &config.model.path;
     // Otherwise the model is of the Hub, and its files were recorded where the cache has them.
-    let folder = if inputs.contains_key(&named.join("config.json")) { named.clone() } else { config.model.folder()? };
-    let is_base = |path: &&PathBuf| path.parent() == Some(folder.as_path()) && is_weights(path);
+    let own = inputs.keys().find(|path| is_gguf(path) && (*path == named || path.parent() == Some(named.as_path())));
+    let folder = match own {
+        Some(file) => file.clone(),
+        None if inputs.contains_key(&named.join(base::CONFIG)) => named.clone(),
+        None => config.model.folder()?,
+    };
+    let is_base = |path: &&PathBuf| **path == folder || path.parent() == Some(folder.as_path()) && is_weights(path);
     let base: Vec<PathBuf> = inputs.keys().filter(is_base).cloned().collect();
     with_hashes(config, &folder, &base, |path| {
         let absent = || Error::file(at, format!("expected the hash of {}, got none", path.display()));
@@ -128,10 +135,13 @@ fn with_hashes(
         let key = if weights.len() == 1 { "base.sha256".into() } else { format!("base.{name}.sha256") };
         tell(&key, hash(file)?);
     }
-    for (key, file) in [("base.config", "config.json"), ("tokenizer", "tokenizer.json")] {
-        tell(&format!("{key}.sha256"), hash(&folder.join(file))?);
+    // A GGUF file is configuration and tokenizer too.
+    for (key, name) in
+        [("base.config", base::CONFIG), ("tokenizer", base::TOKENIZER)].iter().filter(|_| !is_gguf(folder))
+    {
+        tell(&format!("{key}.sha256"), hash(&folder.join(name))?);
     }
-    let tokenizer = folder.join("tokenizer.json");
+    let tokenizer = base::file(folder, base::TOKENIZER);
     // Files of a finished run may be gone.
     let begins = match tokenizer.exists() {
         true => !begin(&tokenizer, config.model.bos)?.is_empty(),

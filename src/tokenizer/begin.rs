@@ -12,8 +12,10 @@
 //!
 //! The decoder then puts them before each row that it reads, in every role ([`crate::model::decoder::Decoder::begin`]).
 
+use crate::base;
 use crate::config::bos::Bos;
 use crate::error::{Error, Result};
+use crate::gguf::is_gguf;
 use crate::run_dir::read_json;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The keys of `tokenizer.json` that name the tokens around a text.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct File {
     #[serde(default)]
     added_tokens: Vec<Added>,
@@ -94,31 +96,36 @@ impl Processor {
     }
 }
 
-/// The value of `key` in a file beside `tokenizer`, where both are there and it is not null.
+/// The value of `key` in a file beside `tokenizer` (of a GGUF file, in the part that it stands for), where both are there and it
+/// is not null.
 fn beside(tokenizer: &Path, file: &str, key: &str) -> Result<Option<Value>> {
-    let path = tokenizer.with_file_name(file);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let mut all: Map<String, Value> = read_json(&path)?;
+    let folder = if is_gguf(tokenizer) { tokenizer } else { tokenizer.parent().unwrap_or(Path::new("")) };
+    let mut all: Map<String, Value> = base::json(folder, file)?.unwrap_or_default();
     Ok(all.remove(key).filter(|value| !value.is_null()))
+}
+
+fn read(tokenizer: &Path) -> Result<File> {
+    match is_gguf(tokenizer) {
+        true => Ok(base::json(tokenizer, base::TOKENIZER)?.unwrap_or_default()),
+        false => read_json(tokenizer),
+    }
 }
 
 /// The first added token of the `tokenizer.json` or GGUF file at this path that the library moved, `id_of` being the id that it
 /// has there: one more than its id in the file, and its id in the library. It closes gaps in the ids of added tokens.
 pub(super) fn moved(tokenizer: &Path, id_of: impl Fn(&str) -> Option<u32>) -> Result<Option<(usize, u32)>> {
-    let file: File = read_json(tokenizer)?;
+    let file = read(tokenizer)?;
     let placed = file.added_tokens.iter().filter_map(|token| Some((token.id, id_of(&token.content)?)));
     Ok(placed.into_iter().find(|(told, got)| told != got).map(|(told, got)| (told as usize + 1, got)))
 }
 
-/// The tokens that a base reads before every row, by the `tokenizer.json` at this path, the files beside it and the
+/// The tokens that a base reads before every row, by the `tokenizer.json` or GGUF file at this path, the files beside it and the
 /// experiment's word. An error where `bos` asks for a token and none is named, or one is named that has no id.
 pub fn begin(tokenizer: &Path, bos: Bos) -> Result<Vec<u32>> {
     if bos == Bos::No {
         return Ok(Vec::new());
     }
-    let file: File = read_json(tokenizer)?;
+    let file = read(tokenizer)?;
     let found = file.post_processor.as_ref().map(Processor::begin).unwrap_or_default();
     let added = beside(tokenizer, "tokenizer_config.json", "add_bos_token")? == Some(Value::Bool(true));
     if !found.is_empty() || (bos.is_auto() && !added) {

@@ -1,9 +1,11 @@
 //! The inputs of a training stage: the experiment, its models, its windows; and the files that they come from.
 
+use crate::base;
 use crate::config::compressors::CompressorConfig;
 use crate::config::train::TrainConfig;
 use crate::data::Window;
 use crate::error::Result;
+use crate::gguf::is_gguf;
 use crate::model::weights;
 use crate::models::{BaseName, Models};
 use crate::reading::{Imagined, Taught};
@@ -80,12 +82,15 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Weights, configuration and tokenizer of a model's folder, with the files that say what stands around a text (`model.bos`, a
-/// chat template) where they are there.
+/// Weights, configuration and tokenizer of a model, with the files that say what stands around a text (`model.bos`, a chat
+/// template) where they are there; or its one GGUF file.
 pub fn model_files(folder: &Path) -> Vec<PathBuf> {
     let mut all = weights::files(folder);
-    all.extend(["config.json", "tokenizer.json"].map(|file| folder.join(file)));
-    let around = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+    if is_gguf(folder) {
+        return all;
+    }
+    all.extend([base::CONFIG, base::TOKENIZER].map(|file| folder.join(file)));
+    let around = [base::TOKENIZER_CONFIG, "special_tokens_map.json", "chat_template.jinja"];
     all.extend(around.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()));
     all
 }

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 /// The tokens that every row begins with, and the tokenizer, whose file is to say so. An error where rows of `rows.tokens` behind them are longer than the base.
 pub fn beginning(config: &PretrainConfig, tokenizer: Tokenizer) -> Result<(Tokenizer, Vec<u32>)> {
-    let (found, own) = match config.given_tokenizer() {
+    let (found, own) = match config.given_tokenizer()? {
         Some(path) => (begin(&path, config.model.bos)?, begin(&path, Bos::Auto)?),
         None if config.model.bos == Bos::Yes => (vec![tokenizer.require_end_of_text()?], Vec::new()),
         None => (Vec::new(), Vec::new()),

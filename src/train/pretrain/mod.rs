@@ -80,8 +80,8 @@ struct Ready<'a> {
 fn first_params(config: &PretrainConfig, model: &ModelConfig, device: Device) -> Result<FlatParams> {
     rng::seed_torch(config.seed, Stream::Init, 0, 0);
     let mut params = FlatParams::pack(&initial(model, device), device)?;
-    if let Some(folder) = &config.init {
-        params.load(&weights::read_model(folder, model, Kind::Float, device)?)?;
+    if let Some(folder) = config.init_folder()? {
+        params.load(&weights::read_model(&folder, model, Kind::Float, device)?)?;
     }
     Ok(params)
 }

@@ -23,17 +23,17 @@ pub struct PretrainingText {
 impl PretrainingText {
     /// Reads it.
     pub fn load(config: &PretrainConfig) -> Result<Self> {
-        let tokenizer = config.given_tokenizer().as_deref().map(Tokenizer::load_to_train).transpose()?;
+        let tokenizer = config.given_tokenizer()?.as_deref().map(Tokenizer::load_to_train).transpose()?;
         let train = read_all(&config.data.train, config, Split::Train)?;
         let valid = read_all(&config.data.valid, config, Split::Valid)?;
         Ok(Self { train, valid, tokenizer })
     }
 
     /// The files that it is read from.
-    pub fn files(config: &PretrainConfig) -> Vec<PathBuf> {
-        let weights = config.init.iter().flat_map(|folder| weights::files(folder));
-        let given = config.given_tokenizer().into_iter().chain(weights);
-        config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect()
+    pub fn files(config: &PretrainConfig) -> Result<Vec<PathBuf>> {
+        let weights = config.init_folder()?.into_iter().flat_map(|folder| weights::files(&folder));
+        let given = config.given_tokenizer()?.into_iter().chain(weights);
+        Ok(config.data.train.iter().chain(&config.data.valid).cloned().chain(given).collect())
     }
 }
 
