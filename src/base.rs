@@ -8,15 +8,15 @@ use crate::text_file::read_text;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-/// Architecture.
+/// File of the architecture.
 pub const CONFIG: &str = "config.json";
-/// Text ↔ ids.
+/// File of the tokenizer: text ↔ ids.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// Special tokens and the chat template.
+/// File of the special tokens and the chat template.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// Where the files of a base are: the folder, or the GGUF file, that a path or a repository of the Hub stands for. A folder
-/// without safetensors and with one GGUF file is that file.
+/// Folder or GGUF file of a base, found from a path or a repository of the Hub. A folder without safetensors that holds one
+/// GGUF file stands for that file.
 pub fn folder(path: &Path, revision: Option<&str>) -> Result<PathBuf> {
     let folder = hub::folder(path, revision)?;
     if !folder.is_dir() || [hub::SINGLE, hub::INDEX].iter().any(|file| folder.join(file).exists()) {

@@ -16,21 +16,21 @@ use std::path::{Path, PathBuf};
 
 /// Stands for the prefix in an instruction.
 pub const PLACE: &str = "{prefix}";
-/// Stands for it while the template is rendered; nobody writes it.
+/// Text in the prefix's place while the template is rendered; nobody writes it.
 const MARK: &str = "\u{f8ff}prefix\u{f8ff}";
 
 /// The ids before and behind the prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
-    /// Before it.
+    /// Ids before the prefix.
     pub before: Vec<u32>,
-    /// Behind it, the beginning of the answer included.
+    /// Ids behind the prefix, the beginning of the answer included.
     pub after: Vec<u32>,
 }
 
 impl Frame {
-    /// `instruction` (with [`PLACE`] once) as the message of a user to the base in `folder` (or GGUF file), or as it stands where the model
-    /// has no chat template.
+    /// `instruction` (with [`PLACE`] once) as the message of a user to the base in `folder` (or GGUF file), or as it stands
+    /// where the model has no chat template.
     pub fn new(folder: &Path, tokenizer: &Tokenizer, instruction: &str) -> Result<Self> {
         let text = instruction.replace(PLACE, MARK);
         let text = match template(folder)? {
@@ -54,8 +54,8 @@ impl Frame {
         }
     }
 
-    /// A frame that stands behind the tokens that every row of the base begins with: where the template writes them too, they are not
-    /// read twice.
+    /// A frame that stands behind the tokens that every row of the base begins with: where the template writes them too, they
+    /// are not read twice.
     pub fn behind(mut self, begin: &[u32]) -> Self {
         if self.before.starts_with(begin) {
             self.before.drain(..begin.len());
@@ -116,7 +116,8 @@ fn special(map: &Map<String, Value>, config: &Map<String, Value>) -> Map<String,
     map.iter().chain(config).filter_map(text).collect()
 }
 
-/// The variables with which transformers renders a template for one message of a user, before the answer, which is not to begin by thinking.
+/// The variables with which transformers renders a template for one message of a user, before the answer, which is not to begin
+/// by thinking.
 fn variables(message: &str, special: &Map<String, Value>) -> Value {
     let mut all = json!({
         "messages": [{"role": "user", "content": message}], "tools": null, "documents": null,

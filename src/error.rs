@@ -10,15 +10,15 @@ pub enum Error {
     Io {
         /// The file or folder concerned.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file was read but its content is not what it should be.
+    /// A file was read but its content is not as expected.
     #[error("{}: {message}", path.display())]
     File {
         /// The file concerned.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// Message: what was expected and what was found.
         message: String,
     },
     /// A configuration key is unknown, missing, or has an impossible value.
@@ -28,13 +28,13 @@ pub enum Error {
         path: PathBuf,
         /// Dotted key, such as `reward.lambda`.
         key: String,
-        /// What was expected and what was found.
+        /// Message: what was expected and what was found.
         message: String,
     },
     /// A tensor or a list of ids has the wrong shape.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
-        /// Which tensor or list.
+        /// Name of the tensor or list.
         what: String,
         /// The expected shape or size.
         expected: String,
@@ -47,11 +47,11 @@ pub enum Error {
     /// A loss, reward or gradient stopped being a finite number.
     #[error("{what} is not finite at step {step}; the batch is in {}", saved.display())]
     NonFinite {
-        /// Which quantity.
+        /// Name of the quantity.
         what: String,
         /// Training step.
         step: usize,
-        /// Where the offending batch was saved.
+        /// Path at which the offending batch was saved.
         saved: PathBuf,
     },
     /// The user asked to stop (Ctrl-C); a checkpoint was written.

@@ -60,10 +60,11 @@
 //! - [`config`] and [`report`] work with no device; [`eval::schema`] has every file of an evaluation as a type.
 //! - The future of a window never reaches a compressor: [`compressor::Request`] has no place for it.
 //! - Only [`compressor::budget`] turns a ratio into a count; no compressor passes its budget.
-//! - A draw depends on (run seed, stream, step, example, sample) alone ([`rng`]): the same seed and threads give the same bytes,
-//!   and a run that is killed and resumed ends as one that was left alone.
+//! - A draw depends on (run seed, stream, step, example, sample) alone ([`rng`]): the same seed and threads give the same
+//!   bytes, and a run that is killed and resumed ends as one that was left alone.
 //! - A file is whole or absent; nothing is written before everything that is read has been found to fit.
-//! - Figures are of what a run was made from: files and program are checked ([`runs::integrity`]), or the difference is recorded.
+//! - Figures are of what a run was made from: files and program are checked ([`runs::integrity`]), or the difference is
+//!   recorded.
 
 #![warn(missing_docs)]
 

@@ -53,7 +53,7 @@ pub fn as_rows(contexts: &[(usize, Vec<u32>)]) -> Vec<(usize, &[u32])> {
     contexts.iter().map(|(window, ids)| (*window, ids.as_slice())).collect()
 }
 
-/// Every window with nothing in the prefix's place.
+/// One row for each window, with an empty context in the prefix's place.
 pub fn empty_rows(windows: usize) -> Vec<(usize, &'static [u32])> {
     (0..windows).map(|window| (window, [].as_slice())).collect()
 }
@@ -75,7 +75,7 @@ pub struct Taught<'a> {
     pub windows: &'a [Window],
     /// Teacher's hidden states `[N, S * F, H]`.
     pub teacher: Tensor,
-    /// `[N, S, F]`.
+    /// Ids of the futures, `[N, S, F]`.
     futures: Tensor,
     /// Tokens of each future up to its end, window by window, `S` of each.
     lengths: Vec<usize>,
@@ -93,7 +93,7 @@ fn lengths(futures: &Tensor, ends: &[i64]) -> Result<Vec<usize>> {
     Ok(ids.chunks(width).map(length).collect())
 }
 
-/// How the teacher imagines futures.
+/// Settings for the futures that the teacher imagines (samples).
 #[derive(Clone, Copy, Debug)]
 pub struct Imagined {
     /// Imagined futures a window.

@@ -1,11 +1,11 @@
-//! What a gist keeps of its prefix on the surface: numbers, names, identifiers, punctuation, script, copied tokens.
+//! Surface content of the prefix that a gist keeps: numbers, names, identifiers, punctuation, script, copied tokens.
 //!
 //! Text is cut into words: runs of letters, digits and `_`, accents and other marks included; a number runs on over `.` or `,`
 //! between digits (`1,024.5`); in scripts that are written without blanks, words come from a dictionary ([`crate::text`]).
 //!
 //! * **number**: a word that starts with a digit of any script and holds only digits, separators, hexadecimal or an exponent.
-//! * **identifier**: a word that looks like code: `snake_case`, several capitals within (`camelCase`, `HTTPServer`), letters with
-//!   digits (`x2`), called (`open(`), or an attribute (`self.name`); at least two characters, no common keyword.
+//! * **identifier**: a word that looks like code: `snake_case`, several capitals within (`camelCase`, `HTTPServer`), letters
+//!   with digits (`x2`), called (`open(`), or an attribute (`self.name`); at least two characters, no common keyword.
 //! * **name**: a capitalised word of at least two letters, not an identifier, seen somewhere that no sentence begins.
 //!
 //! "Kept" is the share of the prefix's distinct ones that the gist contains as whole words, exactly as written.
@@ -31,11 +31,11 @@ pub struct Retention {
     pub identifiers_kept: Option<f64>,
     /// Share of the gist's visible characters that are neither letters nor digits.
     pub punctuation_density: Option<f64>,
-    /// In the prefix, to compare with.
+    /// Punctuation density of the prefix, to compare with.
     pub prefix_punctuation_density: Option<f64>,
     /// Script mix: share of the gist's letters that are not Latin.
     pub non_latin_share: Option<f64>,
-    /// In the prefix, to compare with.
+    /// Share of the prefix's letters that are not Latin, to compare with.
     pub prefix_non_latin_share: Option<f64>,
     /// Share of the gist's tokens that also occur in the prefix; set by [`Retention::with_ids`].
     pub copied: Option<f64>,
@@ -140,12 +140,12 @@ fn words(text: &str) -> Vec<Word<'_>> {
     found
 }
 
-/// Every character of a text: where it begins, and its first code point, which says what it is.
+/// Every character of a text: its first byte, and its first code point, which tells its kind.
 fn characters(text: &str) -> impl Iterator<Item = (usize, char)> {
     text::character_borders(text).into_iter().filter_map(|at| Some((at, text[at..].chars().next()?)))
 }
 
-/// Where a word begins or ends in scripts that are written without blanks, ascending.
+/// Byte offsets, ascending, at which words begin or end in scripts that are written without blanks.
 fn breaks(text: &str) -> Vec<usize> {
     if text.is_ascii() {
         return Vec::new();
@@ -240,7 +240,7 @@ fn non_latin_share(text: &str) -> Option<f64> {
     (letters > 0).then(|| other as f64 / letters as f64)
 }
 
-/// What of the labelled tokens of a text is among those that were kept.
+/// Agreement of the tokens kept of a text with its labelled tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Recovered {
     /// Share of the labelled tokens that were kept.

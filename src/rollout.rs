@@ -31,7 +31,7 @@ pub struct Group {
 pub struct Roles<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// Its tokenizer.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// The policy's network and actions.
     pub policy: &'a Policy<'a>,
@@ -52,7 +52,7 @@ pub struct RolloutKey {
     pub first_example: u64,
 }
 
-/// How a group is made.
+/// Settings for sampling a group of gists.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupShape {
     /// Condition under which the compressor sees a window.
@@ -95,7 +95,7 @@ pub fn collect(roles: &Roles, taught: &Taught, how: GroupShape, key: RolloutKey)
     Ok(groups.collect())
 }
 
-/// For every gist of every group, what the reader makes of it without each of its blocks of `block` tokens.
+/// Figures of the reader on every gist of every group without each of its blocks of `block` tokens.
 pub fn without_blocks(
     decoder: &Decoder,
     reader: &ActiveAdapter,

@@ -24,7 +24,7 @@ pub struct SpanShape {
 /// The best gist of one window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Its tokens; none when nothing lowers the KL.
+    /// Tokens of the gist; empty when nothing lowers the KL.
     pub ids: Vec<u32>,
     /// Ascending positions in the prefix, unless it came from `extra`.
     pub kept: Option<Vec<usize>>,
@@ -36,7 +36,7 @@ pub struct Found {
 pub struct SpanSearch<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// Its tokenizer.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// Reads the candidates; the bare base when there is none.
     pub reader: Option<&'a ActiveAdapter>,
@@ -162,7 +162,7 @@ fn joined(found: &Found, span: &Found, budget: usize) -> Option<Vec<usize>> {
     Some(kept)
 }
 
-/// The one with the lowest KL; the earlier of equals.
+/// The gist with the lowest KL; the first of several equals.
 fn lowest<'a>(gists: impl Iterator<Item = &'a Found>) -> Found {
     let nothing = Found { ids: Vec::new(), kept: Some(Vec::new()), kl: f64::NAN };
     gists.min_by(|a, b| a.kl.total_cmp(&b.kl)).cloned().unwrap_or(nothing)

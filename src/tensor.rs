@@ -38,7 +38,7 @@ fn with_gradient_times(xs: &Tensor, factor: f64) -> Tensor {
     (xs - &fixed) * factor + fixed
 }
 
-/// In float32, where losses are computed: out of float16, whose gradients are scaled from here on.
+/// The tensor in float32, in which losses are computed; from float16, gradients are scaled from here on.
 pub fn widened(xs: &Tensor) -> Tensor {
     let wide = xs.to_kind(Kind::Float);
     match xs.kind() == Kind::Half && xs.requires_grad() {

@@ -56,7 +56,7 @@ fn lacks_full_stop(c: char) -> bool {
     matches!(c.script(), Script::Thai | Script::Lao)
 }
 
-/// Ranges between borders, those that lie inside a character left out.
+/// Ranges between borders, without borders that lie inside a character.
 fn ranges(text: &str, borders: Vec<usize>) -> Vec<Range<usize>> {
     let mut borders = whole(borders);
     if !text.is_ascii() {

@@ -19,7 +19,7 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTok
 mod begin;
 pub use begin::{begin, template};
 
-/// The one special token of a trained vocabulary: between documents.
+/// End-of-text: the one special token of a trained vocabulary, which stands between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Names of the control tokens (end-of-gist, start-of-gist, separator) where a vocabulary has them, as an exported one does.
@@ -31,11 +31,11 @@ pub type Bytes = (usize, usize);
 /// Tokens that an encoder reads around one text, and between the two of a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Marks {
-    /// Before the first.
+    /// Tokens before the first text.
     pub begin: Vec<u32>,
-    /// Between the first and the second.
+    /// Tokens between the first text and the second.
     pub between: Vec<u32>,
-    /// After the last.
+    /// Tokens after the last text.
     pub end: Vec<u32>,
 }
 
@@ -130,7 +130,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// Each id with its token.
+    /// Ids with their tokens.
     pub fn named(&self, ids: &[u32]) -> Result<Vec<(String, u32)>> {
         let none = |id: u32| Error::invalid(format!("expected a token of the vocabulary, got the id {id}"));
         ids.iter().map(|&id| Ok((self.inner.id_to_token(id).ok_or_else(|| none(id))?, id))).collect()
@@ -198,8 +198,8 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Tokens that the file at `path` puts around texts for an encoder: as its template of a pair has it, or else the tokens that it
-    /// or a file beside it names, `</s>` doubled between the two of a pair as RoBERTa has it.
+    /// Tokens that the file at `path` puts around texts for an encoder: as its template of a pair has it, or else the tokens
+    /// that it or a file beside it names, `</s>` doubled between the two of a pair as RoBERTa has it.
     pub fn marks(&self, path: &Path) -> Result<Marks> {
         if let Some(marks) = self.template()? {
             return Ok(marks);
@@ -228,7 +228,7 @@ impl Tokenizer {
         Ok(Marks { begin: vec![begin], between: vec![end; doubled], end: vec![end] })
     }
 
-    /// From what the file's own template adds to a pair, when it adds something everywhere.
+    /// Marks that the file's own template adds to a pair of texts, when it adds something in all three places.
     fn template(&self) -> Result<Option<Marks>> {
         let pair = self.inner.encode(("a", "b"), true).map_err(|e| Error::invalid(format!("encoding a pair: {e}")))?;
         let mask = pair.get_special_tokens_mask();

@@ -214,6 +214,14 @@ fn warm_starts() {
             &["warm/compressor/adapter_model.safetensors: `", "expected shape [8, 32], got [4, 32]"],
         ),
         (
+            "warm start for another budget",
+            warm,
+            &[WARM, "warm_start.rounds=0", "budget.tokens=3"],
+            &[
+                "warm/record.json: `budget`: expected 3 (`budget` of the experiment), got a warm start for gists of 4 tokens",
+            ],
+        ),
+        (
             "warm start of another rank than the experiment's",
             warm,
             &[WARM, "model.lora.compressor.rank=2"],

@@ -208,7 +208,7 @@ fn an_interrupted_comparison_goes_on_from_its_readers() {
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert_says(&said, &["error: stopped; the same command goes on"], "interrupted");
+    assert_says(&said, &["error: stopped; run the same command again to go on"], "interrupted");
     assert!(!output.join("comparison.json").exists() && !output.join("comparison.html").exists());
     let resumed = gist(&arguments);
     let said = String::from_utf8(resumed.stderr).unwrap();

@@ -269,7 +269,7 @@ fn labels_are_made_once_and_what_does_not_fit_is_counted_and_left_out() {
         .unwrap();
     assert!(output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_says(&said, &["labels: 3 of 8 windows do not fit"], "labels that do not fit");
+    assert_says(&said, &["labels: 3 of 8 windows were made from other text"], "labels that do not fit");
     assert_eq!(labels_of(&rows_of(&runs.path().join("extractive/seed=0"))), (5.0, 3.0));
 }
 

@@ -222,7 +222,11 @@ fn a_comparison_is_of_runs_and_readers_that_this_program_made() {
     let said = gist(&compare);
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert_says(&said, &["shared by all: taught again", "`terms.data.train.sha256` was \"x\"", "of nothing: kept"], "");
+    assert_says(
+        &said,
+        &["shared by all: trained again", "`terms.data.train.sha256` was \"x\"", "of nothing: kept"],
+        "",
+    );
     assert_eq!(read().get("accepted"), None);
 }
 
@@ -265,7 +269,11 @@ fn a_sweep_keeps_and_lends_only_what_this_program_made_from_the_files_that_are_t
     let judged: Value = read_json(&own.folder.path().join("swept/first/verdict.json")).unwrap();
     assert_says(judged[0]["accepted"][0].as_str().unwrap(), &["commit 0123456789ab"], "recorded");
     fs::remove_dir_all(own.folder.path().join("swept/second")).unwrap();
-    assert_says(&ok(&second, &[]), &["does not stand in for it", "commit 0123456789ab", "0 of them finished"], "twin");
+    assert_says(
+        &ok(&second, &[]),
+        &["cannot be taken for it, because it differs", "commit 0123456789ab", "0 of them finished"],
+        "twin",
+    );
     assert_says(&ok(&first, &["--overwrite"]), &["0 of them finished before"], "made again");
     let record: Value = read_json(&made.join("provenance.json")).unwrap();
     assert_ne!(record["commit"], OTHER);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// Advantages of every gist of every group.
 #[derive(Clone, Debug)]
 pub struct Advantages {
-    /// One row a group.
+    /// Advantages by group and gist.
     pub values: Vec<Vec<f64>>,
     /// Groups without spread, skipped.
     pub zero_variance_groups: usize,
@@ -28,9 +28,9 @@ pub struct Advantages {
 /// Unit of the advantages of a group: whatever joins them is divided alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AdvantageUnit {
-    /// The reward.
+    /// The reward is not divided: advantages are in its unit.
     Reward,
-    /// Each part of the reward by its own divisor.
+    /// Each part of the reward is divided by its own deviation.
     Deviations {
         /// σ of the qualities + ε.
         quality: f64,

@@ -37,7 +37,8 @@ pub struct LossOutput {
     pub loss: f64,
     /// ∂L/∂ each figure.
     pub grads: TokenGrads,
-    /// Sums over the actions, to be divided by their number: [`MISMATCH_KL`]; `algo/clip_frac`, actions whose ratio was clipped; `algo/kl_reference`, KL(policy ‖ warm start).
+    /// Sums over the actions, to be divided by their number: [`MISMATCH_KL`]; `algo/clip_frac`, actions whose ratio was
+    /// clipped; `algo/kl_reference`, KL(policy ‖ warm start).
     pub sums: Metrics,
     /// Number of actions.
     pub actions: usize,

@@ -89,13 +89,13 @@ fn is_printable(c: char) -> bool {
 pub struct Dumps {
     ascii: bool,
     indent: Option<String>,
-    /// Between items, and between key and value.
+    /// Separators between items, and between key and value.
     separators: (String, String),
     sorted: bool,
 }
 
 impl Dumps {
-    /// From what stands behind `tojson`: `ensure_ascii`, `indent`, `separators`, `sort_keys`, by place or by name.
+    /// Options from the arguments of `tojson`: `ensure_ascii`, `indent`, `separators`, `sort_keys`, by place or by name.
     pub fn new(given: &[Value], named: &Kwargs) -> Printed<Self> {
         if given.len() > 4 {
             return Err(Error::from(ErrorKind::TooManyArguments));

@@ -1,6 +1,6 @@
 //! Advice for when memory has run out.
 
-/// For a message of libtorch that says so: what to lower, largest effect first. Nothing else has advice.
+/// Advice for libtorch's messages of exhausted memory: what to lower, largest effect first; none for other messages.
 pub fn advice(message: &str) -> Option<String> {
     let said = ["out of memory", "not enough memory: you tried to allocate", "can't allocate memory"];
     if !said.iter().any(|words| message.contains(words)) {

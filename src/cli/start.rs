@@ -35,7 +35,7 @@ pub struct PreparedRun<T> {
 
 /// An open run.
 pub struct OpenRun {
-    /// Its directory.
+    /// Directory of the run.
     pub run: RunDir,
     /// Device that it computes on.
     pub device: Device,
@@ -71,12 +71,14 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<PreparedRun<
     Ok(Some(PreparedRun { config, device, root, toml, start, accept_changes: args.accept.accept_changes }))
 }
 
-/// Replaces `model.bos = "auto"` by what it comes to, where the tokenizer that decides is there.
+/// Replaces `model.bos = "auto"` by `true` or `false`, where the tokenizer that decides is there.
 fn settle_bos<T: Experiment>(config: &mut T) -> anyhow::Result<()> {
     let (bos, tokenizer) = match config.bos() {
         Ok((bos, tokenizer)) if tokenizer.as_ref().is_none_or(|path| path.exists()) => (bos, tokenizer),
         Ok(_) | Err(_) => {
-            eprintln!("model.bos: \"auto\" is decided by the base's tokenizer, which is not there yet");
+            eprintln!(
+                "model.bos = \"auto\" stays as it is: the base's tokenizer, which decides it, is not there yet (`gist fetch` brings it)"
+            );
             return Ok(());
         }
     };

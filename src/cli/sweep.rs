@@ -73,7 +73,7 @@ pub struct SweepPlan {
     name: String,
     compressor: String,
     spec: Sweep,
-    /// Its runs.
+    /// Runs of the sweep.
     pub members: Vec<Member>,
 }
 
@@ -114,7 +114,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     let judged = judge(&root, &plan, &checked)?;
     println!("{judged}\nresults: {}", root.join("results.csv").display());
     match (stopped, failed.is_empty()) {
-        (true, _) => anyhow::bail!("stopped; the same command goes on"),
+        (true, _) => anyhow::bail!("stopped; run the same command again to go on"),
         (_, false) => {
             anyhow::bail!("{} of {} runs are not finished:\n{}", failed.len(), plan.members.len(), failed.join("\n"))
         }

@@ -10,7 +10,7 @@ use crate::rng::{self, Stream};
 pub struct Trajectory {
     /// Tokens of the gist, without the end.
     pub ids: Vec<u32>,
-    /// From an extractive policy: the units of the prefix in the order in which they were drawn.
+    /// Units of the prefix that an extractive policy drew, in that order; empty for a policy that writes.
     pub picks: Vec<usize>,
     /// Whether the policy ended it; false = the cap did.
     pub ended: bool,
@@ -35,14 +35,14 @@ impl Trajectory {
     }
 }
 
-/// How gists are drawn.
+/// Settings for drawing gists.
 #[derive(Clone, Copy)]
 pub struct Draws<'a> {
     /// Gists a request.
     pub group: usize,
     /// Cap of each, in tokens.
     pub budget: usize,
-    /// How an action is chosen.
+    /// Sampling of each action.
     pub how: &'a Sampling,
     /// `uniforms(request, sample)`: as many numbers in [0, 1) as the budget.
     pub uniforms: &'a dyn Fn(usize, usize) -> Vec<f64>,

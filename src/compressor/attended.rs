@@ -29,14 +29,14 @@ pub struct Attended {
 }
 
 impl Attended {
-    /// From the attention `[head][token]` to the tokens of a prefix.
+    /// Values and ranks of a prefix's tokens from the attention `[head][token]` to them.
     fn new(heads: &[&[f32]], groups: usize) -> Self {
         let places = heads.first().map_or(0, |head| head.len());
         let spans: Vec<Range<usize>> = (0..places).map(|p| p..places.min(p + SPAN)).collect();
         Self::of(values(heads, groups, &spans))
     }
 
-    /// From values `[place][group]`.
+    /// Values `[place][group]`, with the ranks that follow from them.
     pub fn of(values: Vec<Vec<f32>>) -> Self {
         let sums: Vec<f32> = values.iter().map(|place| place.iter().sum()).collect();
         let mut order: Vec<usize> = (0..sums.len()).collect();

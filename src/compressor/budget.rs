@@ -131,7 +131,7 @@ pub fn fill(decoded: &Decoded, ranges: &[Range<usize>], budget: usize) -> Vec<us
     fill_with(decoded, ranges, budget, |_, _| true)
 }
 
-/// As [`fill`], without the groups that `admits` refuses; it is given the positions kept so far and the group.
+/// Fills the budget as [`fill`] does, without groups that `admits(positions kept so far, group)` refuses.
 fn fill_with(
     decoded: &Decoded,
     ranges: &[Range<usize>],

@@ -28,9 +28,9 @@ impl<'a> Request<'a> {
 pub struct Compressed {
     /// Ordinary tokens of the base vocabulary.
     pub ids: Vec<u32>,
-    /// For an extractive compressor: ascending positions in the prefix that were kept.
+    /// Positions in the prefix that an extractive compressor kept, ascending.
     pub kept: Option<Vec<usize>>,
-    /// For a scoring one: the score of each token of the prefix, that of the best of its units.
+    /// Scores that a scoring compressor gives to the prefix's tokens: for each, that of the best of its units.
     pub scores: Option<Vec<f64>>,
     /// Whether the prefix stands unchanged: the reader then gets no separator.
     pub identity: bool,

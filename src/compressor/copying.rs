@@ -28,7 +28,7 @@ pub struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
-    /// Before the first token. Lengths are counted up to `longest`.
+    /// A copier before the gist's first token. Lengths of matches are counted up to `longest`.
     pub fn new(prefix: &'a [u32], attended: &'a Attended, longest: usize) -> Self {
         let mut known = BTreeMap::new();
         let mut tokens = Vec::new();

@@ -11,8 +11,9 @@
 //! The features are those of the gist policy's copy head: how far the unit is from the end of the prefix, and how much each
 //! group of heads of the bare base attends to it, so that both kinds of compressor have the same knowledge; scorers that need
 //! no training may be among them (`hints`). Local window and query stand behind the prefix, as in the base's training, not
-//! before it as in BERT's pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead ([`crate::compressor::foreign`]). A
-//! prefix too long for the base's positions is read in overlapping windows; its units are ranked all together.
+//! before it as in BERT's pairs; no loss is taken there. An encoder with a tokenizer of its own may read instead
+//! ([`crate::compressor::foreign`]). A prefix too long for the base's positions is read in overlapping windows; its units are
+//! ranked all together.
 
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{attention, values};
@@ -45,11 +46,11 @@ const REQUESTS_AT_ONCE: usize = 64;
 pub struct ExtractivePolicy<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// For units that are made of text.
+    /// Tokenizer of the base, for units that are made of text.
     pub tokenizer: &'a Tokenizer,
     /// Unit that is kept or dropped as a whole.
     pub unit: Unit,
-    /// How the scores of a unit's tokens become that of the unit.
+    /// Rule that makes a unit's score from the scores of its tokens.
     pub aggregate: Aggregate,
     /// Tokenizer of an encoder of its own, for an adapter that is one; absent = the base reads.
     pub foreign: Option<Box<Foreign>>,

@@ -30,7 +30,7 @@ pub struct Foreign {
     marks: Marks,
 }
 
-/// What the encoder makes of one prefix.
+/// Output of the encoder for one prefix of P tokens.
 pub(super) struct Encoded {
     /// Hidden states and the worth of each token, `[P, H + 1]` f32.
     pub tokens: Tensor,
@@ -40,14 +40,14 @@ pub(super) struct Encoded {
 
 /// One text or a part of it, as the encoder reads it.
 struct Row {
-    /// Which text.
+    /// Index of the text that the row is from.
     text: usize,
     ids: Vec<u32>,
-    /// Where the context begins.
+    /// Position in `ids` at which the context begins.
     head: usize,
-    /// Whether a question stands before it.
+    /// Whether a question stands before the context.
     pair: bool,
-    /// Which of `ids` this row answers for; of a text without a single token, the beginning.
+    /// Range of `ids` for which this row gives the outputs; for a text without a single token, the beginning.
     counts: Range<usize>,
 }
 
@@ -87,8 +87,8 @@ impl Foreign {
         Ok(Tensor::stack(&means, 0))
     }
 
-    /// What a classifier makes of each text's own tokens (one value at least), and the bytes of the text that each stands
-    /// for.
+    /// Worth that a classifier gives to each text's own tokens (one value at least), and the bytes of the text that each
+    /// token stands for.
     pub fn worths(&self, classifier: &TokenClassifier, texts: &[&str]) -> Result<Vec<(Vec<f64>, Vec<Bytes>)>> {
         let _guard = tch::no_grad_guard();
         let encoder = classifier.encoder();

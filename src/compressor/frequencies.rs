@@ -36,9 +36,9 @@ impl<'a> TokenTerms<'a> {
 #[derive(Clone, Debug)]
 pub struct DocumentFrequencies {
     documents: usize,
-    /// Of terms of one token, by id.
+    /// Document frequency of each term of one token, by id.
     tokens: Vec<u32>,
-    /// Of longer terms.
+    /// Document frequency of each longer term.
     longer: BTreeMap<Vec<u32>, u32>,
 }
 

@@ -6,7 +6,8 @@
 //! local:  prefix <separator> local <start> g1 g2 … <end>
 //! query:  prefix <separator> query <start> g1 g2 … <end>
 //! ```
-//! Before all that stands what every row of the base begins with. With an instruction ([`crate::chat`]) its first part stands before all that and its second before `<start>`.
+//! Each row begins with the tokens that every row of the base begins with. An instruction ([`crate::chat`]) stands around the
+//! rest: its first part after these tokens, its second before `<start>`.
 //! An empty gist (`<end>` at once) is a legal action; at the cap there is no end action. An adapter with a copy head also
 //! pays tokens of the prefix that continue what the gist has copied so far ([`copying`]).
 
@@ -183,7 +184,7 @@ impl<'a> GistPolicy<'a> {
             }
         }
         if places.is_empty() {
-            return Err(Error::invalid("groups without a single action"));
+            return Err(Error::invalid("policy loss: expected at least one sampled token, got none"));
         }
         let device = self.decoder.device();
         let ids = Tensor::from_slice(&ids).view([n as i64, g as i64, longest as i64]);

@@ -24,7 +24,7 @@ const REQUESTS_AT_ONCE: usize = 64;
 pub struct LlmLingua<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// The base's.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// Puts matches that must be kept before the chosen tokens, within the budget.
     pub controller: Controller,

@@ -1,4 +1,4 @@
-//! What must be kept, as users name it: kinds of text, a text as it stands, or a pattern.
+//! Text that must be kept, as users name it: by kind, word for word, or by a pattern.
 
 use regex::Regex;
 use std::ops::Range;

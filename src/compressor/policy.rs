@@ -64,7 +64,7 @@ pub struct Trained<'a> {
     pub policy: &'a Policy<'a>,
     /// The compressor's weights.
     pub adapter: &'a Adapter,
-    /// How actions are chosen.
+    /// Sampling of actions.
     pub sampling: Sampling,
     /// Seed of the draws.
     pub seed: u64,

@@ -13,7 +13,7 @@ pub fn range_means(rows: &Tensor, units: &[Range<usize>]) -> Tensor {
     (total / Tensor::from_slice(&lengths).to_device(rows.device()).unsqueeze(-1)).to_kind(Kind::Float)
 }
 
-/// Of the values `[P]`, the first `width` of each range, `[U, width]`; a shorter range repeats its last.
+/// The first `width` of the values `[P]` in each range, `[U, width]`; a shorter range repeats its last value.
 pub fn range_columns(values: &Tensor, units: &[Range<usize>], width: usize) -> Tensor {
     let places = units.iter().flat_map(|unit| (0..width).map(|at| (unit.start + at).min(unit.end - 1) as i64));
     let places = Tensor::from_slice(&places.collect::<Vec<_>>()).to_device(values.device());

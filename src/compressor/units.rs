@@ -1,4 +1,4 @@
-//! What an extractive compressor keeps or drops as a whole: tokens, words, sentences, spans; always whole tokens of the
+//! Units that an extractive compressor keeps or drops as a whole: tokens, words, sentences, spans; always whole tokens of the
 //! reading model's tokenizer, and whole characters: a token that is a part of a character goes with the others of it.
 
 use crate::config::compressors::Unit;

@@ -7,12 +7,12 @@ use std::fmt;
 /// The key `model.bos`: `"auto"`, `true` or `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bos {
-    /// As the base's tokenizer has it: see [`crate::tokenizer::begin`].
+    /// The base's tokenizer decides: see [`crate::tokenizer::begin`].
     #[default]
     Auto,
     /// Every row that the base reads begins with the token.
     Yes,
-    /// No row does.
+    /// No row begins with the token.
     No,
 }
 

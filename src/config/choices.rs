@@ -10,9 +10,9 @@ pub enum Condition {
     /// The prefix alone.
     #[default]
     None,
-    /// The local window too.
+    /// The prefix and the local window.
     Local,
-    /// A query.
+    /// The query that the prefix is read for.
     Query,
 }
 
@@ -20,10 +20,10 @@ pub enum Condition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetConfig {
-    /// Tokens.
+    /// Cap as a number of tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
-    /// Share of the prefix's tokens, rounded down.
+    /// Cap as a share of the prefix's tokens, rounded down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ratio: Option<f64>,
 }
@@ -62,7 +62,7 @@ fn default_decay() -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LengthPenalty {
-    /// λ stays.
+    /// λ keeps its value.
     Fixed {
         /// Price of keeping everything.
         lambda: f64,
@@ -148,13 +148,13 @@ fn default_epochs() -> usize {
     2
 }
 
-/// How a gist's advantage is spread over its tokens.
+/// Spread of a gist's advantage over its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenCredit {
     /// Every action of the gist gets the gist's advantage.
     Uniform,
-    /// Added to it, centred over the gist: how much worse the gist reads without the block that the token belongs to.
+    /// The gist's advantage plus how much worse the gist reads without the token's block, centred over the gist.
     LeaveOneOut,
 }
 

@@ -22,7 +22,7 @@ pub enum CompressorConfig {
         /// Unit that is kept or dropped as a whole.
         #[serde(default)]
         unit: Unit,
-        /// How the scores of a unit's tokens become that of the unit.
+        /// Rule that makes a unit's score from the scores of its tokens.
         #[serde(default, skip_serializing_if = "Aggregate::is_mean")]
         aggregate: Aggregate,
         /// An encoder to start from in place of the base.
@@ -63,7 +63,7 @@ pub struct EncoderSection {
 }
 
 impl EncoderSection {
-    /// Where its files are.
+    /// Folder of the encoder's files: `path` itself, or the cached repository that it names.
     pub fn folder(&self) -> error::Result<PathBuf> {
         hub::folder(&self.path, self.revision.as_deref())
     }
@@ -114,7 +114,7 @@ impl Default for CompressorConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Unit {
-    /// One token.
+    /// A single token.
     Token {},
     /// A word with the blanks before it (UAX 29).
     Word {},
@@ -145,16 +145,16 @@ impl Unit {
     }
 }
 
-/// How scores of tokens become that of a unit.
+/// Rule that makes a unit's score from the scores of its tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
-    /// Their mean.
+    /// Mean of the tokens' scores.
     #[default]
     Mean,
-    /// The first token's.
+    /// Score of the first token.
     First,
-    /// The highest.
+    /// Highest of the tokens' scores.
     Max,
 }
 
@@ -196,7 +196,7 @@ impl FrozenScorer {
         name.split_once(':').is_some_and(|(kind, _)| FROZEN.iter().any(|(known, _)| *known == kind))
     }
 
-    /// Where its files are.
+    /// Folder of the model's files: `path` itself, or the cached repository that it names.
     pub fn folder(&self) -> error::Result<PathBuf> {
         hub::folder(&self.path, self.revision.as_deref())
     }

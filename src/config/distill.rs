@@ -49,9 +49,9 @@ impl Default for Distill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
-    /// How much the reader's KL falls when the unit is all that it gets, nats a token.
+    /// Fall of the reader's KL when it gets the unit alone, against no context; nats a token.
     Alone,
-    /// How much the bare base's KL rises when the unit is taken out of the prefix, nats a token.
+    /// Rise of the bare base's KL when the unit is taken out of the prefix, nats a token.
     Without,
     /// The score that another extractive compressor gives it, less that of the end: knowledge distillation (Hinton et al. 2015,
     /// arXiv 1503.02531), which a ranking temperature of 1 suits.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Baselines {
-    /// All of them.
+    /// All baselines.
     #[default]
     All,
     /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run

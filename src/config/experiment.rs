@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 pub trait Experiment: Serialize + DeserializeOwned {
     /// Value of the key `kind`.
     const KIND: &'static str;
-    /// Its run directory, below the folder of all runs.
+    /// Run directory, below the folder of all runs.
     fn name(&self) -> String;
     /// Device, threads and kind of number.
     fn hardware(&self) -> &Hardware;
-    /// As [`Experiment::hardware`], to replace `auto` by this machine's values.
+    /// Mutable [`Experiment::hardware`], to replace `auto` by this machine's values.
     fn hardware_mut(&mut self) -> &mut Hardware;
     /// Whether it trades speed for memory.
     fn saves_memory(&self) -> bool {
@@ -32,8 +32,8 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn check(&self) -> std::result::Result<(), Problem>;
     /// Folder or repository of each model that it reads, with the revision asked for.
     fn models(&self) -> Vec<NamedModel<'_>>;
-    /// `model.bos`, and the file with the tokenizer that decides where it is `"auto"`; none where a tokenizer is trained. An error
-    /// where the model is neither a folder nor in the cache.
+    /// `model.bos`, and the file with the tokenizer that decides where it is `"auto"`; none where a tokenizer is trained. An
+    /// error where the model is neither a folder nor in the cache.
     fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)>;
 }
 

@@ -48,7 +48,7 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// How serde calls the value in its messages.
+    /// Name of the value in serde's messages.
     fn unexpected(&self) -> String {
         match self.value {
             Value::String(text) => Unexpected::Str(text),

@@ -1,4 +1,4 @@
-//! Where a run computes.
+//! Hardware settings of a run: device, CPU threads, kind of number.
 
 use crate::config::parts::Problem;
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ use crate::error;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The whole file.
+/// Experiment file of a distillation from labelled texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledConfig {
@@ -20,7 +20,7 @@ pub struct LabelledConfig {
     pub kind: String,
     /// Run directory: `runs/<name>/seed=<seed>`.
     pub name: String,
-    /// Every random number derives from it.
+    /// Seed from which every random number derives.
     #[serde(default)]
     pub seed: u64,
     /// The reading model, whose tokens are counted.
@@ -35,13 +35,13 @@ pub struct LabelledConfig {
     pub loss: DistillLoss,
     /// Optimiser of the compressor.
     pub optim: OptimConfig,
-    /// Length and rhythm.
+    /// Length of training, and how often it is validated and saved.
     #[serde(default)]
     pub train: LabelledLoop,
     /// Bootstrap resamples of the final figures.
     #[serde(default = "default_resamples")]
     pub resamples: usize,
-    /// Where it runs.
+    /// Device, threads and kind of number of the run.
     #[serde(default)]
     pub hardware: Hardware,
 }
@@ -66,7 +66,7 @@ pub struct ReadingModel {
 }
 
 impl ReadingModel {
-    /// Where its files are.
+    /// Folder or GGUF file of the reading model.
     pub fn folder(&self) -> error::Result<PathBuf> {
         base::folder(&self.path, self.revision.as_deref())
     }
@@ -76,11 +76,11 @@ impl ReadingModel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledData {
-    /// To learn from.
+    /// Texts to learn from.
     pub train: PathBuf,
-    /// To look at while learning.
+    /// Texts for validation while learning.
     pub valid: PathBuf,
-    /// For the final figures; never used before.
+    /// Texts for the final figures; never used before.
     pub test: PathBuf,
     /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
     #[serde(default, skip_serializing_if = "is_false")]

@@ -197,14 +197,14 @@ pub enum Projection {
     O,
     /// Gate of the SwiGLU.
     Gate,
-    /// Its other input.
+    /// Up projection: the other input of the SwiGLU.
     Up,
-    /// Its output.
+    /// Down projection: the output of the SwiGLU.
     Down,
 }
 
 impl Projection {
-    /// All of them, in forward order.
+    /// All projections, in forward order.
     pub const ALL: [Projection; 7] = [
         Projection::Q,
         Projection::K,
@@ -215,7 +215,7 @@ impl Projection {
         Projection::Down,
     ];
 
-    /// Its name in Hugging Face's weights.
+    /// Name of the projection in Hugging Face's weights.
     pub fn name(self) -> &'static str {
         match self {
             Projection::Q => "q_proj",
@@ -269,7 +269,7 @@ impl LoraConfig {
     }
 }
 
-/// How the next token is chosen.
+/// Settings for sampling the next token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {

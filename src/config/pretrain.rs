@@ -9,7 +9,7 @@ use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The whole file.
+/// Experiment file of a pretraining run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
@@ -17,12 +17,13 @@ pub struct PretrainConfig {
     pub kind: String,
     /// Run directory: `runs/<name>`.
     pub name: String,
-    /// Every random number derives from it.
+    /// Seed from which every random number derives.
     #[serde(default)]
     pub seed: u64,
     /// Folder that receives the finished model in Hugging Face layout.
     pub output: PathBuf,
-    /// A finished base to go on from, tokenizer included, as `model.path` of other experiments names it; absent = fresh weights.
+    /// A finished base to go on from, tokenizer included, as `model.path` of other experiments names it; absent = fresh
+    /// weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Text.
@@ -45,7 +46,7 @@ pub struct PretrainConfig {
     pub schedule: Schedule,
     /// Length and rhythm of the run.
     pub train: PretrainLoop,
-    /// Where it runs.
+    /// Device, threads and kind of number of the run.
     #[serde(default)]
     pub hardware: super::hardware::Hardware,
 }
@@ -157,9 +158,9 @@ pub struct Muon {
 pub struct PretrainLoop {
     /// Optimiser steps.
     pub steps: usize,
-    /// RowsSection of a step.
+    /// Rows of a step.
     pub batch_rows: usize,
-    /// RowsSection of one forward pass; gradients accumulate over a step.
+    /// Rows of one forward pass; gradients accumulate over a step.
     #[serde(default = "default_micro")]
     pub micro_rows: usize,
     /// Steps between evaluations.
@@ -246,12 +247,12 @@ impl Architecture {
 }
 
 impl PretrainConfig {
-    /// Where the files of the base to go on from are.
+    /// Folder or GGUF file of the base to go on from, if there is one.
     pub fn init_folder(&self) -> Result<Option<PathBuf>> {
         self.init.as_deref().map(|path| base::folder(path, None)).transpose()
     }
 
-    /// The file with the tokenizer that is taken: that of the base to go on from, or the one that is named.
+    /// File of the tokenizer to use: that of the base to go on from, or else the one that is named.
     pub fn given_tokenizer(&self) -> Result<Option<PathBuf>> {
         let of_base = self.init_folder()?.map(|folder| base::file(&folder, base::TOKENIZER));
         Ok(of_base.or_else(|| self.tokenizer.path.clone()))

@@ -16,11 +16,11 @@ use toml::{Table, Value};
 /// Top-level keys that describe the sweep and are no part of a run's configuration.
 pub const KEYS: [&str; 7] = ["question", "primary_metric", "baseline", "min_effect", "seeds", "arm", "grid"];
 
-/// What varies, and what the comparison is about. A file that sets none of these is a sweep of one run.
+/// Keys of a sweep: its variations and its comparison. A file that sets none of these is a sweep of one run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// What the experiment is to answer.
+    /// Question that the experiment is to answer.
     #[serde(default)]
     pub question: Option<String>,
     /// Dotted key of `summary.json` on which arms are compared: `eval.compressors.<name>.gap_closed` of a compressor that
@@ -44,7 +44,7 @@ pub struct Sweep {
     pub grid: Table,
 }
 
-/// One variant.
+/// An arm: one variant of the experiment.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
@@ -62,7 +62,7 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Its changes, as a layer over the file.
+    /// Changes of the arm, as a layer over the file.
     fn layer(&self) -> Table {
         let mut layer = self.set.clone().unwrap_or_default();
         if !self.unset.is_empty() {
@@ -72,19 +72,19 @@ impl Arm {
     }
 }
 
-/// One dimension of the grid.
+/// One axis of the grid: a key and its values.
 struct Axis {
     path: Vec<String>,
     values: Vec<Value>,
 }
 
-/// A run in the making: what it is called by, and the keys that it sets.
+/// A run in the making: the parts of its name, and the keys that it sets.
 #[derive(Clone, Default)]
 struct Draft {
     arm: Option<String>,
     cell: Vec<String>,
     seed: Option<String>,
-    /// Of the arm, of the grid, and the seed.
+    /// Keys set by the arm, by the grid and by the seed, in this order.
     layers: [Table; 3],
 }
 
@@ -93,13 +93,13 @@ struct Draft {
 pub struct SweepRun {
     /// Name of its folder.
     pub name: String,
-    /// Its name without the seed, which its repetitions share; empty when nothing else varies.
+    /// Name of the run without the seed, which its repetitions share; empty when nothing else varies.
     pub label: String,
     /// The label of the baseline's run in the same cell of the grid.
     pub rival: Option<String>,
     /// Keys that set it apart from the other runs: dotted key and TOML value; `unset` holds the keys that are taken away.
     pub varied: BTreeMap<String, String>,
-    /// Its configuration.
+    /// Configuration of the run.
     pub tree: Tree,
 }
 
@@ -242,7 +242,7 @@ impl Sweep {
     }
 }
 
-/// Every draft with every item.
+/// Every combination of a draft and an item, made by `extend`.
 fn cross<T>(drafts: &[Draft], items: &[T], extend: impl Fn(&mut Draft, &T)) -> Vec<Draft> {
     let pairs = drafts.iter().flat_map(|draft| items.iter().map(move |item| (draft.clone(), item)));
     pairs.map(|(mut draft, item)| (extend(&mut draft, item), draft).1).collect()

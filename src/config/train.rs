@@ -13,7 +13,7 @@ use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The whole file.
+/// Experiment file of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -21,7 +21,7 @@ pub struct TrainConfig {
     pub kind: String,
     /// Run directory: `runs/<name>/seed=<seed>`.
     pub name: String,
-    /// Every random number derives from it.
+    /// Seed from which every random number derives.
     #[serde(default)]
     pub seed: u64,
     /// Base model, in Hugging Face layout.
@@ -61,7 +61,7 @@ pub struct TrainConfig {
     /// Evaluation on held-out windows.
     #[serde(default)]
     pub eval: EvalConfig,
-    /// Where it runs.
+    /// Device, threads and kind of number of the run.
     #[serde(default)]
     pub hardware: Hardware,
 }
@@ -94,7 +94,7 @@ pub struct ModelSection {
 }
 
 impl ModelSection {
-    /// Where its files are.
+    /// Folder or GGUF file of the base.
     pub fn folder(&self) -> Result<PathBuf> {
         base::folder(&self.path, self.revision.as_deref())
     }
@@ -267,7 +267,7 @@ pub struct AlgoSection {
     pub entropy_coef: f64,
     /// Weight of KL(policy ‖ warm-started policy), nats a token.
     pub reference_kl_coef: f64,
-    /// How a gist's advantage is spread over its tokens.
+    /// Spread of a gist's advantage over its tokens.
     pub token_credit: TokenCredit,
     /// Weight of self-imitation (Oh et al. 2018, arXiv 1806.05635) of the most recent tokens, a gist that the policy may
     /// hardly ever sample: where their reward is above the group's mean, they are imitated by as much.
@@ -294,7 +294,7 @@ pub struct GeneratorConfig {
     pub gists_per_window: usize,
     /// The compressor's gists of this step.
     pub current: f64,
-    /// No gist.
+    /// An empty context in place of a gist.
     pub empty: f64,
     /// Recent tokens or random spans, of any size up to the budget.
     pub extractive: f64,
@@ -318,7 +318,7 @@ impl Default for GeneratorConfig {
     }
 }
 
-/// One optimiser a role, and the supervised stage's.
+/// Optimisers: one for each role, and one for the supervised stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optim {
@@ -367,7 +367,7 @@ impl TrainConfig {
         self.compressor_updates() + self.warm_start.rounds * self.warm_start.round_updates()
     }
 
-    /// Those of them that leave the readers as they are: copying, distillation.
+    /// Updates of the warm start that leave the readers as they are: copying, distillation.
     pub fn compressor_updates(&self) -> usize {
         self.warm_start.copy_updates + self.distill.updates()
     }

@@ -53,7 +53,7 @@ pub struct Figures {
     pub rollout_tokens_per_second: f64,
     /// Median seconds of a whole step.
     pub step_seconds: f64,
-    /// Its parts.
+    /// Parts of a step, with the time of each.
     pub parts: Vec<StepPart>,
     /// Share of the matrix-product rate that the multiply-adds of both updates account for.
     pub training_gemm_share: f64,
@@ -65,7 +65,7 @@ pub struct Figures {
     pub loaded_rss_mib: f64,
     /// Largest resident memory of the process up to the end of the step's parts, MiB.
     pub peak_rss_mib: f64,
-    /// Of a GPU: memory in use at that time, MiB. libtorch gives nothing back before its end, so that this is its peak, and
+    /// Memory of a GPU in use at that time, MiB. libtorch gives nothing back before its end, so that this is its peak, and
     /// what others use of the device.
     pub device_memory_mib: Option<f64>,
     /// Windows of a step, group size, P, L, F, K.

@@ -49,7 +49,7 @@ fn host() -> Option<(f64, f64)> {
     Some((if limit < total { free.min(limit - used) } else { free }, limit))
 }
 
-/// From the CUDA runtime that libtorch has opened; tch does not show it.
+/// Memory of a GPU, from the CUDA runtime that libtorch has opened; tch does not show it.
 #[allow(unsafe_code)]
 fn cuda(number: i32) -> Option<(usize, usize)> {
     let find = |name: &std::ffi::CStr| {

@@ -1,4 +1,4 @@
-//! How fast this machine is at the shapes of an experiment, before anything of it is loaded: one block of the base and its
+//! Speed of this machine at the shapes of an experiment, before anything of it is loaded: one block of the base and its
 //! output head, with weights that say nothing, for about a second. A whole model of so many blocks takes so many times as
 //! long, and what a matrix product alone would leave out (norms, attention, many small operations) is in it.
 
@@ -51,7 +51,7 @@ impl Pace {
         blocks * block + heads * head
     }
 
-    /// Measures.
+    /// Measures the pace of this machine.
     pub fn measure(config: &TrainConfig, model: &ModelConfig, sizes: Sizes, device: Device) -> Result<Self> {
         let kind = config.hardware.kind();
         rng::seed_torch(0, Stream::Init, 0, 0);

@@ -35,18 +35,18 @@ pub struct Moment {
     pub name: &'static str,
     /// Memory that it needs.
     pub needs: Vec<MemoryUse>,
-    /// Its seconds.
+    /// Seconds of the part.
     pub seconds: f64,
 }
 
-/// The whole.
+/// Memory and time of a step of an experiment.
 #[derive(Clone, Debug)]
 pub struct CostPlan {
     /// Memory that is held all the time.
     pub held: Vec<MemoryUse>,
     /// Parts of a step, one after the other.
     pub moments: Vec<Moment>,
-    /// How many times of what a part needs the process comes to hold.
+    /// Memory that the process comes to hold for a part, as a multiple of what the part needs.
     pub kept: f64,
 }
 
@@ -55,7 +55,7 @@ fn sum(parts: &[MemoryUse]) -> f64 {
 }
 
 impl Moment {
-    /// All that it needs.
+    /// Bytes that the part needs.
     pub fn bytes(&self) -> f64 {
         sum(&self.needs)
     }
@@ -77,7 +77,7 @@ impl CostPlan {
         self.moments.iter().map(|moment| moment.seconds).sum()
     }
 
-    /// For other programs.
+    /// The plan's figures as JSON, for other programs.
     pub fn figures(&self) -> Value {
         json!({
             "peak_mib": self.peak() / MIB,
@@ -88,7 +88,7 @@ impl CostPlan {
         })
     }
 
-    /// Of an experiment over a base of this architecture whose rows begin with so many tokens, on the machine that asks.
+    /// Plan of an experiment over a base of this architecture whose rows begin with `begin` tokens, on this machine.
     pub fn new(config: &TrainConfig, model: &ModelConfig, begin: usize, device: Device) -> Result<Self> {
         // libtorch's threads and buffers come with its first product.
         let _ =
@@ -116,18 +116,18 @@ impl CostPlan {
     }
 }
 
-/// How much more than it needs a process holds of a step's tensors that keeps what is freed, measured on the
-/// shipped bases and one of 0.6 billion parameters: pieces that are free do not always fit.
+/// Memory held for a step's tensors by a process that keeps what is freed, as a multiple of what the step needs: measured on
+/// the shipped bases and one of 0.6 billion parameters, where free pieces do not always fit.
 pub const KEPT: f64 = 1.65;
-/// MemoryUse of text a byte of it compressed, and of memory a byte of text: ids, and what tokenising leaves behind.
+/// Bytes of text for a compressed byte, and bytes of memory for a byte of text: ids, and what tokenising leaves behind.
 const UNPACKED: usize = 6;
 const PER_TEXT_BYTE: usize = 3;
-/// MemoryUse of a generated word.
+/// Bytes of a generated word.
 const WORD: usize = 7;
 /// f32 copies of a chunk's logits that a loss holds at its widest, and a comparison without gradient.
 const LOSS_COPIES: usize = 10;
 const STATS_COPIES: usize = 6;
-/// MemoryUse of a logit from which a token is drawn: f32 and f64 copies.
+/// Bytes for a logit from which a token is drawn: f32 and f64 copies.
 const DRAWN_BYTES: usize = 48;
 /// Copies of an adapter's parameters that an optimiser works with: they, gradient, two moments, decay.
 const OPTIMISER_COPIES: usize = 5;
@@ -156,7 +156,7 @@ fn bytes(name: &str, count: usize) -> MemoryUse {
 }
 
 impl Tensors<'_> {
-    /// MemoryUse of a number that the base computes with.
+    /// Bytes of a number that the base computes with.
     fn width(&self) -> usize {
         self.kind.elt_size_in_bytes()
     }

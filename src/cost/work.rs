@@ -11,17 +11,17 @@ use crate::model::config::ModelConfig;
 pub struct Sizes {
     /// Windows of a step.
     pub windows: usize,
-    /// G.
+    /// Gists in a group, G.
     pub group: usize,
-    /// K, to whose cap every gist is taken to run.
+    /// Cap of a gist in tokens, K; every gist is taken to fill it.
     pub budget: usize,
-    /// P.
+    /// Tokens of a prefix, P.
     pub prefix: usize,
-    /// L.
+    /// Tokens of a local window, L.
     pub local: usize,
     /// Tokens that every row begins with.
     pub begin: usize,
-    /// F.
+    /// Tokens of a future, F.
     pub future: usize,
     /// Futures of a window that the teacher imagines.
     pub imagined: usize,
@@ -36,7 +36,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Of an experiment over a base whose rows begin with so many tokens.
+    /// Sizes of an experiment over a base whose rows begin with `begin` tokens.
     pub fn new(config: &TrainConfig, begin: usize) -> Self {
         let d = &config.data;
         let local = if config.condition == Condition::Local { d.local_tokens + 1 } else { 0 };

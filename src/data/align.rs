@@ -1,4 +1,4 @@
-//! Which words of a text a shortened version of it kept: the labels of LLMLingua-2 (Pan et al. 2024, arXiv 2403.12968, §3.2)
+//! Words of a text that a shortened version of it kept: the labels of LLMLingua-2 (Pan et al. 2024, arXiv 2403.12968, §3.2)
 //! from a text that another model compressed by deleting words. Each word of the short text is looked for near where the
 //! last one was found, forwards and backwards, the nearest that no other word took.
 //!
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Words on either side of the last one found among which the next is looked for.
 pub const REACH: usize = 150;
-/// Of each measure the pairs beyond this percentile are dropped.
+/// Percentile of each measure beyond which pairs are dropped.
 const PERCENTILE: f64 = 0.9;
 
 /// A text beside its shortened version.

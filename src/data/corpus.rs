@@ -19,7 +19,7 @@ pub struct Document {
     pub id: String,
     /// The whole text.
     pub text: String,
-    /// Where it comes from (a project, a book); the file's name when the file does not say.
+    /// Source of the document (a project, a book); the file's name when the file does not say.
     pub source: String,
 }
 

@@ -35,7 +35,7 @@ pub fn near_duplicates(texts: &[&str], against: &[&str], threshold: f64) -> Vec<
 
 /// Inverted index: the texts that have a shingle.
 struct Index {
-    /// Of each text.
+    /// Distinct shingles of each text.
     sets: Vec<Vec<u64>>,
     /// Shingle and text, ascending.
     postings: Vec<(u64, u32)>,

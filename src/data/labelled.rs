@@ -5,7 +5,7 @@
 //! {"text": …, "query"?: …, "compressed": …}                    words that a shorter version kept (see `align`)
 //! {"context": [[title, [sentence, …]], …], "question": …, "supporting_facts": [[title, sentence], …]}     HotpotQA
 //! ```
-//! What does not fit is counted by reason and left out; a row that is none of the three is an error.
+//! Rows that do not fit are counted by reason and left out; a row in none of the three forms is an error.
 
 use crate::data::align::{Alignment, align, dropped};
 use crate::data::corpus::{name, parse_row, read_lines};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// A text, what it is wanted for, and what of it is worth keeping.
+/// A text with the query that it is kept for and the labels of what to keep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledText {
     /// Name of the row.

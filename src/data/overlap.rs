@@ -31,11 +31,11 @@ pub struct SplitOverlap {
     pub held_out: String,
     /// Documents of the other split.
     pub documents: usize,
-    /// Those of them that are in the first split word for word.
+    /// Documents of the other split that are in the first word for word.
     pub same: usize,
-    /// Those of them that are in the first split in another version: more than half of all runs of five words are common.
+    /// Documents of the other split that are nearly in the first: more than half of all runs of five words are common.
     pub near: usize,
-    /// Some of the pairs, the most alike first.
+    /// Some of the pairs of such documents, the most alike first.
     pub pairs: Vec<SharedPair>,
 }
 

@@ -9,7 +9,7 @@ use crate::error::{self, Result};
 /// Compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Packing {
-    /// Not at all.
+    /// No compression.
     Plain,
     /// zstd (RFC 8878).
     Zstd,
@@ -35,7 +35,7 @@ const BEGINNINGS: [(&[u8], &str); 8] = [
 ];
 
 impl Packing {
-    /// Of a file name: the packing that its ending says, and the name without that ending.
+    /// Splits a file name into the name without the packing's ending, and the packing that the ending says.
     pub fn of(name: &str) -> (&str, Packing) {
         match name.rsplit_once('.') {
             Some((stem, "zst")) => (stem, Packing::Zstd),

@@ -40,9 +40,9 @@ const TRAIN_TENTHS: usize = 8;
 pub enum Split {
     /// Eight tenths of the entities.
     Train,
-    /// One tenth, never in a training document.
+    /// One tenth of the entities, never in a training document.
     Valid,
-    /// One tenth, never in a training or validation document.
+    /// One tenth of the entities, never in a training or validation document.
     Test,
 }
 

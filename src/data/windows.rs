@@ -25,12 +25,12 @@ impl WindowShape {
     }
 }
 
-/// One example.
+/// An example of three stretches of tokens: prefix, local window and future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Index of its document in the corpus.
     pub document: usize,
-    /// Where the prefix begins in the document, in tokens.
+    /// Position of the prefix in the document, in tokens.
     pub start: usize,
     /// Ids of the prefix.
     pub prefix: Vec<u32>,

@@ -34,7 +34,7 @@ const READERS: [&str; 2] = [SHARED, ADAPTED];
 pub struct Exam<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// Its tokenizer.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// Documents that the windows come from; only ids and sources are read.
     pub documents: &'a [Document],
@@ -72,7 +72,7 @@ struct Row {
     latency: f64,
     /// Output of the first seed.
     made: Vec<Compressed>,
-    /// By reader, in the order of [`READERS`]; empty for one that there is not.
+    /// Readings by reader, in the order of [`READERS`]; empty for a reader that is missing.
     readings: [Vec<Reading>; 2],
 }
 
@@ -345,7 +345,7 @@ impl<'a> Curves<'a> {
             for row in self.rows.iter().filter(|row| self.exam.budgets[row.budget].tokens == tokens) {
                 gists.push(ComparedGist {
                     compressor: self.entrants[row.entrant].0.clone(),
-                    tokens: tokenizer.read(&row.made[window].ids)?.pieces(),
+                    tokens: tokenizer.read(&row.made[window].ids)?.spelled(),
                     kept: row.made[window].kept.clone(),
                     kl: row.readings.iter().find_map(|readings| readings.get(window)).map_or(f64::NAN, |r| r.kl),
                 });

@@ -16,9 +16,9 @@ pub const GIST: &str = "gist";
 /// KL of the greedy gist with the generator of the same run, per window, nats a token, at earlier stages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Earlier {
-    /// Before any training.
+    /// KL before any training.
     pub untrained: Vec<f64>,
-    /// After the warm start, before co-training.
+    /// KL after the warm start, before co-training.
     pub warm_started: Vec<f64>,
 }
 

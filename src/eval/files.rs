@@ -60,7 +60,7 @@ impl Evaluated<'_> {
             let ids = &row.compressed[i].ids;
             let gist = ExampleGist {
                 text: row.texts[i].clone(),
-                tokens: tokenizer.read(ids)?.pieces(),
+                tokens: tokenizer.read(ids)?.spelled(),
                 kl: row.readings[GENERATOR][i].kl,
                 keep_ratio: ids.len() as f64 / self.prefix_len(window),
             };

@@ -20,7 +20,7 @@ pub struct Searching<'a> {
     pub name: &'a str,
     /// The base.
     pub decoder: &'a Decoder,
-    /// Its tokenizer.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// Adapter of the reader that tries the spans.
     pub reader: &'a Adapter,

@@ -16,7 +16,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// From each run's rows; an error when a run lacks the compressor, or its reading by that reader. Windows that the
+    /// Pools the rows of the runs; an error when a run lacks the compressor, or its reading by that reader. Windows that the
     /// compressor did not see are left out.
     pub fn new(runs: &[Vec<WindowRow>], compressor: &str, reader: &str) -> Result<Self> {
         let mut series = Self { kl: Vec::new(), context: Vec::new(), places: Vec::new() };

@@ -1,5 +1,5 @@
-//! Recall and precision of the tokens that should be kept: figures of compressors on the same labelled texts, with paired intervals by
-//! bootstrap over texts.
+//! Recall and precision of the tokens that should be kept: figures of compressors on the same labelled texts, with paired
+//! intervals by bootstrap over texts.
 
 use crate::error::{Error, Result};
 use crate::eval::stats::{self, Interval};

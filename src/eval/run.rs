@@ -1,5 +1,5 @@
-//! The final evaluation of a run: every compressor on the test windows, read by the run's generator, by the bare base and, where
-//! asked for, by readers of their own; `eval/step_NNNNNN/` and `summary.json` of the run.
+//! The final evaluation of a run: every compressor on the test windows, read by the run's generator, by the bare base and,
+//! where asked for, by readers of their own; `eval/step_NNNNNN/` and `summary.json` of the run.
 
 use crate::compressor::budget::Controller;
 use crate::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
@@ -50,7 +50,7 @@ pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
     names
 }
 
-/// Of these the ones that a reader can be adapted to.
+/// Names of the evaluated compressors that a reader can be adapted to.
 pub fn adaptable(eval: &EvalConfig) -> Vec<String> {
     let few = EvalConfig { search_windows: 0, ..eval.clone() };
     let others = ["gist_sampled", "other_document", "shuffled"];

@@ -6,7 +6,7 @@ use crate::retention::retention;
 /// Sources with parts of their own; the windows of the rest are one part.
 const MOST_SOURCES: usize = 12;
 
-/// Some of the windows.
+/// A part of the windows, by one property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subset {
     /// Property that divides the windows, such as `source`.
@@ -26,7 +26,7 @@ pub fn parts(sources: &[&str], context: &[f64], futures: &[String]) -> Vec<Subse
     all.iter().filter(|part| !idle.contains(&part.by) && !part.windows.is_empty()).cloned().collect()
 }
 
-/// By source, the one with most windows first.
+/// Parts of the windows by source, the one with most windows first.
 fn by_source(sources: &[&str]) -> Vec<Subset> {
     let mut parts: Vec<Subset> = Vec::new();
     for (window, source) in sources.iter().enumerate() {
@@ -59,7 +59,7 @@ fn terciles(context: &[f64]) -> Vec<Subset> {
     ["lowest third", "middle third", "highest third"].into_iter().enumerate().map(|(i, n)| part((i, n))).collect()
 }
 
-/// With and without numbers, with and without names.
+/// Parts of the windows by whether their futures hold numbers, and names.
 fn held(futures: &[String]) -> Vec<Subset> {
     let found: Vec<[bool; 2]> = futures
         .iter()

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub struct Job<'a> {
     /// The base.
     pub decoder: &'a Decoder,
-    /// Its tokenizer.
+    /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
     /// Documents that the windows come from; only their ids are read.
     pub documents: &'a [Document],
@@ -236,7 +236,7 @@ impl<'a> Evaluated<'a> {
         &self.context
     }
 
-    /// Its mean: what there is to gain.
+    /// Mean KL of the reader adapted to nothing: what there is to gain.
     pub fn context_value(&self) -> stats::Interval {
         stats::mean(&self.context, &self.clusters, self.job.resamples, self.job.seed)
     }

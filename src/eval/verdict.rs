@@ -18,11 +18,11 @@ pub enum Verdict {
     Baseline,
     /// The interval of the difference lies above 0.
     Better,
-    /// It lies below 0.
+    /// The interval of the difference lies below 0.
     Worse,
-    /// It lies within ± the smallest effect that matters.
+    /// The interval of the difference lies within ± the smallest effect that matters.
     Equivalent,
-    /// None of these, or the baseline arm itself closes no gap that can be told from 0.
+    /// None of the other verdicts holds, or the baseline arm itself closes no gap that can be told from 0.
     Inconclusive,
 }
 
@@ -33,8 +33,8 @@ pub struct Judged {
     pub label: String,
     /// Runs (seeds) that it pools.
     pub seeds: usize,
-    /// Of these, the seeds that the baseline arm has finished too, which alone make the difference; none where there is no
-    /// difference.
+    /// Seeds among these that the baseline arm has finished too, from which alone the difference is made; none where there is
+    /// no difference.
     pub paired: Option<usize>,
     /// Windows that each run was judged on.
     pub windows: usize,
@@ -52,7 +52,8 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The amount of data behind it, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not all are.
+    /// The amount of data behind it, in words: `3 seeds × 200 windows, 87 documents`, and how many seeds are paired where not
+    /// all are.
     pub fn n(&self) -> String {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let (seeds, windows) = (count(self.seeds, "seed"), count(self.windows, "window"));

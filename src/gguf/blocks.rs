@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// How the numbers of a tensor are stored.
+/// Storage format of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockType {
     /// Float32.

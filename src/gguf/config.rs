@@ -30,7 +30,7 @@ const ROPE_FACTORS: &str = "rope_freqs.weight";
 const LLAMA3_TURNS: (f64, f64) = (1.0, 4.0);
 
 impl Gguf {
-    /// `general.architecture`, one of those that are computed here.
+    /// Value of `general.architecture`; an error if this decoder does not compute that architecture.
     pub fn architecture(&self) -> Result<&str> {
         let key = "general.architecture";
         let name = self.required(key, self.text(key)?)?;
@@ -41,7 +41,7 @@ impl Gguf {
         }
     }
 
-    /// What `config.json` would say: keys as transformers has them, weights as float32. What this decoder does not compute
+    /// The metadata as a `config.json`: keys as transformers has them, weights as float32. What this decoder does not compute
     /// (experts, partial rotations, windows, other scalings) is an error that names the key.
     pub fn config(&self) -> Result<Value> {
         let arch = self.architecture()?;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that tensors begin at multiples of, where the file does not say.
 const ALIGNMENT: u64 = 32;
-/// The key that says it.
+/// Metadata key of the alignment of tensors.
 const ALIGNMENT_KEY: &str = "general.alignment";
-/// What the file itself may be called, where there is no name that ends so.
+/// File extension of GGUF files.
 const EXTENSION: &str = "gguf";
 
 /// Whether a path names a GGUF file: by its ending, or by its first bytes.
@@ -25,7 +25,7 @@ pub fn is_gguf(path: &Path) -> bool {
     read && &magic == b"GGUF"
 }
 
-/// Where a tensor lies in the file, and as what.
+/// Place, shape and block type of a tensor in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     /// Shape as PyTorch has it: the last dimension is contiguous.
@@ -39,7 +39,7 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// Its numbers, over all dimensions.
+    /// Number of elements, over all dimensions.
     pub fn numel(&self) -> usize {
         self.bytes / self.kind.bytes() * self.kind.values()
     }
@@ -247,7 +247,7 @@ impl Gguf {
         })
     }
 
-    /// What `value` says of `key`, which the file must have.
+    /// `value` of the metadata key `key`; an error if the file does not have the key.
     pub fn required<T>(&self, key: &str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| self.wrong(key, "expected it in the metadata, got none"))
     }

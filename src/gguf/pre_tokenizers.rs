@@ -1,5 +1,5 @@
-//! How a byte-level vocabulary cuts a text into words before it merges bytes: `tokenizer.ggml.pre` names the rules, which the
-//! `tokenizer.json` of each family spells out.
+//! Pre-tokenizers of byte-level vocabularies: the rules that cut a text into words before bytes are merged.
+//! `tokenizer.ggml.pre` names the rules, which the `tokenizer.json` of each family spells out.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 /// DeepSeek-Coder: line breaks, words, punctuation, CJK, each cut out of what the one before left.
 const DEEPSEEK_CODER: [&str; 4] = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+"];
 
-/// What decides words.
+/// Rules that cut a text into words.
 enum Words {
     /// GPT-2's pattern.
     Gpt2,
@@ -30,7 +30,7 @@ enum Words {
     PatternsThenDigits(&'static [&'static str]),
 }
 
-/// The rules of one name.
+/// A pre-tokenizer, with the names that `tokenizer.ggml.pre` has for it.
 pub struct PreTokenizer {
     names: &'static [&'static str],
     words: Words,

@@ -11,7 +11,7 @@ const MOST_DIMENSIONS: u32 = 4;
 
 /// A row of the table of tensors.
 pub struct Row {
-    /// Name.
+    /// Name of the tensor.
     pub name: String,
     /// Shape as PyTorch has it: the last dimension is contiguous.
     pub shape: Vec<u64>,

@@ -28,7 +28,7 @@ mod token_type {
     pub const BYTE: u64 = 6;
 }
 
-/// What kind of vocabulary a file has.
+/// Kind of vocabulary of a file.
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
     ByteLevel,

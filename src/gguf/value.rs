@@ -1,11 +1,11 @@
-//! A value of the metadata.
+//! Values of a GGUF file's metadata.
 
 /// A value of the metadata; integers and floats of every width are one kind each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetaValue {
-    /// Of any width, signed or not.
+    /// An integer of any width, signed or not.
     Integer(i128),
-    /// Of either width.
+    /// A float of 32 or 64 bits.
     Float(f64),
     /// True or false.
     Bool(bool),
@@ -16,7 +16,7 @@ pub enum MetaValue {
 }
 
 impl MetaValue {
-    /// Its kind, for messages.
+    /// Name of the value's kind, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Integer(_) => "an integer",

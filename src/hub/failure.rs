@@ -26,11 +26,11 @@ pub enum Failure {
     Unreachable(String),
     /// The connection broke, or fell silent.
     Broken(String),
-    /// The server answered, and did not give it.
+    /// The server answered and refused the file.
     Refused(Refusal),
-    /// Another try would end alike.
+    /// A failure that another try would not change.
     Final(String),
-    /// Nothing to do with the network.
+    /// An error on this machine, not in the network.
     Local(Error),
 }
 

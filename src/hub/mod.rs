@@ -108,7 +108,7 @@ fn cached(storage: &Storage) -> std::result::Result<PathBuf, String> {
     Ok(storage.snapshot(&commit))
 }
 
-/// From the index of a model in several files: which file, beside it, holds each tensor.
+/// Name of the file, beside the index of a model in several files, that holds each tensor.
 pub fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -168,7 +168,7 @@ impl Model {
             let message = format!("expected {SINGLE} or {INDEX}, got a repository without safetensors");
             return Err(Error::invalid(format!("{name}: {message}")));
         }
-        cached(storage).map_err(|missing| Error::invalid(format!("{name}: {missing} did not arrive in the cache")))
+        cached(storage).map_err(|missing| Error::invalid(format!("{name}: fetched, but the cache has no {missing}")))
     }
 
     fn list(&self) -> Result<List> {

@@ -75,7 +75,8 @@ impl Transfer<'_> {
                 return Err(Failure::Final(message));
             }
         };
-        let lock = self.storage.lock(&etag, || eprintln!("{what}: another process brings it; waiting"))?;
+        let lock =
+            self.storage.lock(&etag, || eprintln!("{what}: another process is fetching this file; waiting for it"))?;
         if !self.storage.blob(&etag).is_file() {
             let (size, first) = (first.size, Some(first).filter(|_| !lock.waited));
             let part = Part::open(self.storage.partial(&etag), size, is_hash(&etag))?;
@@ -115,13 +116,16 @@ impl Download<'_> {
             match check(&self.part.path, self.etag)? {
                 None if self.part.checked => return Ok(()),
                 None => {
-                    eprintln!("{}: the server names it by no hash, so it is not checked", self.what);
+                    eprintln!("{}: the server gives no hash for this file, so it is not checked", self.what);
                     return Ok(());
                 }
                 // Of two halves one may be from elsewhere.
                 Some(_) if self.part.in_parts && may_begin_again => {
                     may_begin_again = false;
-                    eprintln!("{}: the parts do not fit together; from the beginning …", self.what);
+                    eprintln!(
+                        "{}: the parts do not have the expected hash together; fetching it again from the beginning …",
+                        self.what
+                    );
                     self.part.clear()?;
                 }
                 Some(message) => {
@@ -267,7 +271,10 @@ fn warn_of_space(part: &Part) {
         (disk.f_bavail.saturating_mul(disk.f_frsize), part.size.map_or(0, |size| size - part.bytes.min(size)));
     if free < wanted {
         let (free, wanted) = (HumanBytes(free), HumanBytes(wanted));
-        eprintln!("{}: {wanted} are to come, and {free} are free there", part.path.display());
+        eprintln!(
+            "warning: {}: {wanted} are still to be fetched, but only {free} are free on this disk",
+            part.path.display()
+        );
     }
 }
 
@@ -276,8 +283,8 @@ fn is_hash(etag: &str) -> bool {
     matches!(etag.len(), 40 | 64) && etag.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// Compares a file with the hash that names it, and says what differs. Git takes the hash of a small file with its length before
-/// it; mirrors are met that take it of the content alone.
+/// Compares a file with the hash that names it, and says what differs. Git takes the hash of a small file with its length
+/// before it; mirrors are met that take it of the content alone.
 fn check(path: &Path, etag: &str) -> Result<Option<String>> {
     if !is_hash(etag) {
         return Ok(None);

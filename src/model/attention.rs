@@ -65,7 +65,7 @@ pub fn within(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal:
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal && mask.is_none(), None::<f64>, gqa)
 }
 
-/// How much each head attends to every key, mean over the last `queries` tokens of each row that are no padding: q
+/// Attention weight of each head on every key, mean over the last `queries` tokens of each row that are no padding: q
 /// `[N, Hq, T, D]`, k `[N, Hkv, T, D]`, rows with `pad[n]` tokens of padding in front → `[N, Hq, T]` f32.
 pub fn last_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>, pad: &[i64], queries: i64) -> Tensor {
     let (t, d, device) = (q.size()[2], q.size()[3], q.device());

@@ -217,7 +217,7 @@ impl ModelConfig {
         self.rope_scaling().map(drop)
     }
 
-    /// How its rotary frequencies are scaled.
+    /// Scaling of the rotary frequencies; the error is a message that names the key.
     pub fn rope_scaling(&self) -> std::result::Result<Scaling, String> {
         for (key, value) in [("rope_parameters", &self.rope_parameters), ("rope_scaling", &self.rope_scaling)] {
             match Scaling::from_json(value.as_ref()).map_err(|message| format!("`{key}`: {message}"))? {

@@ -27,7 +27,7 @@ pub const LENGTHS: usize = TAKEN + 1;
 
 /// For N actions, the tokens that may be copied, each with class and values of its place.
 pub struct Matches {
-    /// Where the entries of each action end.
+    /// End of each action's entries: the index after its last entry, `[N]`.
     ends: Vec<i64>,
     /// Action of each of E entries, `[E]`.
     actions: Tensor,
@@ -42,7 +42,7 @@ pub struct Matches {
 /// Tokens that may be copied, as they are gathered: E entries sorted by action.
 #[derive(Default)]
 pub struct MatchEntries {
-    /// Where the entries of each action end.
+    /// End of each action's entries: the index after its last entry, `[N]`.
     pub ends: Vec<i64>,
     /// Action of each entry.
     pub actions: Vec<i64>,
@@ -55,7 +55,7 @@ pub struct MatchEntries {
 }
 
 impl MatchEntries {
-    /// On the device of the logits.
+    /// The entries as tensors on `device`, that of the logits.
     pub fn to_device(&self, device: Device) -> Matches {
         let count = self.actions.len();
         let each = self.values.len() / count.max(1);

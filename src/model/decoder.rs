@@ -18,7 +18,7 @@ pub(super) struct DecoderBlock {
     pub(super) input_norm: Tensor,
     pub(super) post_norm: Tensor,
     pub(super) projections: Projections<Linear>,
-    /// Where heads are normed.
+    /// Norms of the query and key heads, in architectures that have them.
     pub(super) head_norms: Option<HeadNorms>,
     /// Tokens that a token sees; all where there is no window.
     pub(super) window: Option<i64>,
@@ -133,8 +133,8 @@ impl Decoder {
         Ok(Self { config, embed, layers, norm, head, rope, begin, checkpointing: false, identity: None })
     }
 
-    /// The same base, of which every row begins with these tokens ([`crate::tokenizer::begin`]), whoever reads it. The passes
-    /// of [`crate::model::passes`] take rows as they are; [`crate::model::read::rows`] puts the tokens before them.
+    /// This base with rows that all begin with the tokens `begin` ([`crate::tokenizer::begin`]), in every role. The passes of
+    /// [`crate::model::passes`] take rows as they are; [`crate::model::read::rows`] puts the tokens before them.
     pub fn beginning(self, begin: Vec<u32>) -> Result<Self> {
         let v = self.config.vocab_size;
         match begin.iter().find(|&&id| i64::from(id) >= v) {

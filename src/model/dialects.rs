@@ -39,7 +39,7 @@ fn defaults(family: &str) -> &'static [(&'static str, i64)] {
     }
 }
 
-/// The keys of `config.json` under one name each, with nothing that says nothing. An error names the key.
+/// The keys of `config.json` under one name each, without keys that have no effect. An error names the key.
 pub fn plain(mut json: Map<String, Value>) -> Result<Map<String, Value>, String> {
     let family = json.get("model_type").and_then(Value::as_str).unwrap_or("llama").to_string();
     for (key, value) in defaults(&family) {

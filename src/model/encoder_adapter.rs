@@ -24,7 +24,7 @@ fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
 }
 
 impl Adapter {
-    /// From an encoder's weights, with fresh heads that see `known` features of each place (see
+    /// Adapter from an encoder's weights, with fresh heads that see `known` features of each place (see
     /// [`crate::model::copy_head::features`]) and, behind them, `hints` features that count from the start; draws from
     /// libtorch's generator.
     pub fn of_encoder(
@@ -87,8 +87,8 @@ impl Adapter {
         Self::pack_encoder(&config, &named, features, device)
     }
 
-    /// For an encoder, `factor` at its own weights and 1 at the heads, as flat as the parameters: what was pretrained moves
-    /// less. None for low-rank weights.
+    /// Factors on the learning rate, as flat as the parameters: `factor` for an encoder's own weights, which are pretrained,
+    /// and 1 for its heads. None for low-rank weights.
     pub fn lr_factors(&self, factor: f64) -> Option<Tensor> {
         self.encoder.as_ref()?;
         let factors = self.params.leaf().detach().ones_like();

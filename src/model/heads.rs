@@ -79,9 +79,9 @@ impl SpanHead {
 
 /// Logits of both heads, `[N, T]` each.
 pub struct HeadLogits {
-    /// That a token is kept.
+    /// Logits that a token is kept.
     pub keep: Tensor,
-    /// That it stands in an important span.
+    /// Logits that a token stands in an important span.
     pub span: Tensor,
 }
 
@@ -93,7 +93,7 @@ impl HeadLogits {
 }
 
 impl Heads {
-    /// Over these tensors, which may require gradients.
+    /// Heads with these tensors as weights, which may require gradients.
     pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut take = |name: &str| {
             named.remove(name).ok_or_else(|| Error::shape("weights of the heads", format!("`{name}`"), "none"))

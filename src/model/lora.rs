@@ -34,7 +34,7 @@ pub struct Adapter {
     pub(super) encoder: Option<EncoderConfig>,
 }
 
-/// How an adapter is activated.
+/// Options for activating an adapter.
 #[derive(Clone, Copy)]
 pub(super) struct Activation {
     /// Kind of number that the base computes in; the weights are cast to it once.
@@ -73,7 +73,7 @@ pub(super) const HEADS: &str = "gist.extractive.";
 /// Parameters of a compressor's adapter beside low-rank weights and control rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
-    /// Nothing more, as that of a reader.
+    /// No further parameters, as in a reader's adapter.
     Nothing,
     /// A copy head of so many rows (none when 0).
     CopyHead(usize),
@@ -146,7 +146,7 @@ impl Adapter {
         Self::with_extra(model, lora, embedding, Extra::Nothing)
     }
 
-    /// As [`Adapter::fresh`], with a compressor's parameters; a copy head starts at 0 too, heads at small draws.
+    /// A fresh adapter with a compressor's parameters `extra`: a copy head starts at 0, heads start at small draws.
     pub fn with_extra(model: &ModelConfig, lora: &LoraConfig, embedding: &Tensor, extra: Extra) -> Result<Self> {
         let device = embedding.device();
         let mut named = Vec::new();

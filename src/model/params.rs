@@ -48,7 +48,7 @@ impl FlatParams {
         self.views_in(Kind::Float)
     }
 
-    /// As [`FlatParams::views`], of the leaf cast to `kind`.
+    /// Differentiable views by name, as [`FlatParams::views`], but of the leaf cast to `kind`.
     pub fn views_in(&self, kind: Kind) -> BTreeMap<String, Tensor> {
         let parts = narrowed(&self.leaf, kind).split_with_sizes(self.sizes(), 0);
         self.specs.iter().zip(parts).map(|((name, shape), part)| (name.clone(), part.view(shape.as_slice()))).collect()

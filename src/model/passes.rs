@@ -14,11 +14,11 @@ use tch::{Kind, Tensor};
 /// Options of a forward pass over whole rows.
 #[derive(Default)]
 struct Pass<'a> {
-    /// Every token sees every other, not only those before it.
+    /// Whether every token sees every other, not only those before it.
     both_ways: bool,
-    /// Only the first so many blocks.
+    /// Number of first blocks to run; none = all.
     blocks: Option<usize>,
-    /// Keys and values are kept.
+    /// Whether keys and values are kept.
     keep: bool,
     /// Attention is watched.
     watch: Option<Watch<'a>>,
@@ -52,8 +52,8 @@ impl Decoder {
         Ok(self.run(ids, pad, adapter, Pass { both_ways: true, blocks, ..Pass::default() })?.0)
     }
 
-    /// How much each head of the base attends to every token from the last `queries` of its row, `[N, layers * Hq, T]`
-    /// f32, layer by layer; no gradient.
+    /// Attention weight of each head of the base on every token, from the last `queries` tokens of the row: f32
+    /// `[N, layers * Hq, T]`, layer by layer; no gradient.
     pub fn attention(&self, ids: &Tensor, pad: &[i64], queries: i64) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let mut weights = Vec::new();

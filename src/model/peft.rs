@@ -41,7 +41,7 @@ const BEGIN: &str = "gist.begin";
 const EMBEDDING: &str = "embed_tokens";
 const HEAD: &str = "lm_head";
 
-/// What an adapter is made for.
+/// Base model that an adapter is made for.
 #[derive(Clone, Debug, Default)]
 pub struct Base {
     /// Folder or repository.
@@ -215,9 +215,9 @@ impl Adapter {
         }
     }
 
-    /// The same as peft loads it with the control tokens in effect: they take the ids from `first` on. A base without so many
-    /// rows has to be given them first (`resize_token_embeddings(first + 3)`; `AutoPeftModelForCausalLM` does it where the
-    /// tokenizer is beside the adapter).
+    /// Writes the files of [`Adapter::save`] so that peft loads the control tokens too; these take the ids from `first` on. A
+    /// base without so many rows has to be given them first (`resize_token_embeddings(first + 3)`; `AutoPeftModelForCausalLM`
+    /// does it where the tokenizer is beside the adapter).
     pub fn export(&self, folder: &Path, base: &Base, first: i64, tied: bool) -> Result<()> {
         let (rows, end) = self.vocabulary_rows(tied)?;
         let mut named = self.params.named();
@@ -231,7 +231,7 @@ impl Adapter {
         self.write(folder, base, &named, Some(tokens))
     }
 
-    /// What the control tokens are in a vocabulary: rows `[3, H]` of the embedding (end-of-gist, start-of-gist, separator)
+    /// Rows of the control tokens in a vocabulary: `[3, H]` of the embedding (end-of-gist, start-of-gist, separator)
     /// and, unless that is the output head too, end-of-gist's row `[1, H]` of the head.
     pub fn vocabulary_rows(&self, tied: bool) -> Result<(Tensor, Option<Tensor>)> {
         if self.is_extractive() {

@@ -7,12 +7,12 @@ use std::ops::Index;
 pub struct Projections<T>([T; Projection::ALL.len()]);
 
 impl<T> Projections<T> {
-    /// Made in forward order.
+    /// Makes a value for each projection, in forward order.
     pub fn from_fn(mut make: impl FnMut(Projection) -> T) -> Self {
         Self(Projection::ALL.map(&mut make))
     }
 
-    /// As [`Projections::from_fn`], up to the first error.
+    /// Makes a value for each projection, in forward order, up to the first error.
     pub fn try_from_fn<E>(mut make: impl FnMut(Projection) -> Result<T, E>) -> Result<Self, E> {
         let [q, k, v, o, gate, up, down] = Projection::ALL;
         Ok(Self([make(q)?, make(k)?, make(v)?, make(o)?, make(gate)?, make(up)?, make(down)?]))

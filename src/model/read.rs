@@ -102,7 +102,8 @@ pub fn surprise(decoder: &Decoder, prefixes: &[&[u32]]) -> Result<Vec<Vec<f64>>>
 }
 
 /// Hidden states `[N, F, H]` from which the last `future` tokens of `tails` are predicted, each row having read its own
-/// context first, behind the beginning that every row of the base has. Contexts differ in length and may be empty; tails (local window, then future) all have one length.
+/// context first, behind the beginning that every row of the base has. Contexts differ in length and may be empty; tails (local
+/// window, then future) all have one length.
 pub fn future_hidden(
     decoder: &Decoder,
     adapter: Option<&ActiveAdapter>,

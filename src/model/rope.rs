@@ -6,19 +6,19 @@ use serde_json::Value;
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
-/// How the frequencies of a model differ from θ^(−2i/D).
+/// Scaling of a model's rotary frequencies, which are θ^(−2i/D) without one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
-    /// Not at all.
+    /// No scaling.
     None,
-    /// All are divided.
+    /// All frequencies are divided by `factor`.
     Linear {
-        /// By this.
+        /// Divisor of the frequencies.
         factor: f64,
     },
-    /// The slow ones are divided, the fast ones not, those between in between.
+    /// Slow frequencies are divided by `factor`, fast ones are kept, those between are interpolated by turns.
     Llama3 {
-        /// Of the slow ones.
+        /// Divisor of the slow frequencies.
         factor: f64,
         /// Turns within `original` below which a frequency is slow.
         low: f64,
@@ -27,9 +27,9 @@ pub enum Scaling {
         /// Positions that the model was first trained on.
         original: f64,
     },
-    /// The same by a ramp over dimensions, and cosines and sines are scaled.
+    /// As [`Scaling::Llama3`], but interpolated by dimension, and cosines and sines are scaled too.
     Yarn {
-        /// Of the slow ones.
+        /// Divisor of the slow frequencies.
         factor: f64,
         /// Turns within `original` above which a frequency is fast.
         fast: f64,
@@ -39,7 +39,7 @@ pub enum Scaling {
         original: f64,
         /// Whether the ramp begins and ends at whole dimensions.
         truncate: bool,
-        /// On cosines and sines.
+        /// Factor on cosines and sines.
         attention: f64,
     },
 }
@@ -48,7 +48,7 @@ pub enum Scaling {
 const KNOWN: [&str; 4] = ["default", "linear", "llama3", "yarn"];
 
 impl Scaling {
-    /// From `rope_scaling` or `rope_parameters` of a configuration; an error says what is wrong below the key.
+    /// Reads `rope_scaling` or `rope_parameters` of a configuration; an error says what is wrong below the key.
     pub fn from_json(value: Option<&Value>) -> Result<Self, String> {
         let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Scaling::None) };
         let said = |key: &str| value.get(key).filter(|kind| !kind.is_null());

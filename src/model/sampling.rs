@@ -23,7 +23,7 @@ pub fn rows_at_once(v: i64) -> i64 {
 pub struct Picked {
     /// Index of the action, `[N]` int64.
     pub action: Tensor,
-    /// Its log-probability, `[N]` f32: under the distribution sampled from, or the model's own where it is greedy.
+    /// Log-probability of the action, `[N]` f32: under the distribution sampled from, or the model's own if it is greedy.
     pub logprob: Tensor,
     /// Entropy of that distribution, nats, `[N]` f32.
     pub entropy: Tensor,

@@ -1,4 +1,4 @@
-//! Where the tokens of a forward pass stand: in whole rows, or in branches behind a shared prefix. Each has its own
+//! Layout of the tokens of a forward pass: whole rows, or branches behind a shared prefix. Each layout has its own
 //! attention, and its own cache of keys and values between passes.
 
 use crate::model::attention::{self, PrefixKeys};
@@ -25,14 +25,14 @@ pub struct KvCache {
     layers: Vec<KeyValue>,
     /// Tokens of each row that are no padding.
     lengths: Vec<i64>,
-    /// As `lengths`, on the device, `[N, 1]`.
+    /// `lengths` as a tensor on the device, `[N, 1]`.
     starts: Tensor,
     /// Additive mask `[N, 1, 1, P]`: −∞ at padding; none where no row is padded.
     bias: Option<Tensor>,
 }
 
 impl KvCache {
-    /// From what every block keeps of left-padded rows of `t` tokens, the first `pad[n]` of row n padding.
+    /// Cache from every block's keys and values of left-padded rows of `t` tokens, the first `pad[n]` of row n padding.
     pub(super) fn new(layers: Vec<KeyValue>, pad: &[i64], t: i64, device: Device) -> Self {
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
         let starts = Tensor::from_slice(&lengths).to_device(device).unsqueeze(1);
@@ -46,7 +46,7 @@ impl KvCache {
         Self { layers, lengths, starts, bias }
     }
 
-    /// RowSite N.
+    /// Number of rows N.
     pub(super) fn rows(&self) -> usize {
         self.lengths.len()
     }
@@ -108,11 +108,11 @@ impl BranchCache {
     }
 }
 
-/// Where the tokens of a pass stand: equal for every block.
+/// Layout of the tokens of a pass, equal for every block.
 pub(super) enum PassSite {
     /// Whole rows.
     Rows(RowSite),
-    /// BranchSite behind a prefix.
+    /// Branches behind a prefix.
     Branches(BranchSite),
 }
 
@@ -122,7 +122,7 @@ pub(super) struct RowSite {
     pub cos: Tensor,
     /// Sines, of the same shape.
     pub sin: Tensor,
-    /// Which keys a query may see, `[N, 1, T, T]`; none where no row is padded.
+    /// Mask of the keys that a query may see, `[N, 1, T, T]`; none where no row is padded.
     pub mask: Option<Tensor>,
     /// Whether a token sees only those before it and itself.
     pub causal: bool,
@@ -164,7 +164,7 @@ impl RowSite {
 }
 
 impl BranchSite {
-    /// Behind `prefix` and `past` tokens; `cos` and `sin` `[N, T, D]` of their positions.
+    /// Branches behind `prefix` and `past` tokens; `cos` and `sin` `[N, T, D]` are of the branches' positions.
     pub fn behind(prefix: &KvCache, past: i64, cos: &Tensor, sin: &Tensor) -> Self {
         let shaped = |angles: &Tensor| angles.unsqueeze(1).unsqueeze(3);
         Self {

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Dropout of one activation of an adapter, seeded block by block.
 pub struct Dropout {
-    /// Probability.
+    /// Probability that an activation is dropped.
     pub p: f64,
     seed: u64,
     passes: Cell<u64>,
@@ -44,7 +44,7 @@ pub(super) struct NotedPass {
     /// Token ids, `[N, T]` or `[N, G, T]`.
     pub ids: Tensor,
     pub site: PassSite,
-    /// Its number, by which dropout is seeded.
+    /// Number of the pass, which seeds dropout.
     pub number: u64,
     /// Input of every block, and of the last norm.
     pub inputs: Vec<Tensor>,

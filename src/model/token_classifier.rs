@@ -1,8 +1,8 @@
 //! Frozen encoders that others trained to classify tokens as kept or dropped:
 //!
 //! - token classification with two labels, of which label 1 keeps, as LLMLingua-2 has it (Pan et al. 2024, arXiv
-//!   2403.12968: `XLMRobertaForTokenClassification`, `BertForTokenClassification`); the score of a token is P(label 1). ModernBERT's
-//!   has a dense layer and a norm before the labels.
+//!   2403.12968: `XLMRobertaForTokenClassification`, `BertForTokenClassification`); the score of a token is P(label 1).
+//!   ModernBERT's has a dense layer and a norm before the labels.
 //! - Kompress (`chopratejas/kompress-base`, read by the compressor of `chopratejas/headroom`): ModernBERT with a token head of
 //!   two labels and a span head, weights `encoder.*`, `token_head.*`, `span_conv.{0,2}.*`; a token is worth
 //!   p · (0.5 + 0.5 · s). Its repository has weights alone: put ModernBERT-base's `config.json` and `tokenizer.json` beside

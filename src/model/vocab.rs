@@ -9,7 +9,7 @@ use crate::model::copy_head::CopyHead;
 use crate::tensor::{narrowed_gradient, to_vec, widened};
 use tch::{Device, Kind, Tensor};
 
-/// How hidden states become logits.
+/// Output head: the weights that turn hidden states into logits over actions.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// Output rows of the base vocabulary `[V, H]`.
@@ -44,7 +44,7 @@ impl<'a> Head<'a> {
         logits
     }
 
-    /// For the tokens from `first` on.
+    /// This head for the tokens from number `first` on.
     pub(super) fn at(self, first: i64) -> Self {
         Self { copy: self.copy.map(|copy| CopyHead { first, ..copy }), ..self }
     }
@@ -100,7 +100,7 @@ pub struct TokenGrads {
 pub struct Other<'a> {
     /// `[N, H]`.
     pub hidden: &'a Tensor,
-    /// Its head.
+    /// Output head of that model.
     pub head: Head<'a>,
 }
 

@@ -63,7 +63,7 @@ fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {
     })
 }
 
-/// What the header says and the file is not, where that can be told in numbers.
+/// Message that says in bytes how the file contradicts its header; none where no such difference is found.
 fn fault(map: &[u8]) -> Option<String> {
     let length = u64::from_le_bytes(map.get(..8)?.try_into().ok()?) as usize;
     let Some(header) = map.get(8..length.checked_add(8)?) else {
@@ -130,7 +130,7 @@ fn read_as(
     Ok(all)
 }
 
-/// What the header of a file says beside its tensors.
+/// Metadata in the header of a safetensors file: its key `__metadata__`.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let map = map(path)?;
     parse(path, &map)?;
@@ -144,8 +144,8 @@ fn kind_in(path: &Path, name: &str) -> Result<Option<Kind>> {
     Ok(parse(path, &map)?.tensor(name).ok().and_then(|view| kind_of(view.dtype())))
 }
 
-/// The files that hold the weights of a base, a GGUF file or those of a Hugging Face folder: one, or an index and its shards. Names only; the index is
-/// read, and one that cannot be is named alone.
+/// The files that hold the weights of a base, a GGUF file or those of a Hugging Face folder: one, or an index and its shards.
+/// Names only; the index is read, and one that cannot be is named alone.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     if is_gguf(folder) {
         return vec![folder.to_path_buf()];
@@ -174,9 +174,9 @@ pub fn stored_kind(folder: &Path) -> Result<Kind> {
     Err(Error::file(folder, format!("expected a tensor `{EMBEDDING}`, got none")))
 }
 
-/// The architecture of a base: what a GGUF file says; of a Hugging Face folder its `config.json`, and whether the output head is the embedding as the weights
-/// have it. Where `tie_word_embeddings` is true and yet there is a head with other values, that head is used, as
-/// transformers 5 does, and stderr says so.
+/// The architecture of a base: what a GGUF file says; of a Hugging Face folder its `config.json`, and whether the output head
+/// is the embedding as the weights have it. Where `tie_word_embeddings` is true and yet there is a head with other values, that
+/// head is used, as transformers 5 does, and stderr says so.
 pub fn architecture(folder: &Path) -> Result<ModelConfig> {
     let path = base::file(folder, base::CONFIG);
     let mut config = ModelConfig::load(&path)?;
@@ -247,9 +247,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The weights of a base, a GGUF file or a Hugging Face folder with one file or shards and their index, in this kind and on
-/// this device: one copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of what other
-/// tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over. That head must
-/// be the embedding ([`architecture`] says whether it is), and stands for it where the file has only the head.
+/// this device: one copy, out of the mapped file. Every weight of `config` must be there with its shape, and nothing else; of
+/// what other tools leave beside them, tables of rotary frequencies and the output head of a tied model are passed over. That
+/// head must be the embedding ([`architecture`] says whether it is), and stands for it where the file has only the head.
 pub fn read_model(folder: &Path, config: &ModelConfig, kind: Kind, device: Device) -> Result<BTreeMap<String, Tensor>> {
     if is_gguf(folder) {
         return gguf::read(folder, config, kind, device);
@@ -292,7 +292,7 @@ fn check_architecture(path: &Path, all: &BTreeMap<String, Tensor>, config: &Mode
     Ok(())
 }
 
-/// The same, whatever names there are, and the file that answers for them: the only one, or the index.
+/// All tensors of a folder, whatever their names, with the file that lists them: the only one, or the index.
 pub fn read_folder(folder: &Path, kind: Kind, device: Device) -> Result<(PathBuf, BTreeMap<String, Tensor>)> {
     let copy = |tensor: &Tensor| Ok(tensor.f_to_device_(device, kind, false, true)?);
     let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
@@ -335,7 +335,7 @@ pub fn write(path: &Path, named: &[(String, Tensor)]) -> Result<()> {
     write_telling(path, named, [])
 }
 
-/// The same with more to be said in the header. No more than one tensor is in memory twice.
+/// Writes `named` tensors, atomically, with `told` in the header's metadata. No more than one tensor is in memory twice.
 pub fn write_telling(
     path: &Path,
     named: &[(String, Tensor)],

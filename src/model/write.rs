@@ -9,14 +9,14 @@ use crate::model::site::BranchCache;
 use crate::model::vocab::{self, Head};
 use tch::Tensor;
 
-/// How prompts are continued.
+/// Settings for continuing prompts by sampling.
 #[derive(Clone, Copy)]
 pub struct Continuation<'a> {
     /// S: continuations of each prompt.
     pub samples: usize,
     /// T: tokens of each.
     pub tokens: usize,
-    /// How a token is chosen.
+    /// Sampling of each token.
     pub how: &'a Sampling,
     /// Ids that none may hold.
     pub forbidden: &'a [u32],

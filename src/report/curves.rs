@@ -208,7 +208,7 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// At most about `MAX_POINTS` of them, evenly spaced, always with the first and the last.
+/// About `MAX_POINTS` of the points at most, evenly spaced, always with the first and the last.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = points.len().div_ceil(MAX_POINTS).max(1);
     let mut kept: Vec<_> = points.iter().step_by(stride).copied().collect();

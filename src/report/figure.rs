@@ -25,10 +25,10 @@ pub const SERIES: [RGBColor; 4] =
 pub const WARNING: RGBColor = RGBColor(0xc4, 0x57, 0x6b);
 
 const MARGIN: u32 = 18;
-/// Of PNG files: no font of the machine's is read.
+/// Font of PNG files; fonts of the machine are not read.
 const TYPEFACE: &str = "DejaVu Sans";
 
-/// As attributes hold it, `#1F2933`.
+/// A colour as an SVG attribute holds it, such as `#1F2933`.
 pub fn hex(color: RGBColor) -> String {
     format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)
 }

@@ -14,11 +14,11 @@ const SPAN: usize = 3;
 /// Relation of a token to the other text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Not found there.
+    /// A token that the other text does not have.
     New,
-    /// Found there.
+    /// A token that the other text has.
     Shared,
-    /// Part of a copied span.
+    /// A token of a copied span.
     Span,
 }
 

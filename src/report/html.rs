@@ -36,14 +36,14 @@ pub fn page(run: &RunData) -> Result<String> {
     Ok(page.draw())
 }
 
-/// Nothing is fetched, whatever a page holds.
+/// Content security policy of a page: nothing is fetched, whatever the page holds.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /// The parts of a page around its sections.
 pub(super) struct PageFrame<'a> {
-    /// In the browser's tab, before the project's name.
+    /// Title in the browser's tab, before the project's name.
     pub title: &'a str,
-    /// More of the head, before the style.
+    /// Further elements of `<head>`, before the style.
     pub head: Markup,
     /// Heading and opening.
     pub header: Markup,

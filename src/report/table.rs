@@ -13,7 +13,7 @@ pub const HEAD: [&str; 8] =
 
 /// Name of a run with the weights of its warm start.
 pub const BEFORE: &str = "the run before co-training";
-/// All that a difference to [`BEFORE`] may come from.
+/// Possible causes of a difference to [`BEFORE`].
 const SINCE: &str = "both compressor and generator have been trained since";
 
 /// comfy-table's `UTF8_HORIZONTAL_ONLY` without lines between rows.
@@ -24,9 +24,9 @@ const RULES: &str = "  ── ══      ──    ";
 pub struct TableRow<'a> {
     /// Name of the compressor.
     pub name: &'a str,
-    /// Its figures.
+    /// Figures of the compressor.
     pub entry: &'a Entry,
-    /// Its role in the comparison.
+    /// Role of the row in the comparison.
     pub role: Role,
     /// Note beside the name, such as "hindsight, cheating"; may be empty.
     pub note: String,

@@ -7,7 +7,7 @@ use std::fmt;
 /// Digits of a commit or digest in a message.
 const SHOWN: usize = 12;
 
-/// From which sources a program was built.
+/// Sources from which a program was built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// The commit that was checked out; `None` where the sources were in no git checkout of their own.
@@ -20,7 +20,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// This program.
+    /// Build of this program.
     pub fn own() -> Self {
         let known = |text: &str| (text != "unknown").then(|| text.to_string());
         Self {
@@ -38,7 +38,7 @@ impl Build {
             && (clean || self.source.is_none() || other.source.is_none() || self.source == other.source)
     }
 
-    /// Nothing for the same build; otherwise a sentence that names both, where `words` say which is which.
+    /// Sentence that names both builds, `words` saying which is which; none if they are the same.
     pub fn difference(&self, other: &Build, words: [&str; 2]) -> Option<String> {
         if self.is_same(other) {
             return None;

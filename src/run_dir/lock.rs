@@ -18,7 +18,7 @@ pub(super) const LOCK: &str = "run.lock";
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
-    /// Nothing where the file system has no locks.
+    /// Locked file; none where the file system has no locks.
     file: Option<File>,
 }
 

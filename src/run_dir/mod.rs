@@ -56,11 +56,11 @@ fn names(folder: &Path) -> Result<Vec<OsString>> {
 /// Treatment of a run directory that already holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Refuse it.
+    /// Refuse the directory.
     Fresh,
-    /// Go on with it if the configuration is the same; start it if there is none.
+    /// Go on with the run if the configuration is the same; start a run if there is none.
     Resume,
-    /// Replace it.
+    /// Replace the run.
     Overwrite,
 }
 

@@ -179,7 +179,7 @@ pub fn settle(changes: Vec<String>, accept: bool, refused: &str) -> Result<Vec<S
         return Ok(changes);
     }
     let changes = changes.join("; ");
-    Err(Error::invalid(format!("{refused}: {changes}; {ACCEPT} goes on all the same, and it is recorded")))
+    Err(Error::invalid(format!("{refused}: {changes}; with {ACCEPT} it goes on, and the difference is recorded")))
 }
 
 /// `provenance.json`.

@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// In progress, or killed without a word.
+    /// In progress, or killed before it could write another state.
     Running,
     /// Finished, report and all.
     Done,
@@ -64,7 +64,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// For a run that has not told of a step yet.
+    /// Pulse of a run that has not told of a step yet.
     pub fn new(run: &RunDir) -> Self {
         Self { run: run.clone(), told: None }
     }

@@ -23,8 +23,8 @@ use tch::{Device, Kind};
 const TOKENIZER: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
-/// Writes the adapter of a role, one of [`ROLES`], into the new folder `output`, or with `merge` the base with it merged in. The
-/// folder is whole or not there at all.
+/// Writes the adapter of a role, one of [`ROLES`], into the new folder `output`, or with `merge` the base with it merged in.
+/// The folder is whole or not there at all.
 pub fn export(run: &TrainedRun, role: &str, merge: bool, output: &Path) -> Result<()> {
     let (folder, writes) = (run.adapter_folder(role), role == ROLES[0]);
     whole(output, |to| match merge {
@@ -39,7 +39,7 @@ pub fn export_base(from: &Path, kind: Option<Kind>, output: &Path) -> Result<()>
     whole(output, |to| folder::write(from, to, kind))
 }
 
-/// What `fill` leaves in a new folder, whole or not at all.
+/// Makes the new folder `output` with the files that `fill` writes; it appears whole or not at all.
 fn whole(output: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if output.exists() {
         return Err(Error::file(output, "expected a folder that does not exist yet, got one that does"));

@@ -26,7 +26,7 @@ pub struct EvaluationFiles {
 }
 
 impl EvaluationFiles {
-    /// Those of an experiment; an error where a model is neither a folder nor in the cache.
+    /// Files of an experiment; an error where a model is neither a folder nor in the cache.
     pub fn of(config: &TrainConfig) -> Result<Self> {
         let mut trained_with = model_files(&config.model.folder()?);
         trained_with.extend([&config.data.train, &config.data.valid, &config.data.test].into_iter().flatten().cloned());
@@ -43,7 +43,7 @@ impl EvaluationFiles {
         Ok(Self { trained_with, compared_with })
     }
 
-    /// All of them.
+    /// All files: for training and for comparison.
     pub fn all(&self) -> Vec<PathBuf> {
         [self.trained_with.as_slice(), &self.compared_with].concat()
     }
@@ -75,7 +75,8 @@ pub fn other_program(run: &RunDir) -> Result<Option<String>> {
 }
 
 /// A sentence for everything that is not as it was when a finished run was trained, whose experiment is `config`: files and
-/// program. Where the files cannot be found, that is the sentence. `known` holds hashes of files as they are now, and gets more.
+/// program. Where the files cannot be found, that is the sentence. `known` holds hashes of files as they are now, and gets
+/// more.
 pub fn changed_since_finished(run: &RunDir, config: &TrainConfig, known: &mut Hashes) -> Result<Vec<String>> {
     let record = Provenance::read(run)?;
     match inputs::files(config).and_then(|files| hashes_now(&files, known)) {

@@ -33,15 +33,15 @@ pub struct Readers<'a> {
 
 /// A reader.
 pub struct KeptReader {
-    /// Its weights.
+    /// Weights of the reader.
     pub adapter: Adapter,
-    /// In words, that another program taught it, where that was accepted.
+    /// Sentences saying that another program taught it, where that was accepted.
     pub accepted: Vec<String>,
 }
 
 impl Readers<'_> {
-    /// The reader in the folder `place` if it was made from all this, or else one taught now and kept there. `made_of` says which
-    /// weights the compressors of the lesson have, by name.
+    /// The reader in the folder `place` if it was made from all this, or else one taught now and kept there. `made_of` says
+    /// which weights the compressors of the lesson have, by name.
     pub fn get(&self, place: &str, lesson: &Lesson, made_of: Value) -> Result<KeptReader> {
         let (folder, record) = (self.folder.join(place), self.record(lesson, made_of));
         let path = folder.join("record.json");
@@ -51,10 +51,10 @@ impl Readers<'_> {
                 let changes = program(&known, &record)?;
                 let refused = format!("{}: a kept reader that another program taught is not used", folder.display());
                 let accepted = settle(changes, self.accept_changes, &refused)?;
-                eprintln!("{}: kept", lesson.title);
+                eprintln!("{}: kept from before", lesson.title);
                 return Ok(KeptReader { adapter: self.inputs.models.decoder.load_adapter(&folder)?, accepted });
             }
-            eprintln!("{}: taught again, {}", lesson.title, differing.join("; "));
+            eprintln!("{}: trained again, because {}", lesson.title, differing.join("; "));
             // A record never lies beside a reader that it does not describe.
             std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
         } else {

@@ -1,5 +1,5 @@
-//! The terms of a run: the windows that it is judged on, the base that is their teacher, its tokenizer, the text. Figures of two
-//! runs can be compared, and paired window by window, where these are the same.
+//! The terms of a run: the windows that it is judged on, the base that is their teacher, its tokenizer, the text. Figures of
+//! two runs can be compared, and paired window by window, where these are the same.
 
 use crate::base;
 use crate::config::bos::Bos;
@@ -52,7 +52,7 @@ fn of_folder(inputs: &Hashes, folder: &Path) -> Option<String> {
     (!lines.is_empty()).then(|| sha256(lines.as_bytes()))
 }
 
-/// Of the `terms` of an experiment those that decide what is measured: a run that saw other things, or was trained on other
+/// The `terms` of an experiment that decide what is measured: a run that saw other things, or was trained on other
 /// text, is still judged on the same windows by the same teacher.
 pub fn judged(config: &TrainConfig, mut terms: Terms) -> Terms {
     FREE.iter().for_each(|key| drop(terms.remove(*key)));

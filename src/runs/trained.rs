@@ -65,12 +65,12 @@ impl TrainedRun {
         self
     }
 
-    /// Its directory.
+    /// Directory of the run.
     pub fn dir(&self) -> &RunDir {
         &self.dir
     }
 
-    /// Its experiment, as the run recorded it.
+    /// Configuration of the run's experiment, as the run recorded it.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }

@@ -2,12 +2,12 @@
 //! and Mistral: `<s>`, `<|begin_of_text|>`) gives other likelihoods without it. One that was trained without (Qwen, SmolLM,
 //! those that are pretrained here unless told otherwise) reads none.
 //!
-//! What `model.bos` comes to:
+//! Values of `model.bos`, and the tokens at the beginning of a row that follow:
 //!
 //! - `"auto"`: the tokens that the post-processor of `tokenizer.json` puts before a text; where it puts none, `bos_token` of
 //!   `tokenizer_config.json` if `add_bos_token` there is true; else none. A template that adds the token counts whatever
 //!   `add_bos_token` says, as in transformers 5.
-//! - `true`: the same, and where nothing is put before a text the `bos_token`, or else `bos_token_id` of `config.json`.
+//! - `true`: as `"auto"`, and where that gives none, the `bos_token`, or else `bos_token_id` of `config.json`.
 //! - `false`: none.
 //!
 //! The decoder then puts them before each row that it reads, in every role ([`crate::model::decoder::Decoder::begin`]).
@@ -96,8 +96,8 @@ impl Processor {
     }
 }
 
-/// The value of `key` in a file beside `tokenizer` (of a GGUF file, in the part that it stands for), where both are there and it
-/// is not null.
+/// The value of `key` in a file beside `tokenizer` (of a GGUF file, in the part that it stands for), where both are there and
+/// it is not null.
 fn beside(tokenizer: &Path, file: &str, key: &str) -> Result<Option<Value>> {
     let folder = if is_gguf(tokenizer) { tokenizer } else { tokenizer.parent().unwrap_or(Path::new("")) };
     let mut all: Map<String, Value> = base::json(folder, file)?.unwrap_or_default();
@@ -119,8 +119,8 @@ pub(super) fn moved(tokenizer: &Path, id_of: impl Fn(&str) -> Option<u32>) -> Re
     Ok(placed.into_iter().find(|(told, got)| told != got).map(|(told, got)| (told as usize + 1, got)))
 }
 
-/// The tokens that a base reads before every row, by the `tokenizer.json` or GGUF file at this path, the files beside it and the
-/// experiment's word. An error where `bos` asks for a token and none is named, or one is named that has no id.
+/// The tokens that a base reads before every row, by the `tokenizer.json` or GGUF file at this path, the files beside it and
+/// the experiment's word. An error where `bos` asks for a token and none is named, or one is named that has no id.
 pub fn begin(tokenizer: &Path, bos: Bos) -> Result<Vec<u32>> {
     if bos == Bos::No {
         return Ok(Vec::new());

@@ -78,8 +78,8 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(|e| Error::invalid(format!("decoding ids: {e}")))
     }
 
-    /// For decoders whose steps cannot be followed token by token: a token begins where the text of those before it, alone,
-    /// ceases to be the beginning of the whole text.
+    /// Decodes where the decoder's steps cannot be followed token by token: a token begins where the text of the tokens before
+    /// it, decoded alone, is no longer the beginning of the whole text.
     fn by_heads(&self, ids: &[u32]) -> Result<Decoded> {
         let text = self.own(ids)?;
         let mut borders = vec![0];

@@ -13,7 +13,7 @@
 use crate::text::{character_borders, is_said, is_unspaced, words};
 use std::ops::Range;
 
-/// What some tokens say together.
+/// Text of a sequence of tokens, with the place of each token in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
     text: String,
@@ -30,7 +30,7 @@ impl Default for Decoded {
 }
 
 impl Decoded {
-    /// What tokens say that stand for these bytes, one after the other. Every longest run of bytes that begins a character and
+    /// Decodes tokens, each given as the bytes that it stands for. Every longest run of bytes that begins a character and
     /// does not end it, and every other byte that is no UTF-8, becomes a replacement character.
     pub fn of<B: AsRef<[u8]>>(tokens: &[B]) -> Self {
         let (mut raw, mut borders) = (Vec::new(), vec![0]);
@@ -116,6 +116,19 @@ impl Decoded {
         self.ranges().map(|bytes| self.text[whole(bytes.start)..whole(bytes.end)].to_string()).collect()
     }
 
+    /// The text of each token by itself. A token that is a part of a code point is spelled by its bytes, `<0xE6>`.
+    pub fn spelled(&self) -> Vec<String> {
+        let byte = |byte: &u8| format!("<0x{byte:02X}>");
+        let part = |bytes: Range<usize>| {
+            let begin = self.text.floor_char_boundary(bytes.start);
+            match self.text[begin..].starts_with(char::REPLACEMENT_CHARACTER) {
+                true => char::REPLACEMENT_CHARACTER.to_string(),
+                false => self.text.as_bytes()[bytes].iter().map(byte).collect(),
+            }
+        };
+        self.ranges().map(|bytes| self.text.get(bytes.clone()).map_or_else(|| part(bytes), String::from)).collect()
+    }
+
     /// The smallest ranges of tokens that cut no character: together all tokens.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
         self.starts.windows(2).map(|pair| pair[0]..pair[1])
@@ -156,8 +169,8 @@ impl Decoded {
         self.floor(first)..self.ceil(end)
     }
 
-    /// What counts as one word where texts are compared by their tokens: a token, or a character of several, or, in scripts
-    /// that are written without blanks, a word. Ranges of whole groups, together all tokens.
+    /// Terms by which texts are compared: a token, a character made of several tokens, or, in scripts that are written
+    /// without blanks, a word. Ranges of tokens in whole groups, which together hold all tokens.
     pub fn terms(&self) -> Vec<Range<usize>> {
         let mut starts = self.starts.clone();
         if !self.text.is_ascii() {
@@ -208,7 +221,17 @@ mod tests {
         assert_eq!(decoded.ranges().collect::<Vec<_>>(), [0..3, 3..6, 6..7, 7..8, 8..10]);
         assert_eq!(decoded.groups().collect::<Vec<_>>(), [0..2, 2..3, 3..5]);
         assert_eq!(decoded.pieces(), ["\u{fffd}", "\u{fffd}", "a", "\u{fffd}", ""]);
+        assert_eq!(decoded.spelled(), ["\u{fffd}", "\u{fffd}", "a", "\u{fffd}", "\u{fffd}"]);
         assert_eq!(Decoded::of(&[b"\xf0\x9f", b"\x91a"]).text(), "\u{fffd}a");
+    }
+
+    #[test]
+    fn a_part_of_a_character_is_spelled_by_its_bytes() {
+        assert_eq!(
+            Decoded::of(&[&b"x\xe6"[..], b"\x9d", b"\xb1y"]).spelled(),
+            ["<0x78><0xE6>", "<0x9D>", "<0xB1><0x79>"]
+        );
+        assert_eq!(Decoded::of(&[&b"cafe"[..], "\u{301}".as_bytes(), b""]).spelled(), ["cafe", "\u{301}", ""]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub fn prune(checkpoints: &Path, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// One tensor group of a checkpoint.
+/// Reads one tensor group of a checkpoint.
 pub fn tensors(folder: &Path, group: &str) -> Result<BTreeMap<String, Tensor>> {
     weights::read(&folder.join(format!("{group}.safetensors")))
 }

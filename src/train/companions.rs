@@ -9,13 +9,13 @@ use crate::model::peft::Base;
 use crate::train::roles::WarmStarted;
 use std::path::Path;
 
-/// The adapters; those that the experiment does not ask for are not there.
+/// Adapters that follow the roles in co-training; those that the experiment does not ask for are absent.
 pub struct Companions {
     /// The compressor some steps ago.
     pub stale: Adapter,
-    /// Moving average of the generator, where it is whose reading is paid for.
+    /// Moving average of the generator, where the reward uses its readings.
     averaged: Option<Adapter>,
-    /// Moving average of the compressor, where it is what is judged.
+    /// Moving average of the compressor, where it is the one that is judged.
     smoothed: Option<Adapter>,
 }
 
@@ -31,7 +31,7 @@ fn wants_smoothed(config: &TrainConfig) -> bool {
 }
 
 impl Companions {
-    /// As they are before the first step.
+    /// The companions before the first step: copies of the warm-started adapters.
     pub fn begin(frozen: &WarmStarted, config: &TrainConfig) -> Self {
         Self {
             stale: frozen.compressor.duplicate(),
@@ -40,7 +40,7 @@ impl Companions {
         }
     }
 
-    /// Those of a checkpoint; an error names the one that is not there.
+    /// Loads the companions of a checkpoint; an error names a missing one.
     pub fn load(folder: &Path, config: &TrainConfig, decoder: &Decoder) -> Result<Self> {
         let load = |name: &str| {
             let saved = folder.join(name);

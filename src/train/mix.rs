@@ -10,7 +10,7 @@ use crate::rng::{self, Stream};
 use crate::tokenizer::{Decoded, Tokenizer};
 use rand::Rng;
 
-/// Where a context of an update comes from.
+/// Source of a context in an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextSource {
     /// A gist of this step's groups.
@@ -19,7 +19,7 @@ pub enum ContextSource {
     Stale,
     /// Tokens of the prefix.
     Extractive,
-    /// Nothing.
+    /// An empty context.
     Empty,
 }
 
@@ -38,7 +38,7 @@ impl Draw {
     }
 }
 
-/// How contexts are mixed.
+/// Settings for mixing the contexts of an update.
 #[derive(Clone, Copy)]
 pub struct Mix<'a> {
     /// Shares of the sources.
@@ -49,7 +49,7 @@ pub struct Mix<'a> {
     pub vocabulary: i64,
     /// The base's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Its draws.
+    /// Coordinates of the update's draws.
     pub draw: Draw,
 }
 

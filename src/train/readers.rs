@@ -9,9 +9,9 @@ use serde::Serialize;
 
 /// Outcome of an update of both readers.
 pub struct ReaderUpdates {
-    /// The generator.
+    /// Update of the generator.
     pub generator: ReaderUpdate,
-    /// Its twin, which only ever reads nothing.
+    /// Update of its twin, the reader of the empty context.
     pub empty: ReaderUpdate,
 }
 

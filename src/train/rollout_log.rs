@@ -12,9 +12,9 @@ use std::path::Path;
 
 /// The rollouts of a step.
 pub struct Logged<'a> {
-    /// Its windows.
+    /// Windows of the step.
     pub windows: &'a [Window],
-    /// Their gists.
+    /// Gists of the windows, one group for each.
     pub groups: &'a [Group],
     /// Parts of the gists' rewards.
     pub scored: &'a [Vec<RewardParts>],

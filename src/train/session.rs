@@ -44,12 +44,13 @@ struct SavedState {
 pub struct WarmRecord {
     /// Experiment that made them.
     pub experiment: String,
-    /// Its seed.
+    /// Seed of that experiment.
     pub seed: u64,
     /// Updates of every role.
     pub updates: usize,
-    /// Most tokens of a gist that they were trained with.
-    pub budget: usize,
+    /// Most tokens of a gist that they were trained with; absent in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<usize>,
     /// Seconds it took.
     pub seconds: f64,
     /// Validation context value.
@@ -176,7 +177,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// From now on it co-trains, with rewards in units of `d_ref` nats a token and the first companions.
+    /// Begins co-training, with rewards in units of `d_ref` nats a token and the first companions.
     pub fn begin_cotraining(&mut self, frozen: &WarmStarted, d_ref: f64) {
         self.state.d_ref = Some(d_ref);
         self.companions = Some(Companions::begin(frozen, self.inputs.config));
@@ -188,7 +189,7 @@ impl<'a> Session<'a> {
         smoothed.unwrap_or(&self.compressor.adapter)
     }
 
-    /// Where the run keeps its warm-started adapters.
+    /// Folder of a run for its warm-started adapters.
     pub fn warm_folder(run: &RunDir) -> PathBuf {
         run.root().join("warm_start")
     }

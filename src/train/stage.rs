@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How far a run has come.
+/// Progress of a run: updates and time.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Updates done, over all stages.
@@ -21,7 +21,7 @@ pub struct Counters {
     pub seconds: f64,
 }
 
-/// When checkpoints are due, beside the end of a stage.
+/// Times at which checkpoints are due, besides the end of a stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckpointRhythm {
     /// Updates between them.
@@ -120,7 +120,7 @@ impl<'a> Ledger<'a> {
 /// A thing that learns in a stage, as far as the loop has to know it. One that keeps nothing has neither checkpoints nor
 /// validation.
 pub trait Learner<'a> {
-    /// Its counters and rows.
+    /// Counters and rows of the learner.
     fn ledger(&mut self) -> &mut Ledger<'a>;
 
     /// Figures on held-out data as it is now.
@@ -137,21 +137,21 @@ pub trait Learner<'a> {
 /// Figures on held-out data.
 #[derive(Clone, Debug, Default)]
 pub struct HeldOut {
-    /// For the log.
+    /// Figures for the log.
     pub metrics: Metrics,
-    /// For the terminal.
+    /// Text for the terminal.
     pub said: String,
 }
 
 /// Outcome of an update.
 pub struct Updated {
-    /// For the log.
+    /// Figures for the log.
     pub metrics: Metrics,
-    /// For the progress bar.
+    /// Text for the progress bar.
     pub live: String,
 }
 
-/// When a stage is validated, beside its end.
+/// Times at which a stage is validated, besides its end.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidationRhythm {
     /// Updates between validations.
@@ -164,11 +164,11 @@ pub struct ValidationRhythm {
 pub struct Stage<'a> {
     /// Name on the progress bar.
     pub title: &'a str,
-    /// Its updates, numbered over the whole run.
+    /// Updates of the stage, numbered over the whole run.
     pub updates: Range<usize>,
     /// Seed of the run, from which each update has its dropout masks.
     pub run_seed: u64,
-    /// When it is validated; none = never.
+    /// Times of validation; none = never.
     pub validation: Option<ValidationRhythm>,
     /// Held-out figures from before its first update, for the row of that update.
     pub before: Option<Metrics>,

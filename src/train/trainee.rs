@@ -84,7 +84,7 @@ impl Trainee {
 
 /// One update: its number, how large a step it takes, and what is saved if something in it is not finite.
 pub struct Update<'a, T: Serialize> {
-    /// Its number.
+    /// Number of the update.
     pub number: usize,
     /// Multiple of the learning rate.
     pub lr_factor: f64,

@@ -24,7 +24,7 @@ pub struct PolicyBatch<'a> {
     pub reference: Option<&'a Adapter>,
     /// The request to the compressor for each window.
     pub requests: &'a [Request<'a>],
-    /// Its trajectories, as many for every window.
+    /// Trajectories of each window, as many for every window.
     pub groups: &'a [&'a [Trajectory]],
     /// Advantages by window, trajectory and action.
     pub advantages: &'a [Vec<Vec<f64>>],

@@ -40,7 +40,7 @@ pub struct Validated<'a> {
     pub empty_reader: &'a Adapter,
 }
 
-/// Measures on the validation windows. The teacher reads them once: `taught` keeps what it said.
+/// Measures on the validation windows. The teacher reads them once: `taught` keeps its hidden states.
 pub fn validate<'w>(inputs: Inputs<'w>, taught: &OnceCell<Taught<'w>>, roles: &Validated) -> Result<Validation> {
     let Inputs { config, models, windows } = inputs;
     let (decoder, valid, budget) = (&models.decoder, &windows.valid, inputs.budget());
@@ -94,7 +94,7 @@ impl Validation {
         1.0 - self.kl_recent / self.context_value
     }
 
-    /// As metrics.
+    /// The figures as metrics.
     pub fn metrics(&self) -> Metrics {
         Metrics::from([
             ("eval/context_value", self.context_value),

@@ -39,15 +39,22 @@ const SAMPLED_AT_ONCE: usize = 16;
 pub fn check(config: &TrainConfig) -> Result<()> {
     let Some(from) = &config.warm_start.from else { return Ok(()) };
     let (record, budget) = (warm_record(from)?, config.budget_tokens());
-    if record.budget == budget || config.supervised_updates() > 0 {
+    let path = from.join("record.json");
+    let Some(trained) = record.budget else {
+        eprintln!(
+            "warning: {}: no `budget` in this record of an older program: whether its gists had {budget} tokens cannot be checked",
+            path.display()
+        );
+        return Ok(());
+    };
+    if trained == budget || config.supervised_updates() > 0 {
         return Ok(());
     }
     let message = format!(
-        "`budget`: expected {budget} (`budget` of the experiment), got a warm start for gists of {} tokens; train it for \
-         {budget} with warm_start.rounds, or start afresh with --set unset=warm_start.from",
-        record.budget
+        "`budget`: expected {budget} (`budget` of the experiment), got a warm start for gists of {trained} tokens; train it for \
+         {budget} with warm_start.rounds, or start afresh with --set unset=warm_start.from"
     );
-    Err(Error::file(from.join("record.json"), message))
+    Err(Error::file(path, message))
 }
 
 /// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
@@ -76,7 +83,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         experiment: config.name.clone(),
         seed: config.seed,
         updates: before + total - own,
-        budget: config.budget_tokens(),
+        budget: Some(config.budget_tokens()),
         seconds: session.seconds(),
         context_value: validation.context_value,
         kl: validation.kl,
@@ -88,7 +95,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     }
 }
 
-/// Teaches the compressor alone to write what it reads; where to read, it learns from the rounds.
+/// Copy stage: teaches only the compressor to copy what it reads; which places to read it learns in the rounds.
 fn copy(session: &mut Session) -> Result<()> {
     let config = session.inputs.config;
     let (warm, budget) = (&config.warm_start, session.inputs.budget());

@@ -50,8 +50,8 @@ impl Windows {
     }
 }
 
-/// Fails unless the base has positions for the longest row: what every row begins with, prefix, local window as condition, what stands around them, two
-/// control tokens, gist.
+/// Fails unless the base has positions for the longest row: the tokens that every row begins with, the instruction, prefix,
+/// local window as condition, two control tokens, gist.
 fn check_positions(config: &TrainConfig, models: &Models, shape: WindowShape) -> Result<()> {
     let written = models.frame(&config.compressor)?.len() + shape.prefix + shape.local + 2 + config.budget_tokens();
     let longest = (shape.total() + 1).max(written) + models.decoder.begin().len();

@@ -21,9 +21,11 @@ pub fn run(argument: &Path) -> Result<TrainedRun> {
     }
 }
 
-/// As many updates as the run's own generator had.
+/// Number of updates for a reader: as many as the run's own generator had.
 pub fn updates(run: &TrainedRun) -> anyhow::Result<usize> {
-    let updates = run.reader_updates().context("--updates: its default is the run's own")?;
+    let updates = run
+        .reader_updates()
+        .context("--updates: not given, and the number of updates of the run's own reader cannot be read")?;
     anyhow::ensure!(updates > 0, "--updates: expected at least 1, got {updates} from {}", run.dir().root().display());
     Ok(updates)
 }

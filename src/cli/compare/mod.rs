@@ -131,7 +131,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         stop,
     };
     let result = match compare(&runs, inputs, entrants, &options) {
-        Err(Error::Interrupted { .. }) => anyhow::bail!("stopped; the same command goes on from the finished readers"),
+        Err(Error::Interrupted { .. }) => {
+            anyhow::bail!("stopped; run the same command again to go on from the finished readers")
+        }
         other => other?,
     };
     let page = comparison::write(&output, &result)?;

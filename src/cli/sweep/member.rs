@@ -11,24 +11,24 @@ use std::path::{Path, PathBuf};
 
 /// One run of the sweep.
 pub struct Member {
-    /// Its name.
+    /// Name of the run.
     pub name: String,
-    /// Its name without the seed.
+    /// Name of the run without the seed.
     pub label: String,
     /// Label of the run that it is compared with.
     pub rival: Option<String>,
     /// Keys that are set in it and not in others, with their values.
     pub varied: BTreeMap<String, String>,
-    /// Its configuration.
+    /// Configuration of the run.
     pub config: TrainConfig,
-    /// Its configuration as TOML, every default written out.
+    /// Configuration as TOML, every default written out.
     pub toml: String,
-    /// Its run directory.
+    /// Directory of the run.
     pub folder: PathBuf,
 }
 
 impl Member {
-    /// Its name with the settings that it stands for, for `runs.json`.
+    /// Name of the run with its settings, for `runs.json`.
     pub fn described(&self) -> Value {
         json!({"run": self.name, "arm": self.label, "seed": self.config.seed, "set": self.varied})
     }
@@ -45,7 +45,12 @@ impl Member {
             if changes.is_empty() || checked.accept(&self.label, &run, &changes) {
                 return Ok(Some(path));
             }
-            println!("{}: {} does not stand in for it: {}", self.name, path.display(), changes.join("; "));
+            println!(
+                "{}: the finished run {} cannot be taken for it, because it differs: {}",
+                self.name,
+                path.display(),
+                changes.join("; ")
+            );
         }
         Ok(None)
     }
@@ -83,7 +88,7 @@ impl Member {
         Ok(Some("--resume"))
     }
 
-    /// The finished run; what it says of itself when it is not finished.
+    /// The finished run; an error describes the state of a run that is not finished.
     pub fn finished(&self) -> Result<RunDir, String> {
         let run = RunDir::at(&self.folder).map_err(|_| "never started".to_string())?;
         if is_done(&run) {
@@ -102,7 +107,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Nothing checked yet; `accepts` lets every difference pass.
+    /// State before any check; with `accepts` every difference passes.
     pub fn new(accepts: bool) -> Self {
         Self { accepts, hashes: Hashes::new(), accepted: BTreeMap::new() }
     }

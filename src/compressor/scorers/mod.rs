@@ -26,7 +26,7 @@ macro_rules! scorers {
         }
 
         impl ScorerKind {
-            /// All of them, in the order of the tables.
+            /// All scorers, in the order of the tables.
             pub const ALL: &[ScorerKind] = &[$(ScorerKind::$kind,)*];
 
             /// Name in tables, files and flags: that of the scorer's file.

@@ -1,5 +1,5 @@
-//! The compressors that take part in a comparison: those of runs, baselines, and chains `first+second`, where the second compresses
-//! what the first kept ([`Chain`]).
+//! The compressors that take part in a comparison: those of runs, baselines, and chains `first+second`, where the second
+//! compresses what the first kept ([`Chain`]).
 
 use crate::compressor::budget::Controller;
 use crate::compressor::chain::Chain;
@@ -16,9 +16,9 @@ use crate::runs::TrainedRun;
 pub struct Entrant<'a> {
     /// Name in tables.
     pub name: String,
-    /// Seeds of its runs; none for one that was not trained.
+    /// Seeds of its runs; empty for a compressor that was not trained.
     pub seeds: Vec<u64>,
-    /// Its compressors, in the order of the seeds; one where there are none.
+    /// Compressors in the order of the seeds; a single one where there are no seeds.
     pub members: Vec<Box<dyn Compressor + 'a>>,
     /// The weights of each member: SHA-256, or `baseline`.
     pub made_of: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Entrants<'a, 'c> {
     pub models: &'a Models,
     /// Counts on training documents.
     pub frequencies: &'a DocumentFrequencies,
-    /// Decides what those that extract keep.
+    /// Decides what extractive compressors keep.
     pub controller: &'c Controller,
 }
 

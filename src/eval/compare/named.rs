@@ -32,9 +32,9 @@ fn unit_named(name: &str) -> Option<Unit> {
 pub struct Shelf<'a, 'c> {
     /// Base and tokenizer.
     pub models: &'a Models,
-    /// For scorers.
+    /// Parts that scorers are made from.
     pub parts: Parts<'a>,
-    /// Decides what those that score keep.
+    /// Decides what baselines with scores keep.
     pub controller: &'c Controller,
 }
 

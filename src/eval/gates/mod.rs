@@ -9,7 +9,7 @@ pub mod roles;
 use crate::error::Result;
 pub use gate::{Gate, GatePlace, far, logits};
 
-/// Every gate.
+/// All gates, for this place.
 pub fn all(place: GatePlace) -> Result<Vec<Gate>> {
     let mut gates = checkpoints::gates(place)?;
     gates.extend(roles::gates(place)?);

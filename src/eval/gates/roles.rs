@@ -1,5 +1,5 @@
-//! Gates on what training relies on, with the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as gist
-//! costs nothing, no gist is the local window alone, what is sampled has the log-probability that training gives it, and
+//! Gates on what training relies on, with the shipped base, adapters and text: a fresh adapter is the base, the whole prefix as
+//! gist costs nothing, no gist is the local window alone, what is sampled has the log-probability that training gives it, and
 //! training's gradient through a shared prefix is the gradient of every gist read alone.
 
 use crate::compressor::Request;
@@ -97,7 +97,7 @@ pub fn plain_states(decoder: &Decoder, active: &ActiveAdapter, prompt: &[u32], g
     Ok(hidden.narrow(0, before.len() as i64 - 1, gist.actions() as i64))
 }
 
-/// A policy with what it reads and the gists that it sampled.
+/// A policy with its requests and the gists that it sampled for them.
 struct Sampled<'a> {
     policy: GistPolicy<'a>,
     requests: Vec<Request<'a>>,

@@ -37,7 +37,7 @@ pub struct Comparison {
     /// KL of the reader adapted to the empty gist.
     #[serde(deserialize_with = "number")]
     pub context_value: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `context_value`.
     #[serde(deserialize_with = "pair")]
     pub context_value_ci95: [f64; 2],
     /// The budgets, ascending.
@@ -62,13 +62,13 @@ pub struct Comparison {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComparedRun {
-    /// Its directory, as it was named.
+    /// Directory of the run, as it was named.
     pub path: String,
-    /// Its experiment.
+    /// Experiment of the run.
     pub experiment: String,
-    /// Its seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Its last step.
+    /// Last step of the run.
     pub step: usize,
     /// SHA-256 of the compressor's weights.
     pub weights: String,
@@ -88,11 +88,11 @@ pub struct Budget {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contestant {
-    /// Its name.
+    /// Name of the compressor.
     pub name: String,
     /// Seeds of its runs; none for one that was not trained.
     pub seeds: Vec<u64>,
-    /// Its speed, by budget.
+    /// Speed of the compressor, by budget.
     pub speed: Vec<Speed>,
 }
 
@@ -120,7 +120,7 @@ pub struct Speed {
     pub latency_ms: f64,
 }
 
-/// Of a file that was written before it was measured.
+/// Latency in files that were written before it was measured.
 fn unknown() -> f64 {
     f64::NAN
 }
@@ -143,13 +143,13 @@ pub struct Point {
     /// KL from teacher to reader.
     #[serde(deserialize_with = "number")]
     pub kl: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `kl`.
     #[serde(deserialize_with = "pair")]
     pub kl_ci95: [f64; 2],
     /// 1 − kl / context_value.
     #[serde(deserialize_with = "number")]
     pub gap_closed: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `gap_closed`.
     #[serde(deserialize_with = "pair")]
     pub gap_closed_ci95: [f64; 2],
     /// Negative log-likelihood of the true future.
@@ -177,7 +177,7 @@ pub struct Winner {
     /// gap_closed of the best less that of the second, paired.
     #[serde(deserialize_with = "number")]
     pub gap_closed_diff: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of the difference.
     #[serde(deserialize_with = "pair")]
     pub ci95: [f64; 2],
     /// Everyone whose paired difference to the best has an interval that includes 0.
@@ -199,7 +199,7 @@ pub struct Slice {
     pub by: String,
     /// Value or range of that property.
     pub part: String,
-    /// Its windows.
+    /// Number of windows in the part.
     pub n_windows: usize,
     /// KL of the reader adapted to the empty gist, on the part.
     #[serde(deserialize_with = "number")]
@@ -216,7 +216,7 @@ pub struct Slice {
     /// 1 − kl / context_value of the part.
     #[serde(deserialize_with = "number")]
     pub gap_closed: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `gap_closed`.
     #[serde(deserialize_with = "pair")]
     pub gap_closed_ci95: [f64; 2],
 }
@@ -238,7 +238,7 @@ pub struct Compared {
     /// KL without any gist.
     #[serde(deserialize_with = "number")]
     pub context_value: f64,
-    /// In the order of the compressors; of several seeds the first.
+    /// Outputs in the order of the compressors; of several seeds the first.
     pub gists: Vec<ComparedGist>,
 }
 

@@ -57,7 +57,7 @@ pub struct Evaluation {
     /// KL of the generator adapted to the empty gist: what there is to gain.
     #[serde(deserialize_with = "number")]
     pub context_value: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `context_value`.
     #[serde(deserialize_with = "pair")]
     pub context_value_ci95: [f64; 2],
     /// KL of the base, not adapted, reading the local window only.
@@ -95,7 +95,7 @@ pub struct Entry {
     /// KL from teacher to reader.
     #[serde(deserialize_with = "number")]
     pub kl: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `kl`.
     #[serde(deserialize_with = "pair")]
     pub kl_ci95: [f64; 2],
     /// Negative log-likelihood of the true future.
@@ -104,7 +104,7 @@ pub struct Entry {
     /// 1 − kl / context_value.
     #[serde(deserialize_with = "number")]
     pub gap_closed: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `gap_closed`.
     #[serde(deserialize_with = "pair")]
     pub gap_closed_ci95: [f64; 2],
     /// Share of future tokens for which reader and teacher have the same most likely token.
@@ -133,7 +133,7 @@ pub struct GapDifference {
     /// gap_closed of the gist less that of the other.
     #[serde(deserialize_with = "number")]
     pub gap_closed_diff: f64,
-    /// Its paired 95 % interval.
+    /// Paired 95 % interval of `gap_closed_diff`.
     #[serde(deserialize_with = "pair")]
     pub ci95: [f64; 2],
 }
@@ -147,7 +147,7 @@ pub struct NamedDifference {
     /// gap_closed of the gist less that of the other.
     #[serde(deserialize_with = "number")]
     pub gap_closed_diff: f64,
-    /// Its paired 95 % interval.
+    /// Paired 95 % interval of `gap_closed_diff`.
     #[serde(deserialize_with = "pair")]
     pub ci95: [f64; 2],
 }

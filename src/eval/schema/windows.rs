@@ -17,7 +17,7 @@ pub struct WindowRow {
     pub document: String,
     /// KL of the reader adapted to nothing.
     pub context_value_kl: f64,
-    /// By compressor.
+    /// Figures by compressor.
     #[serde(flatten)]
     pub compressors: BTreeMap<String, WindowFigures>,
 }

@@ -32,7 +32,7 @@ impl EncoderFamily {
         EncoderFamily::ModernBert,
     ];
 
-    /// Its `model_type`.
+    /// The family's `model_type` in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             EncoderFamily::Bert => "bert",
@@ -43,7 +43,7 @@ impl EncoderFamily {
         }
     }
 
-    /// Its class in transformers, without a head.
+    /// The family's class in transformers, without a head.
     fn class(self) -> &'static str {
         match self {
             EncoderFamily::Bert => "BertModel",
@@ -119,7 +119,7 @@ pub struct EncoderConfig {
 /// Attention and biases of ModernBERT.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Modern {
-    /// How far to either side a token of a block with a window sees.
+    /// Number of tokens to either side that a token sees in a block with a window.
     pub reach: i64,
     /// For each block, whether it has a window.
     pub local: Vec<bool>,
@@ -187,7 +187,7 @@ impl EncoderConfig {
         Self::from_json(read_json(path)?).map_err(|message| Error::file(path, message))
     }
 
-    /// From the keys of `config.json`; an error says what is not supported or does not fit together.
+    /// Reads the keys of `config.json`; an error says what is not supported or does not fit together.
     pub fn from_json(json: Map<String, Value>) -> std::result::Result<Self, String> {
         let expect = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
         let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("none");
@@ -247,7 +247,7 @@ impl EncoderConfig {
         write_json_atomic(path, &json)
     }
 
-    /// The value of a key that says nothing of the network.
+    /// Value of a key of `config.json` that does not describe the network.
     pub fn other(&self, key: &str) -> Option<&Value> {
         self.json.get(key)
     }

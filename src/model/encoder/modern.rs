@@ -51,7 +51,7 @@ pub fn parameters(config: &EncoderConfig, modern: &Modern) -> Vec<(String, Vec<i
 }
 
 struct ModernBlock {
-    /// None in the first, which the embedding's norm precedes.
+    /// Norm before attention; none in the first block, which follows the embedding's norm.
     attention_norm: Option<Affine>,
     qkv: Affine,
     out: Affine,

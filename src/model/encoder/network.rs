@@ -60,7 +60,7 @@ pub fn pools_first(folder: &Path) -> Result<bool> {
 
 /// A Hugging Face folder with an encoder in it, in f32.
 pub(in crate::model) struct Checkpoint {
-    /// Its sizes.
+    /// Architecture of the encoder.
     pub config: EncoderConfig,
     /// The encoder's weights, without the prefix that a head over them brings.
     pub encoder: BTreeMap<String, Tensor>,
@@ -97,7 +97,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Over these tensors, which may require gradients.
+    /// Encoder with these tensors as weights, which may require gradients.
     pub fn from_named(config: &EncoderConfig, named: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut named = NamedWeights(named);
         let (words, network) = match &config.modern {

@@ -16,7 +16,7 @@ const KL_END: f64 = LEFT - 88.0;
 const RIGHT: f64 = 858.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 536.0;
-/// Between the names at the right.
+/// Distance between the names at the right.
 const LINE: f64 = 20.0;
 const TICKS: [f64; 13] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0];
 /// Lines of baselines, after those of trained compressors.
@@ -33,7 +33,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Small shares are what it is about, and 0 has a place: a square-root scale.
+    /// Horizontal place of a share, on a square-root scale: it gives room to small shares, and 0 has a place.
     fn x(&self, share: f64) -> f64 {
         LEFT + (RIGHT - LEFT) * (share.max(0.0) / self.most).sqrt()
     }

@@ -19,17 +19,17 @@ use crate::train::updates::{PolicyBatch, policy_step};
 
 /// The rewards of a step's sampled gists.
 pub struct Rewards {
-    /// Their unit.
+    /// Unit of the rewards.
     pub scale: RewardScale,
     /// Price of length.
     pub lambda: f64,
-    /// Their parts, by window and gist.
+    /// Parts of the rewards, by window and gist.
     pub parts: Vec<Vec<RewardParts>>,
 }
 
 /// Trajectories with the advantage of each of their actions.
 pub struct Learned {
-    /// By window: those that were sampled, then the most recent tokens if they are imitated.
+    /// Trajectories by window: the sampled ones, then that of the most recent tokens if they are imitated.
     pub groups: Vec<Vec<Trajectory>>,
     /// Advantages by window, trajectory and action.
     pub actions: Vec<Vec<Vec<f64>>>,

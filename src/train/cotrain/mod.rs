@@ -71,7 +71,7 @@ fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     Ok(validation)
 }
 
-/// One step; `number` counts from 0.
+/// Makes one step; `number` counts from 0.
 fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Updated> {
     let Inputs { config, models, .. } = session.inputs;
     // Examples, and what the teacher predicts of their futures.
@@ -129,7 +129,7 @@ fn paid_reader<'s>(session: &'s Session, frozen: &'s WarmStarted) -> Result<&'s 
     }
 }
 
-/// Samples groups, read by whoever the reward trusts.
+/// Samples groups and has them read by the reader that the reward uses.
 fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usize) -> Result<Vec<Group>> {
     let Inputs { config, models, .. } = session.inputs;
     let decoder = &models.decoder;

@@ -77,13 +77,13 @@ fn labelled_windows(session: &Session) -> Result<(Vec<Aligned>, usize)> {
     let asked = labels.len();
     let (mut labelled, dropped) = windows::aligned(inputs, policy, labels)?;
     if dropped > 0 {
-        eprintln!("labels: {dropped} of {asked} windows do not fit this text and these units, and are left out");
+        eprintln!("labels: {dropped} of {asked} windows were made from other text or units; they are left out");
     }
     labelled.truncate(config.distill.windows);
     match labelled.is_empty() {
-        true => {
-            Err(Error::invalid(format!("labels: expected some that fit this text and these units, got {asked} others")))
-        }
+        true => Err(Error::invalid(format!(
+            "labels: expected labels of this text and these units, got {asked} of other text or units"
+        ))),
         false => Ok((labelled, dropped)),
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct LabelledWindow {
     /// Index of its training document.
     pub document: usize,
-    /// Where it begins there, in tokens.
+    /// Position of the prefix in the document, in tokens.
     pub start: usize,
     /// Ids of its prefix.
     pub prefix: Vec<u32>,

@@ -10,12 +10,12 @@ use crate::reading::{as_rows, reader_context};
 use crate::train::inputs::Inputs;
 use crate::train::labels::labelled_window::LabelledWindow;
 
-/// How a unit's label is measured.
+/// Measure that gives a unit its label.
 #[derive(Clone, Copy)]
 pub enum UnitMeasure<'a> {
-    /// How much the KL falls when the unit is all that the reader gets; without a reader, the bare base.
+    /// Fall of the KL when the reader (none = the bare base) gets the unit alone, against no context.
     Alone(Option<&'a Adapter>),
-    /// How much the KL of the bare base rises when the unit is taken out of the prefix.
+    /// Rise of the bare base's KL when the unit is taken out of the prefix.
     Without,
 }
 

@@ -45,7 +45,7 @@ impl<'a> Teacher<'a> {
         Ok(Self { inputs, policy, adapter })
     }
 
-    /// Its scores of the units of `windows`, in nats.
+    /// The teacher's scores of the units of `windows`, in nats.
     pub fn label(&self, windows: &[Window]) -> Result<Vec<LabelledWindow>> {
         let _guard = tch::no_grad_guard();
         let active = self.inputs.models.decoder.activate(&self.adapter, false)?;

@@ -29,11 +29,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tch::Device;
 
-/// Of a unit's tokens at least this share must be labelled for it to be worth anything.
+/// Smallest share of a unit's tokens that must be labelled for the unit to be worth more than 0.
 const HALF: f64 = 0.5;
 /// Name of the compressor that learned.
 pub const DISTILLED: &str = "distilled";
-/// Name of the same before its first update.
+/// Name of that compressor before its first update.
 pub const UNDISTILLED: &str = "undistilled";
 /// Texts scored at once.
 const TEXTS_AT_ONCE: usize = 16;
@@ -66,9 +66,9 @@ impl LabelledExample {
 pub struct RowCounts {
     /// Rows in the file.
     pub read: usize,
-    /// Those that are examples.
+    /// Rows that became examples.
     pub kept: usize,
-    /// The others, by reason.
+    /// Rows left out, counted by reason.
     pub dropped: BTreeMap<String, usize>,
 }
 
@@ -78,11 +78,11 @@ pub struct Examples<'a> {
     pub config: &'a LabelledConfig,
     /// The base that reads, and its tokenizer.
     pub models: Models,
-    /// To learn from.
+    /// Examples to learn from.
     pub train: Vec<LabelledExample>,
-    /// To look at while learning.
+    /// Examples for validation while learning.
     pub valid: Vec<LabelledExample>,
-    /// For the final figures.
+    /// Examples for the final figures.
     pub test: Vec<LabelledExample>,
     /// Counts of the rows of `train`, `valid` and `test`.
     pub rows: BTreeMap<&'static str, RowCounts>,
@@ -243,7 +243,7 @@ impl<'a> Student<'a> {
         Ok(Self { examples, policy, compressor, run, ledger })
     }
 
-    /// One update on the examples of these numbers.
+    /// Makes one update on the examples of these numbers.
     fn learn(&mut self, picked: &[usize], number: usize, lr_factor: f64) -> Result<Updated> {
         let (config, train) = (self.examples.config, &self.examples.train);
         let prefix = |&i: &usize| {
@@ -291,11 +291,11 @@ impl<'a> Learner<'a> for Student<'a> {
 
 /// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
 pub struct Ranker<'a> {
-    /// Its name in tables.
+    /// Name in tables.
     pub name: &'static str,
     /// The network.
     pub policy: &'a ExtractivePolicy<'a>,
-    /// Its weights.
+    /// Weights of the network.
     pub adapter: &'a Adapter,
 }
 

@@ -79,8 +79,8 @@ fn settings(inputs: Inputs) -> Result<Value> {
     }))
 }
 
-/// The settings that decide what labels of this kind mean, files by their contents; all else (seed, windows, the blocks that the
-/// compressor reads with) may be another experiment's.
+/// The settings that decide what labels of this kind mean, files by their contents; all else (seed, windows, the blocks that
+/// the compressor reads with) may be another experiment's.
 fn meaning(settings: &Value, label: &Value) -> Value {
     let counts = |key: &str| match key {
         "budget" | "warm_start.from" => label == "alone",

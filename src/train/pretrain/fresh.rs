@@ -8,7 +8,8 @@ use crate::tokenizer::{END_OF_TEXT, Tokenizer, begin};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// The tokens that every row begins with, and the tokenizer, whose file is to say so. An error where rows of `rows.tokens` behind them are longer than the base.
+/// The tokens that every row begins with, and the tokenizer, whose file is to say so. An error where rows of `rows.tokens`
+/// behind them are longer than the base.
 pub fn beginning(config: &PretrainConfig, tokenizer: Tokenizer) -> Result<(Tokenizer, Vec<u32>)> {
     let (found, own) = match config.given_tokenizer()? {
         Some(path) => (begin(&path, config.model.bos)?, begin(&path, Bos::Auto)?),

@@ -127,7 +127,7 @@ pub fn run(
 }
 
 impl<'a> Pretraining<'a> {
-    /// From the weights that are ready, or those of the run's last checkpoint.
+    /// Starts from the ready weights, or from those of the run's last checkpoint.
     fn open(config: &'a PretrainConfig, ready: Ready<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
         let Ready { rows, evaluator, model, mut params, begin } = ready;
         let kind = config.hardware.kind();

@@ -16,12 +16,12 @@ pub struct PretrainingText {
     pub(super) train: Vec<Document>,
     /// Held-out documents.
     pub(super) valid: Vec<Document>,
-    /// That of `init` or `tokenizer.path`, if there is one.
+    /// Tokenizer of `init` or `tokenizer.path`, if one is given.
     pub(super) tokenizer: Option<Tokenizer>,
 }
 
 impl PretrainingText {
-    /// Reads it.
+    /// Reads the text and the tokenizer.
     pub fn load(config: &PretrainConfig) -> Result<Self> {
         let tokenizer = config.given_tokenizer()?.as_deref().map(Tokenizer::load_to_train).transpose()?;
         let train = read_all(&config.data.train, config, Split::Train)?;
@@ -76,11 +76,11 @@ pub(super) struct RowSampler<'a> {
     config: &'a PretrainConfig,
     /// All documents, an end-of-text after each.
     pub stream: Vec<u32>,
-    /// Where in it the documents begin that are no shorter than a row.
+    /// Positions in `stream` at which documents no shorter than a row begin.
     starts: Vec<usize>,
     /// Ids of ordinary tokens.
     ordinary: Range<u32>,
-    /// Announces a collage.
+    /// Token that announces a collage.
     mark: u32,
 }
 
