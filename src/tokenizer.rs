@@ -3,6 +3,7 @@
 mod decode;
 mod decoded;
 
+pub use crate::tokenizer::decode::WindowText;
 pub use crate::tokenizer::decoded::Decoded;
 
 use crate::error::{Error, Result};

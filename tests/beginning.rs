@@ -33,12 +33,9 @@ fn bases() -> (Decoder, Decoder) {
 
 fn windows() -> Vec<Window> {
     (0..3)
-        .map(|w| Window {
-            document: w,
-            start: 0,
-            prefix: ids(20, 48, 10 + w as u64),
-            local: ids(6, 48, 20 + w as u64),
-            future: ids(4, 48, 30 + w as u64),
+        .map(|w| {
+            let [prefix, local, future] = [(20, 10), (6, 20), (4, 30)].map(|(n, seed)| ids(n, 48, seed + w as u64));
+            Window::new([w, 0], prefix, local, future)
         })
         .collect()
 }
@@ -61,7 +58,7 @@ fn teacher_and_readers_begin_alike_and_the_controls_hold() {
         assert!(taught.measure(&base, None, &nothing).unwrap().iter().all(|reading| reading.kl > 1e-4));
     }
     // Without a gist a reader reads the beginning and the local window, with an adapter too.
-    let tails: Vec<Vec<u32>> = windows.iter().map(|w| [&w.local[..], &w.future].concat()).collect();
+    let tails: Vec<Vec<u32>> = windows.iter().map(|w| [&w.probe().local[..], &w.probe().future].concat()).collect();
     let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
     let reader = adapter(&base, 5);
     let read = |decoder: &Decoder, context: &[u32]| {

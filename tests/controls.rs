@@ -44,13 +44,8 @@ fn memory_compresses_once() {
 }
 
 fn windows(documents: &[usize]) -> Vec<Window> {
-    let window = |(i, &document): (usize, &usize)| Window {
-        document,
-        start: i,
-        prefix: tokens(7, i as u64, 20),
-        local: vec![1],
-        future: vec![2],
-    };
+    let window =
+        |(i, &document): (usize, &usize)| Window::new([document, i], tokens(7, i as u64, 20), vec![1], vec![2]);
     documents.iter().enumerate().map(window).collect()
 }
 
@@ -98,16 +93,10 @@ fn the_leak_control_reads_another_document() {
 fn a_search_is_a_compressor_of_the_windows_that_it_has() {
     let decoder = tiny_decoder();
     let (reader, tokenizer) = (random_adapter(&decoder, 2), tokenizer());
-    let window = |i: u64| Window {
-        document: i as usize,
-        start: 0,
-        prefix: tokens(11, i, 24),
-        local: tokens(12, i, 5),
-        future: tokens(13, i, 4),
-    };
+    let window = |i: u64| Window::new([i as usize, 0], tokens(11, i, 24), tokens(12, i, 5), tokens(13, i, 4));
     let windows: Vec<Window> = (0..3).map(window).collect();
     let requests: Vec<Request> = (windows.iter().enumerate())
-        .map(|(i, w)| Request { prefix: &w.prefix, local: &w.local, query: &[], key: i as u64 })
+        .map(|(i, w)| Request { prefix: &w.prefix, local: &w.probe().local, query: &[], key: i as u64 })
         .collect();
     let params = SpanShape { span_tokens: 4, stride: 2, shortlist: 3 };
     let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };

@@ -16,4 +16,6 @@ pub use dedup::{Near, near_duplicates};
 pub use labelled::{Labelled, LabelledText, read_labelled};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};
-pub use windows::{Eligible, Window, WindowShape, held_out_windows, training_window, with_collage, with_repeated_span};
+pub use windows::{
+    Eligible, Probe, Window, WindowShape, held_out_windows, training_window, with_collage, with_repeated_span,
+};

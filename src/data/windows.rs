@@ -25,19 +25,46 @@ impl WindowShape {
     }
 }
 
-/// An example of three stretches of tokens: prefix, local window and future.
+/// A text that is read after the context, and the future that is predicted behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// Ids of the local text, which every reader sees.
+    pub local: Vec<u32>,
+    /// Ids of the future.
+    pub future: Vec<u32>,
+}
+
+/// An example: a prefix to compress, and the probes by which what stands for it is judged. A window that is cut from a document
+/// has one probe: the local window and the true future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Index of its document in the corpus.
     pub document: usize,
     /// Position of the prefix in the document, in tokens.
     pub start: usize,
+    /// Ids before the prefix, or what stands for it, wherever it is read; none without a frame. A compressor does not see them.
+    pub frame: Vec<u32>,
     /// Ids of the prefix.
     pub prefix: Vec<u32>,
-    /// Ids of the local window.
-    pub local: Vec<u32>,
-    /// Ids of the future.
-    pub future: Vec<u32>,
+    /// At least one.
+    pub probes: Vec<Probe>,
+}
+
+impl Window {
+    /// A window with one probe.
+    pub fn new([document, start]: [usize; 2], prefix: Vec<u32>, local: Vec<u32>, future: Vec<u32>) -> Self {
+        Self { document, start, frame: Vec::new(), prefix, probes: vec![Probe { local, future }] }
+    }
+
+    /// Its only probe, or the first of several.
+    pub fn probe(&self) -> &Probe {
+        &self.probes[0]
+    }
+
+    /// The ids that are one text: prefix, local text and future of its first probe.
+    pub fn whole(&self) -> Vec<u32> {
+        [&self.prefix[..], &self.probe().local, &self.probe().future].concat()
+    }
 }
 
 /// The documents that hold a window of one shape, and how many starts each offers.
@@ -172,7 +199,7 @@ fn cut(docs: &[Vec<u32>], shape: WindowShape, document: usize, start: usize) -> 
     let ids = &docs[document][start..start + shape.total()];
     let (prefix, rest) = ids.split_at(shape.prefix);
     let (local, future) = rest.split_at(shape.local);
-    Window { document, start, prefix: prefix.to_vec(), local: local.to_vec(), future: future.to_vec() }
+    Window::new([document, start], prefix.to_vec(), local.to_vec(), future.to_vec())
 }
 
 #[cfg(test)]
@@ -189,13 +216,13 @@ mod tests {
     }
 
     fn ids(window: &Window) -> Vec<u32> {
-        [&window.prefix[..], &window.local, &window.future].concat()
+        window.whole()
     }
 
     fn inside(window: &Window) -> bool {
         let first = (1000 * window.document + window.start) as u32;
         ids(window) == (first..first + SHAPE.total() as u32).collect::<Vec<_>>()
-            && (window.prefix.len(), window.local.len(), window.future.len()) == (4, 2, 3)
+            && (window.prefix.len(), window.probe().local.len(), window.probe().future.len()) == (4, 2, 3)
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tensor::mean;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, WindowText};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -310,7 +310,7 @@ impl<'a> Curves<'a> {
     pub fn slices(&self) -> Result<Vec<Slice>> {
         let exam = self.exam;
         let sources: Vec<&str> = self.clusters.iter().map(|&d| exam.documents[d].source.as_str()).collect();
-        let futures = exam.windows.iter().map(|w| exam.tokenizer.decode(&w.future)).collect::<Result<Vec<_>>>()?;
+        let futures = exam.windows.iter().map(|w| Ok(exam.tokenizer.window(w)?.future)).collect::<Result<Vec<_>>>()?;
         let mut slices = Vec::new();
         for Subset { by, name, windows } in parts(&sources, &self.context, &futures) {
             let at = |values: &[f64]| mean(&windows.iter().map(|&w| values[w]).collect::<Vec<_>>());
@@ -350,7 +350,7 @@ impl<'a> Curves<'a> {
                     kl: row.readings.iter().find_map(|readings| readings.get(window)).map_or(f64::NAN, |r| r.kl),
                 });
             }
-            let [_, local, future] = tokenizer.texts([&source.prefix, &source.local, &source.future])?;
+            let WindowText { local, future, .. } = tokenizer.window(source)?;
             Ok(Compared {
                 window: self.exam.numbers.get(window).copied().unwrap_or(window),
                 document: self.exam.documents[source.document].id.clone(),

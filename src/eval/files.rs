@@ -7,6 +7,7 @@ use crate::eval::schema::summary::Evaluation;
 use crate::eval::schema::windows::{ExampleGist, WindowExample, WindowFigures, WindowRow};
 use crate::eval::table::Evaluated;
 use crate::run_dir::{write_atomic, write_json_atomic};
+use crate::tokenizer::WindowText;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,7 +67,7 @@ impl Evaluated<'_> {
             };
             gists.insert(row.name.clone(), gist);
         }
-        let [_, local, future] = tokenizer.texts([&source.prefix, &source.local, &source.future])?;
+        let WindowText { local, future, .. } = tokenizer.window(source)?;
         Ok(WindowExample {
             window,
             document: self.document(window),

@@ -112,7 +112,7 @@ impl Gguf {
         let key = format!("{arch}.attention.key_length");
         let head_dim = match self.integer(&key)? {
             Some(width) => width,
-            None if hidden % heads == 0 => hidden / heads,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let message = format!("expected a divisor of embedding_length = {hidden}, got {heads}");
                 return Err(self.wrong(&format!("{arch}.attention.head_count"), message));

@@ -6,7 +6,7 @@ use super::pre_tokenizers::{PreTokenizer, byte_level};
 use crate::error::Result;
 use base64::Engine;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -159,7 +159,7 @@ impl Gguf {
         if tokens.is_empty() {
             return Err(self.wrong(TOKENS, "expected tokens, got none"));
         }
-        let mut ids = HashMap::new();
+        let mut ids = BTreeMap::new();
         for (id, token) in tokens.iter().enumerate() {
             if let Some(first) = ids.insert(*token, id) {
                 return Err(self.wrong(TOKENS, format!("expected each once, got {token:?} as {first} and as {id}")));

@@ -4,11 +4,22 @@
 //! a window ends inside a character, the decoder makes a replacement character of every byte of the run, and whole
 //! characters beside the cut one are lost. Here they stay.
 
+use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::decoded::Decoded;
 use tokenizers::decoders::strip::Strip;
 use tokenizers::{Decoder, DecoderWrapper};
+
+/// The texts of a window.
+pub struct WindowText {
+    /// Text of the prefix.
+    pub prefix: String,
+    /// Text of the local window; of several probes a line each.
+    pub local: String,
+    /// Text of the future; of several probes a line each.
+    pub future: String,
+}
 
 /// The part of a text that one token adds.
 struct TokenBytes {
@@ -72,6 +83,21 @@ impl Tokenizer {
             end += part.len();
             decoded.slice(&(decoded.ceil(start)..decoded.ceil(end))).to_string()
         }))
+    }
+
+    /// The texts of a window; of several probes a line each.
+    pub fn window(&self, window: &Window) -> Result<WindowText> {
+        if let [probe] = &window.probes[..] {
+            let [prefix, local, future] = self.texts([&window.prefix, &probe.local, &probe.future])?;
+            return Ok(WindowText { prefix, local, future });
+        }
+        let mut text = WindowText { prefix: self.decode(&window.prefix)?, local: String::new(), future: String::new() };
+        for probe in &window.probes {
+            let [local, future] = self.texts([&probe.local, &probe.future])?;
+            text.local += &format!("{}\n", local.trim());
+            text.future += &format!("{}\n", future.trim());
+        }
+        Ok(text)
     }
 
     fn own(&self, ids: &[u32]) -> Result<String> {

@@ -7,7 +7,7 @@ use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
 use crate::run_dir::write_atomic;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, WindowText};
 use std::path::Path;
 
 /// The rollouts of a step.
@@ -27,7 +27,7 @@ pub fn write(path: &Path, tokenizer: &Tokenizer, step: &Logged) -> Result<()> {
     let Logged { windows, groups, scored, lambda } = *step;
     let mut text = String::new();
     for (i, ((window, group), parts)) in windows.iter().zip(groups).zip(scored).enumerate() {
-        let [prefix, local, future] = tokenizer.texts([&window.prefix, &window.local, &window.future])?;
+        let WindowText { prefix, local, future } = tokenizer.window(window)?;
         for ((gist, reading), part) in group.gists.iter().zip(&group.readings).zip(parts) {
             let row = serde_json::json!({
                 "window": i, "prefix": prefix, "local": local, "future": future,

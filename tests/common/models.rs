@@ -241,3 +241,10 @@ pub fn edit(path: &Path, from: &str, to: &str) {
     assert!(text.contains(from), "{}: {from}", path.display());
     std::fs::write(path, text.replace(from, to)).unwrap();
 }
+
+/// The window with another future.
+pub fn with_future(window: &gist::data::Window, future: Vec<u32>) -> gist::data::Window {
+    let mut window = window.clone();
+    window.probes[0].future = future;
+    window
+}

@@ -10,15 +10,7 @@ use gist::reading::{Imagined, Taught, reader_context};
 use gist::rng::{self, Stream};
 
 fn windows() -> Vec<Window> {
-    (0..5)
-        .map(|i| Window {
-            document: 0,
-            start: 0,
-            prefix: ids(20, 48, 100 + i),
-            local: ids(4, 48, 200 + i),
-            future: ids(6, 48, 300 + i),
-        })
-        .collect()
+    (0..5).map(|i| Window::new([0, 0], ids(20, 48, 100 + i), ids(4, 48, 200 + i), ids(6, 48, 300 + i))).collect()
 }
 
 #[test]
@@ -45,7 +37,7 @@ fn the_empty_gist_is_the_local_window_alone() {
 fn imagined_futures_count_like_true_ones() {
     let (decoder, windows) = (decoder(8), windows());
     let how = Imagined { samples: 2, beside_true: true, run_seed: 3, step: 9 };
-    let prompts: Vec<Vec<u32>> = windows.iter().map(|w| [w.prefix.as_slice(), &w.local].concat()).collect();
+    let prompts: Vec<Vec<u32>> = windows.iter().map(|w| [w.prefix.as_slice(), &w.probe().local].concat()).collect();
     let draws = |window: usize, sample: usize| {
         let mut draw = rng::rng(3, Stream::Imagined, 9, window as u64, sample as u64);
         (0..6).map(|_| rng::uniform(&mut draw)).collect()
@@ -53,21 +45,21 @@ fn imagined_futures_count_like_true_ones() {
     let read = Stem::read(&decoder, None, &prompts).unwrap();
     let wanted = Continuation { samples: 2, tokens: 6, how: &Sampling::default(), forbidden: &[] };
     let written = continuations(&decoder, &read, wanted, draws).unwrap();
-    let with_future = |sample: i64| -> Vec<Window> {
+    let all_with = |sample: i64| -> Vec<Window> {
         let own = |w: usize| Vec::<i64>::try_from(written.get(w as i64).get(sample)).unwrap();
         let future = |w: usize| own(w).into_iter().map(|id| id as u32).collect();
-        windows.iter().enumerate().map(|(w, window)| Window { future: future(w), ..window.clone() }).collect()
+        windows.iter().enumerate().map(|(w, window)| with_future(window, future(w))).collect()
     };
     let rows: Vec<(usize, &[u32])> = (0..5).flat_map(|w| [(w, &windows[w].prefix[..w]), (w, &[][..])]).collect();
     let measure = |taught: &Taught| taught.measure(&decoder, None, &rows).unwrap();
-    let each = [windows.clone(), with_future(0), with_future(1)].map(|w| measure(&Taught::new(&decoder, &w).unwrap()));
+    let each = [windows.clone(), all_with(0), all_with(1)].map(|w| measure(&Taught::new(&decoder, &w).unwrap()));
     let together = measure(&Taught::imagined(&decoder, &windows, how).unwrap());
     for (row, reading) in together.iter().enumerate() {
         let mean = each.iter().map(|readings| readings[row].kl).sum::<f64>() / 3.0;
         assert!((reading.kl - mean).abs() < 1e-5 && mean > 0.01, "{} {mean}", reading.kl);
     }
     assert!(
-        measure(&Taught::new(&decoder, &with_future(0)).unwrap()) != measure(&Taught::new(&decoder, &windows).unwrap())
+        measure(&Taught::new(&decoder, &all_with(0)).unwrap()) != measure(&Taught::new(&decoder, &windows).unwrap())
     );
 }
 

@@ -15,8 +15,8 @@ const BLOCK: usize = 4;
 
 /// log p `[F, V]` of the future after `context` and the local window, one plain pass.
 fn future(decoder: &Decoder, adapter: Option<&ActiveAdapter>, context: &[u32], window: &Window) -> Tensor {
-    let whole = [context, &window.local, &window.future].concat();
-    let future = window.future.len() as i64;
+    let whole = [context, &window.probe().local, &window.probe().future].concat();
+    let future = window.probe().future.len() as i64;
     let all = logits(decoder, &row(&whole), &[0], adapter).unwrap().squeeze_dim(0);
     all.narrow(0, whole.len() as i64 - future - 1, future).log_softmax(-1, Kind::Double)
 }
@@ -27,13 +27,7 @@ fn each_block_is_left_out_of_its_own_gist() {
     let decoder = decoder(3);
     let reader = adapter(&decoder, 4);
     let active = decoder.activate(&reader, false).unwrap();
-    let window = |seed: u64| Window {
-        document: 0,
-        start: 0,
-        prefix: ids(12, 48, seed),
-        local: ids(5, 48, seed + 1),
-        future: ids(6, 48, seed + 2),
-    };
+    let window = |seed: u64| Window::new([0, 0], ids(12, 48, seed), ids(5, 48, seed + 1), ids(6, 48, seed + 2));
     let windows = [window(10), window(20)];
     let taught = Taught::new(&decoder, &windows).unwrap();
     // Two blocks of which one is short; one block; one block that is whole; nothing.

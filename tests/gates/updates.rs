@@ -7,7 +7,7 @@ use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::Policy;
 use gist::config::parts::{LoraConfig, OptimConfig};
 use gist::config::train::AlgoSection;
-use gist::data::Window;
+use gist::data::{Probe, Window};
 use gist::model::config::Ids;
 use gist::model::copy_head;
 use gist::model::decoder::Decoder;
@@ -65,9 +65,7 @@ fn gradient(trainee: &Trainee) -> Tensor {
 
 fn windows() -> Vec<Window> {
     let ids = |count, seed| ids(count, VOCAB as usize, seed);
-    (0..WINDOWS as u64)
-        .map(|w| Window { document: 0, start: 0, prefix: ids(12, w), local: ids(5, w + 10), future: ids(4, w + 20) })
-        .collect()
+    (0..WINDOWS as u64).map(|w| Window::new([0, 0], ids(12, w), ids(5, w + 10), ids(4, w + 20))).collect()
 }
 
 fn update(windows: &Vec<Window>) -> Update<'_, Vec<Window>> {
@@ -155,7 +153,7 @@ fn a_future_ends_at_end_of_text_and_what_follows_counts_nowhere() {
     let decoder = Decoder::from_named(&config, weights(&config, 3).into_iter().collect()).unwrap();
     let is_end = |id: &u32| id.is_multiple_of(4);
     let mut windows = windows();
-    windows.iter_mut().for_each(|w| w.future = vec![1, 2, 3, 5, 6, 7, 9, 10]); // true futures that do not end
+    windows.iter_mut().for_each(|w| w.probes[0].future = vec![1, 2, 3, 5, 6, 7, 9, 10]); // true futures that do not end
     let how = Imagined { samples: 3, beside_true: true, run_seed: 5, step: 0 };
     let taught = Taught::imagined(&decoder, &windows, how).unwrap();
     let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
@@ -169,7 +167,7 @@ fn a_future_ends_at_end_of_text_and_what_follows_counts_nowhere() {
             assert!(future.len() == 8 || is_end(future.last().unwrap()));
             assert!(!future[..future.len() - 1].iter().any(is_end));
             // The same future alone, cut where it ends: nothing after it exists.
-            let cut = [Window { future, ..window.clone() }];
+            let cut = [with_future(window, future)];
             let alone = Taught::new(&decoder, &cut).unwrap();
             readings.push(alone.measure(&decoder, Some(&reader), &[(0, &contexts[w])]).unwrap()[0]);
             gradients.push(gradient_on(&decoder, &alone, &contexts[w..=w]));
@@ -218,4 +216,46 @@ fn micro_batches_add_up_to_the_batch() {
         assert_same(&reader_gradients(How { micro, ..PLAIN }), &read, 1e-5);
     }
     assert_eq!(whole[0].kind(), Kind::Float);
+}
+
+#[test]
+fn several_probes_count_as_each_alone_on_average() {
+    let decoder = base(PLAIN);
+    // Windows of three, one and two probes; locals and futures of any length.
+    let probe = |seed: u64, local: usize, future: usize| Probe {
+        local: ids(local, 48, seed),
+        future: ids(future, 48, seed + 1),
+    };
+    let probes = [
+        vec![probe(50, 2, 5), probe(52, 7, 1), probe(54, 1, 3)],
+        vec![probe(56, 3, 4)],
+        vec![probe(58, 4, 2), probe(60, 2, 6)],
+    ];
+    let mut windows = windows();
+    windows.iter_mut().zip(&probes).for_each(|(window, probes)| window.probes = probes.clone());
+    for frame in [vec![], ids(3, 48, 70)] {
+        windows.iter_mut().for_each(|window| window.frame = frame.clone());
+        let taught = Taught::new(&decoder, &windows).unwrap();
+        let contexts = [ids(6, 48, 7), vec![], ids(3, 48, 8)];
+        let adapter = drawn_adapter(&decoder, &LoraConfig { rank: 3, ..LoraConfig::default() }, Extra::Nothing, 4);
+        let reader = decoder.activate(&adapter, false).unwrap();
+        let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
+        let together = taught.measure(&decoder, Some(&reader), &rows).unwrap();
+        let mut gradients = Vec::new();
+        for (w, window) in windows.iter().enumerate() {
+            let (mut kl, mut own) = (0.0, Vec::new());
+            for probe in &window.probes {
+                let alone = [Window { probes: vec![probe.clone()], ..window.clone() }];
+                let taught = Taught::new(&decoder, &alone).unwrap();
+                kl += taught.measure(&decoder, Some(&reader), &[(0, &contexts[w])]).unwrap()[0].kl;
+                own.push(gradient_on(&decoder, &taught, &contexts[w..=w]));
+            }
+            let probes = window.probes.len() as f64;
+            assert!((together[w].kl - kl / probes).abs() < 1e-5, "window {w}: {} {}", together[w].kl, kl / probes);
+            assert_eq!(taught.futures(w).unwrap().len(), window.probes.len());
+            gradients.push(Tensor::stack(&own, 0).mean_dim([0i64].as_slice(), false, Kind::Float));
+        }
+        let expected = Tensor::stack(&gradients, 0).mean_dim([0i64].as_slice(), false, Kind::Float);
+        assert_same(&[gradient_on(&decoder, &taught, &contexts)], &[expected], 1e-4);
+    }
 }

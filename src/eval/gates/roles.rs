@@ -64,15 +64,15 @@ pub fn empty(decoder: &Decoder, windows: &[Window]) -> Result<f64> {
     let readings = Taught::new(decoder, windows)?.measure(decoder, None, &rows)?;
     let mut worst = 0.0;
     for (w, reading) in windows.iter().zip(&readings[1..]) {
-        let future = w.future.len() as i64;
+        let future = w.probe().future.len() as i64;
         let logp = |context: &[u32]| -> Result<Tensor> {
-            let whole = [decoder.begin(), context, &w.local, &w.future].concat();
+            let whole = [decoder.begin(), context, &w.probe().local, &w.probe().future].concat();
             let all = logits(decoder, &row(&whole), &[0], None)?.squeeze_dim(0);
             Ok(all.narrow(0, whole.len() as i64 - future - 1, future).log_softmax(-1, Kind::Float))
         };
         let (p, q) = (logp(&w.prefix)?, logp(&[])?);
         let kl = (p.exp() * (&p - &q)).sum(Kind::Float).double_value(&[]) / future as f64;
-        let truth = row(&w.future).to_device(decoder.device()).tr();
+        let truth = row(&w.probe().future).to_device(decoder.device()).tr();
         let nll = -q.gather(1, &truth, false).mean(Kind::Float).double_value(&[]);
         worst = worse((reading.kl - kl).abs(), worse((reading.nll - nll).abs(), worst));
     }
@@ -108,7 +108,7 @@ impl<'a> Sampled<'a> {
     fn new(policy: GistPolicy<'a>, active: &ActiveAdapter, windows: &'a [Window]) -> Result<Self> {
         let request = |(key, w): (usize, &'a Window)| Request {
             prefix: &w.prefix[..w.prefix.len() - 7 * key], // rows of different lengths
-            local: &w.local,
+            local: &w.probe().local,
             query: &[],
             key: key as u64,
         };
@@ -182,7 +182,7 @@ pub fn gates(place: GatePlace) -> Result<Vec<Gate>> {
     let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
     let windows = windows(place.root, &tokenizer)?;
     let on = "code-4m";
-    let whole: Vec<u32> = windows.iter().flat_map(|w| [&w.prefix[..], &w.local, &w.future].concat()).collect();
+    let whole: Vec<u32> = windows.iter().flat_map(Window::whole).collect();
     let ids = row(&whole).view([windows.len() as i64, -1]);
     let mut gates = vec![
         place.gate("fresh adapter = base exactly", on, fresh(&decoder, &ids)?, (0.0, 0.0)),

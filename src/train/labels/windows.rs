@@ -250,7 +250,7 @@ pub fn aligned(
         let (local, future) = rest.split_at(shape.local);
         let (document, start) = (label.document, label.start);
         let (prefix, local, future) = (prefix.to_vec(), local.to_vec(), future.to_vec());
-        fitting.push((Window { document, start, prefix, local, future }, label.worth));
+        fitting.push((Window::new([document, start], prefix, local, future), label.worth));
     }
     let dropped = total - fitting.len();
     Ok((fitting, dropped))

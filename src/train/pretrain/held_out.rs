@@ -92,10 +92,8 @@ impl Evaluator {
         let t = config.rows.tokens;
         let count = config.train.eval_rows;
         let shape = WindowShape { prefix: t - 1, local: 1, future: 1 };
-        let rows: Vec<Vec<u32>> = data::held_out_windows(documents, shape, count, 4, config.seed)?
-            .into_iter()
-            .map(|w| [w.prefix, w.local, w.future].concat())
-            .collect();
+        let rows: Vec<Vec<u32>> =
+            data::held_out_windows(documents, shape, count, 4, config.seed)?.into_iter().map(|w| w.whole()).collect();
         let mut bytes = 0;
         for row in &rows {
             bytes += tokenizer.read(row)?.bytes(&(1..row.len())).len();
@@ -179,11 +177,12 @@ fn row_losses(decoder: &Decoder, rows: &[Vec<u32>]) -> Result<Vec<Vec<f64>>> {
 fn local_only_kl(decoder: &Decoder, windows: &[data::Window]) -> Result<Vec<f64>> {
     let mut all = Vec::new();
     for batch in windows.chunks(ROWS_AT_ONCE) {
-        let tails: Vec<Vec<u32>> = batch.iter().map(|w| [w.local.as_slice(), &w.future].concat()).collect();
+        let tails: Vec<Vec<u32>> =
+            batch.iter().map(|w| [w.probe().local.as_slice(), &w.probe().future].concat()).collect();
         let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
         let full: Vec<&[u32]> = batch.iter().map(|w| w.prefix.as_slice()).collect();
         let none: Vec<&[u32]> = vec![&[]; batch.len()];
-        let futures: Vec<&[u32]> = batch.iter().map(|w| w.future.as_slice()).collect();
+        let futures: Vec<&[u32]> = batch.iter().map(|w| w.probe().future.as_slice()).collect();
         let flat = |contexts: &[&[u32]]| -> Result<tch::Tensor> {
             Ok(future_hidden(decoder, None, contexts, &tails, FUTURE)?.reshape([-1, decoder.config().hidden_size]))
         };

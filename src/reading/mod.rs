@@ -2,7 +2,19 @@
 //! teacher's hidden states of their futures, and KL, likelihood and agreement of any reader with any context.
 //!
 //! A future ends with its first end-of-text, which is still predicted; what the teacher went on to write after it counts
-//! nowhere. Means are taken over the tokens of a future, then over the futures of a window.
+//! nowhere. Means are taken over the tokens of a future, then over the futures of a window: its imagined ones, or those of its
+//! probes.
+//!
+//! ```text
+//! one probe       context  local  future                   one row, the true future
+//! imagined        context  local ┬ future 1                one row, a branch for each future
+//!                                └ future 2
+//! several probes  context ┬ local 1  future 1              one row, a branch for each probe
+//!                         └ local 2  future 2
+//! ```
+//! `context` is the prefix or what stands for it, behind the frame of the window.
+
+mod probes;
 
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
@@ -14,6 +26,7 @@ use crate::model::lora::ActiveAdapter;
 use crate::model::read::{Stem, control, future_hidden};
 use crate::model::vocab::{self, Head, Other};
 use crate::model::write::{Continuation, continuations};
+use crate::reading::probes::Probes;
 use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vecs};
 use tch::{Device, Tensor};
@@ -23,13 +36,13 @@ pub const ROWS_AT_ONCE: usize = 48;
 
 /// `[N, 1, F]`.
 fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
-    let futures: Vec<&[u32]> = windows.iter().map(|w| w.future.as_slice()).collect();
+    let futures: Vec<&[u32]> = windows.iter().map(|w| w.probe().future.as_slice()).collect();
     Ok(ids_2d(&futures, device)?.unsqueeze(1))
 }
 
 /// The request to a compressor that may see what `condition` says of `window`.
 pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Request<'a> {
-    let local: &[u32] = if condition == Condition::Local { &window.local } else { &[] };
+    let local: &[u32] = if condition == Condition::Local { &window.probe().local } else { &[] };
     Request { prefix: &window.prefix, local, query: &[], key }
 }
 
@@ -77,9 +90,19 @@ pub struct Taught<'a> {
     pub teacher: Tensor,
     /// Ids of the futures, `[N, S, F]`.
     futures: Tensor,
-    /// Tokens of each future up to its end, window by window, `S` of each.
+    /// Tokens of each future up to its end, window by window, `S` of each; 0 where a window has fewer.
     lengths: Vec<usize>,
-    imagined: bool,
+    layout: Layout,
+}
+
+/// Rows in which futures are read.
+enum Layout {
+    /// Context, local window and future in one row.
+    Whole,
+    /// Context and local window in one row, a branch for each imagined future.
+    Imagined,
+    /// Context in one row, a branch for local window and future of each probe.
+    Probes(Box<Probes>),
 }
 
 /// Tokens of each future in `[N, S, F]` up to and including the first of `ends`; all F where there is none.
@@ -110,9 +133,18 @@ impl<'a> Taught<'a> {
     /// Runs the teacher (the base with every adapter off) over whole windows.
     pub fn new(decoder: &Decoder, windows: &'a [Window]) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let futures = true_futures(windows, decoder.device())?;
-        let lengths = lengths(&futures, decoder.config().end_ids())?;
-        let mut taught = Self { windows, teacher: Tensor::new(), futures, lengths, imagined: false };
+        let mut taught = match Probes::alike(windows) {
+            true => {
+                let futures = true_futures(windows, decoder.device())?;
+                let lengths = lengths(&futures, decoder.config().end_ids())?;
+                Self { windows, teacher: Tensor::new(), futures, lengths, layout: Layout::Whole }
+            }
+            false => {
+                let probes = Probes::new(windows, decoder)?;
+                let (futures, lengths) = (probes.futures(windows)?, probes.lengths.clone());
+                Self { windows, teacher: Tensor::new(), futures, lengths, layout: Layout::Probes(Box::new(probes)) }
+            }
+        };
         let mut parts = Vec::new();
         for start in (0..windows.len()).step_by(ROWS_AT_ONCE) {
             let rows: Vec<(usize, &[u32])> =
@@ -127,10 +159,11 @@ impl<'a> Taught<'a> {
     /// its place, and as long: what a context is worth on average, rather than in the one case that came about.
     pub fn imagined(decoder: &Decoder, windows: &'a [Window], how: Imagined) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let tokens = windows.first().map_or(0, |w| w.future.len());
+        let tokens = windows.first().map_or(0, |w| w.probe().future.len());
         let (mut futures, mut teacher) = (Vec::new(), Vec::new());
         for (first, batch) in windows.chunks(ROWS_AT_ONCE).enumerate().map(|(i, batch)| (i * ROWS_AT_ONCE, batch)) {
-            let prompts: Vec<Vec<u32>> = batch.iter().map(|w| [w.prefix.as_slice(), &w.local].concat()).collect();
+            let prompt = |w: &Window| [&w.frame[..], &w.prefix, &w.probe().local].concat();
+            let prompts: Vec<Vec<u32>> = batch.iter().map(prompt).collect();
             let stem = Stem::read(decoder, None, &prompts)?;
             let uniforms = |w: usize, sample: usize| {
                 let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
@@ -147,7 +180,7 @@ impl<'a> Taught<'a> {
         }
         let (teacher, futures) = (Tensor::cat(&teacher, 0), Tensor::cat(&futures, 0));
         let lengths = lengths(&futures, decoder.config().end_ids())?;
-        Ok(Self { windows, teacher, futures, lengths, imagined: true })
+        Ok(Self { windows, teacher, futures, lengths, layout: Layout::Imagined })
     }
 
     /// S and F: futures of a window, and tokens of each where none ends early.
@@ -165,20 +198,23 @@ impl<'a> Taught<'a> {
     pub fn futures(&self, window: usize) -> Result<Vec<Vec<u32>>> {
         let (_, tokens) = self.shape();
         let ids = Vec::<i64>::try_from(self.futures.get(window as i64).to_device(Device::Cpu).reshape([-1]))?;
-        let ends = ids.chunks(tokens).zip(self.lengths(window));
+        let ends = ids.chunks(tokens).zip(self.lengths(window)).filter(|(_, length)| **length > 0);
         Ok(ends.map(|(future, &length)| future[..length].iter().map(|&id| id as u32).collect()).collect())
     }
 
     /// The weight of every token of `rows` `[R * S * F]` in a mean over `of` rows: equal for the tokens of a future, for the
     /// futures of a row and for the rows; 0 after the end of a future.
     pub fn token_weights(&self, rows: &[(usize, &[u32])], of: usize) -> Vec<f64> {
-        let (samples, tokens) = self.shape();
-        let futures = rows.iter().flat_map(|(window, _)| self.lengths(*window));
-        let weights = futures.flat_map(|&length| {
-            let weight = 1.0 / (of * samples * length) as f64;
-            (0..tokens).map(move |token| if token < length { weight } else { 0.0 })
-        });
-        weights.collect()
+        let (_, tokens) = self.shape();
+        let mut weights = Vec::new();
+        for lengths in rows.iter().map(|(window, _)| self.lengths(*window)) {
+            let futures = lengths.iter().filter(|&&length| length > 0).count();
+            for &length in lengths {
+                let weight = 1.0 / (of * futures * length) as f64;
+                weights.extend((0..tokens).map(|token| if token < length { weight } else { 0.0 }));
+            }
+        }
+        weights
     }
 
     /// Mean of the figures of a window's tokens `[S * F]`.
@@ -187,7 +223,8 @@ impl<'a> Taught<'a> {
         if lengths.iter().all(|&length| length == tokens) {
             return mean(figures); // futures of one length: one mean
         }
-        mean(&figures.chunks(tokens).zip(lengths).map(|(own, &length)| mean(&own[..length])).collect::<Vec<_>>())
+        let futures = figures.chunks(tokens).zip(lengths).filter(|(_, length)| **length > 0);
+        mean(&futures.map(|(own, &length)| mean(&own[..length])).collect::<Vec<_>>())
     }
 
     /// Hidden states `[R, S * F, H]` of a reader for rows (window, context), with gradient if the adapter has one, and the
@@ -202,16 +239,27 @@ impl<'a> Taught<'a> {
     }
 
     fn hidden(&self, decoder: &Decoder, adapter: Option<&ActiveAdapter>, rows: &[(usize, &[u32])]) -> Result<Tensor> {
-        if !self.imagined {
-            let tail = |w: &'a Window| [w.local.as_slice(), &w.future].concat();
-            let tails: Vec<Vec<u32>> = rows.iter().map(|(w, _)| tail(&self.windows[*w])).collect();
-            let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
-            let contexts: Vec<&[u32]> = rows.iter().map(|(_, c)| *c).collect();
-            return future_hidden(decoder, adapter, &contexts, &tails, self.shape().1);
+        let framed = |&(w, context): &(usize, &[u32])| [&self.windows[w].frame[..], context].concat();
+        match &self.layout {
+            Layout::Whole => {
+                let tail = |w: &'a Window| [w.probe().local.as_slice(), &w.probe().future].concat();
+                let tails: Vec<Vec<u32>> = rows.iter().map(|(w, _)| tail(&self.windows[*w])).collect();
+                let tails: Vec<&[u32]> = tails.iter().map(Vec::as_slice).collect();
+                let contexts: Vec<Vec<u32>> = rows.iter().map(framed).collect();
+                let contexts: Vec<&[u32]> = contexts.iter().map(Vec::as_slice).collect();
+                future_hidden(decoder, adapter, &contexts, &tails, self.shape().1)
+            }
+            Layout::Imagined => {
+                let head = |row: &(usize, &[u32])| [framed(row), self.windows[row.0].probe().local.clone()].concat();
+                let heads: Vec<Vec<u32>> = rows.iter().map(head).collect();
+                let futures = self.futures.index_select(0, &self.indices(rows));
+                Stem::read(decoder, adapter, &heads)?.futures(decoder, adapter, &futures)
+            }
+            Layout::Probes(probes) => {
+                let contexts: Vec<(usize, Vec<u32>)> = rows.iter().map(|row| (row.0, framed(row))).collect();
+                probes.hidden(decoder, adapter, &contexts)
+            }
         }
-        let heads: Vec<Vec<u32>> = rows.iter().map(|(w, c)| [*c, &self.windows[*w].local].concat()).collect();
-        let futures = self.futures.index_select(0, &self.indices(rows));
-        Stem::read(decoder, adapter, &heads)?.futures(decoder, adapter, &futures)
     }
 
     fn indices(&self, rows: &[(usize, &[u32])]) -> Tensor {
