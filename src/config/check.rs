@@ -90,6 +90,12 @@ impl DataSection {
                 _ => {}
             }
         }
+        if let Some(facts) = &self.facts {
+            at_least("facts.per_context", facts.per_context, 1)?;
+            if self.recall.is_some() {
+                return Err(("facts".into(), "expected data.facts or data.recall, got both".into()));
+            }
+        }
         at_least("prefix_tokens", self.prefix_tokens, 1)?;
         at_least("local_tokens", self.local_tokens, 1)?;
         at_least("future_tokens", self.future_tokens, 1)

@@ -8,7 +8,7 @@ use crate::config::distill::Distill;
 use crate::config::eval::EvalConfig;
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
+use crate::config::parts::{FactsSection, OptimConfig, RecallSection, Schedule, is_false};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -116,6 +116,9 @@ pub struct DataSection {
     /// Generated documents in place of the three files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,
+    /// Facts set into the documents of the three files, and probes that ask for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<FactsSection>,
     /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
     #[serde(default, skip_serializing_if = "is_false")]
     pub strict_splits: bool,

@@ -155,7 +155,7 @@ impl Sampler<'_> {
     /// Speed at some batch sizes; `group` is that of the experiment, K its budget.
     fn decoding(&self, inputs: Inputs, group: usize) -> Result<Vec<Decoding>> {
         let one = |batch: usize| {
-            let windows = inputs.training_windows(1, (batch / group).max(1));
+            let windows = inputs.training_windows(1, (batch / group).max(1))?;
             let requests: Vec<_> = windows.iter().map(|w| request(w, inputs.config.condition, 0)).collect();
             let group = batch / requests.len();
             let first = self.timed(&requests, group, 1)?;
@@ -193,7 +193,7 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     let empty_reader = Trainee::new("empty_reader", fresh_reader(config, models)?, &config.optim.generator);
     let frozen: Vec<Adapter> = [&compressor, &compressor, &generator].map(|role| role.adapter.duplicate()).into();
     let policy = models.policy(&config.compressor)?;
-    let windows = inputs.training_windows(0, config.train.windows_per_step);
+    let windows = inputs.training_windows(0, config.train.windows_per_step)?;
     let (n, g, k) = (windows.len(), config.rollout.group_size, inputs.budget());
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let sampler = Sampler { decoder, policy: &policy, adapter: &frozen[0], repeats };

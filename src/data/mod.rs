@@ -3,6 +3,7 @@
 mod align;
 mod corpus;
 mod dedup;
+mod facts;
 mod labelled;
 pub mod overlap;
 mod packing;
@@ -13,6 +14,7 @@ mod windows;
 
 pub use corpus::{Document, read_documents};
 pub use dedup::{Near, near_duplicates};
+pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document};
 pub use labelled::{Labelled, LabelledText, read_labelled};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};

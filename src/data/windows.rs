@@ -48,12 +48,15 @@ pub struct Window {
     pub prefix: Vec<u32>,
     /// At least one.
     pub probes: Vec<Probe>,
+    /// Ids of the text that states what the probes ask for; none where the data does not know it. No compressor sees it.
+    pub evidence: Vec<u32>,
 }
 
 impl Window {
     /// A window with one probe.
     pub fn new([document, start]: [usize; 2], prefix: Vec<u32>, local: Vec<u32>, future: Vec<u32>) -> Self {
-        Self { document, start, frame: Vec::new(), prefix, probes: vec![Probe { local, future }] }
+        let probes = vec![Probe { local, future }];
+        Self { document, start, frame: Vec::new(), prefix, probes, evidence: Vec::new() }
     }
 
     /// Its only probe, or the first of several.

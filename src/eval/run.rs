@@ -141,6 +141,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         progress.step(compressor.name());
     }
     progress.finish();
+    table.add_gold()?;
     let w = &config.warm_start;
     let search = SpanShape { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;

@@ -69,7 +69,7 @@ pub fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
     };
     stage.run(&mut pupil, |pupil, number| {
         let step = ADAPT_STEP + number as u64;
-        let windows = inputs.training_windows(step, config.train.windows_per_step);
+        let windows = inputs.training_windows(step, config.train.windows_per_step)?;
         let taught = inputs.taught(step, &windows)?;
         let mut contexts = Vec::new();
         for pass in 0..lesson.gists {

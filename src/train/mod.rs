@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod companions;
 pub mod cotrain;
 pub mod draws;
+mod facts;
 pub mod inputs;
 pub mod labels;
 pub mod mix;

@@ -65,7 +65,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     distill::run(session)?;
     while session.update() < total {
         let round = (session.update() - own) / config.warm_start.round_updates();
-        let windows = session.inputs.training_windows(WARM_STEP + round as u64, config.warm_start.windows);
+        let windows = session.inputs.training_windows(WARM_STEP + round as u64, config.warm_start.windows)?;
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
     }
@@ -109,7 +109,7 @@ fn copy(session: &mut Session) -> Result<()> {
     };
     stage.run(session, |session, number| {
         let step = COPY_STEP + number as u64;
-        let windows = session.inputs.training_windows(step, warm.batch);
+        let windows = session.inputs.training_windows(step, warm.batch)?;
         let mut groups: Vec<Vec<Weighted>> = Vec::with_capacity(windows.len());
         for (w, window) in windows.iter().enumerate() {
             let decoded = session.inputs.models.tokenizer.read(&window.prefix)?;
@@ -162,6 +162,12 @@ fn label(session: &Session, round: usize, windows: &[Window]) -> Result<Vec<Vec<
 }
 
 fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -> Result<Vec<Vec<ScoredGist>>> {
+    if windows.iter().all(|window| !window.evidence.is_empty()) {
+        // The data knows the gist to imitate.
+        let budget = session.inputs.budget();
+        let evidence = |window: &Window| window.evidence[..budget.min(window.evidence.len())].to_vec();
+        return Ok(windows.iter().map(|window| vec![(evidence(window), 0.0)]).collect());
+    }
     let _guard = tch::no_grad_guard();
     let inputs = session.inputs;
     let (warm, decoder, budget) = (&inputs.config.warm_start, &inputs.models.decoder, inputs.budget());

@@ -1,11 +1,14 @@
-//! The text of an experiment as token ids, and the windows that are cut from it.
+//! The text of an experiment as token ids, and the windows that are cut from it or made of it.
 
 use crate::compressor::controls::donors;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::models::Models;
+use crate::rng::{self, Stream};
 use crate::tokenizer::Tokenizer;
+use crate::train::facts::FactsWindows;
+use rand::Rng;
 use std::path::PathBuf;
 
 /// Windows of the three splits.
@@ -14,13 +17,21 @@ pub struct Windows {
     pub shape: WindowShape,
     /// Training documents as ids.
     pub train: Vec<Vec<u32>>,
-    eligible: Eligible,
+    training: Training,
     /// Validation windows.
     pub valid: Vec<Window>,
     /// Test windows.
     pub test: Vec<Window>,
     /// Test documents, for names.
     pub test_documents: Vec<Document>,
+}
+
+/// Where training windows come from.
+enum Training {
+    /// Any place of a training document.
+    Cut(Eligible),
+    /// Training documents with facts set into them.
+    Facts(FactsWindows),
 }
 
 impl Windows {
@@ -30,23 +41,39 @@ impl Windows {
         let (d, tokenizer) = (&config.data, &models.tokenizer);
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         check_positions(config, models, shape)?;
-        let (train, _) = encode(tokenizer, d, &d.train, Split::Train)?;
-        let (valid, _) = encode(tokenizer, d, &d.valid, Split::Valid)?;
+        let (train, train_documents) = encode(tokenizer, d, &d.train, Split::Train)?;
+        let (valid, valid_documents) = encode(tokenizer, d, &d.valid, Split::Valid)?;
         let (test, test_documents) = encode(tokenizer, d, &d.test, Split::Test)?;
-        let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
+        if let Some(section) = &d.facts {
+            let facts = |documents: &[Document], split| FactsWindows::new(documents, section, shape, config.condition, split);
+            let held_out = |documents: &[Document], split, count: usize| -> Result<Vec<Window>> {
+                let facts = facts(documents, split);
+                (0..count as u64).map(|index| facts.window(tokenizer, index)).collect()
+            };
+            let valid = held_out(&valid_documents, Split::Valid, e.valid_windows).map_err(at(&d.valid))?;
+            let test = held_out(&test_documents, Split::Test, e.windows).map_err(at(&d.test))?;
+            donors(&test, 0).map_err(at(&d.test))?;
+            let training = Training::Facts(facts(&train_documents, Split::Train));
+            return Ok(Self { shape, train, training, valid, test, test_documents });
+        }
+        let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
         let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
         donors(&test, 0).map_err(at(&d.test))?;
-        Ok(Self { shape, train, eligible, valid, test, test_documents })
+        Ok(Self { shape, train, training: Training::Cut(eligible), valid, test, test_documents })
     }
 
     /// The windows of a training step; `step` is any number that names it.
-    pub fn training(&self, run_seed: u64, step: u64, count: usize) -> Vec<Window> {
-        (0..count as u64)
-            .map(|i| data::training_window(&self.train, &self.eligible, self.shape, run_seed, step, i))
-            .collect()
+    pub fn training(&self, tokenizer: &Tokenizer, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
+        let window = |i: u64| match &self.training {
+            Training::Cut(eligible) => Ok(data::training_window(&self.train, eligible, self.shape, run_seed, step, i)),
+            Training::Facts(facts) => {
+                facts.window(tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64())
+            }
+        };
+        (0..count as u64).map(window).collect()
     }
 }
 

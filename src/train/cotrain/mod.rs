@@ -75,7 +75,7 @@ fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
 fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Updated> {
     let Inputs { config, models, .. } = session.inputs;
     // Examples, and what the teacher predicts of their futures.
-    let windows = session.inputs.training_windows(number as u64, config.train.windows_per_step);
+    let windows = session.inputs.training_windows(number as u64, config.train.windows_per_step)?;
     let taught = session.inputs.taught(number as u64, &windows)?;
     // Rollouts without gradient: G gists a window from π, each read by whoever is paid for.
     let groups = collect(session, frozen, &taught, number)?;

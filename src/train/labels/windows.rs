@@ -132,7 +132,7 @@ pub fn make(
         }
     }
     write_json_atomic(&manifest, &own)?;
-    let windows = inputs.training_windows(LABEL_STEP, inputs.config.distill.windows);
+    let windows = inputs.training_windows(LABEL_STEP, inputs.config.distill.windows)?;
     let stretches = windows.chunks(LABELS_AT_ONCE);
     let progress = Progress::new("label", stretches.len(), 0);
     let mut all = Vec::with_capacity(windows.len());

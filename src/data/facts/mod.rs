@@ -1,0 +1,256 @@
+//! Facts set into running text, and the probes that ask for them: contexts of which it is known what will be asked.
+//!
+//! ```text
+//! context   … sentence. The mascot of the Osmond archive is a heron. sentence. sentence. 4711 is the access code of … sentence.
+//! local     \n\nThe mascot of the Osmond archive is        one probe a fact; a compressor sees none of them
+//! future    " a heron."
+//! ```
+//!
+//! A fact is an attribute of an entity with a value ([`templates`]). Its sentence stands between two sentences of the text,
+//! at a random place. Entities and people of one split are named in no other ([`words`]); half of the attributes that
+//! validation and test state are stated in no other split.
+
+mod templates;
+mod words;
+
+pub use templates::Kind;
+
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::rng::{self, Stream};
+use crate::text::sentences;
+use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
+use templates::{Attribute, PHRASINGS, attributes};
+
+/// Seed of all generated facts: they are a data set, the same for every run.
+const SEED: u64 = 0;
+
+/// Sizes of the contexts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactsShape {
+    /// Most tokens of a context, its facts included.
+    pub tokens: usize,
+    /// Facts in a context, each with one probe.
+    pub facts: usize,
+}
+
+/// A fact of a context, and the probe that asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// The sentence that states it.
+    pub sentence: String,
+    /// Its place in the context, bytes.
+    pub place: Range<usize>,
+    /// Attribute, entity and value with nothing else: the tersest form that still says it.
+    pub terse: String,
+    /// The value.
+    pub value: String,
+    /// Kind of the value.
+    pub kind: Kind,
+    /// Whether training states this attribute.
+    pub seen: bool,
+    /// Text after the context that asks for it: a blank line and the beginning of a sentence.
+    pub local: String,
+    /// The answer: a space, the value and a full stop.
+    pub future: String,
+}
+
+/// A text with facts set into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsDocument {
+    /// Index of the text.
+    pub source: usize,
+    /// The text.
+    pub context: String,
+    /// The facts in the order of the text.
+    pub facts: Vec<Fact>,
+}
+
+impl FactsDocument {
+    /// The sentences of all facts: the gold evidence, what a perfect extractive compressor keeps.
+    pub fn gold(&self) -> String {
+        self.facts.iter().map(|fact| fact.sentence.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// All facts in their tersest form.
+    pub fn terse(&self) -> String {
+        let facts: Vec<&str> = self.facts.iter().map(|fact| fact.terse.as_str()).collect();
+        facts.join("; ") + "."
+    }
+}
+
+/// The context of this index: consecutive sentences of one of `texts` with facts between them, as long as `shape.tokens`
+/// allows. A function of its arguments. `tokens` counts the tokens of a text.
+///
+/// # Errors
+/// No text is long enough, or `tokens` fails.
+pub fn facts_document(
+    texts: &[&str],
+    shape: FactsShape,
+    split: Split,
+    index: u64,
+    tokens: &dyn Fn(&str) -> Result<usize>,
+) -> Result<FactsDocument> {
+    let mut draw = rng::rng(SEED, Stream::Synthetic, 10 + split as u64, index, 0);
+    let mut facts = draw_facts(&mut draw, shape.facts, split);
+    let mut left = shape.tokens;
+    for fact in &facts {
+        left = left.saturating_sub(tokens(&format!(" {}", fact.sentence))?);
+    }
+    let (source, sentences) = haystack(&mut draw, texts, left, tokens)?;
+    // Never before the first sentence: a fact would stand out by its place.
+    let mut places: Vec<usize> = (0..facts.len()).map(|_| 1 + rng::below(&mut draw, sentences.len())).collect();
+    places.sort_unstable();
+    let (mut context, mut next) = (String::new(), 0);
+    for (i, sentence) in sentences.iter().enumerate() {
+        context.push_str(sentence);
+        while places.get(next) == Some(&(i + 1)) {
+            let blank = if context.ends_with(char::is_whitespace) { "" } else { " " };
+            context.push_str(blank);
+            let start = context.len();
+            context.push_str(&facts[next].sentence);
+            facts[next].place = start..context.len();
+            if i + 1 < sentences.len() || next + 1 < facts.len() {
+                context.push(' ');
+            }
+            next += 1;
+        }
+    }
+    Ok(FactsDocument { source, context, facts })
+}
+
+/// `count` facts about different entities, half of them on average of attributes that training never states (none in
+/// training).
+fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
+    let (seen, unseen) = (attributes(split, false), attributes(split, true));
+    let names = words::names(split);
+    let entities = rng::choose(draw, names.len() * words::kinds().len(), count);
+    let mut facts = Vec::with_capacity(count);
+    for entity in entities {
+        let entity = format!("{} {}", names[entity % names.len()], words::kinds()[entity / names.len()]);
+        let fresh = !unseen.is_empty() && rng::below(draw, 2) == 1;
+        let from: &[&Attribute] = if fresh { &unseen } else { &seen };
+        let attribute = from[rng::below(draw, from.len())];
+        let value = attribute.draw(draw, split);
+        let phrasing = PHRASINGS[rng::below(draw, PHRASINGS.len())];
+        facts.push(Fact {
+            sentence: state(phrasing, attribute.key, &entity, &value),
+            place: 0..0,
+            terse: format!("{entity} {}: {value}", attribute.key),
+            kind: attribute.kind,
+            seen: !fresh,
+            local: format!("\n\nThe {} of the {entity} is", attribute.key),
+            future: format!(" {value}."),
+            value,
+        });
+    }
+    facts
+}
+
+fn state(phrasing: &str, key: &str, entity: &str, value: &str) -> String {
+    let capital = |text: &str| {
+        let mut letters = text.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>())
+    };
+    let entity = format!("the {entity}");
+    let (big_entity, big_value) = (capital(&entity), capital(value));
+    let places = [("{k}", key), ("{e}", &entity), ("{E}", &big_entity), ("{v}", value), ("{V}", &big_value)];
+    places.iter().fold(phrasing.to_string(), |text, (place, with)| text.replace(place, with))
+}
+
+/// Index of a random text and consecutive sentences of it from a random place on, at least two, together at most `most` tokens.
+fn haystack<'t>(
+    draw: &mut ChaCha8Rng,
+    texts: &[&'t str],
+    most: usize,
+    tokens: &dyn Fn(&str) -> Result<usize>,
+) -> Result<(usize, Vec<&'t str>)> {
+    for source in rng::choose(draw, texts.len(), texts.len()) {
+        let text = texts[source];
+        let all: Vec<&str> = sentences(text).into_iter().map(|place| &text[place]).collect();
+        if all.len() < 2 {
+            continue;
+        }
+        let first = rng::below(draw, all.len() - 1);
+        let (mut taken, mut used) = (0, 0);
+        for sentence in &all[first..] {
+            used += tokens(sentence)?;
+            if used > most {
+                break;
+            }
+            taken += 1;
+        }
+        // A text that ends before the context is full is as unusable as one that begins with too long a sentence.
+        if taken >= 2 && first + taken < all.len() {
+            return Ok((source, all[first..first + taken].to_vec()));
+        }
+    }
+    Err(Error::invalid(format!("facts: expected a text of which some sentences fill {most} tokens, got none")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const TEXT: &str = "One fish swims. Two birds fly over the old town. A third thing happens here. Nobody knows why it is so. \
+        The year ended well. People went home again. It rained for days. The river rose. Then it fell. All was quiet again.\n";
+
+    fn words(text: &str) -> Result<usize> {
+        Ok(text.split_whitespace().count())
+    }
+
+    fn documents(split: Split) -> Vec<FactsDocument> {
+        let text = TEXT.repeat(8);
+        let shape = FactsShape { tokens: 96, facts: 3 };
+        (0..200).map(|i| facts_document(&[&text], shape, split, i, &words).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_fact_stands_where_it_says_and_is_asked_for() {
+        for document in documents(Split::Test) {
+            assert!(words(&document.context).unwrap() <= 96, "{}", document.context);
+            assert_eq!(document.facts.len(), 3);
+            for fact in &document.facts {
+                assert_eq!(&document.context[fact.place.clone()], fact.sentence);
+                assert!(fact.sentence.to_lowercase().contains(&fact.value.to_lowercase()), "{fact:?}");
+                assert!(!fact.sentence.contains(['{', '}']));
+                assert!(fact.local.starts_with("\n\nThe ") && fact.future == format!(" {}.", fact.value));
+            }
+            let rest = document.facts.iter().fold(document.context.clone(), |text, fact| text.replace(&fact.sentence, ""));
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(squeezed(&TEXT.repeat(9)).contains(&squeezed(&rest)), "the text between the facts is untouched");
+        }
+    }
+
+    #[test]
+    fn entities_of_a_split_and_half_of_its_attributes_are_in_no_other() {
+        let locals = |split| -> BTreeSet<String> {
+            documents(split).into_iter().flat_map(|document| document.facts).map(|fact| fact.local).collect()
+        };
+        let (train, test) = (locals(Split::Train), locals(Split::Test));
+        assert!(train.is_disjoint(&test));
+        let name = |local: &String| local.rsplit(' ').nth(2).unwrap().to_string();
+        let named = |locals: &BTreeSet<String>| locals.iter().map(name).collect::<BTreeSet<_>>();
+        assert!(named(&train).is_disjoint(&named(&test)));
+        let unseen = documents(Split::Test).iter().flat_map(|document| &document.facts).filter(|fact| !fact.seen).count();
+        assert!((240..360).contains(&unseen), "{unseen} of 600");
+        assert!(documents(Split::Train).iter().flat_map(|document| &document.facts).all(|fact| fact.seen));
+    }
+
+    #[test]
+    fn a_document_is_a_function_of_its_index_and_none_is_like_another() {
+        let all: BTreeSet<String> = documents(Split::Train).into_iter().map(|document| document.context).collect();
+        assert_eq!(all.len(), 200);
+        assert_eq!(documents(Split::Train), documents(Split::Train));
+    }
+
+    #[test]
+    fn too_short_a_text_is_said() {
+        let shape = FactsShape { tokens: 96, facts: 3 };
+        let message = facts_document(&["Short."], shape, Split::Train, 0, &words).unwrap_err().to_string();
+        assert!(message.contains("facts: expected a text"), "{message}");
+    }
+}

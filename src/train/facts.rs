@@ -1,0 +1,76 @@
+//! Windows of contexts with facts set into them: one window a context with a probe for each fact, or, where the compressor sees
+//! the probe that it is rewarded by, one window a fact.
+
+use crate::config::choices::Condition;
+use crate::config::parts::FactsSection;
+use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document};
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+
+/// Tokens by which a context may be longer than its parts one by one.
+const SLACK: usize = 8;
+
+/// The texts of a split, and what is made of them.
+pub struct FactsWindows {
+    texts: Vec<String>,
+    shape: WindowShape,
+    per_context: usize,
+    condition: Condition,
+    split: Split,
+}
+
+impl FactsWindows {
+    /// Those of a split's documents. `shape` holds the most tokens of context, local text and answer.
+    pub fn new(
+        documents: &[Document],
+        section: &FactsSection,
+        shape: WindowShape,
+        condition: Condition,
+        split: Split,
+    ) -> Self {
+        let texts = documents.iter().map(|document| document.text.clone()).collect();
+        Self { texts, shape, per_context: section.per_context, condition, split }
+    }
+
+    /// The window of this index, a function of it.
+    pub fn window(&self, tokenizer: &Tokenizer, index: u64) -> Result<Window> {
+        let probes = self.per_context as u64;
+        let (context, probe) = match self.condition {
+            Condition::None => (index, None),
+            Condition::Local | Condition::Query => (index / probes, Some((index % probes) as usize)),
+        };
+        let made = self.document(tokenizer, context)?;
+        let ids = |text: &str| tokenizer.encode(text);
+        let prefix = ids(&made.context)?;
+        if prefix.len() > self.shape.prefix {
+            return Err(too_long("prefix_tokens", prefix.len(), self.shape.prefix, &made.context));
+        }
+        let mut probes = Vec::new();
+        for fact in made.facts.iter().enumerate().filter(|(i, _)| probe.is_none_or(|one| one == *i)).map(|(_, fact)| fact) {
+            let (local, future) = (ids(&fact.local)?, ids(&fact.future)?);
+            if local.len() > self.shape.local {
+                return Err(too_long("local_tokens", local.len(), self.shape.local, &fact.local));
+            }
+            if future.len() > self.shape.future {
+                return Err(too_long("future_tokens", future.len(), self.shape.future, &fact.future));
+            }
+            probes.push(Probe { local, future });
+        }
+        let evidence = match probe {
+            None => made.gold(),
+            Some(one) => made.facts[one].sentence.clone(),
+        };
+        let evidence = ids(&evidence)?;
+        Ok(Window { document: made.source, start: context as usize, frame: Vec::new(), prefix, probes, evidence })
+    }
+
+    fn document(&self, tokenizer: &Tokenizer, index: u64) -> Result<FactsDocument> {
+        let texts: Vec<&str> = self.texts.iter().map(String::as_str).collect();
+        let shape = FactsShape { tokens: self.shape.prefix.saturating_sub(SLACK), facts: self.per_context };
+        facts_document(&texts, shape, self.split, index, &|text| Ok(tokenizer.encode(text)?.len()))
+    }
+}
+
+fn too_long(key: &str, got: usize, most: usize, text: &str) -> Error {
+    Error::invalid(format!("data.{key}: expected at least {got} for {text:?}, got {most}"))
+}
