@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod ceiling;
 mod check;
 mod compare;
 mod distill;
@@ -52,6 +53,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Say what an experiment will need, memory and seconds of a step, before anything of it is loaded.
     Plan(plan::PlanArgs),
+    /// Measure what there is to gain in an experiment, before any of it is trained.
+    Ceiling(ceiling::CeilingArgs),
     /// Pool several seeds of an experiment, from the files of their run directories.
     Pool(pool::PoolArgs),
     /// Label the training windows of an extractive experiment: what each unit of a prefix is worth to the teacher.
@@ -98,6 +101,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Label(args) => label::run(&args),
+        Command::Ceiling(args) => ceiling::run(&args),
         Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {

@@ -1,5 +1,6 @@
 //! Evaluation: every compressor on equal terms, statistics, gates, and the files that come of it.
 
+pub mod ceiling;
 pub mod compare;
 pub mod curves;
 pub mod figures;

@@ -73,8 +73,27 @@ impl Evaluated<'_> {
         self.push("gold", Standing::Hindsight, (0..windows.len()).collect(), made.collect())
     }
 
-    /// Searches `count` of the windows, spread evenly, with the generator as reader and that many `imagined` futures.
+    /// Searches `count` of the windows, spread evenly, with the generator as reader: in hindsight (`oracle_greedy`), and by that
+    /// many `imagined` futures (`lookahead`).
     pub fn add_searches(&mut self, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
+        self.search("oracle_greedy", Standing::Hindsight, count, None, params)?;
+        self.add_lookahead("lookahead", count, imagined, params)
+    }
+
+    /// Searches `count` of the windows by that many `imagined` futures; a row of this name.
+    pub fn add_lookahead(&mut self, name: &str, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
+        let how = Imagined { samples: imagined, beside_true: false, run_seed: self.job.seed, step: 0 };
+        self.search(name, Standing::Search, count, Some(how), params)
+    }
+
+    fn search(
+        &mut self,
+        name: &str,
+        standing: Standing,
+        count: usize,
+        imagined: Option<Imagined>,
+        params: SpanShape,
+    ) -> Result<()> {
         let job = self.job;
         let picked = spread(job.windows.len(), count);
         if picked.is_empty() {
@@ -82,15 +101,9 @@ impl Evaluated<'_> {
         }
         let requests: Vec<Request> =
             picked.iter().map(|&w| request(&job.windows[w], job.condition, w as u64)).collect();
-        let how = Imagined { samples: imagined, beside_true: false, run_seed: job.seed, step: 0 };
-        for (name, standing, imagined) in
-            [("oracle_greedy", Standing::Hindsight, None), ("lookahead", Standing::Search, Some(how))]
-        {
-            let (decoder, tokenizer, reader, windows) = (job.decoder, job.tokenizer, job.generator, job.windows);
-            let searching = Searching { name, decoder, tokenizer, reader, windows, imagined, params };
-            let made = searching.compress(&requests, job.budget)?;
-            self.push(name, standing, picked.clone(), made)?;
-        }
-        Ok(())
+        let (decoder, tokenizer, reader, windows) = (job.decoder, job.tokenizer, job.generator, job.windows);
+        let searching = Searching { name, decoder, tokenizer, reader, windows, imagined, params };
+        let made = searching.compress(&requests, job.budget)?;
+        self.push(name, standing, picked, made)
     }
 }

@@ -175,6 +175,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         let lesson = Lesson {
             title: &format!("reader of {name}"),
             compressors: &[compressor],
+            evidence: false,
             budgets: &budgets,
             gists: config.generator.gists_per_window,
             updates,

@@ -7,12 +7,11 @@ use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::run_dir::{Build, read_json, settle, write_json_atomic};
 use crate::runs::terms::Terms;
-use crate::train::adapt::teach;
 use crate::train::inputs::Inputs;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-pub use crate::train::adapt::Lesson;
+pub use crate::train::adapt::{Lesson, teach};
 
 /// The program that taught a reader, in its record.
 const PROGRAM: &str = "program";

@@ -25,6 +25,8 @@ pub struct Lesson<'a> {
     pub title: &'a str,
     /// Whose output it reads, in equal shares.
     pub compressors: &'a [&'a dyn Compressor],
+    /// Whether it reads the evidence of the windows in place of what a compressor makes.
+    pub evidence: bool,
     /// Budgets in tokens, each as likely.
     pub budgets: &'a [usize],
     /// Gists of a window in an update.
@@ -90,6 +92,10 @@ fn outputs(inputs: Inputs, lesson: &Lesson, windows: &[Window], update: usize, p
     let (seed, step) = (inputs.config.seed, ADAPT_STEP + update as u64);
     let mut draw = rng::rng(seed, Stream::Mix, step, pass as u64, 0);
     let budget = lesson.budgets[rng::below(&mut draw, lesson.budgets.len())];
+    if lesson.evidence {
+        let cut = |window: &Window| window.evidence[..budget.min(window.evidence.len())].to_vec();
+        return Ok(windows.iter().map(|window| Compressed { ids: cut(window), ..Compressed::default() }).collect());
+    }
     let turns = lesson.compressors.len();
     let first = rng::below(&mut rng::rng(seed, Stream::Mix, step, pass as u64, 1), turns);
     let key = |w: usize| (update * windows.len() + w) as u64;

@@ -46,7 +46,9 @@ impl FactsWindows {
             return Err(too_long("prefix_tokens", prefix.len(), self.shape.prefix, &made.context));
         }
         let mut probes = Vec::new();
-        for fact in made.facts.iter().enumerate().filter(|(i, _)| probe.is_none_or(|one| one == *i)).map(|(_, fact)| fact) {
+        for fact in
+            made.facts.iter().enumerate().filter(|(i, _)| probe.is_none_or(|one| one == *i)).map(|(_, fact)| fact)
+        {
             let (local, future) = (ids(&fact.local)?, ids(&fact.future)?);
             if local.len() > self.shape.local {
                 return Err(too_long("local_tokens", local.len(), self.shape.local, &fact.local));

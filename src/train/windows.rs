@@ -46,7 +46,8 @@ impl Windows {
         let (test, test_documents) = encode(tokenizer, d, &d.test, Split::Test)?;
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         if let Some(section) = &d.facts {
-            let facts = |documents: &[Document], split| FactsWindows::new(documents, section, shape, config.condition, split);
+            let facts =
+                |documents: &[Document], split| FactsWindows::new(documents, section, shape, config.condition, split);
             let held_out = |documents: &[Document], split, count: usize| -> Result<Vec<Window>> {
                 let facts = facts(documents, split);
                 (0..count as u64).map(|index| facts.window(tokenizer, index)).collect()
@@ -69,9 +70,7 @@ impl Windows {
     pub fn training(&self, tokenizer: &Tokenizer, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
         let window = |i: u64| match &self.training {
             Training::Cut(eligible) => Ok(data::training_window(&self.train, eligible, self.shape, run_seed, step, i)),
-            Training::Facts(facts) => {
-                facts.window(tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64())
-            }
+            Training::Facts(facts) => facts.window(tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64()),
         };
         (0..count as u64).map(window).collect()
     }

@@ -219,7 +219,8 @@ mod tests {
                 assert!(!fact.sentence.contains(['{', '}']));
                 assert!(fact.local.starts_with("\n\nThe ") && fact.future == format!(" {}.", fact.value));
             }
-            let rest = document.facts.iter().fold(document.context.clone(), |text, fact| text.replace(&fact.sentence, ""));
+            let rest =
+                document.facts.iter().fold(document.context.clone(), |text, fact| text.replace(&fact.sentence, ""));
             let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(squeezed(&TEXT.repeat(9)).contains(&squeezed(&rest)), "the text between the facts is untouched");
         }
@@ -235,7 +236,8 @@ mod tests {
         let name = |local: &String| local.rsplit(' ').nth(2).unwrap().to_string();
         let named = |locals: &BTreeSet<String>| locals.iter().map(name).collect::<BTreeSet<_>>();
         assert!(named(&train).is_disjoint(&named(&test)));
-        let unseen = documents(Split::Test).iter().flat_map(|document| &document.facts).filter(|fact| !fact.seen).count();
+        let unseen =
+            documents(Split::Test).iter().flat_map(|document| &document.facts).filter(|fact| !fact.seen).count();
         assert!((240..360).contains(&unseen), "{unseen} of 600");
         assert!(documents(Split::Train).iter().flat_map(|document| &document.facts).all(|fact| fact.seen));
     }

@@ -108,7 +108,17 @@ fn year(draw: &mut ChaCha8Rng, _: Split) -> String {
 
 fn day(draw: &mut ChaCha8Rng, _: Split) -> String {
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ];
     format!("{} {}", between(draw, 1, 29), pick(draw, &MONTHS))
@@ -164,8 +174,11 @@ fn plate(draw: &mut ChaCha8Rng, _: Split) -> String {
 }
 
 fn town(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["Lisbon", "Tromso", "Graz", "Izmir", "Nantes", "Turin", "Malmo", "Cork", "Basel", "Porto", "Riga", "Split"])
-        .to_string()
+    pick(
+        draw,
+        &["Lisbon", "Tromso", "Graz", "Izmir", "Nantes", "Turin", "Malmo", "Cork", "Basel", "Porto", "Riga", "Split"],
+    )
+    .to_string()
 }
 
 fn river(draw: &mut ChaCha8Rng, _: Split) -> String {
@@ -179,7 +192,8 @@ fn street(draw: &mut ChaCha8Rng, _: Split) -> String {
 }
 
 fn title(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let first = ["Silent", "Golden", "Broken", "Distant", "Hidden", "Winter", "Crimson", "Forgotten", "Second", "Glass"];
+    let first =
+        ["Silent", "Golden", "Broken", "Distant", "Hidden", "Winter", "Crimson", "Forgotten", "Second", "Glass"];
     let second = ["Harbour", "Garden", "Mirror", "Voyage", "Orchard", "Bridge", "Lantern", "Summer", "Letter", "Crown"];
     format!("The {} {}", pick(draw, &first), pick(draw, &second))
 }
@@ -190,14 +204,25 @@ fn other(draw: &mut ChaCha8Rng, split: Split) -> String {
 
 fn animal(draw: &mut ChaCha8Rng, _: Split) -> String {
     let animals = [
-        "a heron", "a badger", "an otter", "a falcon", "a lynx", "a tortoise", "a magpie", "a hare", "a stork", "an owl",
-        "a beaver", "a salmon",
+        "a heron",
+        "a badger",
+        "an otter",
+        "a falcon",
+        "a lynx",
+        "a tortoise",
+        "a magpie",
+        "a hare",
+        "a stork",
+        "an owl",
+        "a beaver",
+        "a salmon",
     ];
     pick(draw, &animals).to_string()
 }
 
 fn colour(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["crimson", "teal", "ochre", "ivory", "violet", "emerald", "amber", "navy", "coral", "silver"]).to_string()
+    pick(draw, &["crimson", "teal", "ochre", "ivory", "violet", "emerald", "amber", "navy", "coral", "silver"])
+        .to_string()
 }
 
 fn material(draw: &mut ChaCha8Rng, _: Split) -> String {

@@ -5,31 +5,53 @@ use crate::data::Split;
 
 /// Proper names that an entity is called by.
 const NAMES: [&str; 60] = [
-    "Harlow", "Quentin", "Brisk", "Osmond", "Tarley", "Winslow", "Mercer", "Dunmore", "Calder", "Ashby", "Rowan", "Felton",
-    "Gresham", "Kirby", "Landon", "Moreau", "Nadir", "Orrin", "Pavel", "Rusk", "Sable", "Thorne", "Umber", "Vesper",
-    "Wexler", "Yarrow", "Zeller", "Alder", "Birch", "Cobalt", "Dorset", "Ember", "Farrow", "Garnet", "Hollis", "Ivory",
-    "Juniper", "Kestrel", "Lyndon", "Marlow", "Norwood", "Oakley", "Pembroke", "Quarry", "Redfern", "Selwyn", "Tilden",
-    "Upton", "Verity", "Whitlow", "Ansel", "Barlow", "Corwin", "Denby", "Elston", "Fenwick", "Galloway", "Hartwell",
-    "Ingram", "Jarvis",
+    "Harlow", "Quentin", "Brisk", "Osmond", "Tarley", "Winslow", "Mercer", "Dunmore", "Calder", "Ashby", "Rowan",
+    "Felton", "Gresham", "Kirby", "Landon", "Moreau", "Nadir", "Orrin", "Pavel", "Rusk", "Sable", "Thorne", "Umber",
+    "Vesper", "Wexler", "Yarrow", "Zeller", "Alder", "Birch", "Cobalt", "Dorset", "Ember", "Farrow", "Garnet",
+    "Hollis", "Ivory", "Juniper", "Kestrel", "Lyndon", "Marlow", "Norwood", "Oakley", "Pembroke", "Quarry", "Redfern",
+    "Selwyn", "Tilden", "Upton", "Verity", "Whitlow", "Ansel", "Barlow", "Corwin", "Denby", "Elston", "Fenwick",
+    "Galloway", "Hartwell", "Ingram", "Jarvis",
 ];
 /// Kinds of places and institutions.
 const KINDS: [&str; 24] = [
-    "archive", "observatory", "depot", "museum", "library", "harbour", "clinic", "foundry", "chapel", "laboratory",
-    "theatre", "vineyard", "quarry", "bakery", "aqueduct", "academy", "brewery", "lighthouse", "orchard", "tannery",
-    "printworks", "arboretum", "conservatory", "shipyard",
+    "archive",
+    "observatory",
+    "depot",
+    "museum",
+    "library",
+    "harbour",
+    "clinic",
+    "foundry",
+    "chapel",
+    "laboratory",
+    "theatre",
+    "vineyard",
+    "quarry",
+    "bakery",
+    "aqueduct",
+    "academy",
+    "brewery",
+    "lighthouse",
+    "orchard",
+    "tannery",
+    "printworks",
+    "arboretum",
+    "conservatory",
+    "shipyard",
 ];
 /// First names of people.
 const FIRST: [&str; 40] = [
-    "Alma", "Bruno", "Celia", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas", "Karla", "Leo", "Mona", "Nils",
-    "Olga", "Piet", "Rosa", "Silas", "Tessa", "Ulrich", "Vera", "Walter", "Xenia", "Yusuf", "Zora", "Anton", "Beate",
-    "Carlo", "Doris", "Emil", "Frida", "Gustav", "Hanna", "Ivan", "Judith", "Kaspar", "Lydia", "Marek", "Nora", "Oscar",
+    "Alma", "Bruno", "Celia", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas", "Karla", "Leo", "Mona",
+    "Nils", "Olga", "Piet", "Rosa", "Silas", "Tessa", "Ulrich", "Vera", "Walter", "Xenia", "Yusuf", "Zora", "Anton",
+    "Beate", "Carlo", "Doris", "Emil", "Frida", "Gustav", "Hanna", "Ivan", "Judith", "Kaspar", "Lydia", "Marek",
+    "Nora", "Oscar",
 ];
 /// Family names of people.
 const LAST: [&str; 40] = [
     "Vance", "Holt", "Pryor", "Stroud", "Lindell", "Marsh", "Okafor", "Petrov", "Quist", "Ramos", "Sandoval", "Tembo",
-    "Ueda", "Voss", "Wirth", "Yilmaz", "Zamora", "Arden", "Bellamy", "Castel", "Drummond", "Eklund", "Ferrar", "Grieve",
-    "Haas", "Iverson", "Jansen", "Kovac", "Lorca", "Meade", "Novak", "Osei", "Pohl", "Rinaldi", "Soto", "Thiele", "Unger",
-    "Varga", "Weller", "Zubiri",
+    "Ueda", "Voss", "Wirth", "Yilmaz", "Zamora", "Arden", "Bellamy", "Castel", "Drummond", "Eklund", "Ferrar",
+    "Grieve", "Haas", "Iverson", "Jansen", "Kovac", "Lorca", "Meade", "Novak", "Osei", "Pohl", "Rinaldi", "Soto",
+    "Thiele", "Unger", "Varga", "Weller", "Zubiri",
 ];
 
 /// The part of `all` that belongs to a split: three fifths for training, one fifth for validation, one for test.

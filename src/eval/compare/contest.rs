@@ -154,6 +154,7 @@ impl Contest<'_> {
         let lesson = Lesson {
             title,
             compressors,
+            evidence: false,
             budgets: &tokens(self.options.budgets),
             gists: if is_idle(compressors) { 1 } else { gists },
             updates: self.options.updates,
