@@ -59,8 +59,8 @@ impl FactsWindows {
             probes.push(Probe { local, future });
         }
         let evidence = match probe {
-            None => made.gold(),
-            Some(one) => made.facts[one].sentence.clone(),
+            None => made.stated(),
+            Some(one) => made.facts[one].stated(),
         };
         let evidence = ids(&evidence)?;
         Ok(Window { document: made.source, start: context as usize, frame: Vec::new(), prefix, probes, evidence })

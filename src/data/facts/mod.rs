@@ -42,8 +42,6 @@ pub struct Fact {
     pub sentence: String,
     /// Its place in the context, bytes.
     pub place: Range<usize>,
-    /// Attribute, entity and value with nothing else: the tersest form that still says it.
-    pub terse: String,
     /// The value.
     pub value: String,
     /// Kind of the value.
@@ -54,6 +52,13 @@ pub struct Fact {
     pub local: String,
     /// The answer: a space, the value and a full stop.
     pub future: String,
+}
+
+impl Fact {
+    /// The fact as a plain sentence: the text that asks for it, and the answer.
+    pub fn stated(&self) -> String {
+        format!("{}{}", self.local.trim_start(), self.future)
+    }
 }
 
 /// A text with facts set into it.
@@ -68,15 +73,9 @@ pub struct FactsDocument {
 }
 
 impl FactsDocument {
-    /// The sentences of all facts: the gold evidence, what a perfect extractive compressor keeps.
-    pub fn gold(&self) -> String {
-        self.facts.iter().map(|fact| fact.sentence.as_str()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// All facts in their tersest form.
-    pub fn terse(&self) -> String {
-        let facts: Vec<&str> = self.facts.iter().map(|fact| fact.terse.as_str()).collect();
-        facts.join("; ") + "."
+    /// The facts as plain sentences, in the words in which they are asked for: what a compressor that knew them would write.
+    pub fn stated(&self) -> String {
+        self.facts.iter().map(Fact::stated).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -137,7 +136,6 @@ fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
         facts.push(Fact {
             sentence: state(phrasing, attribute.key, &entity, &value),
             place: 0..0,
-            terse: format!("{entity} {}: {value}", attribute.key),
             kind: attribute.kind,
             seen: !fresh,
             local: format!("\n\nThe {} of the {entity} is", attribute.key),
