@@ -167,20 +167,19 @@ fn haystack<'t>(
     for source in rng::choose(draw, texts.len(), texts.len()) {
         let text = texts[source];
         let all: Vec<&str> = sentences(text).into_iter().map(|place| &text[place]).collect();
-        if all.len() < 2 {
-            continue;
-        }
-        let first = rng::below(draw, all.len() - 1);
-        let (mut taken, mut used) = (0, 0);
-        for sentence in &all[first..] {
-            used += tokens(sentence)?;
-            if used > most {
-                break;
-            }
-            taken += 1;
-        }
+        let sizes = all.iter().map(|sentence| tokens(sentence)).collect::<Result<Vec<usize>>>()?;
         // A text that ends before the context is full is as unusable as one that begins with too long a sentence.
-        if taken >= 2 && first + taken < all.len() {
+        let taken = |first: usize| {
+            let mut used = 0;
+            let fits = sizes[first..].iter().take_while(|size| {
+                used += **size;
+                used <= most
+            });
+            Some(fits.count()).filter(|taken| *taken >= 2 && first + taken < all.len())
+        };
+        let places: Vec<(usize, usize)> = (0..all.len()).filter_map(|first| Some((first, taken(first)?))).collect();
+        if !places.is_empty() {
+            let (first, taken) = places[rng::below(draw, places.len())];
             return Ok((source, all[first..first + taken].to_vec()));
         }
     }
