@@ -32,6 +32,12 @@ impl TrainConfig {
             return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));
         }
         self.warm_start.check().map_err(under("warm_start"))?;
+        let asks = self.data.facts.is_some() || self.data.qa.is_some();
+        let unasked =
+            [("train.imagined_futures", self.train.imagined_futures), ("distill.windows", self.distill.windows)];
+        if let Some((key, got)) = unasked.into_iter().find(|(_, got)| asks && *got > 0) {
+            return Err((key.into(), format!("expected 0 where probes ask (data.facts, data.qa), got {got}")));
+        }
         self.check_compressor()?;
         self.distill.check().map_err(under("distill"))?;
         self.budget.check(self.data.prefix_tokens).map_err(under("budget"))?;
@@ -94,6 +100,12 @@ impl DataSection {
             at_least("facts.per_context", facts.per_context, 1)?;
             if self.recall.is_some() {
                 return Err(("facts".into(), "expected data.facts or data.recall, got both".into()));
+            }
+        }
+        if let Some(qa) = &self.qa {
+            qa.parts().map_err(under("qa"))?;
+            if self.recall.is_some() || self.facts.is_some() {
+                return Err(("qa".into(), "expected one of data.recall, data.facts and data.qa, got two".into()));
             }
         }
         at_least("prefix_tokens", self.prefix_tokens, 1)?;

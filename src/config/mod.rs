@@ -17,6 +17,7 @@ pub mod lora;
 pub mod merge;
 pub mod parts;
 pub mod pretrain;
+pub mod questions;
 mod run_names;
 pub mod sweep;
 pub mod train;

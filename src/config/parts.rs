@@ -324,15 +324,6 @@ impl Sampling {
     }
 }
 
-/// Facts set into the text of the documents, and a probe for each (see `data::facts`). The window's lengths are then the most
-/// that a context, a probe's local text and its answer may have.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FactsSection {
-    /// Facts in a context, each with one probe.
-    pub per_context: usize,
-}
-
 /// Documents generated with known information content (see `data::RecallConfig`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

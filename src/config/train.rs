@@ -8,7 +8,8 @@ use crate::config::distill::Distill;
 use crate::config::eval::EvalConfig;
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{FactsSection, OptimConfig, RecallSection, Schedule, is_false};
+use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
+use crate::config::questions::{FactsSection, QaSection};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -119,6 +120,9 @@ pub struct DataSection {
     /// Facts set into the documents of the three files, and probes that ask for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<FactsSection>,
+    /// The three files are rows of contexts with questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qa: Option<QaSection>,
     /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
     #[serde(default, skip_serializing_if = "is_false")]
     pub strict_splits: bool,

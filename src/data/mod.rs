@@ -7,6 +7,7 @@ mod facts;
 mod labelled;
 pub mod overlap;
 mod packing;
+mod qa;
 mod recall;
 mod recall_bound;
 mod splits;
@@ -16,6 +17,7 @@ pub use corpus::{Document, read_documents};
 pub use dedup::{Near, near_duplicates};
 pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document};
 pub use labelled::{Labelled, LabelledText, read_labelled};
+pub use qa::{QaContext, QaRows, Question, read_qa};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};
 pub use splits::{generate, split_documents};
 pub use windows::{

@@ -1,4 +1,4 @@
-//! What there is to gain on the windows of an experiment, before a compressor is trained: the reader adapted to nothing, the
+//! The ceiling of an experiment, measured on its windows before a compressor is trained: the reader adapted to nothing, the
 //! evidence where the data knows it, every extractive baseline, and searches that do not see the future.
 
 use crate::compressor::Compressor;

@@ -108,7 +108,7 @@ impl Probes {
         Ok(all.index_select(0, &Tensor::from_slice(&place).to_device(self.device)))
     }
 
-    /// The same behind contexts of at least one token each, which are read once.
+    /// Hidden states behind contexts of at least one token each, which are read once.
     fn behind<'c>(
         &self,
         decoder: &Decoder,
@@ -126,7 +126,7 @@ impl Probes {
         self.picked(&hidden, &own, |probe| self.locals[probe] - 1, width)
     }
 
-    /// The same behind nothing.
+    /// Hidden states behind nothing.
     fn alone(
         &self,
         decoder: &Decoder,

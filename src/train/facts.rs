@@ -2,7 +2,7 @@
 //! the probe that it is rewarded by, one window a fact.
 
 use crate::config::choices::Condition;
-use crate::config::parts::FactsSection;
+use crate::config::questions::FactsSection;
 use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;

@@ -13,6 +13,7 @@ pub mod optim;
 pub mod overlap;
 pub mod pretrain;
 pub use crate::progress;
+mod qa;
 pub mod readers;
 pub mod roles;
 pub mod rollout_log;

@@ -1,6 +1,7 @@
 //! The text of an experiment as token ids, and the windows that are cut from it or made of it.
 
 use crate::compressor::controls::donors;
+use crate::config::questions::QaSection;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use crate::models::Models;
 use crate::rng::{self, Stream};
 use crate::tokenizer::Tokenizer;
 use crate::train::facts::FactsWindows;
+use crate::train::qa::{self, QaWindows};
 use rand::Rng;
 use std::path::PathBuf;
 
@@ -26,12 +28,14 @@ pub struct Windows {
     pub test_documents: Vec<Document>,
 }
 
-/// Where training windows come from.
+/// Source of training windows.
 enum Training {
     /// Any place of a training document.
     Cut(Eligible),
     /// Training documents with facts set into them.
     Facts(FactsWindows),
+    /// Contexts with questions.
+    Questions(Vec<Window>),
 }
 
 impl Windows {
@@ -41,6 +45,9 @@ impl Windows {
         let (d, tokenizer) = (&config.data, &models.tokenizer);
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
         check_positions(config, models, shape)?;
+        if let Some(section) = &d.qa {
+            return Self::questions(config, models, section, shape);
+        }
         let (train, train_documents) = encode(tokenizer, d, &d.train, Split::Train)?;
         let (valid, valid_documents) = encode(tokenizer, d, &d.valid, Split::Valid)?;
         let (test, test_documents) = encode(tokenizer, d, &d.test, Split::Test)?;
@@ -66,10 +73,40 @@ impl Windows {
         Ok(Self { shape, train, training: Training::Cut(eligible), valid, test, test_documents })
     }
 
+    /// Those of three files of questions, as many as `eval` asks for.
+    fn questions(config: &TrainConfig, models: &Models, section: &QaSection, shape: WindowShape) -> Result<Self> {
+        let d = &config.data;
+        let load = |key: &str, file: &Option<PathBuf>| {
+            let missing = || Error::invalid(format!("data.{key}: expected a file of questions, got none"));
+            qa::load(models, file.as_ref().ok_or_else(missing)?, section, shape, config.condition)
+        };
+        let held_out = |mut found: QaWindows, count: usize| {
+            found.windows.truncate(count);
+            found
+        };
+        let train = load("train", &d.train)?;
+        let valid = held_out(load("valid", &d.valid)?, config.eval.valid_windows);
+        let test = held_out(load("test", &d.test)?, config.eval.windows);
+        donors(&test.windows, 0).map_err(at(&d.test))?;
+        let texts: Vec<&str> = train.documents.iter().map(|document| document.text.as_str()).collect();
+        Ok(Self {
+            shape,
+            train: models.tokenizer.encode_all(&texts)?,
+            training: Training::Questions(train.windows),
+            valid: valid.windows,
+            test: test.windows,
+            test_documents: test.documents,
+        })
+    }
+
     /// The windows of a training step; `step` is any number that names it.
     pub fn training(&self, tokenizer: &Tokenizer, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
         let window = |i: u64| match &self.training {
             Training::Cut(eligible) => Ok(data::training_window(&self.train, eligible, self.shape, run_seed, step, i)),
+            Training::Questions(windows) => {
+                let mut draw = rng::rng(run_seed, Stream::Data, step, i, 0);
+                Ok(windows[rng::below(&mut draw, windows.len())].clone())
+            }
             Training::Facts(facts) => facts.window(tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64()),
         };
         (0..count as u64).map(window).collect()

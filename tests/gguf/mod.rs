@@ -80,7 +80,7 @@ fn an_adapter_names_the_file_by_its_hash() {
 
 /// Texts with their ids under the name of each vocabulary.
 fn recorded() -> Value {
-    serde_json::from_slice(&fs::read(fixture("tokens.json")).unwrap()).unwrap()
+    serde_json::from_reader(zstd::Decoder::new(fs::File::open(fixture("tokens.json.zst")).unwrap()).unwrap()).unwrap()
 }
 
 #[track_caller]

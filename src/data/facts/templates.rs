@@ -2,7 +2,7 @@
 //!
 //! Every attribute has several phrasings, with the value at the end, at the front and in the middle, so that no fixed string
 //! marks a fact. The probe is always a cloze: the beginning of a sentence that the value completes. In training an attribute
-//! of [`Group::Common`] or [`Group::Train`] is stated; validation and test state common ones and, as often, ones that no
+//! of [`StatedIn::Common`] or [`StatedIn::Train`] is stated; validation and test state common ones and, as often, ones that no
 //! other split has.
 
 use crate::data::Split;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// The splits that may state an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
+pub enum StatedIn {
     /// All splits.
     Common,
     /// Training only.
@@ -70,7 +70,7 @@ pub struct Attribute {
     /// Kind of its values.
     pub kind: Kind,
     /// Splits that state it.
-    pub group: Group,
+    pub group: StatedIn,
     value: fn(&mut ChaCha8Rng, Split) -> String,
 }
 
@@ -242,7 +242,7 @@ fn language(draw: &mut ChaCha8Rng, _: Split) -> String {
 const fn attribute(
     key: &'static str,
     kind: Kind,
-    group: Group,
+    group: StatedIn,
     value: fn(&mut ChaCha8Rng, Split) -> String,
 ) -> Attribute {
     Attribute { key, kind, group, value }
@@ -250,62 +250,62 @@ const fn attribute(
 
 /// All attributes.
 pub const ATTRIBUTES: [Attribute; 56] = [
-    attribute("director", Kind::Name, Group::Common, person),
-    attribute("founding year", Kind::Date, Group::Common, year),
-    attribute("access code", Kind::Code, Group::Common, code),
-    attribute("annual budget", Kind::Money, Group::Common, millions),
-    attribute("opening hour", Kind::Date, Group::Common, hour),
-    attribute("mascot", Kind::Thing, Group::Common, animal),
-    attribute("floor area", Kind::Number, Group::Common, square_metres),
-    attribute("postal box", Kind::Code, Group::Common, box_number),
-    attribute("nearest river", Kind::Place, Group::Common, river),
-    attribute("visitor count", Kind::Number, Group::Common, count),
-    attribute("street address", Kind::Place, Group::Common, street),
-    attribute("partner institution", Kind::Relation, Group::Common, other),
-    attribute("best known painting", Kind::Title, Group::Common, title),
-    attribute("main colour", Kind::Thing, Group::Common, colour),
-    attribute("chief engineer", Kind::Name, Group::Train, person),
-    attribute("night guard", Kind::Name, Group::Train, person),
-    attribute("first owner", Kind::Name, Group::Train, person),
-    attribute("resident poet", Kind::Name, Group::Train, person),
-    attribute("year of the great fire", Kind::Date, Group::Train, year),
-    attribute("anniversary", Kind::Date, Group::Train, day),
-    attribute("closing hour", Kind::Date, Group::Train, hour),
-    attribute("locker number", Kind::Code, Group::Train, code),
-    attribute("licence plate", Kind::Code, Group::Train, plate),
-    attribute("entrance fee", Kind::Money, Group::Train, price),
-    attribute("construction cost", Kind::Money, Group::Train, millions),
-    attribute("staff size", Kind::Number, Group::Train, count),
-    attribute("tower height", Kind::Number, Group::Train, metres),
-    attribute("yearly harvest", Kind::Number, Group::Train, tonnes),
-    attribute("twin town", Kind::Place, Group::Train, town),
-    attribute("delivery address", Kind::Place, Group::Train, street),
-    attribute("anthem", Kind::Title, Group::Train, title),
-    attribute("oldest rival", Kind::Relation, Group::Train, other),
-    attribute("heraldic animal", Kind::Thing, Group::Train, animal),
-    attribute("roof material", Kind::Thing, Group::Train, material),
-    attribute("rest day", Kind::Thing, Group::Train, weekday),
-    attribute("deputy head", Kind::Name, Group::Valid, person),
-    attribute("year of renovation", Kind::Date, Group::Valid, year),
-    attribute("safe combination", Kind::Code, Group::Valid, code),
-    attribute("monthly rent", Kind::Money, Group::Valid, price),
-    attribute("cellar depth", Kind::Number, Group::Valid, metres),
-    attribute("sister institution", Kind::Relation, Group::Valid, other),
-    attribute("door colour", Kind::Thing, Group::Valid, colour),
-    attribute("founding document", Kind::Title, Group::Valid, title),
-    attribute("head gardener", Kind::Name, Group::Test, person),
-    attribute("chief patron", Kind::Name, Group::Test, person),
-    attribute("year of the flood", Kind::Date, Group::Test, year),
-    attribute("feast day", Kind::Date, Group::Test, day),
-    attribute("inventory number", Kind::Code, Group::Test, code),
-    attribute("radio call sign", Kind::Code, Group::Test, plate),
-    attribute("insurance value", Kind::Money, Group::Test, millions),
-    attribute("share of foreign guests", Kind::Number, Group::Test, percent),
-    attribute("working temperature", Kind::Number, Group::Test, degrees),
-    attribute("birthplace of the founder", Kind::Place, Group::Test, town),
-    attribute("most borrowed book", Kind::Title, Group::Test, title),
-    attribute("legal successor", Kind::Relation, Group::Test, other),
-    attribute("second language", Kind::Thing, Group::Test, language),
+    attribute("director", Kind::Name, StatedIn::Common, person),
+    attribute("founding year", Kind::Date, StatedIn::Common, year),
+    attribute("access code", Kind::Code, StatedIn::Common, code),
+    attribute("annual budget", Kind::Money, StatedIn::Common, millions),
+    attribute("opening hour", Kind::Date, StatedIn::Common, hour),
+    attribute("mascot", Kind::Thing, StatedIn::Common, animal),
+    attribute("floor area", Kind::Number, StatedIn::Common, square_metres),
+    attribute("postal box", Kind::Code, StatedIn::Common, box_number),
+    attribute("nearest river", Kind::Place, StatedIn::Common, river),
+    attribute("visitor count", Kind::Number, StatedIn::Common, count),
+    attribute("street address", Kind::Place, StatedIn::Common, street),
+    attribute("partner institution", Kind::Relation, StatedIn::Common, other),
+    attribute("best known painting", Kind::Title, StatedIn::Common, title),
+    attribute("main colour", Kind::Thing, StatedIn::Common, colour),
+    attribute("chief engineer", Kind::Name, StatedIn::Train, person),
+    attribute("night guard", Kind::Name, StatedIn::Train, person),
+    attribute("first owner", Kind::Name, StatedIn::Train, person),
+    attribute("resident poet", Kind::Name, StatedIn::Train, person),
+    attribute("year of the great fire", Kind::Date, StatedIn::Train, year),
+    attribute("anniversary", Kind::Date, StatedIn::Train, day),
+    attribute("closing hour", Kind::Date, StatedIn::Train, hour),
+    attribute("locker number", Kind::Code, StatedIn::Train, code),
+    attribute("licence plate", Kind::Code, StatedIn::Train, plate),
+    attribute("entrance fee", Kind::Money, StatedIn::Train, price),
+    attribute("construction cost", Kind::Money, StatedIn::Train, millions),
+    attribute("staff size", Kind::Number, StatedIn::Train, count),
+    attribute("tower height", Kind::Number, StatedIn::Train, metres),
+    attribute("yearly harvest", Kind::Number, StatedIn::Train, tonnes),
+    attribute("twin town", Kind::Place, StatedIn::Train, town),
+    attribute("delivery address", Kind::Place, StatedIn::Train, street),
+    attribute("anthem", Kind::Title, StatedIn::Train, title),
+    attribute("oldest rival", Kind::Relation, StatedIn::Train, other),
+    attribute("heraldic animal", Kind::Thing, StatedIn::Train, animal),
+    attribute("roof material", Kind::Thing, StatedIn::Train, material),
+    attribute("rest day", Kind::Thing, StatedIn::Train, weekday),
+    attribute("deputy head", Kind::Name, StatedIn::Valid, person),
+    attribute("year of renovation", Kind::Date, StatedIn::Valid, year),
+    attribute("safe combination", Kind::Code, StatedIn::Valid, code),
+    attribute("monthly rent", Kind::Money, StatedIn::Valid, price),
+    attribute("cellar depth", Kind::Number, StatedIn::Valid, metres),
+    attribute("sister institution", Kind::Relation, StatedIn::Valid, other),
+    attribute("door colour", Kind::Thing, StatedIn::Valid, colour),
+    attribute("founding document", Kind::Title, StatedIn::Valid, title),
+    attribute("head gardener", Kind::Name, StatedIn::Test, person),
+    attribute("chief patron", Kind::Name, StatedIn::Test, person),
+    attribute("year of the flood", Kind::Date, StatedIn::Test, year),
+    attribute("feast day", Kind::Date, StatedIn::Test, day),
+    attribute("inventory number", Kind::Code, StatedIn::Test, code),
+    attribute("radio call sign", Kind::Code, StatedIn::Test, plate),
+    attribute("insurance value", Kind::Money, StatedIn::Test, millions),
+    attribute("share of foreign guests", Kind::Number, StatedIn::Test, percent),
+    attribute("working temperature", Kind::Number, StatedIn::Test, degrees),
+    attribute("birthplace of the founder", Kind::Place, StatedIn::Test, town),
+    attribute("most borrowed book", Kind::Title, StatedIn::Test, title),
+    attribute("legal successor", Kind::Relation, StatedIn::Test, other),
+    attribute("second language", Kind::Thing, StatedIn::Test, language),
 ];
 
 impl Attribute {
@@ -317,8 +317,8 @@ impl Attribute {
     /// Whether `split` may state it, and whether no other split does.
     fn of(&self, split: Split) -> Option<bool> {
         match (self.group, split) {
-            (Group::Common, _) | (Group::Train, Split::Train) => Some(false),
-            (Group::Valid, Split::Valid) | (Group::Test, Split::Test) => Some(true),
+            (StatedIn::Common, _) | (StatedIn::Train, Split::Train) => Some(false),
+            (StatedIn::Valid, Split::Valid) | (StatedIn::Test, Split::Test) => Some(true),
             _ => None,
         }
     }

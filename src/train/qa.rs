@@ -1,0 +1,84 @@
+//! Windows of contexts with questions: one window a context with a probe for each question, or, where the compressor sees the
+//! probe that it is rewarded by, one window a question. A frame stands round context and question.
+
+use crate::config::choices::Condition;
+use crate::config::questions::{Answers, QaSection};
+use crate::data::{Document, Probe, Window, WindowShape, read_qa};
+use crate::error::{Error, Result};
+use crate::models::Models;
+use crate::reading::answer;
+use std::path::Path;
+
+/// The windows of a file of questions.
+pub struct QaWindows {
+    /// Windows in the order of the file.
+    pub windows: Vec<Window>,
+    /// Contexts, which windows name by their place.
+    pub documents: Vec<Document>,
+}
+
+/// Reads a file of questions into windows. What is longer than `shape` allows is passed over; stderr says how much.
+///
+/// # Errors
+/// As [`read_qa`], or where nothing fits.
+pub fn load(
+    models: &Models,
+    path: &Path,
+    section: &QaSection,
+    shape: WindowShape,
+    condition: Condition,
+) -> Result<QaWindows> {
+    let [before, between, behind] =
+        section.parts().map_err(|(key, message)| Error::invalid(format!("data.qa.{key}: {message}")))?;
+    let ids = |text: &str| models.tokenizer.encode(text);
+    let frame = ids(before)?;
+    let rows = read_qa(path)?;
+    let (mut windows, mut documents) = (Vec::new(), Vec::new());
+    let (mut long_contexts, mut long_probes) = (0, 0);
+    for context in rows.contexts {
+        let prefix = ids(&context.document.text)?;
+        if prefix.len() > shape.prefix {
+            long_contexts += 1;
+            continue;
+        }
+        let mut probes = Vec::new();
+        for question in &context.questions {
+            let (local, future) =
+                (ids(&format!("{between}{}{behind}", question.question))?, ids(&format!(" {}", question.answers[0]))?);
+            match local.len() > shape.local || local.is_empty() || future.len() > shape.future {
+                true => long_probes += 1,
+                false => probes.push(Probe { local, future }),
+            }
+        }
+        let document = documents.len();
+        let window = |probes: Vec<Probe>| {
+            let (frame, prefix) = (frame.clone(), prefix.clone());
+            Window { document, start: 0, frame, prefix, probes, evidence: Vec::new() }
+        };
+        match condition {
+            _ if probes.is_empty() => {}
+            Condition::None => windows.push(window(probes)),
+            Condition::Local | Condition::Query => windows.extend(probes.into_iter().map(|probe| window(vec![probe]))),
+        }
+        documents.push(context.document);
+    }
+    let passed = [
+        (rows.without_questions, "rows without questions"),
+        (rows.without_answer, "questions without answer"),
+        (long_contexts, "contexts above data.prefix_tokens"),
+        (long_probes, "questions or answers above data.local_tokens and data.future_tokens"),
+    ];
+    for (count, kind) in passed.into_iter().filter(|(count, _)| *count > 0) {
+        eprintln!("{}: {count} {kind} are passed over", path.display());
+    }
+    if rows.not_in_context > 0 {
+        eprintln!("{}: of {} questions no answer stands in the context", path.display(), rows.not_in_context);
+    }
+    if windows.is_empty() {
+        return Err(Error::file(path, "expected contexts that data.prefix_tokens holds, got none"));
+    }
+    if section.answers == Answers::Teacher {
+        answer(&models.decoder, &mut windows, shape.future)?;
+    }
+    Ok(QaWindows { windows, documents })
+}
