@@ -1,10 +1,12 @@
 //! Evaluation: every compressor on equal terms, statistics, gates, and the files that come of it.
 
 pub mod compare;
+pub mod crossed;
 pub mod curves;
 pub mod figures;
 pub mod files;
 pub mod gates;
+pub mod ledger;
 pub mod oracle;
 pub mod pooled;
 pub mod recovery;

@@ -1,6 +1,7 @@
 //! The text of an experiment as token ids, and the windows that are cut from it.
 
 use crate::compressor::controls::donors;
+use crate::config::eval::ExamSplit;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
@@ -17,9 +18,9 @@ pub struct Windows {
     eligible: Eligible,
     /// Validation windows.
     pub valid: Vec<Window>,
-    /// Test windows.
+    /// Windows that the run is judged on: of the test split, unless `eval.split` says another.
     pub test: Vec<Window>,
-    /// Test documents, for names.
+    /// Their documents, for names.
     pub test_documents: Vec<Document>,
 }
 
@@ -32,13 +33,15 @@ impl Windows {
         check_positions(config, models, shape)?;
         let (train, _) = encode(tokenizer, d, &d.train, Split::Train)?;
         let (valid, _) = encode(tokenizer, d, &d.valid, Split::Valid)?;
-        let (test, test_documents) = encode(tokenizer, d, &d.test, Split::Test)?;
+        let judged = d.judged(config.eval.split);
+        let generated = if config.eval.split == ExamSplit::Valid { Split::Valid } else { Split::Test };
+        let (test, test_documents) = encode(tokenizer, d, judged, generated)?;
         let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
-        let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
-        donors(&test, 0).map_err(at(&d.test))?;
+        let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(judged))?;
+        donors(&test, 0).map_err(at(judged))?;
         Ok(Self { shape, train, eligible, valid, test, test_documents })
     }
 
