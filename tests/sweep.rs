@@ -300,6 +300,12 @@ fn exported_rows_stand_in_for_their_runs() {
         assert!((of(&a) - of(&b)).abs() < 1e-3, "{key}");
     }
     assert_eq!((a["seeds"].clone(), a["split"].as_str()), (b["seeds"].clone(), Some("test")));
+    assert_eq!(a["cluster"], "document");
+    ok(&["pool", pair[0], pair[1], "--cluster", "source", "--json", &from_rows]);
+    let by_source = read(&from_rows);
+    assert_eq!(by_source["cluster"], "source");
+    let gap = "/generator/compressors/recent/gap_closed/mean";
+    assert_eq!(by_source.pointer(gap), a.pointer(gap), "the figure itself does not change");
     let said = fails(&["pool", pair[0], "--export", &folder, "--export-compressors", "gist,nobody"]);
     assert_says(&said, &["--export-compressors", "`nobody`"], "unknown compressor");
 }

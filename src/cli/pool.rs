@@ -96,6 +96,10 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
         Some(_) => Cluster::Document,
         None => mine[0].summary.eval.cluster,
     };
+    for run in mine.iter().chain(&others) {
+        let known = run.windows.iter().try_for_each(|row| row.cluster(cluster).map(drop));
+        known.with_context(|| run.place.display().to_string())?;
+    }
     output.insert("cluster".into(), json!(cluster));
     output.insert("split".into(), json!(mine[0].summary.split));
     if let Some(found) = ledger(&mine, cluster)? {
@@ -253,7 +257,7 @@ fn table(runs: &[PooledRun], reader: &str, cluster: Cluster) -> anyhow::Result<O
             json!({"keep_ratio": kept, "gap_closed": interval(*gap), "crossed": interval(*crossed), "seeds": seeds});
         entries.insert(name.clone(), figures);
     }
-    println!("reader: {reader}, {} seeds\n{table}", runs.len());
+    println!("reader: {reader}, {} seeds, {} split\n{table}", runs.len(), runs[0].summary.split.name());
     let rival = found.iter().find(|(name, role, ..)| *role == Role::Contestant && !name.starts_with(GIST));
     let mut output = json!({"compressors": entries});
     if let Some((name, ..)) = rival {

@@ -136,12 +136,12 @@ pub fn difference(diff: f64, ci: [f64; 2], other: &str) -> String {
     format!("{} points against {other}: {verdict}", points_ci(diff, ci))
 }
 
-/// The split, where it is not the test split of files without one.
+/// The split in words.
 fn split(summary: &Summary) -> String {
     match summary.split {
-        ExamSplit::Test => String::new(),
-        ExamSplit::Valid => " of the valid split".into(),
-        ExamSplit::Final => format!(" of the final split (reading {} by this run)", summary.final_reads),
+        ExamSplit::Test => "the test split".into(),
+        ExamSplit::Valid => "the validation split".into(),
+        ExamSplit::Final => format!("the final split (reading {} by this run)", summary.final_reads),
     }
 }
 
@@ -168,7 +168,7 @@ pub fn facts(summary: &Summary) -> Vec<String> {
             .map(|d| format!("gist_minus_warm_start: {} ({SINCE})", difference(d.gap_closed_diff, d.ci95, BEFORE))),
     );
     lines.push(format!(
-        "{} windows of {} documents{}, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \
+        "{} windows of {} documents of {}, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \
          over {}",
         thousands(e.n_windows),
         thousands(e.n_documents),

@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn summaries_of_older_versions_are_read() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/results/gist-seed0.json.zst");
+        let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
+        let read: Summary = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((read.split, read.final_reads, read.eval.cluster), (ExamSplit::Test, 0, Cluster::Document));
+        assert!(read.eval.ledger.is_none() && read.eval.n_clusters == 0);
+    }
+
+    #[test]
     fn unknown_and_missing_keys_are_named() {
         let mut json = serde_json::to_value(summary()).unwrap();
         json["eval"]["kl_strat"] = 1.0.into();
