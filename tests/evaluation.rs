@@ -10,6 +10,7 @@ use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressed, Compressor, Request};
 use gist::config::choices::Condition;
+use gist::config::eval::Cluster;
 use gist::config::parts::Sampling;
 use gist::data::{Document, Window, WindowShape, held_out_windows};
 use gist::error::Result;
@@ -25,7 +26,7 @@ use gist::eval::schema::windows::read_windows;
 use gist::eval::table::{Evaluated, Job, Standing, evaluate};
 use gist::model::decoder::Decoder;
 use gist::model::lora::Adapter;
-use gist::reading::Taught;
+use gist::reading::{Reading, Taught};
 use gist::rng::{self, Stream};
 use gist::search::{Found, SpanSearch, SpanShape};
 use gist::tokenizer::Tokenizer;
@@ -77,6 +78,7 @@ impl World {
             budget,
             generator: &self.generator,
             empty_reader: &self.empty_reader,
+            cluster: Cluster::Document,
             seed: 7,
             resamples: 200,
         }
@@ -126,7 +128,7 @@ fn identity_without_adapters_loses_nothing_and_empty_is_local_only() {
         let local_only: Vec<(usize, &[u32])> = (0..10).map(|w| (w, [].as_slice())).collect();
         let taught = Taught::new(&world.decoder, &world.windows).unwrap();
         let expected = taught.measure(&world.decoder, None, &local_only).unwrap();
-        let rows = evaluated.window_rows();
+        let rows = evaluated.window_rows(None);
         assert!(rows.iter().zip(&expected).all(|(row, reading)| row.compressors["empty"].kl_base == reading.kl));
         assert!(evaluation.compressors["identity"].kl > 1e-4, "the adapted generator is another model");
     });
@@ -150,7 +152,8 @@ fn entries_differences_and_files_agree() {
         evaluated.add_searches(4, 2, SEARCH).unwrap();
         evaluated.adapt("recent", &random_adapter(&world.decoder, 8)).unwrap();
         let warm: Vec<f64> = evaluated.kl("gist").unwrap().iter().map(|kl| kl + 0.1 * evaluated.context()[0]).collect();
-        let earlier = Earlier { untrained: vec![0.3; warm.len()], warm_started: warm.clone() };
+        let untrained = vec![Reading { kl: 0.3, nll: 3.0, top1_agreement: 0.5 }; warm.len()];
+        let earlier = Earlier { untrained, warm_started: warm.clone() };
         let evaluation = evaluated.evaluation(Some(&earlier)).unwrap();
         assert_eq!((evaluation.n_windows, evaluation.budget_tokens), (10, 8));
         assert!(evaluation.n_documents >= 5);
@@ -181,10 +184,27 @@ fn entries_differences_and_files_agree() {
         assert_eq!(evaluation.retention["gist"].copied.is_some(), evaluation.compressors["gist"].keep_ratio > 0.0);
         assert_eq!(evaluation.retention["recent"].copied, Some(1.0));
 
+        // The ledger against figures that are made by other ways: entries, and the teacher read as a reader.
+        let ledger = evaluation.ledger.unwrap();
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        let (gist, base) = (&evaluation.compressors["gist"], &evaluation.readers[BASE]);
+        near(ledger.k_e.kl, evaluation.context_value);
+        near(ledger.k_u.kl, evaluation.context_value_unadapted);
+        near(ledger.k_u.nll, base["empty"].nll);
+        near(ledger.k_g.kl, gist.kl);
+        near(ledger.k_g.nll, gist.nll);
+        near(ledger.k_recent.unwrap().nll, evaluation.compressors["recent"].nll);
+        near(ledger.k_0.unwrap().nll, 3.0);
+        near(ledger.ke_over_kg.mean, evaluation.context_value / gist.kl);
+        near(ledger.gap_closed.mean, gist.gap_closed);
+        (0..2).for_each(|i| near(ledger.gap_closed.ci95[i], gist.gap_closed_ci95[i]));
+        assert!((ledger.teacher_nll - base["identity"].nll).abs() < 1e-5, "{}", ledger.teacher_nll);
+        near(ledger.nll_gap_closed.mean, (ledger.k_e.nll - gist.nll) / (ledger.k_e.nll - ledger.teacher_nll));
+
         let folder = tempfile::tempdir().unwrap();
-        evaluated.write(folder.path(), &evaluation, 3).unwrap();
+        evaluated.write(folder.path(), &evaluation, Some(&earlier), 3).unwrap();
         let rows = read_windows(&folder.path().join("windows.jsonl")).unwrap();
-        assert_eq!(rows, evaluated.window_rows());
+        assert_eq!(rows, evaluated.window_rows(Some(&earlier)));
         let series = |name: &str| Series::new(std::slice::from_ref(&rows), name, GENERATOR).unwrap();
         let entry = &evaluation.compressors["recent"];
         let pooled = series("recent").gap_closed(200, 7);
@@ -201,6 +221,36 @@ fn entries_differences_and_files_agree() {
         let read: Evaluation = serde_json::from_str(&json).unwrap();
         assert_eq!(read, evaluation);
     });
+}
+
+#[test]
+fn intervals_are_over_documents_or_over_their_sources() {
+    let mut world = world();
+    for (i, document) in world.documents.iter_mut().enumerate() {
+        document.source = format!("project{}", i % 2);
+    }
+    let recent = world.scored(ScorerKind::Recent);
+    let under = |cluster: Cluster| {
+        let evaluated = evaluate(Job { cluster, ..world.job(8) }, &[(&recent, Standing::Baseline)]).unwrap();
+        evaluated.evaluation(None).unwrap()
+    };
+    let (documents, sources) = (under(Cluster::Document), under(Cluster::Source));
+    assert_eq!((sources.n_documents, sources.n_clusters), (documents.n_documents, 2));
+    assert_eq!(documents.n_clusters, documents.n_documents);
+    let (a, b) = (&documents.compressors["recent"], &sources.compressors["recent"]);
+    assert_eq!((a.gap_closed, a.kl), (b.gap_closed, b.kl), "the figure itself does not change");
+    assert_ne!(a.gap_closed_ci95, b.gap_closed_ci95);
+    // Two clusters have three resamples: one twice, the other twice, both.
+    let rows = evaluate(world.job(8), &[(&recent, Standing::Baseline)]).unwrap().window_rows(None);
+    let gap = |source: &str| {
+        let own: Vec<_> = rows.iter().filter(|row| row.source.as_deref() == Some(source)).collect();
+        let (kl, context): (Vec<f64>, Vec<f64>) =
+            own.iter().map(|row| (row.compressors["recent"].kl, row.context_value_kl)).unzip();
+        1.0 - kl.iter().sum::<f64>() / context.iter().sum::<f64>()
+    };
+    let mut ends = [gap("project0"), gap("project1")];
+    ends.sort_by(f64::total_cmp);
+    assert!((b.gap_closed_ci95[0] - ends[0]).abs() < 1e-9 && (b.gap_closed_ci95[1] - ends[1]).abs() < 1e-9);
 }
 
 struct Greedy;
@@ -224,9 +274,12 @@ fn what_cannot_stand_in_the_table_is_named() {
     let twice: [(&dyn Compressor, Standing); 2] = [(&recent, Standing::Baseline), (&recent, Standing::Baseline)];
     assert!(evaluate(world.job(8), &twice).err().unwrap().to_string().contains("`recent` twice"));
     let mut evaluated = evaluate(world.job(8), &twice[..1]).unwrap();
-    assert!(evaluated.kl_with(&Greedy, &world.generator).is_err());
-    let (own, other) = (evaluated.kl("recent").unwrap(), evaluated.kl_with(&recent, &world.empty_reader).unwrap());
-    assert_eq!(evaluated.kl_with(&recent, &world.generator).unwrap(), own);
+    assert!(evaluated.readings_with(&Greedy, &world.generator).is_err());
+    let kl = |generator: &Adapter| -> Vec<f64> {
+        evaluated.readings_with(&recent, generator).unwrap().iter().map(|r| r.kl).collect()
+    };
+    let (own, other) = (evaluated.kl("recent").unwrap(), kl(&world.empty_reader));
+    assert_eq!(kl(&world.generator), own);
     assert_ne!(other, own);
     assert!(evaluated.kl("gist").unwrap_err().to_string().contains("`gist`"));
     assert!(evaluated.adapt("gist", &world.generator).is_err());
@@ -293,6 +346,7 @@ fn curves_agree_with_the_table_and_seeds_are_averaged() {
         numbers: &(100..110).collect::<Vec<_>>(),
         condition: Condition::Local,
         budgets: &[Budget { requested: 0.125, tokens: 4 }, Budget { requested: 0.25, tokens: 8 }],
+        cluster: Cluster::Document,
         seed: 7,
         resamples: 200,
     };

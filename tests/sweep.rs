@@ -263,3 +263,85 @@ fn runs_that_are_judged_by_other_things_are_not_pooled() {
     fs::remove_file(&record).unwrap();
     assert_says(&fails(&pair), &["provenance.json: "], "no record");
 }
+
+/// Rows that were exported are pooled like the runs that they are from, to five digits, and are small.
+#[test]
+fn exported_rows_stand_in_for_their_runs() {
+    let (runs, run) = finished_copy();
+    let other = run.with_file_name("seed=1");
+    copy(&run, &other);
+    let edit = |path: &Path| {
+        let mut summary: serde_json::Value = read_json(path).unwrap();
+        summary["seed"] = 1.into();
+        fs::write(path, summary.to_string()).unwrap();
+    };
+    edit(&other.join("summary.json"));
+    let at = |name: &str| runs.path().join(name).to_str().unwrap().to_string();
+    let (from_runs, from_rows, folder) = (at("runs.json"), at("rows.json"), at("shipped"));
+    let pair = [run.to_str().unwrap(), other.to_str().unwrap()];
+    let said = ok(&["pool", pair[0], pair[1], "--export", &folder, "--json", &from_runs]);
+    assert_says(&said, &["K_e/K_g", "K_e: adapted reader, nothing", "over seeds and clusters"], "pool");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 2);
+    assert!(files[0].to_str().unwrap().ends_with("-seed0.windows.jsonl.zst"), "{files:?}");
+    let rows: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
+    ok(&["pool", rows[0], rows[1], "--json", &from_rows]);
+    let read = |path: &str| -> serde_json::Value { read_json(Path::new(path)).unwrap() };
+    let (a, b) = (read(&from_runs), read(&from_rows));
+    for key in ["/ledger/ke_over_kg/mean", "/ledger/nll_gap_closed/mean", "/ledger/k_g/nll"] {
+        let of = |json: &serde_json::Value| json.pointer(key).and_then(serde_json::Value::as_f64).unwrap();
+        assert!((of(&a) - of(&b)).abs() < 1e-3 * of(&a).abs().max(1.0), "{key}: {} {}", of(&a), of(&b));
+    }
+    for key in ["mean", "ci95/0", "ci95/1"] {
+        let of = |json: &serde_json::Value| {
+            json.pointer(&format!("/generator/compressors/recent/gap_closed/{key}")).unwrap().as_f64().unwrap()
+        };
+        assert!((of(&a) - of(&b)).abs() < 1e-3, "{key}");
+    }
+    assert_eq!((a["seeds"].clone(), a["split"].as_str()), (b["seeds"].clone(), Some("test")));
+    assert_eq!(a["cluster"], "document");
+    ok(&["pool", pair[0], pair[1], "--cluster", "source", "--json", &from_rows]);
+    let by_source = read(&from_rows);
+    assert_eq!(by_source["cluster"], "source");
+    let gap = "/generator/compressors/recent/gap_closed/mean";
+    assert_eq!(by_source.pointer(gap), a.pointer(gap), "the figure itself does not change");
+    let said = fails(&["pool", pair[0], "--export", &folder, "--export-compressors", "gist,nobody"]);
+    assert_says(&said, &["--export-compressors", "`nobody`"], "unknown compressor");
+}
+
+/// The final split is another file, each reading of it is counted, and figures of two splits are not pooled together.
+#[test]
+fn readings_of_the_final_split_are_counted() {
+    let (_runs, run) = finished_copy();
+    let path = run.to_str().unwrap();
+    let before = summary(&run);
+    let said = fails(&["eval", path, "--split", "final"]);
+    assert_says(&said, &["`data.final`", "expected a path (eval.split is \"final\"), got none"], "no final split");
+    assert_eq!(summary(&run), before);
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    fs::write(run.join("config.toml"), config.replacen("[data]\n", "[data]\nfinal = \"valid.jsonl\"\n", 1)).unwrap();
+    for times in [1, 2] {
+        let output = command(&["eval", path, "--split", "final"]).current_dir(&world().root).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert_says(&said, &[&format!("the final split is read, reading {times} by this run")], "stderr");
+        let found = summary(&run);
+        assert_eq!((found["split"].as_str(), found["final_reads"].as_u64()), (Some("final"), Some(times)));
+        assert_ne!(found["eval"]["context_value"], before["eval"]["context_value"]);
+    }
+    let provenance: serde_json::Value = read_json(&run.join("provenance.json")).unwrap();
+    assert_eq!(provenance["final_reads"], 2);
+    let on_final = summary(&run)["eval"]["context_value"].clone();
+    // The file that `final` names here is that of the validation split: by either name the figures are the same.
+    ok(&["eval", path, "--split", "valid"]);
+    let found = summary(&run);
+    assert_eq!((&found["eval"]["context_value"], found["split"].as_str()), (&on_final, Some("valid")));
+    assert_eq!(found["final_reads"], 2);
+    let said = fails(&["pool", path, "--against", finished().to_str().unwrap()]);
+    assert_says(&said, &["`eval.split`: expected valid, got nothing"], "two splits");
+}
+
+fn summary(run: &Path) -> serde_json::Value {
+    read_json(&run.join("summary.json")).unwrap()
+}

@@ -3,6 +3,7 @@
 use crate::cli::args::OverArgs;
 use crate::cli::start;
 use anyhow::ensure;
+use gist::config::eval::ExamSplit;
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
 use gist::cost::memory::peak_rss_mib;
@@ -43,6 +44,11 @@ pub fn run(args: &CeilingArgs) -> anyhow::Result<()> {
     ensure!(args.over.random_weights.is_none(), "--random-weights: a ceiling wants the weights of a real base");
     ensure!(args.imagined.iter().all(|&count| count > 0), "--imagined: expected at least 1, got 0");
     let mut config = experiment::load::<TrainConfig>(&args.experiment, &args.over.set())?;
+    let split = config.eval.split;
+    ensure!(
+        split != ExamSplit::Final,
+        "eval.split: expected \"test\" or \"valid\", a ceiling is for choices, got \"final\""
+    );
     device::settle(&mut config.hardware);
     start::bring(&config, false)?;
     let device = device::prepare(&config)?;

@@ -1,6 +1,9 @@
 //! `eval`: a run on the test windows, again.
 
 use crate::cli::args::{AcceptArg, AdaptArgs, DeviceArg};
+use anyhow::Context;
+use gist::config::eval::ExamSplit;
+use gist::config::train::TrainConfig;
 use gist::cost::memory::peak_rss_mib;
 use gist::device;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
@@ -27,6 +30,9 @@ pub struct EvalArgs {
     /// Windows on which spans are searched, with the future in sight (oracle_greedy) and without (lookahead).
     #[arg(long, value_name = "N")]
     search_windows: Option<usize>,
+    /// Split to judge the run on, in place of its own `eval.split`; each reading of `final` is counted.
+    #[arg(long, value_parser = ["test", "valid", "final"])]
+    split: Option<String>,
     #[command(flatten)]
     accept: AcceptArg,
 }
@@ -40,6 +46,13 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if let Some(windows) = args.search_windows {
         config.eval.search_windows = windows;
     }
+    if let Some(split) = &args.split {
+        config.eval.split = [ExamSplit::Test, ExamSplit::Valid, ExamSplit::Final]
+            .into_iter()
+            .find(|known| known.name() == split)
+            .with_context(|| format!("--split: expected test, valid or final, got `{split}`"))?;
+        config.check().map_err(|(key, said)| anyhow::anyhow!("{}: `{key}`: {said}", run.dir().config().display()))?;
+    }
     let adapt = args.adapt.names(&config.eval)?;
     run.reader_updates()?;
     let accept_changes = args.accept.accept_changes;
@@ -49,6 +62,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let root = run.dir().root();
     let refused = format!("{}: not evaluated, it was made from other things", root.display());
     let mut accepted = settle(changes, accept_changes, &refused)?;
+    count_reading(&run, &config)?;
     let device = device::prepare(&config)?;
     let models = inputs::models(&config, device)?;
     let windows = Windows::load(&config, &models)?;
@@ -64,6 +78,15 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     accepted.extend(outcome.accepted);
     Provenance::add_evaluation(run.dir(), sitting.accepting(accepted))?;
     show(&run, &summarise(&run, inputs, outcome.evaluation, took)?)
+}
+
+/// Counts a reading of the final split and says so, where the run is judged on it.
+pub fn count_reading(run: &TrainedRun, config: &TrainConfig) -> anyhow::Result<()> {
+    if config.eval.split == ExamSplit::Final {
+        let times = Provenance::count_final_read(run.dir())?;
+        eprintln!("{}: the final split is read, reading {times} by this run", run.dir().root().display());
+    }
+    Ok(())
 }
 
 /// Writes the report of a run, and prints its table.

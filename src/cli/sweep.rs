@@ -20,6 +20,7 @@ use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::config::eval::Cluster;
 use gist::config::experiment;
 use gist::config::merge::{self, Tree};
 use gist::config::sweep::{self, Sweep};
@@ -148,6 +149,11 @@ pub fn plan(path: &Path, set: &[String]) -> anyhow::Result<SweepPlan> {
 }
 
 impl SweepPlan {
+    /// The unit that intervals resample; the arms that are compared agree on it.
+    fn cluster(&self) -> Cluster {
+        self.members.first().map_or(Cluster::Document, |member| member.config.eval.cluster)
+    }
+
     /// Refuses what would come to light after the runs only: a compressor that a run does not evaluate, runs that differ in
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
@@ -325,15 +331,15 @@ fn judge(root: &Path, plan: &SweepPlan, checked: &Checked) -> anyhow::Result<Str
             arms[at].runs.push((member.config.seed, read_windows(&run.eval(summary.steps).join("windows.jsonl"))?));
         }
     }
-    let mut judged = verdict::judge(&arms, &plan.compressor, plan.spec.min_effect)?;
+    let mut judged = verdict::judge(&arms, &plan.compressor, plan.cluster(), plan.spec.min_effect)?;
     judged.iter_mut().for_each(|arm| arm.accepted = checked.accepted(&arm.label));
     write_json_atomic(&root.join("verdict.json"), &judged)?;
-    let rows: Vec<[String; 5]> = judged.iter().map(cells).collect();
+    let rows: Vec<[String; 9]> = judged.iter().map(cells).collect();
     let mut page = format!("# {}\n\n", plan.name);
     if let Some(question) = &plan.spec.question {
         page += &format!("{question}\n\n");
     }
-    page += &format!("| {} |\n|---|---|---|---|---|\n", HEADER.join(" | "));
+    page += &format!("| {} |\n|---|---|---|---|---|---|---|---|---|\n", HEADER.join(" | "));
     rows.iter().for_each(|row| page += &format!("| {} |\n", row.join(" | ")));
     let accepted: Vec<&String> = judged.iter().flat_map(|arm| &arm.accepted).collect();
     if !accepted.is_empty() {
@@ -346,14 +352,32 @@ fn judge(root: &Path, plan: &SweepPlan, checked: &Checked) -> anyhow::Result<Str
     Ok(table.to_string())
 }
 
-const HEADER: [&str; 5] = ["arm", "n", "gap closed [95 %]", "less the baseline [95 %]", "verdict"];
+const HEADER: [&str; 9] = [
+    "arm",
+    "n",
+    "gap closed [95 %]",
+    "less the baseline [95 %]",
+    "by seed",
+    "over seeds and clusters [95 %]",
+    "p, Holm",
+    "detectable",
+    "verdict",
+];
 
-fn cells(judged: &Judged) -> [String; 5] {
+fn cells(judged: &Judged) -> [String; 9] {
+    let points = |share: f64| points_ci(share, [f64::NAN; 2]);
+    let seeds: Vec<String> = judged.by_seed.iter().filter_map(|seed| seed.difference).map(points).collect();
+    let crossed = judged.crossed_difference;
+    let p = |p: f64| format!("{p:.4}");
     [
         judged.label.clone(),
         judged.n(),
         percent_ci(judged.gap_closed.mean, judged.gap_closed.ci95()),
         judged.difference.map_or(String::new(), |found| points_ci(found.mean, found.ci95())),
+        seeds.join(", "),
+        crossed.map_or(String::new(), |found| points_ci(found.interval.mean, found.interval.ci95())),
+        crossed.zip(judged.holm_p).map_or(String::new(), |(found, holm)| format!("{}, {}", p(found.p), p(holm))),
+        judged.detectable.map_or(String::new(), |effect| format!("±{:.1}", 100.0 * effect)),
         judged.verdict.map_or(String::new(), |verdict| format!("{verdict:?}").to_lowercase()),
     ]
 }

@@ -1,7 +1,7 @@
 //! `train`: warm start, co-training, final evaluation, report.
 
 use crate::cli::args::{AdaptArgs, RunArgs};
-use crate::cli::evaluate::show;
+use crate::cli::evaluate::{count_reading, show};
 use crate::cli::start::OpenRun;
 use gist::compressor::scorers::frozen;
 use gist::cost::memory::peak_rss_mib;
@@ -50,6 +50,7 @@ pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<
         accept_changes: start.accept_changes,
         stop: start.stop,
     };
+    count_reading(&run, inputs.config)?;
     let outcome = evaluate(&run, inputs, &options)?;
     Provenance::add_accepted(run.dir(), outcome.accepted)?;
     let took = Took { seconds: session.seconds(), peak_rss_mib: peak_rss_mib() };

@@ -2,6 +2,7 @@
 
 use crate::config::choices::{Condition, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
+use crate::config::eval::ExamSplit;
 use crate::config::parts::{Problem, at_least, below_one, check_name, not_negative, under};
 use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
 
@@ -49,6 +50,9 @@ impl TrainConfig {
         self.optim.compressor.check().map_err(under("optim.compressor"))?;
         self.optim.generator.check().map_err(under("optim.generator"))?;
         self.optim.imitation.check().map_err(under("optim.imitation"))?;
+        if self.eval.split == ExamSplit::Final && self.data.last.is_none() {
+            return Err(("data.final".into(), "expected a path (eval.split is \"final\"), got none".into()));
+        }
         self.eval.check().map_err(under("eval"))
     }
 
@@ -95,6 +99,9 @@ impl DataSection {
                 (Some(_), Some(_)) => return Err((key.into(), "expected a path or data.recall, got both".into())),
                 _ => {}
             }
+        }
+        if let (Some(_), Some(_)) = (&self.last, &self.recall) {
+            return Err(("final".into(), "expected a path or data.recall, got both".into()));
         }
         if let Some(facts) = &self.facts {
             at_least("facts.per_context", facts.per_context, 1)?;

@@ -23,6 +23,61 @@ impl Baselines {
     }
 }
 
+/// The split that a run is judged on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExamSplit {
+    /// `data.test`, on which choices are made.
+    #[default]
+    Test,
+    /// `data.valid`, which training looks at too.
+    Valid,
+    /// `data.final`, read once, for figures that are published. Each reading is counted.
+    Final,
+}
+
+impl ExamSplit {
+    /// Its name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExamSplit::Test => "test",
+            ExamSplit::Valid => "valid",
+            ExamSplit::Final => "final",
+        }
+    }
+
+    /// Whether it is the default.
+    pub fn is_test(&self) -> bool {
+        *self == ExamSplit::Test
+    }
+}
+
+/// The unit that intervals resample whole: that over which the claim is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cluster {
+    /// One document.
+    #[default]
+    Document,
+    /// All documents of one source (a project, a book).
+    Source,
+}
+
+impl Cluster {
+    /// Plural, for sentences.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Cluster::Document => "documents",
+            Cluster::Source => "sources",
+        }
+    }
+
+    /// Whether it is the default.
+    pub fn is_document(&self) -> bool {
+        *self == Cluster::Document
+    }
+}
+
 /// Evaluation on held-out windows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +94,12 @@ pub struct EvalConfig {
     pub imagined_futures: usize,
     /// Bootstrap resamples.
     pub resamples: usize,
+    /// Split that the final figures are of: "test", "valid" or "final".
+    #[serde(skip_serializing_if = "ExamSplit::is_test")]
+    pub split: ExamSplit,
+    /// Unit that intervals resample whole: "document" or "source".
+    #[serde(skip_serializing_if = "Cluster::is_document")]
+    pub cluster: Cluster,
     /// Examples written for the gallery.
     pub examples: usize,
     /// Baselines evaluated beside what was trained.
@@ -60,6 +121,8 @@ impl Default for EvalConfig {
             search_windows: 0,
             imagined_futures: 8,
             resamples: 2000,
+            split: ExamSplit::Test,
+            cluster: Cluster::Document,
             examples: 16,
             baselines: Baselines::All,
             encoders: Vec::new(),

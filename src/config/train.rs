@@ -5,7 +5,7 @@ use crate::config::bos::Bos;
 use crate::config::choices::{AlgoConfig, BudgetConfig, Condition, RewardConfig, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::distill::Distill;
-use crate::config::eval::EvalConfig;
+use crate::config::eval::{EvalConfig, ExamSplit};
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
 use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
@@ -114,6 +114,9 @@ pub struct DataSection {
     /// Documents for the final figures; never used before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
+    /// Documents for figures that are published (`eval.split = "final"`); read then only, and each reading is counted.
+    #[serde(default, rename = "final", skip_serializing_if = "Option::is_none")]
+    pub last: Option<PathBuf>,
     /// Generated documents in place of the three files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<RecallSection>,
@@ -132,6 +135,17 @@ pub struct DataSection {
     pub local_tokens: usize,
     /// F: tokens of the future.
     pub future_tokens: usize,
+}
+
+impl DataSection {
+    /// The file of the split that a run is judged on; none where its documents are generated.
+    pub fn judged(&self, split: ExamSplit) -> &Option<PathBuf> {
+        match split {
+            ExamSplit::Test => &self.test,
+            ExamSplit::Valid => &self.valid,
+            ExamSplit::Final => &self.last,
+        }
+    }
 }
 
 /// Supervised start: gists found by search on training windows, imitated by the compressor, read by the generator.

@@ -69,6 +69,7 @@ pub fn ceiling(inputs: Inputs, root: &Path, options: &CeilingOptions) -> Result<
         empty_reader: &empty_reader,
         seed: 0,
         resamples: config.eval.resamples,
+        cluster: config.eval.cluster,
     })?;
     table.add_gold()?;
     let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
@@ -101,6 +102,8 @@ pub fn save(inputs: Inputs, folder: &Path, evaluation: Evaluation, took: Took) -
     let summary = Summary {
         experiment: config.name.clone(),
         run: "ceiling".into(),
+        split: config.eval.split,
+        final_reads: 0,
         seed: config.seed,
         steps: 0,
         seconds: took.seconds,

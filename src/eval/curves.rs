@@ -5,6 +5,7 @@
 use crate::compressor::controls::check_count;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::choices::Condition;
+use crate::config::eval::Cluster;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
 use crate::eval::files::spread;
@@ -12,6 +13,7 @@ use crate::eval::schema::comparison::{Budget, Compared, ComparedGist, Contestant
 use crate::eval::schema::readers::{ADAPTED, SHARED};
 use crate::eval::slices::{Subset, parts};
 use crate::eval::stats::{self, Interval};
+use crate::eval::table::clusters;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Reading, Taught, compressed_context, request};
@@ -46,6 +48,8 @@ pub struct Exam<'a> {
     pub condition: Condition,
     /// Budgets, ascending.
     pub budgets: &'a [Budget],
+    /// Unit that the bootstrap resamples whole.
+    pub cluster: Cluster,
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Bootstrap resamples.
@@ -94,7 +98,7 @@ impl Row {
 pub struct Curves<'a> {
     exam: Exam<'a>,
     taught: Taught<'a>,
-    /// Document of each window.
+    /// Cluster of each window.
     clusters: Vec<usize>,
     /// KL of the reader adapted to nothing, reading nothing, per window.
     context: Vec<f64>,
@@ -109,7 +113,7 @@ impl<'a> Curves<'a> {
             return Err(Error::shape("windows to compare on", "at least 1", 0));
         }
         let taught = Taught::new(exam.decoder, exam.windows)?;
-        let clusters = exam.windows.iter().map(|w| w.document).collect();
+        let clusters = clusters(exam.documents, exam.windows, exam.cluster);
         let mut curves = Self { exam, taught, clusters, context: Vec::new(), entrants: Vec::new(), rows: Vec::new() };
         let nothing = vec![Compressed::default(); exam.windows.len()];
         curves.context = curves.read(empty_reader, &nothing)?.iter().map(|r| r.kl).collect();
@@ -221,7 +225,7 @@ impl<'a> Curves<'a> {
 
     /// Documents of the windows.
     pub fn documents(&self) -> usize {
-        self.clusters.iter().collect::<BTreeSet<_>>().len()
+        self.exam.windows.iter().map(|w| w.document).collect::<BTreeSet<_>>().len()
     }
 
     fn gap(&self, kl: &[f64], windows: &[usize]) -> Interval {
@@ -309,7 +313,7 @@ impl<'a> Curves<'a> {
     /// The points on parts of the windows.
     pub fn slices(&self) -> Result<Vec<Slice>> {
         let exam = self.exam;
-        let sources: Vec<&str> = self.clusters.iter().map(|&d| exam.documents[d].source.as_str()).collect();
+        let sources: Vec<&str> = exam.windows.iter().map(|w| exam.documents[w.document].source.as_str()).collect();
         let futures = exam.windows.iter().map(|w| Ok(exam.tokenizer.window(w)?.future)).collect::<Result<Vec<_>>>()?;
         let mut slices = Vec::new();
         for Subset { by, name, windows } in parts(&sources, &self.context, &futures) {

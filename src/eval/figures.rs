@@ -1,6 +1,8 @@
 //! From per-window measurements to the figures of `summary.json`.
 
 use crate::error::{Error, Result};
+use crate::eval::ledger::Accounts;
+use crate::eval::schema::ledger::KlLedger;
 use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::schema::summary::{Entry, Evaluation, GapDifference, NamedDifference};
 use crate::eval::stats::{self, Interval};
@@ -13,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Name of the greedy policy: the primary figure.
 pub const GIST: &str = "gist";
 
-/// KL of the greedy gist with the generator of the same run, per window, nats a token, at earlier stages.
+/// The greedy gist with the generator of the same run, per window, at earlier stages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Earlier {
-    /// KL before any training.
-    pub untrained: Vec<f64>,
-    /// KL after the warm start, before co-training.
+    /// Readings before any training.
+    pub untrained: Vec<Reading>,
+    /// KL, nats a token, after the warm start, before co-training.
     pub warm_started: Vec<f64>,
 }
 
@@ -113,6 +115,13 @@ impl Evaluated<'_> {
         self.rows.iter().map(of).collect()
     }
 
+    fn ledger(&self, earlier: Option<&Earlier>) -> Option<KlLedger> {
+        let rows = self.window_rows(earlier);
+        let (resamples, seed) = (self.job.resamples, self.job.seed);
+        let accounts = Accounts::of(rows.iter(), GIST)?;
+        Some(accounts.ledger(|statistic| stats::bootstrap(&self.clusters, resamples, seed, statistic)))
+    }
+
     /// The `eval` part of `summary.json`, with the figures of the same run at earlier stages where they were measured.
     pub fn evaluation(&self, earlier: Option<&Earlier>) -> Result<Evaluation> {
         let context_value = self.context_value();
@@ -123,13 +132,16 @@ impl Evaluated<'_> {
         readers.insert(GENERATOR.into(), compressors.clone());
         Ok(Evaluation {
             n_windows: self.job.windows.len(),
-            n_documents: self.clusters.iter().collect::<BTreeSet<_>>().len(),
+            n_documents: self.job.windows.iter().map(|w| w.document).collect::<BTreeSet<_>>().len(),
+            cluster: self.job.cluster,
+            n_clusters: self.clusters.iter().collect::<BTreeSet<_>>().len(),
             budget_tokens: self.job.budget,
             context_value: context_value.mean,
             context_value_ci95: context_value.ci95(),
-            context_value_unadapted: mean(&self.unadapted),
-            kl_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.untrained)),
+            context_value_unadapted: mean(&column(&self.unadapted, |r| r.kl)),
+            kl_start: earlier.map_or(f64::NAN, |earlier| mean(&column(&earlier.untrained, |r| r.kl))),
             kl_warm_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.warm_started)),
+            ledger: self.ledger(earlier),
             compressors,
             readers,
             gist_minus_best: self.gist_minus_best(GENERATOR),

@@ -2,10 +2,13 @@
 //! statistic follows without a model), `examples.jsonl`.
 
 use crate::error::{Error, Result};
+use crate::eval::figures::Earlier;
+use crate::eval::schema::ledger::{Level, WindowLevels};
 use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::schema::summary::Evaluation;
 use crate::eval::schema::windows::{ExampleGist, WindowExample, WindowFigures, WindowRow};
 use crate::eval::table::Evaluated;
+use crate::reading::Reading;
 use crate::run_dir::{write_atomic, write_json_atomic};
 use crate::tokenizer::WindowText;
 use serde::Serialize;
@@ -20,15 +23,23 @@ pub fn spread(n: usize, count: usize) -> Vec<usize> {
 
 impl Evaluated<'_> {
     fn document(&self, window: usize) -> String {
-        self.job.documents[self.clusters[window]].id.clone()
+        self.job.documents[self.job.windows[window].document].id.clone()
     }
 
-    /// The rows of `windows.jsonl`.
-    pub fn window_rows(&self) -> Vec<WindowRow> {
+    /// The rows of `windows.jsonl`, with the readings of the untrained pair where they were measured.
+    pub fn window_rows(&self, earlier: Option<&Earlier>) -> Vec<WindowRow> {
+        let level = |reading: &Reading| Level { kl: reading.kl, nll: reading.nll };
         let blank = |window: usize| WindowRow {
             window,
             document: self.document(window),
+            source: Some(self.job.documents[self.job.windows[window].document].source.clone()),
             context_value_kl: self.context[window],
+            levels: Some(WindowLevels {
+                teacher_nll: self.teacher_nll[window],
+                untrained: earlier.and_then(|earlier| earlier.untrained.get(window)).map(level),
+                unadapted: level(&self.unadapted[window]),
+                empty_nll: self.context_nll[window],
+            }),
             compressors: BTreeMap::new(),
         };
         let mut all: Vec<WindowRow> = (0..self.job.windows.len()).map(blank).collect();
@@ -80,9 +91,15 @@ impl Evaluated<'_> {
     }
 
     /// Writes the three files into `folder`.
-    pub fn write(&self, folder: &Path, evaluation: &Evaluation, examples: usize) -> Result<()> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        evaluation: &Evaluation,
+        earlier: Option<&Earlier>,
+        examples: usize,
+    ) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        write_lines(&folder.join("windows.jsonl"), &self.window_rows())?;
+        write_lines(&folder.join("windows.jsonl"), &self.window_rows(earlier))?;
         write_lines(&folder.join("examples.jsonl"), &self.examples(examples)?)?;
         write_json_atomic(&folder.join("metrics.json"), evaluation)
     }

@@ -2,10 +2,12 @@
 
 pub mod ceiling;
 pub mod compare;
+pub mod crossed;
 pub mod curves;
 pub mod figures;
 pub mod files;
 pub mod gates;
+pub mod ledger;
 pub mod oracle;
 pub mod pooled;
 pub mod recovery;

@@ -19,7 +19,7 @@ use crate::hash::FileHash;
 use crate::model::lora::Adapter;
 use crate::model::weights;
 use crate::progress::Progress;
-use crate::run_dir::{component, write_json_atomic};
+use crate::run_dir::{Provenance, component, write_json_atomic};
 use crate::runs::readers::{Lesson, Readers};
 use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
@@ -125,6 +125,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         budget,
         generator: &generator,
         empty_reader: &empty_reader,
+        cluster: config.eval.cluster,
         seed: 0,
         resamples: config.eval.resamples,
     })?;
@@ -146,13 +147,13 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let search = SpanShape { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
     table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
 
-    let greedy_kl = |[compressor, generator]: [Adapter; 2]| {
-        table.kl_with(&trained(GIST, &policy, &compressor, Sampling::greedy()), &generator)
+    let greedy_at = |[compressor, generator]: [Adapter; 2]| {
+        table.readings_with(&trained(GIST, &policy, &compressor, Sampling::greedy()), &generator)
     };
     let earlier = match whole {
         true => Some(Earlier {
-            untrained: greedy_kl(run.untrained(models)?)?,
-            warm_started: greedy_kl(run.warm_started(models)?)?,
+            untrained: greedy_at(run.untrained(models)?)?,
+            warm_started: greedy_at(run.warm_started(models)?)?.iter().map(|r| r.kl).collect(),
         }),
         false => None,
     };
@@ -190,7 +191,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         table.adapt(name, &reader.adapter)?;
     }
     let evaluation = table.evaluation(earlier.as_ref())?;
-    table.write(&folder, &evaluation, config.eval.examples)?;
+    table.write(&folder, &evaluation, earlier.as_ref(), config.eval.examples)?;
     Ok(Outcome { evaluation, accepted })
 }
 
@@ -209,6 +210,8 @@ pub fn summarise(run: &TrainedRun, inputs: Inputs, evaluation: Evaluation, took:
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         budget_tokens: config.budget_tokens(),
         windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
+        split: config.eval.split,
+        final_reads: Provenance::read(run.dir())?.final_reads(),
         eval: evaluation,
     };
     write_json_atomic(&run.dir().summary(), &summary)?;

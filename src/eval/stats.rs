@@ -99,7 +99,7 @@ fn mean_at(values: &[f64], windows: &[usize]) -> f64 {
 }
 
 /// Percentile of sorted values, linear between neighbours.
-fn percentile(sorted: &[f64], p: f64) -> f64 {
+pub(super) fn percentile(sorted: &[f64], p: f64) -> f64 {
     let at = p * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     below + (above - below) * at.fract()

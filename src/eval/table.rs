@@ -4,6 +4,7 @@
 use crate::compressor::controls::check_count;
 use crate::compressor::{Compressed, Compressor};
 use crate::config::choices::Condition;
+use crate::config::eval::Cluster;
 use crate::data::{Document, Window};
 use crate::error::{Error, Result};
 use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
@@ -21,7 +22,7 @@ pub struct Job<'a> {
     pub decoder: &'a Decoder,
     /// Tokenizer of the base.
     pub tokenizer: &'a Tokenizer,
-    /// Documents that the windows come from; only their ids are read.
+    /// Documents that the windows come from; only their ids and sources are read.
     pub documents: &'a [Document],
     /// Held-out windows.
     pub windows: &'a [Window],
@@ -33,6 +34,8 @@ pub struct Job<'a> {
     pub generator: &'a Adapter,
     /// The reader adapted to nothing: gives `context_value`.
     pub empty_reader: &'a Adapter,
+    /// Unit that the bootstrap resamples whole.
+    pub cluster: Cluster,
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Bootstrap resamples.
@@ -78,13 +81,27 @@ pub struct Evaluated<'a> {
     pub(super) job: Job<'a>,
     pub(super) rows: Vec<Measured>,
     pub(super) prefixes: Vec<String>,
-    /// Document of each window.
+    /// Cluster of each window.
     pub(super) clusters: Vec<usize>,
     /// KL of the reader adapted to nothing, reading nothing, per window.
     pub(super) context: Vec<f64>,
-    /// KL of the bare base reading nothing, per window.
-    pub(super) unadapted: Vec<f64>,
+    /// NLL of the same.
+    pub(super) context_nll: Vec<f64>,
+    /// The bare base reading nothing, per window.
+    pub(super) unadapted: Vec<Reading>,
+    /// NLL of the teacher, per window.
+    pub(super) teacher_nll: Vec<f64>,
     taught: Taught<'a>,
+}
+
+/// The cluster of each window, a number that its windows share and no others have.
+pub(super) fn clusters(documents: &[Document], windows: &[Window], by: Cluster) -> Vec<usize> {
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    let of = |window: &Window| match by {
+        Cluster::Document => window.document,
+        Cluster::Source => *first.entry(&documents[window.document].source).or_insert(window.document),
+    };
+    windows.iter().map(of).collect()
 }
 
 /// Runs all compressors; see [`Evaluated::add`].
@@ -105,21 +122,24 @@ impl<'a> Evaluated<'a> {
         if job.windows.is_empty() {
             return Err(Error::shape("windows to evaluate", "at least 1", 0));
         }
+        let taught = Taught::new(job.decoder, job.windows)?;
         let decode = |w: &Window| job.tokenizer.decode(&w.prefix);
         let mut evaluated = Self {
             job,
             rows: Vec::new(),
             prefixes: job.windows.iter().map(decode).collect::<Result<_>>()?,
-            clusters: job.windows.iter().map(|w| w.document).collect(),
+            clusters: clusters(job.documents, job.windows, job.cluster),
             context: Vec::new(),
+            context_nll: Vec::new(),
             unadapted: Vec::new(),
-            taught: Taught::new(job.decoder, job.windows)?,
+            teacher_nll: taught.teacher_nll(job.decoder)?,
+            taught,
         };
         let nothing = vec![Compressed::default(); job.windows.len()];
         let all: Vec<usize> = (0..job.windows.len()).collect();
-        let kl = |readings: Vec<Reading>| readings.iter().map(|r| r.kl).collect();
-        evaluated.context = kl(evaluated.read(Some(job.empty_reader), &all, &nothing)?);
-        evaluated.unadapted = kl(evaluated.read(None, &all, &nothing)?);
+        let context = evaluated.read(Some(job.empty_reader), &all, &nothing)?;
+        (evaluated.context, evaluated.context_nll) = context.iter().map(|r| (r.kl, r.nll)).unzip();
+        evaluated.unadapted = evaluated.read(None, &all, &nothing)?;
         Ok(evaluated)
     }
 
@@ -162,11 +182,11 @@ impl<'a> Evaluated<'a> {
         Ok(())
     }
 
-    /// KL per window with another compressor and generator (such as those of the warm start), outside the table.
-    pub fn kl_with(&self, compressor: &dyn Compressor, generator: &Adapter) -> Result<Vec<f64>> {
+    /// Readings per window with another compressor and generator (such as those of the warm start), outside the table.
+    pub fn readings_with(&self, compressor: &dyn Compressor, generator: &Adapter) -> Result<Vec<Reading>> {
         let compressed = self.compress(compressor)?;
         let all: Vec<usize> = (0..compressed.len()).collect();
-        Ok(self.read(Some(generator), &all, &compressed)?.iter().map(|r| r.kl).collect())
+        self.read(Some(generator), &all, &compressed)
     }
 
     /// One result a window, none above the budget but the unchanged prefix.

@@ -208,6 +208,24 @@ impl<'a> Taught<'a> {
         Ok(Self { windows, teacher, futures, lengths, layout: Layout::Imagined })
     }
 
+    /// NLL of a window's futures under the teacher itself, nats a token.
+    pub fn teacher_nll(&self, decoder: &Decoder) -> Result<Vec<f64>> {
+        let _guard = tch::no_grad_guard();
+        let ((samples, tokens), h) = (self.shape(), decoder.config().hidden_size);
+        let (head, predicted) = (Head::base(decoder.head()), samples * tokens);
+        let mut all = Vec::with_capacity(self.windows.len());
+        for start in (0..self.windows.len()).step_by(ROWS_AT_ONCE) {
+            let count = ROWS_AT_ONCE.min(self.windows.len() - start);
+            let of = |all: &Tensor| all.narrow(0, start as i64, count as i64);
+            let (hidden, targets) = (of(&self.teacher).reshape([-1, h]), of(&self.futures).reshape([-1]));
+            let teacher = || Other { hidden: &hidden, head };
+            let [logprob] = to_vecs([&vocab::distortion(teacher(), teacher(), &targets)?.logprob])?;
+            let own = |i: usize| -self.mean(start + i, &logprob[i * predicted..(i + 1) * predicted]);
+            all.extend((0..count).map(own));
+        }
+        Ok(all)
+    }
+
     /// S and F: futures of a window, and tokens of each where none ends early.
     fn shape(&self) -> (usize, usize) {
         (self.futures.size()[1] as usize, self.futures.size()[2] as usize)

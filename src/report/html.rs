@@ -4,6 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::eval::schema::ledger::KlLedger;
 use crate::eval::schema::summary::{Role, Summary};
 use crate::report::data::RunData;
 use crate::report::figure::Figure;
@@ -11,7 +12,7 @@ use crate::report::format::{duration, nats, percent, percent_ci, points_ci, thou
 use crate::report::table::{
     BEFORE, HEAD, TableRow, difference, facts, headline, other_readers, primary, reader_title, rows,
 };
-use crate::report::{bars, curves, gallery};
+use crate::report::{bars, curves, gallery, ledger};
 
 /// Style of every page.
 const STYLE: &str = include_str!("style.css");
@@ -99,12 +100,19 @@ impl PageFrame<'_> {
 }
 
 /// Terms of every page.
-const TERMS: [(&str, &str); 5] = [
+const TERMS: [(&str, &str); 6] = [
     ("keep_ratio", "kept tokens over tokens of the prefix, in the reading model's own tokenizer"),
     ("KL", "mean over future tokens of KL(teacher ‖ reader), nats per token; the teacher reads the whole prefix"),
     ("context_value", "KL of a reader adapted to the empty gist: what there is to gain"),
     ("gap_closed", "1 − KL / context_value; 1: nothing lost, 0: the gist is useless, below 0: harmful"),
-    ("[95 %]", "percentile bootstrap that resamples documents, numerator and denominator together"),
+    (
+        "K_e/K_g",
+        "KL of the reader adapted to nothing over that with the gist: the only figure of which tenfold is said",
+    ),
+    (
+        "[95 %]",
+        "percentile bootstrap that resamples whole documents (sources, where it is said below the table), numerator and denominator together",
+    ),
 ];
 
 fn opening(run: &RunData) -> Markup {
@@ -194,8 +202,23 @@ fn comparison(s: &Summary) -> Result<Markup> {
             @if let Some(chart) = chart { (figure(chart)) }
             (comparison_table(rows))
         }
+        @if let Some(found) = &s.eval.ledger {
+            h3 { (ledger::TITLE) }
+            (ledger_table(found))
+        }
         ul.facts { @for line in facts(s) { li { (line) } } }
     })
+}
+
+fn ledger_table(found: &KlLedger) -> Markup {
+    html! {
+        div.scroll {
+            table {
+                thead { tr { @for head in ledger::HEAD { th { (head) } } } }
+                tbody { @for row in ledger::rows(found) { tr { @for cell in &row { td { (cell) } } } } }
+            }
+        }
+    }
 }
 
 fn comparison_table(rows: &[TableRow]) -> Markup {

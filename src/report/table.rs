@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table};
 
+use crate::config::eval::ExamSplit;
 use crate::eval::schema::summary::{Entry, Role, Summary};
 use crate::report::format::{duration, nats, nats_ci, percent, percent_ci, points_ci, thousands};
+use crate::report::ledger;
 
 /// Column heads of every comparison table.
 pub const HEAD: [&str; 8] =
@@ -134,6 +136,15 @@ pub fn difference(diff: f64, ci: [f64; 2], other: &str) -> String {
     format!("{} points against {other}: {verdict}", points_ci(diff, ci))
 }
 
+/// The split in words.
+fn split(summary: &Summary) -> String {
+    match summary.split {
+        ExamSplit::Test => "the test split".into(),
+        ExamSplit::Valid => "the validation split".into(),
+        ExamSplit::Final => format!("the final split (reading {} by this run)", summary.final_reads),
+    }
+}
+
 /// The lines below a table.
 pub fn facts(summary: &Summary) -> Vec<String> {
     let (s, e) = (summary, &summary.eval);
@@ -145,6 +156,7 @@ pub fn facts(summary: &Summary) -> Vec<String> {
         nats(e.context_value_unadapted),
         earlier.collect::<String>()
     )];
+    lines.extend(e.ledger.iter().map(ledger::sentence));
     lines.extend(
         e.gist_minus_best
             .as_ref()
@@ -156,14 +168,16 @@ pub fn facts(summary: &Summary) -> Vec<String> {
             .map(|d| format!("gist_minus_warm_start: {} ({SINCE})", difference(d.gap_closed_diff, d.ci95, BEFORE))),
     );
     lines.push(format!(
-        "{} windows of {} documents, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \
-         over documents",
+        "{} windows of {} documents of {}, prefix {} + local {} + future {} tokens, budget {}; 95 % intervals by bootstrap \
+         over {}",
         thousands(e.n_windows),
         thousands(e.n_documents),
+        split(s),
         s.windows.prefix,
         s.windows.local,
         s.windows.future,
-        e.budget_tokens
+        e.budget_tokens,
+        e.cluster.plural()
     ));
     lines.push(format!(
         "seed {}, {} steps, {}, peak {} MiB, {}",
@@ -182,16 +196,23 @@ pub fn table(summary: &Summary) -> String {
     for (reader, entries) in other_readers(summary) {
         out += &format!("\n\n{}\n{}", reader_title(reader), grid(summary, entries));
     }
+    if let Some(found) = &summary.eval.ledger {
+        out += &format!("\n\n{}\n{}", ledger::TITLE, plain(&ledger::HEAD, ledger::rows(found)));
+    }
     format!("{out}\n{}\n", facts(summary).join("\n"))
 }
 
 fn grid(summary: &Summary, entries: &BTreeMap<String, Entry>) -> String {
+    plain(
+        &HEAD.map(|head| head.replace(", ", "\n").replace(" [", "\n[")),
+        rows(summary, entries).iter().map(TableRow::cells).collect(),
+    )
+}
+
+/// A table of text, figures to the right.
+fn plain<const N: usize>(head: &[impl ToString; N], rows: Vec<[String; N]>) -> String {
     let mut table = Table::new();
-    table.load_preset(RULES);
-    table.set_header(HEAD.map(|head| head.replace(", ", "\n").replace(" [", "\n[")));
-    for row in rows(summary, entries) {
-        table.add_row(row.cells());
-    }
+    table.load_preset(RULES).set_header(head.iter().map(ToString::to_string)).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -203,6 +224,12 @@ pub fn markdown(summary: &Summary) -> String {
     let mut out = markdown_grid(summary, &summary.eval.compressors);
     for (reader, entries) in other_readers(summary) {
         out += &format!("\n{}:\n\n{}", reader_title(reader), markdown_grid(summary, entries));
+    }
+    if let Some(found) = &summary.eval.ledger {
+        out += &format!("\n{}:\n\n| {} |\n|:---|---:|---:|\n", ledger::TITLE, ledger::HEAD.join(" | "));
+        ledger::rows(found)
+            .iter()
+            .for_each(|row| out += &format!("| {} |\n", row.clone().map(|cell| escape(&cell)).join(" | ")));
     }
     for line in facts(summary) {
         out += &format!("\n{}\n", escape(&line));

@@ -47,6 +47,11 @@ pub fn is_occupied(folder: &Path) -> Result<bool> {
 }
 
 /// Names of what is in a folder.
+/// Whether a count is 0, and so left out of a file.
+pub(crate) fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 fn names(folder: &Path) -> Result<Vec<OsString>> {
     let read =
         || -> std::io::Result<Vec<OsString>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect() };

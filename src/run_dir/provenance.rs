@@ -8,6 +8,7 @@
 //!   "inputs": [{"path": …, "bytes": …, "sha256": …}],
 //!   "resumed":   [the same of every --resume],
 //!   "evaluated": [the same of every `gist eval`],
+//!   "final_reads": 1,    times that the final split has been read, where it was
 //!   "shared_documents": [documents that two splits share],
 //!   "accepted":  [differences that --accept-changes let pass, in words]
 //! }
@@ -191,6 +192,9 @@ pub struct Provenance {
     resumed: Vec<Sitting>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     evaluated: Vec<Sitting>,
+    /// Times that the final split has been read.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    final_reads: usize,
 }
 
 impl Provenance {
@@ -244,7 +248,7 @@ impl Provenance {
                 known.resumed.push(sitting);
                 known
             }
-            false => Self { first: sitting, resumed: Vec::new(), evaluated: Vec::new() },
+            false => Self { first: sitting, resumed: Vec::new(), evaluated: Vec::new(), final_reads: 0 },
         };
         write_json_atomic(&path, &record)
     }
@@ -269,6 +273,19 @@ impl Provenance {
         record.resumed.last_mut().unwrap_or(&mut record.first).shared_documents =
             values.map_err(|e| Error::file(run.provenance(), e.to_string()))?;
         write_json_atomic(&run.provenance(), &record)
+    }
+
+    /// Times that the run has read the final split.
+    pub fn final_reads(&self) -> usize {
+        self.final_reads
+    }
+
+    /// Counts a reading of the final split, before it is read; returns the count, this one included.
+    pub fn count_final_read(run: &RunDir) -> Result<usize> {
+        let mut record = Self::read(run)?;
+        record.final_reads += 1;
+        write_json_atomic(&run.provenance(), &record)?;
+        Ok(record.final_reads)
     }
 
     /// Records an evaluation of a run that has a record.
@@ -323,7 +340,9 @@ mod tests {
         Provenance::add_training(&run, sitting(std::slice::from_ref(&data), "cpu")).unwrap();
         Provenance::add_training(&run, sitting(&[data.join("empty.txt")], "cuda:0")).unwrap();
         Provenance::add_evaluation(&run, sitting(&[], "cuda:1").accepting(vec!["x".into()])).unwrap();
+        assert_eq!((Provenance::count_final_read(&run).unwrap(), Provenance::count_final_read(&run).unwrap()), (1, 2));
         let record = Provenance::read(&run).unwrap();
+        assert_eq!((record.final_reads(), record.evaluated.len()), (2, 1));
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let expected = [(data.join("deep/a.txt"), abc.to_string()), (data.join("empty.txt"), empty.to_string())];

@@ -10,6 +10,7 @@
 
 use crate::base;
 use crate::config::compressors::CompressorConfig;
+use crate::config::eval::ExamSplit;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
 use crate::gguf::is_gguf;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub struct EvaluationFiles {
     /// Base, tokenizer, text, and the compressor's encoder: what it was trained with.
     pub trained_with: Vec<PathBuf>,
-    /// Frozen models that it is compared with; others may join after training.
+    /// Frozen models that it is compared with, and the final split; others may join after training.
     pub compared_with: Vec<PathBuf>,
 }
 
@@ -39,6 +40,9 @@ impl EvaluationFiles {
         let mut compared_with = Vec::new();
         for frozen in &config.eval.encoders {
             compared_with.extend(model_files(&frozen.folder()?));
+        }
+        if config.eval.split == ExamSplit::Final {
+            compared_with.extend(config.data.last.clone());
         }
         Ok(Self { trained_with, compared_with })
     }

@@ -3,6 +3,7 @@
 
 use crate::base;
 use crate::config::bos::Bos;
+use crate::config::eval::ExamSplit;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
@@ -55,7 +56,11 @@ fn of_folder(inputs: &Hashes, folder: &Path) -> Option<String> {
 /// The `terms` of an experiment that decide what is measured: a run that saw other things, or was trained on other
 /// text, is still judged on the same windows by the same teacher.
 pub fn judged(config: &TrainConfig, mut terms: Terms) -> Terms {
-    FREE.iter().for_each(|key| drop(terms.remove(*key)));
+    let is_judged = |key: &str| config.eval.split == ExamSplit::Valid && key == "data.valid.sha256";
+    FREE.iter().filter(|key| !is_judged(key)).for_each(|key| drop(terms.remove(*key)));
+    if !config.eval.split.is_test() {
+        terms.remove("data.test.sha256");
+    }
     if let Some(recall) = &config.data.recall {
         terms.insert("data.recall".into(), held_out(recall));
     }
@@ -72,8 +77,8 @@ pub fn planned(config: &TrainConfig) -> Terms {
     if config.model.bos == Bos::Yes {
         terms.insert("model.bos".into(), "true".into());
     }
-    if let Some(test) = &config.data.test {
-        terms.insert("data.test".into(), test.display().to_string());
+    if let Some(file) = config.data.judged(config.eval.split) {
+        terms.insert(format!("data.{}", config.eval.split.name()), file.display().to_string());
     }
     terms
 }
@@ -113,6 +118,12 @@ fn values(config: &TrainConfig) -> Terms {
     tell("data.future_tokens", data.future_tokens.to_string());
     tell("eval.windows", config.eval.windows.to_string());
     tell("eval.windows_per_document", config.eval.windows_per_document.to_string());
+    if !config.eval.split.is_test() {
+        tell("eval.split", config.eval.split.name().to_string());
+    }
+    if !config.eval.cluster.is_document() {
+        tell("eval.cluster", config.eval.cluster.plural().to_string());
+    }
     if let Some(recall) = &data.recall {
         tell("data.recall", format!("{recall:?}"));
     }
@@ -150,7 +161,8 @@ fn with_hashes(
     if begins {
         tell("model.bos", "true".into());
     }
-    for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
+    let last = data.last.clone().filter(|_| config.eval.split == ExamSplit::Final);
+    for (key, path) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test), ("final", &last)] {
         if let Some(path) = path {
             tell(&format!("data.{key}.sha256"), hash(path)?);
         }
@@ -216,6 +228,7 @@ mod tests {
             ("prefix_tokens = 32", "prefix_tokens = 30", "`data.prefix_tokens`: expected 32, got 30"),
             ("c.jsonl", "d.jsonl", "`data.test`: expected c.jsonl, got d.jsonl"),
             ("models/base", "models/other", "`model.path`: expected models/base, got models/other"),
+            ("[train]", "[eval]\ncluster = \"source\"\n[train]", "`eval.cluster`: expected nothing, got sources"),
             ("[model]", "[model]\nrevision = \"v2\"", "`model.revision`: expected nothing, got v2"),
             ("[train]", "[eval]\nwindows = 7\n[train]", "`eval.windows`: expected 400, got 7"),
         ] {

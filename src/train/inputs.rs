@@ -2,6 +2,7 @@
 
 use crate::base;
 use crate::config::compressors::CompressorConfig;
+use crate::config::eval::ExamSplit;
 use crate::config::train::TrainConfig;
 use crate::data::Window;
 use crate::error::Result;
@@ -61,6 +62,9 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
     let mut all = model_files(&config.model.folder()?);
     let texts = [&config.data.train, &config.data.valid, &config.data.test];
     all.extend(texts.into_iter().flatten().cloned());
+    if config.eval.split == ExamSplit::Final {
+        all.extend(config.data.last.clone());
+    }
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
         all.extend(model_files(&encoder.folder()?));
     }

@@ -1,5 +1,6 @@
 //! Documents that the splits of an experiment share: what is evaluated on must not have been learned from.
 
+use crate::config::eval::ExamSplit;
 use crate::config::labelled::LabelledConfig;
 use crate::config::pretrain::PretrainConfig;
 use crate::config::train::TrainConfig;
@@ -20,7 +21,10 @@ impl Splits for TrainConfig {
     fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
         let data = &self.data;
         let window = data.prefix_tokens + data.local_tokens + data.future_tokens;
-        let files = [("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)];
+        let mut files = vec![("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)];
+        if self.eval.split == ExamSplit::Final {
+            files.push(("data.final", &data.last));
+        }
         let mut splits = Vec::new();
         for (key, file) in files {
             let mut documents = file.as_deref().map_or(Ok(Vec::new()), read_documents)?;

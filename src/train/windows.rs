@@ -1,6 +1,7 @@
 //! The text of an experiment as token ids, and the windows that are cut from it or made of it.
 
 use crate::compressor::controls::donors;
+use crate::config::eval::ExamSplit;
 use crate::config::questions::QaSection;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
@@ -13,6 +14,9 @@ use crate::train::qa::{self, QaWindows};
 use rand::Rng;
 use std::path::PathBuf;
 
+/// First index of the final split, behind all that a test split may have.
+const FIRST_FINAL: u64 = 1 << 32;
+
 /// Windows of the three splits.
 pub struct Windows {
     /// P, L, F.
@@ -22,9 +26,9 @@ pub struct Windows {
     training: Training,
     /// Validation windows.
     pub valid: Vec<Window>,
-    /// Test windows.
+    /// Windows that the run is judged on: of the test split, unless `eval.split` says another.
     pub test: Vec<Window>,
-    /// Test documents, for names.
+    /// Their documents, for names.
     pub test_documents: Vec<Document>,
 }
 
@@ -48,34 +52,39 @@ impl Windows {
         if let Some(section) = &d.qa {
             return Self::questions(config, models, section, shape);
         }
+        let judged = d.judged(config.eval.split);
+        let generated = if config.eval.split == ExamSplit::Valid { Split::Valid } else { Split::Test };
         let (train, train_documents) = encode(tokenizer, d, &d.train, Split::Train)?;
         let (valid, valid_documents) = encode(tokenizer, d, &d.valid, Split::Valid)?;
-        let (test, test_documents) = encode(tokenizer, d, &d.test, Split::Test)?;
+        let (test, test_documents) = encode(tokenizer, d, judged, generated)?;
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         if let Some(section) = &d.facts {
             let facts =
                 |documents: &[Document], split| FactsWindows::new(documents, section, shape, config.condition, split);
-            let held_out = |documents: &[Document], split, count: usize| -> Result<Vec<Window>> {
+            let held_out = |documents: &[Document], split, first: u64, count: usize| -> Result<Vec<Window>> {
                 let facts = facts(documents, split);
-                (0..count as u64).map(|index| facts.window(tokenizer, index)).collect()
+                (first..first + count as u64).map(|index| facts.window(tokenizer, index)).collect()
             };
-            let valid = held_out(&valid_documents, Split::Valid, e.valid_windows).map_err(at(&d.valid))?;
-            let test = held_out(&test_documents, Split::Test, e.windows).map_err(at(&d.test))?;
-            donors(&test, 0).map_err(at(&d.test))?;
+            // The final split has facts that the test split has not.
+            let first = if e.split == ExamSplit::Final { FIRST_FINAL } else { 0 };
+            let valid = held_out(&valid_documents, Split::Valid, 0, e.valid_windows).map_err(at(&d.valid))?;
+            let test = held_out(&test_documents, generated, first, e.windows).map_err(at(judged))?;
+            donors(&test, 0).map_err(at(judged))?;
             let training = Training::Facts(facts(&train_documents, Split::Train));
             return Ok(Self { shape, train, training, valid, test, test_documents });
         }
         let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
-        let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(&d.test))?;
-        donors(&test, 0).map_err(at(&d.test))?;
+        let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(judged))?;
+        donors(&test, 0).map_err(at(judged))?;
         Ok(Self { shape, train, training: Training::Cut(eligible), valid, test, test_documents })
     }
 
     /// Those of three files of questions, as many as `eval` asks for.
     fn questions(config: &TrainConfig, models: &Models, section: &QaSection, shape: WindowShape) -> Result<Self> {
         let d = &config.data;
+        let judged = d.judged(config.eval.split);
         let load = |key: &str, file: &Option<PathBuf>| {
             let missing = || Error::invalid(format!("data.{key}: expected a file of questions, got none"));
             qa::load(models, file.as_ref().ok_or_else(missing)?, section, shape, config.condition)
@@ -86,8 +95,8 @@ impl Windows {
         };
         let train = load("train", &d.train)?;
         let valid = held_out(load("valid", &d.valid)?, config.eval.valid_windows);
-        let test = held_out(load("test", &d.test)?, config.eval.windows);
-        donors(&test.windows, 0).map_err(at(&d.test))?;
+        let test = held_out(load("test", judged)?, config.eval.windows);
+        donors(&test.windows, 0).map_err(at(judged))?;
         let texts: Vec<&str> = train.documents.iter().map(|document| document.text.as_str()).collect();
         Ok(Self {
             shape,

@@ -13,6 +13,7 @@
 mod ask;
 
 use crate::cli::args::{AcceptArg, DeviceArg, naming};
+use crate::cli::evaluate::count_reading;
 use crate::cli::start;
 use gist::compressor::budget::{Controller, RICHEST};
 use gist::compressor::frequencies::DocumentFrequencies;
@@ -91,6 +92,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let budgets = ask::budgets(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(component(&joined(&runs))));
     ask::output(&output)?;
+    for run in &runs {
+        count_reading(run, run.config())?;
+    }
     let models = inputs::models(&config, device::prepare(&config)?)?;
     let windows = Windows::load(&config, &models)?;
     let inputs = Inputs { config: &config, models: &models, windows: &windows };

@@ -72,6 +72,7 @@ pub fn compare(
         numbers: &numbers,
         condition: config.condition,
         budgets: options.budgets,
+        cluster: config.eval.cluster,
         seed: 0,
         resamples: config.eval.resamples,
     };

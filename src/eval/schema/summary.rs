@@ -1,6 +1,8 @@
 //! The schema of `summary.json`: written by the evaluation of a run, read by the report. Unknown keys are refused. A figure
 //! that is undefined (NaN) is `null` in the file.
 
+use crate::config::eval::{Cluster, ExamSplit};
+use crate::eval::schema::ledger::KlLedger;
 use crate::eval::schema::undefined::{number, pair};
 use crate::retention::Retention;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,12 @@ pub struct Summary {
     pub budget_tokens: usize,
     /// Window lengths in tokens.
     pub windows: WindowLengths,
+    /// Split that the figures are of; files of older versions are all of the test split.
+    #[serde(default)]
+    pub split: ExamSplit,
+    /// Times that this run has read the final split, this one included.
+    #[serde(default, skip_serializing_if = "crate::run_dir::is_zero")]
+    pub final_reads: usize,
     /// Held-out figures.
     pub eval: Evaluation,
 }
@@ -50,8 +58,14 @@ pub struct WindowLengths {
 pub struct Evaluation {
     /// Windows evaluated.
     pub n_windows: usize,
-    /// Documents they come from; intervals resample these.
+    /// Documents they come from.
     pub n_documents: usize,
+    /// Clusters that intervals resample whole.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// Clusters among the windows; 0 in files of older versions, which resampled documents.
+    #[serde(default)]
+    pub n_clusters: usize,
     /// Hard cap on a compressed prefix, in tokens.
     pub budget_tokens: usize,
     /// KL of the generator adapted to the empty gist: what there is to gain.
@@ -69,6 +83,9 @@ pub struct Evaluation {
     /// KL with the gist after the warm start, before co-training.
     #[serde(deserialize_with = "number")]
     pub kl_warm_start: f64,
+    /// The ledger; none in files of older versions, and where no gist was evaluated.
+    #[serde(default)]
+    pub ledger: Option<KlLedger>,
     /// Every compressor, read by the generator.
     pub compressors: BTreeMap<String, Entry>,
     /// Every compressor under each reader: `generator` (the same as `compressors`), `base`, `adapted`.
@@ -220,15 +237,20 @@ mod tests {
             device: "cpu".into(),
             budget_tokens: 24,
             windows: WindowLengths { prefix: 256, local: 32, future: 32 },
+            split: ExamSplit::Test,
+            final_reads: 0,
             eval: Evaluation {
                 n_windows: 8,
                 n_documents: 4,
+                cluster: Cluster::Document,
+                n_clusters: 4,
                 budget_tokens: 24,
                 context_value: 0.2,
                 context_value_ci95: [0.1, 0.3],
                 context_value_unadapted: 0.3,
                 kl_start: 0.2,
                 kl_warm_start: 0.15,
+                ledger: None,
                 compressors: [("gist".to_string(), entry(0.09, false, false))].into(),
                 readers: BTreeMap::new(),
                 gist_minus_best: None,
@@ -248,6 +270,15 @@ mod tests {
         let read: Summary = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
         assert!(read.eval.context_value.is_nan() && read.eval.context_value_ci95[0].is_nan());
         assert_eq!(read.eval.context_value_ci95[1], 1.0);
+    }
+
+    #[test]
+    fn summaries_of_older_versions_are_read() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/results/gist-seed0.json.zst");
+        let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
+        let read: Summary = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((read.split, read.final_reads, read.eval.cluster), (ExamSplit::Test, 0, Cluster::Document));
+        assert!(read.eval.ledger.is_none() && read.eval.n_clusters == 0);
     }
 
     #[test]

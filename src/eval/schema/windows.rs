@@ -1,7 +1,9 @@
 //! The schema of what an evaluation records window by window: `windows.jsonl` (figures, from which any pooled statistic
 //! follows without a model) and `examples.jsonl` (texts of some of them).
 
+use crate::config::eval::Cluster;
 use crate::error::{Error, Result};
+use crate::eval::schema::ledger::WindowLevels;
 use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::schema::undefined::number;
 use serde::{Deserialize, Serialize};
@@ -15,11 +17,31 @@ pub struct WindowRow {
     pub window: usize,
     /// Id of its document.
     pub document: String,
+    /// Source of the document (a project, a book); none in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// KL of the reader adapted to nothing.
     pub context_value_kl: f64,
+    /// Levels of the ledger that belong to no compressor; none in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<WindowLevels>,
     /// Figures by compressor.
     #[serde(flatten)]
     pub compressors: BTreeMap<String, WindowFigures>,
+}
+
+impl WindowRow {
+    /// The name of its cluster; an error where the row does not say its source.
+    pub fn cluster(&self, by: Cluster) -> Result<&str> {
+        match (by, &self.source) {
+            (Cluster::Document, _) => Ok(&self.document),
+            (Cluster::Source, Some(source)) => Ok(source),
+            (Cluster::Source, None) => {
+                let place = format!("window {} of document `{}`", self.window, self.document);
+                Err(Error::invalid(format!("{place}: expected a `source`, got none (rows of an older version)")))
+            }
+        }
+    }
 }
 
 /// One compressor on one window.
