@@ -19,6 +19,12 @@ fn json(path: &Path) -> Map<String, Value> {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// The cases, with what transformers computes of each.
+fn computed() -> Map<String, Value> {
+    let packed = fs::File::open(fixtures().join("configs/computed.json.zst")).unwrap();
+    serde_json::from_reader(zstd::Decoder::new(packed).unwrap()).unwrap()
+}
+
 /// The decoder of a case in a folder of its own: the weights that it is over, its configuration, its output head.
 fn made(case: &Value, own_head: &Tensor) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -63,8 +69,7 @@ fn assert_says(config: &ModelConfig, expected: &Value, name: &str) {
 fn each_gives_the_logits_of_transformers() {
     let tensors = weights::read(&fixtures().join("configs/logits.safetensors")).unwrap();
     let ids = &tensors["ids"];
-    let cases: BTreeMap<String, Value> =
-        serde_json::from_slice(&fs::read(fixtures().join("configs/computed.json")).unwrap()).unwrap();
+    let cases: BTreeMap<String, Value> = serde_json::from_value(Value::Object(computed())).unwrap();
     assert!(cases.len() > 40);
     for (name, case) in &cases {
         let folder = made(case, &tensors["lm_head.weight"]);
@@ -93,7 +98,7 @@ fn what_no_file_says_is_the_familys() {
 
 #[test]
 fn what_is_written_is_read_as_it_was_meant() {
-    let cases = json(&fixtures().join("configs/computed.json"));
+    let cases = computed();
     let own = Tensor::ones([48, 16], (Kind::Float, Device::Cpu));
     for (name, case) in cases.iter().filter(|(_, case)| case["heads"].is_null()) {
         let folder = made(case, &own);
@@ -106,7 +111,7 @@ fn what_is_written_is_read_as_it_was_meant() {
 
 #[test]
 fn a_stretched_rope_reaches_beyond_the_stated_positions() {
-    let cases = json(&fixtures().join("configs/computed.json"));
+    let cases = computed();
     let own = Tensor::ones([48, 16], (Kind::Float, Device::Cpu));
     let positions = |name: &str| {
         let folder = made(&cases[name], &own);
@@ -132,7 +137,7 @@ fn a_stretched_rope_reaches_beyond_the_stated_positions() {
 
 #[test]
 fn what_transformers_cannot_read_either_is_refused_by_key() {
-    let cases = json(&fixtures().join("configs/computed.json"));
+    let cases = computed();
     let own = Tensor::ones([48, 16], (Kind::Float, Device::Cpu));
     for (base, change, words) in [
         (

@@ -30,6 +30,7 @@ mod integrity;
 mod parity;
 mod peft;
 mod plan;
+mod questions;
 mod readers;
 mod recall;
 mod run_dir;

@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHARACTERS, QUESTIONS = 3600, 4
-SIZES = {"train": 30, "valid": 10, "test": 24}
+SIZES = {"train": 24, "valid": 8, "test": 20}
 
 
 def articles(path: str) -> dict:

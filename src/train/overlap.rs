@@ -5,9 +5,9 @@ use crate::config::labelled::LabelledConfig;
 use crate::config::pretrain::PretrainConfig;
 use crate::config::train::TrainConfig;
 use crate::data::overlap::{SplitOverlap, SplitTexts, overlaps, report};
-use crate::data::{Document, read_documents, read_labelled};
+use crate::data::{Document, read_documents, read_labelled, read_qa};
 use crate::error::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An experiment whose text is divided into splits.
 pub trait Splits {
@@ -27,9 +27,13 @@ impl Splits for TrainConfig {
         }
         let mut splits = Vec::new();
         for (key, file) in files {
-            let mut documents = file.as_deref().map_or(Ok(Vec::new()), read_documents)?;
+            let read = |path: &Path| match &data.qa {
+                None => read_documents(path),
+                Some(_) => Ok(read_qa(path)?.contexts.into_iter().map(|context| context.document).collect()),
+            };
+            let mut documents = file.as_deref().map_or(Ok(Vec::new()), read)?;
             // No tokenizer makes more tokens than bytes: a shorter document has no window.
-            documents.retain(|document| document.text.len() >= window);
+            documents.retain(|document| data.qa.is_some() || document.text.len() >= window);
             splits.push((key, documents));
         }
         Ok(splits)

@@ -62,6 +62,12 @@ pub fn load(
         }
         documents.push(context.document);
     }
+    if windows.is_empty() {
+        return Err(Error::file(
+            path,
+            "expected contexts that data.prefix_tokens holds, and questions and answers that data.local_tokens and data.future_tokens hold, got none",
+        ));
+    }
     let passed = [
         (rows.without_questions, "rows without questions"),
         (rows.without_answer, "questions without answer"),
@@ -73,9 +79,6 @@ pub fn load(
     }
     if rows.not_in_context > 0 {
         eprintln!("{}: of {} questions no answer stands in the context", path.display(), rows.not_in_context);
-    }
-    if windows.is_empty() {
-        return Err(Error::file(path, "expected contexts that data.prefix_tokens holds, got none"));
     }
     if section.answers == Answers::Teacher {
         answer(&models.decoder, &mut windows, shape.future)?;
