@@ -1,5 +1,5 @@
 //! An instruct model's instruction around a text, in the chat template that came with the model, rendered
-//! as transformers does it ([`render`]).
+//! as transformers does it ([`render()`]).
 
 mod python;
 mod render;

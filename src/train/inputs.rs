@@ -41,7 +41,7 @@ impl<'a> Inputs<'a> {
 
     /// The windows of a training step; `step` is any number that names it.
     pub fn training_windows(&self, step: u64, count: usize) -> Result<Vec<Window>> {
-        self.windows.training(&self.models.tokenizer, self.config.seed, step, count)
+        self.windows.training(self.models, self.config.seed, step, count)
     }
 
     /// Training windows with the futures that they are judged by: the true one, and those that the teacher imagines.

@@ -1,12 +1,12 @@
 //! Windows of contexts with questions: one window a context with a probe for each question, or, where the compressor sees the
-//! probe that it is rewarded by, one window a question. A frame stands round context and question.
+//! probe that it is rewarded by, one window a question. A frame stands round context and question. Futures are the first
+//! answers of the rows; the teacher's own come later, where windows are drawn.
 
 use crate::config::choices::Condition;
-use crate::config::questions::{Answers, QaSection};
+use crate::config::questions::QaSection;
 use crate::data::{Document, Probe, Window, WindowShape, read_qa};
 use crate::error::{Error, Result};
 use crate::models::Models;
-use crate::reading::answer;
 use std::path::Path;
 
 /// The windows of a file of questions.
@@ -79,9 +79,6 @@ pub fn load(
     }
     if rows.not_in_context > 0 {
         eprintln!("{}: of {} questions no answer stands in the context", path.display(), rows.not_in_context);
-    }
-    if section.answers == Answers::Teacher {
-        answer(&models.decoder, &mut windows, shape.future)?;
     }
     Ok(QaWindows { windows, documents })
 }

@@ -2,11 +2,12 @@
 
 use crate::compressor::controls::donors;
 use crate::config::eval::ExamSplit;
-use crate::config::questions::QaSection;
+use crate::config::questions::{Answers, QaSection};
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::models::Models;
+use crate::reading::answer;
 use crate::rng::{self, Stream};
 use crate::tokenizer::Tokenizer;
 use crate::train::facts::FactsWindows;
@@ -38,8 +39,8 @@ enum Training {
     Cut(Eligible),
     /// Training documents with facts set into them.
     Facts(FactsWindows),
-    /// Contexts with questions.
-    Questions(Vec<Window>),
+    /// Contexts with questions, and whose answers their probes get.
+    Questions(Vec<Window>, Answers),
 }
 
 impl Windows {
@@ -89,19 +90,19 @@ impl Windows {
             let missing = || Error::invalid(format!("data.{key}: expected a file of questions, got none"));
             qa::load(models, file.as_ref().ok_or_else(missing)?, section, shape, config.condition)
         };
-        let held_out = |mut found: QaWindows, count: usize| {
+        let held_out = |mut found: QaWindows, count: usize| -> Result<QaWindows> {
             found.windows.truncate(count);
-            found
+            Ok(QaWindows { windows: answered(models, found.windows, section.answers, shape)?, ..found })
         };
         let train = load("train", &d.train)?;
-        let valid = held_out(load("valid", &d.valid)?, config.eval.valid_windows);
-        let test = held_out(load("test", judged)?, config.eval.windows);
+        let valid = held_out(load("valid", &d.valid)?, config.eval.valid_windows)?;
+        let test = held_out(load("test", judged)?, config.eval.windows)?;
         donors(&test.windows, 0).map_err(at(judged))?;
         let texts: Vec<&str> = train.documents.iter().map(|document| document.text.as_str()).collect();
         Ok(Self {
             shape,
             train: models.tokenizer.encode_all(&texts)?,
-            training: Training::Questions(train.windows),
+            training: Training::Questions(train.windows, section.answers),
             valid: valid.windows,
             test: test.windows,
             test_documents: test.documents,
@@ -109,17 +110,32 @@ impl Windows {
     }
 
     /// The windows of a training step; `step` is any number that names it.
-    pub fn training(&self, tokenizer: &Tokenizer, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
+    pub fn training(&self, models: &Models, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
         let window = |i: u64| match &self.training {
             Training::Cut(eligible) => Ok(data::training_window(&self.train, eligible, self.shape, run_seed, step, i)),
-            Training::Questions(windows) => {
+            Training::Questions(windows, _) => {
                 let mut draw = rng::rng(run_seed, Stream::Data, step, i, 0);
                 Ok(windows[rng::below(&mut draw, windows.len())].clone())
             }
-            Training::Facts(facts) => facts.window(tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64()),
+            Training::Facts(facts) => {
+                facts.window(&models.tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64())
+            }
         };
-        (0..count as u64).map(window).collect()
+        let windows = (0..count as u64).map(window).collect::<Result<Vec<Window>>>()?;
+        match self.training {
+            Training::Questions(_, answers) => answered(models, windows, answers, self.shape),
+            Training::Cut(_) | Training::Facts(_) => Ok(windows),
+        }
     }
+}
+
+/// Windows whose probes have these answers.
+fn answered(models: &Models, mut windows: Vec<Window>, answers: Answers, shape: WindowShape) -> Result<Vec<Window>> {
+    match answers {
+        Answers::Given => {}
+        Answers::Teacher => answer(&models.decoder, &mut windows, shape.future)?,
+    }
+    Ok(windows)
 }
 
 /// Fails unless the base has positions for the longest row: the tokens that every row begins with, the instruction, prefix,
