@@ -16,7 +16,7 @@
 //! | stage | place |
 //! |---|---|
 //! | an experiment is read and checked | [`config::experiment`] |
-//! | text becomes documents, then windows | [`data`], [`tokenizer`], [`train::windows`] |
+//! | text becomes documents, then windows with their probes | [`data`], [`tokenizer`], [`train::windows`] |
 //! | the base and its tokenizer are loaded | [`models`] |
 //! | a base is trained from text | [`train::pretrain`] |
 //! | extractive compressors are labelled and distilled | [`train::labels`] |
@@ -30,6 +30,7 @@
 //! | ‥ rows, validation, checkpoints, the wish to stop | [`train::stage`] |
 //! | readers are adapted to other compressors | [`train::adapt`], kept by [`runs::readers`] |
 //! | a trained run is opened | [`runs`] |
+//! | what there is to gain before any training | [`eval::ceiling`] |
 //! | a run is evaluated on its test windows | [`eval::run`] |
 //! | runs and baselines are compared over budgets | [`eval::compare`] |
 //! | seeds are pooled, arms of a sweep judged | [`eval::pooled`], [`eval::verdict`] |
