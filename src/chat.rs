@@ -2,8 +2,10 @@
 //! as transformers does it ([`render()`]).
 
 mod python;
+mod reader;
 mod render;
 
+pub use reader::ReaderFrame;
 pub use render::render;
 
 use crate::base;
@@ -32,12 +34,8 @@ impl Frame {
     /// `instruction` (with [`PLACE`] once) as the message of a user to the base in `folder` (or GGUF file), or as it stands
     /// where the model has no chat template.
     pub fn new(folder: &Path, tokenizer: &Tokenizer, instruction: &str) -> Result<Self> {
-        let text = instruction.replace(PLACE, MARK);
-        let text = match template(folder)? {
-            Some((path, template, special)) => render(&template, &variables(&text, &special))
-                .map_err(|message| Error::file(&path, format!("chat template: {message}")))?,
-            None => text,
-        };
+        let message = instruction.replace(PLACE, MARK);
+        let text = rendered(folder, &message)?.unwrap_or(message);
         let parts: Vec<&str> = text.split(MARK).collect();
         let [before, after] = parts[..] else {
             let got = parts.len() - 1;
@@ -72,6 +70,14 @@ impl Frame {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A message of a user in the chat template of the base in `folder` (or GGUF file), up to where the answer begins; none where
+/// there is no template.
+fn rendered(folder: &Path, message: &str) -> Result<Option<String>> {
+    let Some((path, template, special)) = template(folder)? else { return Ok(None) };
+    let text = render(&template, &variables(message, &special));
+    text.map(Some).map_err(|message| Error::file(&path, format!("chat template: {message}")))
 }
 
 type Template = (PathBuf, String, Map<String, Value>);

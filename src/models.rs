@@ -1,7 +1,7 @@
 //! The base, its tokenizer, and the compressors over them: all that a trained compressor needs to be used, and no text.
 
 use crate::base;
-use crate::chat::Frame;
+use crate::chat::{Frame, ReaderFrame};
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
@@ -12,6 +12,7 @@ use crate::compressor::scorers::bm25::Bm25;
 use crate::compressor::scorers::embedding::Embedding;
 use crate::config::bos::Bos;
 use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
+use crate::config::reader::ReaderSection;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::peft::Base;
@@ -78,6 +79,11 @@ impl Models {
     /// The instruction around what a compressor of this kind reads, behind what every row of the base begins with.
     pub fn frame(&self, compressor: &CompressorConfig) -> Result<Frame> {
         Ok(Frame::of(compressor, &self.folder, &self.tokenizer)?.behind(self.decoder.begin()))
+    }
+
+    /// The frame round what teacher and readers of this base read; `plain` where the experiment says none.
+    pub fn reader_frame(&self, section: &ReaderSection, plain: &str) -> Result<ReaderFrame> {
+        ReaderFrame::new(&self.folder, &self.tokenizer, self.decoder.begin(), section, plain)
     }
 
     /// Network and actions of a compressor over this base.

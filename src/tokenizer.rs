@@ -188,6 +188,19 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Ids of `text` between two texts in which special tokens are meant, as those of one text: tokens may join both, but no
+    /// special token is read in `text`, where its letters are letters.
+    pub fn encode_between(&self, before: &str, text: &str, behind: &str) -> Result<Vec<u32>> {
+        let tokens = self.inner.get_added_tokens_decoder();
+        let special = || tokens.values().filter(|token| token.special).map(|token| token.content.as_str());
+        let first = special().filter_map(|token| Some(before.rfind(token)? + token.len())).max().unwrap_or(0);
+        let last = special().filter_map(|token| behind.find(token)).min().unwrap_or(behind.len());
+        let middle = [&before[first..], text, &behind[..last]].concat();
+        let parts =
+            [self.encode_control(&before[..first])?, self.encode(&middle)?, self.encode_control(&behind[last..])?];
+        Ok(parts.concat())
+    }
+
     /// Ids of one text with the bytes of it that each stands for, nothing added.
     pub fn aligned(&self, text: &str) -> Result<(Vec<u32>, Vec<Bytes>)> {
         let encoding = self.inner.encode(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;

@@ -24,7 +24,8 @@ fn flags<'a>(more: &[&'a str]) -> Vec<&'a str> {
         "data.prefix_tokens=32",
         "data.local_tokens=30",
         "data.future_tokens=5",
-        "data.qa.frame=Of {context} {question}:",
+        "data.qa.answers=given",
+        "reader.frame=Of {context} {local}:",
         "train.imagined_futures=0",
         "train.steps=2",
         "train.windows_per_step=2",
@@ -48,9 +49,19 @@ fn asked() {
 fn a_context_is_judged_by_all_its_questions_or_by_the_one_in_sight() {
     asked();
     let runs = tempfile::tempdir().unwrap();
-    for (condition, answers, windows) in [("none", "given", 5), ("local", "given", 5), ("none", "teacher", 5)] {
-        let at = runs.path().join(format!("{condition}-{answers}"));
-        let sets = [format!("condition={condition}"), format!("data.qa.answers={answers}")];
+    for (condition, answers, samples, windows) in [
+        ("none", "given", 0, 5),
+        ("local", "given", 0, 5),
+        ("query", "given", 0, 5),
+        ("none", "teacher", 0, 5),
+        ("none", "teacher", 3, 5),
+    ] {
+        let at = runs.path().join(format!("{condition}-{answers}-{samples}"));
+        let sets = [
+            format!("condition={condition}"),
+            format!("data.qa.answers={answers}"),
+            format!("data.qa.samples={samples}"),
+        ];
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         ok(&[&["train", "tiny.toml", "--at", at.to_str().unwrap()][..], &flags(&sets)].concat());
         let summary: Value = read_json(&at.join("summary.json")).unwrap();
@@ -69,8 +80,14 @@ fn a_context_is_judged_by_all_its_questions_or_by_the_one_in_sight() {
                     ("Fox?:\nHow old is the owl?:\n", "red\nold\n")
                 );
             }
-            ("local", _) => assert_eq!((first.local.as_str(), first.future.as_str()), (" Fox?:", " red")),
-            _ => assert!(first.future.lines().count() <= 2 && first.future != "red\nold\n", "{:?}", first.future),
+            ("local" | "query", _) => {
+                assert_eq!((first.local.as_str(), first.future.as_str()), (" Fox?:", " red"));
+            }
+            // Each of two questions once, or with each of three samples of the teacher.
+            _ => {
+                assert_eq!(first.local.matches("Fox?:").count(), samples.max(1), "{:?}", first.local);
+                assert_ne!(first.future, "red\nold\n");
+            }
         }
     }
 }
@@ -92,7 +109,10 @@ fn what_cannot_be_asked_is_an_error_or_a_counted_skip() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert_says(&fails(&arguments), words, &format!("{sets:?}"));
     };
-    refused(&["data.qa.frame=Of {context}:"], &["data.qa.frame", "expected {context} and then {question} in it"]);
+    refused(&["reader.frame=Of {context}:"], &["reader.frame", "expected {context} and then {local}, once each"]);
+    refused(&["reader.answer=So"], &["reader.answer", "expected chat = true beside it"]);
+    refused(&["reader.chat=true"], &["chat template: expected one (reader.chat is true), got none"]);
+    refused(&["data.qa.samples=2"], &["data.qa.samples", "expected 0 (answers is \"given\"), got 2"]);
     refused(
         &["data.prefix_tokens=4", "budget.tokens=2"],
         &["asked-train.jsonl: expected contexts that data.prefix_tokens holds"],

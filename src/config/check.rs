@@ -4,6 +4,7 @@ use crate::config::choices::{Condition, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::eval::ExamSplit;
 use crate::config::parts::{Problem, at_least, below_one, check_name, not_negative, under};
+use crate::config::questions::Answers;
 use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
 
 impl TrainConfig {
@@ -14,8 +15,9 @@ impl TrainConfig {
         }
         check_name(&self.name)?;
         self.data.check().map_err(under("data"))?;
-        if self.condition == Condition::Query {
-            let message = "expected \"none\" or \"local\" (this text has no queries), got \"query\"";
+        self.reader.check().map_err(under("reader"))?;
+        if self.condition == Condition::Query && !self.asks() {
+            let message = "expected \"none\" or \"local\" (nobody asks without data.qa or data.facts), got \"query\"";
             return Err(("condition".into(), message.into()));
         }
         at_least("train.windows_per_step", self.train.windows_per_step, 1)?;
@@ -33,10 +35,9 @@ impl TrainConfig {
             return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));
         }
         self.warm_start.check().map_err(under("warm_start"))?;
-        let asks = self.data.facts.is_some() || self.data.qa.is_some();
         let unasked =
             [("train.imagined_futures", self.train.imagined_futures), ("distill.windows", self.distill.windows)];
-        if let Some((key, got)) = unasked.into_iter().find(|(_, got)| asks && *got > 0) {
+        if let Some((key, got)) = unasked.into_iter().find(|(_, got)| self.asks() && *got > 0) {
             return Err((key.into(), format!("expected 0 where probes ask (data.facts, data.qa), got {got}")));
         }
         self.check_compressor()?;
@@ -90,6 +91,16 @@ impl TrainConfig {
     }
 }
 
+/// Fails on sampled answers that nobody samples.
+fn check_answers(answers: Answers, samples: usize) -> Result<(), Problem> {
+    match answers {
+        Answers::Given if samples > 0 => {
+            Err(("samples".into(), format!("expected 0 (answers is \"given\"), got {samples}")))
+        }
+        Answers::Given | Answers::Teacher => Ok(()),
+    }
+}
+
 impl DataSection {
     fn check(&self) -> Result<(), Problem> {
         let files = [("train", &self.train), ("valid", &self.valid), ("test", &self.test)];
@@ -105,12 +116,13 @@ impl DataSection {
         }
         if let Some(facts) = &self.facts {
             at_least("facts.per_context", facts.per_context, 1)?;
+            check_answers(facts.answers, facts.samples).map_err(under("facts"))?;
             if self.recall.is_some() {
                 return Err(("facts".into(), "expected data.facts or data.recall, got both".into()));
             }
         }
         if let Some(qa) = &self.qa {
-            qa.parts().map_err(under("qa"))?;
+            check_answers(qa.answers, qa.samples).map_err(under("qa"))?;
             if self.recall.is_some() || self.facts.is_some() {
                 return Err(("qa".into(), "expected one of data.recall, data.facts and data.qa, got two".into()));
             }

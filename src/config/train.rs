@@ -10,6 +10,7 @@ use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
 use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
 use crate::config::questions::{FactsSection, QaSection};
+use crate::config::reader::ReaderSection;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ pub struct TrainConfig {
     /// Input of a compressor besides the prefix.
     #[serde(default)]
     pub condition: Condition,
+    /// Frame round the texts that teacher and readers read.
+    #[serde(default, skip_serializing_if = "ReaderSection::is_plain")]
+    pub reader: ReaderSection,
     /// The compressor that learns.
     #[serde(default)]
     pub compressor: CompressorConfig,

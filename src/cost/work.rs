@@ -39,7 +39,7 @@ impl Sizes {
     /// Sizes of an experiment over a base whose rows begin with `begin` tokens.
     pub fn new(config: &TrainConfig, begin: usize) -> Self {
         let d = &config.data;
-        let local = if config.condition == Condition::Local { d.local_tokens + 1 } else { 0 };
+        let local = if config.condition == Condition::None { 0 } else { d.local_tokens + 1 };
         let writes = matches!(config.compressor, CompressorConfig::Gist { .. });
         Self {
             windows: config.train.windows_per_step,

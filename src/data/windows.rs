@@ -28,8 +28,10 @@ impl WindowShape {
 /// A text that is read after the context, and the future that is predicted behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Probe {
-    /// Ids of the local text, which every reader sees.
+    /// Ids of the local text in its frame, which every reader sees.
     pub local: Vec<u32>,
+    /// Ids of the question alone, which a compressor sees under `condition = "query"`; none where nobody asks.
+    pub query: Vec<u32>,
     /// Ids of the future.
     pub future: Vec<u32>,
 }
@@ -55,7 +57,7 @@ pub struct Window {
 impl Window {
     /// A window with one probe.
     pub fn new([document, start]: [usize; 2], prefix: Vec<u32>, local: Vec<u32>, future: Vec<u32>) -> Self {
-        let probes = vec![Probe { local, future }];
+        let probes = vec![Probe { local, query: Vec::new(), future }];
         Self { document, start, frame: Vec::new(), prefix, probes, evidence: Vec::new() }
     }
 

@@ -111,6 +111,7 @@ pub fn save(inputs: Inputs, folder: &Path, evaluation: Evaluation, took: Took) -
         device: format!("{} ({} threads, {})", hardware.device, hardware.threads, hardware.dtype),
         budget_tokens: config.budget_tokens(),
         windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
+        frame: config.frame_in_words(),
         eval: evaluation,
     };
     write_json_atomic(&folder.join("ceiling.json"), &summary)?;

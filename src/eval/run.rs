@@ -210,6 +210,7 @@ pub fn summarise(run: &TrainedRun, inputs: Inputs, evaluation: Evaluation, took:
         device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
         budget_tokens: config.budget_tokens(),
         windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
+        frame: config.frame_in_words(),
         split: config.eval.split,
         final_reads: Provenance::read(run.dir())?.final_reads(),
         eval: evaluation,

@@ -109,7 +109,7 @@ impl Decoder {
         mut grown: Option<&mut BranchCache>,
         adapter: Option<&ActiveAdapter>,
     ) -> Result<Tensor> {
-        let (n, _, t) = ids.size3()?;
+        let (n, g, t) = ids.size3()?;
         if n as usize != prefix.rows() {
             return Err(Error::shape("branch rows", prefix.rows(), n));
         }
@@ -119,7 +119,9 @@ impl Decoder {
         }
         self.check_positions(prefix.longest() + past + t)?;
         let (cos, sin) = self.rope.at(&prefix.positions(past, t)); // [N, T, D]
-        let site = BranchSite::behind(prefix, past, &cos, &sin);
+        let repeats = self.config.num_attention_heads / self.config.kv_heads();
+        let windows = self.layers.iter().map(|layer| layer.window);
+        let site = BranchSite::behind(prefix, (g, past), (&cos, &sin), repeats, windows);
         let (hidden, _) = self.through(ids, PassSite::Branches(site), self.layers.len(), adapter, |site, i, xs| {
             let grown = grown.as_deref_mut();
             (self.block(site, i, xs, adapter, Beside { grown, ..Beside::default() }).0, None)
@@ -194,12 +196,11 @@ impl Decoder {
             PassSite::Branches(branches) => {
                 let (cos, sin) = branches.angles();
                 let q = rotate(&heads(Projection::Q, hq), cos, sin); // [N, G, T, Hq, D]
-                let k = rotate(&heads(Projection::K, hkv), cos, sin).transpose(2, 3);
-                let mut own = KeyValue { k, v: heads(Projection::V, hkv).transpose(2, 3) };
-                if let Some(cache) = beside.grown {
-                    own = cache.append(i, &own);
-                }
-                (branches.attend(layer.window, i, &q, &own), own)
+                // [N, G, T, Hkv, D] → [N, Hkv, T * G, D]
+                let by_token = |xs: Tensor| xs.permute([0, 3, 2, 1, 4]).reshape([xs.size()[0], hkv, -1, d]);
+                let k = by_token(rotate(&heads(Projection::K, hkv), cos, sin));
+                let own = KeyValue { k, v: by_token(heads(Projection::V, hkv)) };
+                (branches.attend(i, &q, &own, beside.grown), own)
             }
         };
         let xs = xs + self.project(&mixed, i, Projection::O, adapter);

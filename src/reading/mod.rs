@@ -14,12 +14,15 @@
 //! ```
 //! `context` is the prefix or what stands for it, behind the frame of the window.
 
+mod answers;
 mod probes;
+
+pub use answers::{AnswerShape, answer};
 
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;
 use crate::config::parts::Sampling;
-use crate::data::{Probe, Window};
+use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
@@ -42,8 +45,13 @@ fn true_futures(windows: &[Window], device: Device) -> Result<Tensor> {
 
 /// The request to a compressor that may see what `condition` says of `window`.
 pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Request<'a> {
-    let local: &[u32] = if condition == Condition::Local { &window.probe().local } else { &[] };
-    Request { prefix: &window.prefix, local, query: &[], key }
+    let probe = window.probe();
+    let (local, query): (&[u32], &[u32]) = match condition {
+        Condition::None => (&[], &[]),
+        Condition::Local => (&probe.local, &[]),
+        Condition::Query => (&[], &probe.query),
+    };
+    Request { prefix: &window.prefix, local, query, key }
 }
 
 /// The ids that a reader gets before the local window: the gist and a separator. No separator after nothing, after the
@@ -127,31 +135,6 @@ pub struct Imagined {
     pub run_seed: u64,
     /// Step; each window and sample has its own draws.
     pub step: u64,
-}
-
-/// Puts the teacher's own answer, the most likely token at each place, into every probe: up to `tokens`, or to the end of the
-/// text or turn, which is part of it.
-pub fn answer(decoder: &Decoder, windows: &mut [Window], tokens: usize) -> Result<()> {
-    let _guard = tch::no_grad_guard();
-    let ends = decoder.config().end_ids();
-    let mut probes: Vec<(Vec<u32>, &mut Probe)> = Vec::new();
-    for window in windows {
-        let before = [&window.frame[..], &window.prefix].concat();
-        probes.extend(window.probes.iter_mut().map(|probe| ([&before[..], &probe.local].concat(), probe)));
-    }
-    let greedy = Sampling::greedy();
-    for batch in probes.chunks_mut(ROWS_AT_ONCE / 4) {
-        let prompts: Vec<Vec<u32>> = batch.iter().map(|(prompt, _)| prompt.clone()).collect();
-        let stem = Stem::read(decoder, None, &prompts)?;
-        let wanted = Continuation { samples: 1, tokens, how: &greedy, forbidden: &[] };
-        let written = continuations(decoder, &stem, wanted, |_, _| vec![0.5; tokens])?;
-        let written = Vec::<i64>::try_from(written.to_device(Device::Cpu).reshape([-1]))?;
-        for ((_, probe), ids) in batch.iter_mut().zip(written.chunks(tokens)) {
-            let length = ids.iter().position(|id| ends.contains(id)).map_or(tokens, |end| end + 1);
-            probe.future = ids[..length].iter().map(|&id| id as u32).collect();
-        }
-    }
-    Ok(())
 }
 
 impl<'a> Taught<'a> {

@@ -101,6 +101,7 @@ pub fn summary() -> Summary {
         windows: WindowLengths { prefix: 256, local: 32, future: 32 },
         split: ExamSplit::Test,
         final_reads: 0,
+        frame: None,
         eval: Evaluation {
             n_windows: 256,
             n_documents: 91,

@@ -179,6 +179,7 @@ pub fn facts(summary: &Summary) -> Vec<String> {
         e.budget_tokens,
         e.cluster.plural()
     ));
+    lines.extend(s.frame.as_ref().map(|frame| format!("teacher and readers read {frame}")));
     lines.push(format!(
         "seed {}, {} steps, {}, peak {} MiB, {}",
         s.seed,

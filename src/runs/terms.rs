@@ -3,6 +3,7 @@
 
 use crate::base;
 use crate::config::bos::Bos;
+use crate::config::choices::Condition;
 use crate::config::eval::ExamSplit;
 use crate::config::parts::RecallSection;
 use crate::config::train::TrainConfig;
@@ -126,6 +127,19 @@ fn values(config: &TrainConfig) -> Terms {
     }
     if let Some(recall) = &data.recall {
         tell("data.recall", format!("{recall:?}"));
+    }
+    if let Some(facts) = &data.facts {
+        tell("data.facts", format!("{facts:?}"));
+    }
+    if let Some(qa) = &data.qa {
+        tell("data.qa", format!("{qa:?}"));
+    }
+    if config.asks() {
+        // Where a compressor sees a probe, a window has that one alone.
+        tell("probes of a window", if config.condition == Condition::None { "all" } else { "one" }.into());
+    }
+    if !config.reader.is_plain() {
+        tell("reader", format!("{:?}", config.reader));
     }
     terms
 }

@@ -1,10 +1,10 @@
 //! Windows of contexts with questions: one window a context with a probe for each question, or, where the compressor sees the
-//! probe that it is rewarded by, one window a question. A frame stands round context and question. Futures are the first
-//! answers of the rows; the teacher's own come later, where windows are drawn.
+//! probe that it is rewarded by, one window a question. Futures are the first answers of the rows; the teacher's own come
+//! later, where windows are drawn.
 
+use crate::chat::ReaderFrame;
 use crate::config::choices::Condition;
-use crate::config::questions::QaSection;
-use crate::data::{Document, Probe, Window, WindowShape, read_qa};
+use crate::data::{Document, Probe, Question, Window, WindowShape, read_qa};
 use crate::error::{Error, Result};
 use crate::models::Models;
 use std::path::Path;
@@ -24,14 +24,11 @@ pub struct QaWindows {
 pub fn load(
     models: &Models,
     path: &Path,
-    section: &QaSection,
     shape: WindowShape,
     condition: Condition,
+    frame: &ReaderFrame,
 ) -> Result<QaWindows> {
-    let [before, between, behind] =
-        section.parts().map_err(|(key, message)| Error::invalid(format!("data.qa.{key}: {message}")))?;
     let ids = |text: &str| models.tokenizer.encode(text);
-    let frame = ids(before)?;
     let rows = read_qa(path)?;
     let (mut windows, mut documents) = (Vec::new(), Vec::new());
     let (mut long_contexts, mut long_probes) = (0, 0);
@@ -43,16 +40,17 @@ pub fn load(
         }
         let mut probes = Vec::new();
         for question in &context.questions {
-            let (local, future) =
-                (ids(&format!("{between}{}{behind}", question.question))?, ids(&format!(" {}", question.answers[0]))?);
+            let Question { question, answers } = question;
+            let (local, query) = (frame.local(&models.tokenizer, question)?, ids(question)?);
+            let future = ids(&format!("{}{}", frame.gap(question), answers[0]))?;
             match local.len() > shape.local || local.is_empty() || future.len() > shape.future {
                 true => long_probes += 1,
-                false => probes.push(Probe { local, future }),
+                false => probes.push(Probe { local, query, future }),
             }
         }
         let document = documents.len();
         let window = |probes: Vec<Probe>| {
-            let (frame, prefix) = (frame.clone(), prefix.clone());
+            let (frame, prefix) = (frame.before().to_vec(), prefix.clone());
             Window { document, start: 0, frame, prefix, probes, evidence: Vec::new() }
         };
         match condition {

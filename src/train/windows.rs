@@ -1,19 +1,22 @@
 //! The text of an experiment as token ids, and the windows that are cut from it or made of it.
 
+use crate::chat::ReaderFrame;
 use crate::compressor::controls::donors;
 use crate::config::eval::ExamSplit;
-use crate::config::questions::{Answers, QaSection};
+use crate::config::questions::Answers;
 use crate::config::train::{DataSection, TrainConfig};
 use crate::data::{self, Document, Eligible, Split, Window, WindowShape};
 use crate::error::{Error, Result};
 use crate::models::Models;
-use crate::reading::answer;
+use crate::reading::{AnswerShape, answer};
 use crate::rng::{self, Stream};
 use crate::tokenizer::Tokenizer;
-use crate::train::facts::FactsWindows;
+use crate::train::facts::{FactsSetting, FactsWindows};
 use crate::train::qa::{self, QaWindows};
 use rand::Rng;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// First index of the final split, behind all that a test split may have.
 const FIRST_FINAL: u64 = 1 << 32;
@@ -25,6 +28,7 @@ pub struct Windows {
     /// Training documents as ids.
     pub train: Vec<Vec<u32>>,
     training: Training,
+    answers: Option<AnswerShape>,
     /// Validation windows.
     pub valid: Vec<Window>,
     /// Windows that the run is judged on: of the test split, unless `eval.split` says another.
@@ -35,12 +39,12 @@ pub struct Windows {
 
 /// Source of training windows.
 enum Training {
-    /// Any place of a training document.
-    Cut(Eligible),
+    /// Any place of a training document, in this frame.
+    Cut(Eligible, ReaderFrame),
     /// Training documents with facts set into them.
     Facts(FactsWindows),
-    /// Contexts with questions, and whose answers their probes get.
-    Questions(Vec<Window>, Answers),
+    /// Contexts with questions, by their place those whose probes have the teacher's answers by now: every time the same.
+    Questions(Vec<Window>, Mutex<BTreeMap<usize, Window>>),
 }
 
 impl Windows {
@@ -49,10 +53,12 @@ impl Windows {
     pub fn load(config: &TrainConfig, models: &Models) -> Result<Self> {
         let (d, tokenizer) = (&config.data, &models.tokenizer);
         let shape = WindowShape { prefix: d.prefix_tokens, local: d.local_tokens, future: d.future_tokens };
-        check_positions(config, models, shape)?;
-        if let Some(section) = &d.qa {
-            return Self::questions(config, models, section, shape);
+        let frame = models.reader_frame(&config.reader, config.plain_frame())?;
+        check_positions(config, models, shape, &frame)?;
+        if d.qa.is_some() {
+            return Self::questions(config, models, shape, &frame);
         }
+        let answers = teacher_answers(d);
         let judged = d.judged(config.eval.split);
         let generated = if config.eval.split == ExamSplit::Valid { Split::Valid } else { Split::Test };
         let (train, train_documents) = encode(tokenizer, d, &d.train, Split::Train)?;
@@ -60,11 +66,13 @@ impl Windows {
         let (test, test_documents) = encode(tokenizer, d, judged, generated)?;
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         if let Some(section) = &d.facts {
-            let facts =
-                |documents: &[Document], split| FactsWindows::new(documents, section, shape, config.condition, split);
+            let (condition, budget) = (config.condition, config.budget_tokens());
+            let setting = FactsSetting { section, shape, condition, frame: &frame, budget };
+            let facts = |documents: &[Document], split| FactsWindows::new(documents, setting, split);
             let held_out = |documents: &[Document], split, first: u64, count: usize| -> Result<Vec<Window>> {
                 let facts = facts(documents, split);
-                (first..first + count as u64).map(|index| facts.window(tokenizer, index)).collect()
+                let made = (first..first + count as u64).map(|index| facts.window(tokenizer, index));
+                answered(models, made.collect::<Result<Vec<Window>>>()?, answers)
             };
             // The final split has facts that the test split has not.
             let first = if e.split == ExamSplit::Final { FIRST_FINAL } else { 0 };
@@ -72,27 +80,30 @@ impl Windows {
             let test = held_out(&test_documents, generated, first, e.windows).map_err(at(judged))?;
             donors(&test, 0).map_err(at(judged))?;
             let training = Training::Facts(facts(&train_documents, Split::Train));
-            return Ok(Self { shape, train, training, valid, test, test_documents });
+            return Ok(Self { shape, train, training, answers, valid, test, test_documents });
         }
         let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
         let valid = data::held_out_windows(&valid, shape, e.valid_windows, per_document, 0).map_err(at(&d.valid))?;
         let test = data::held_out_windows(&test, shape, e.windows, per_document, 0).map_err(at(judged))?;
         donors(&test, 0).map_err(at(judged))?;
-        Ok(Self { shape, train, training: Training::Cut(eligible), valid, test, test_documents })
+        let [valid, test] = [valid, test].map(|windows| framed(tokenizer, windows, &frame));
+        let (valid, test, training) = (valid?, test?, Training::Cut(eligible, frame));
+        Ok(Self { shape, train, training, answers, valid, test, test_documents })
     }
 
     /// Those of three files of questions, as many as `eval` asks for.
-    fn questions(config: &TrainConfig, models: &Models, section: &QaSection, shape: WindowShape) -> Result<Self> {
+    fn questions(config: &TrainConfig, models: &Models, shape: WindowShape, frame: &ReaderFrame) -> Result<Self> {
         let d = &config.data;
+        let answers = teacher_answers(d);
         let judged = d.judged(config.eval.split);
         let load = |key: &str, file: &Option<PathBuf>| {
             let missing = || Error::invalid(format!("data.{key}: expected a file of questions, got none"));
-            qa::load(models, file.as_ref().ok_or_else(missing)?, section, shape, config.condition)
+            qa::load(models, file.as_ref().ok_or_else(missing)?, shape, config.condition, frame)
         };
         let held_out = |mut found: QaWindows, count: usize| -> Result<QaWindows> {
             found.windows.truncate(count);
-            Ok(QaWindows { windows: answered(models, found.windows, section.answers, shape)?, ..found })
+            Ok(QaWindows { windows: answered(models, found.windows, answers)?, ..found })
         };
         let train = load("train", &d.train)?;
         let valid = held_out(load("valid", &d.valid)?, config.eval.valid_windows)?;
@@ -102,7 +113,8 @@ impl Windows {
         Ok(Self {
             shape,
             train: models.tokenizer.encode_all(&texts)?,
-            training: Training::Questions(train.windows, section.answers),
+            training: Training::Questions(train.windows, Mutex::new(BTreeMap::new())),
+            answers,
             valid: valid.windows,
             test: test.windows,
             test_documents: test.documents,
@@ -111,38 +123,71 @@ impl Windows {
 
     /// The windows of a training step; `step` is any number that names it.
     pub fn training(&self, models: &Models, run_seed: u64, step: u64, count: usize) -> Result<Vec<Window>> {
-        let window = |i: u64| match &self.training {
-            Training::Cut(eligible) => Ok(data::training_window(&self.train, eligible, self.shape, run_seed, step, i)),
-            Training::Questions(windows, _) => {
-                let mut draw = rng::rng(run_seed, Stream::Data, step, i, 0);
-                Ok(windows[rng::below(&mut draw, windows.len())].clone())
+        let drawn = |i: u64| rng::rng(run_seed, Stream::Data, step, i, 0);
+        let tokenizer = &models.tokenizer;
+        let each = 0..count as u64;
+        match &self.training {
+            Training::Cut(eligible, frame) => {
+                let cut = |i| data::training_window(&self.train, eligible, self.shape, run_seed, step, i);
+                framed(tokenizer, each.map(cut).collect(), frame)
             }
             Training::Facts(facts) => {
-                facts.window(&models.tokenizer, rng::rng(run_seed, Stream::Data, step, i, 0).next_u64())
+                let made = each.map(|i| facts.window(tokenizer, drawn(i).next_u64()));
+                answered(models, made.collect::<Result<_>>()?, self.answers)
             }
-        };
-        let windows = (0..count as u64).map(window).collect::<Result<Vec<Window>>>()?;
-        match self.training {
-            Training::Questions(_, answers) => answered(models, windows, answers, self.shape),
-            Training::Cut(_) | Training::Facts(_) => Ok(windows),
+            Training::Questions(windows, known) => {
+                let mut known = known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                each.map(|i| {
+                    let at = rng::below(&mut drawn(i), windows.len());
+                    if let Some(window) = known.get(&at) {
+                        return Ok(window.clone());
+                    }
+                    // Alone, so that its answers do not depend on what is drawn beside it.
+                    let window = answered(models, vec![windows[at].clone()], self.answers)?.remove(0);
+                    known.insert(at, window.clone());
+                    Ok(window)
+                })
+                .collect()
+            }
         }
     }
 }
 
-/// Windows whose probes have these answers.
-fn answered(models: &Models, mut windows: Vec<Window>, answers: Answers, shape: WindowShape) -> Result<Vec<Window>> {
-    match answers {
-        Answers::Given => {}
-        Answers::Teacher => answer(&models.decoder, &mut windows, shape.future)?,
+/// The answers of the teacher that probes get; none where the data gives them.
+fn teacher_answers(data: &DataSection) -> Option<AnswerShape> {
+    let of_qa = data.qa.as_ref().map(|qa| (qa.answers, qa.samples));
+    match of_qa.or(data.facts.as_ref().map(|facts| (facts.answers, facts.samples)))? {
+        (Answers::Teacher, samples) => Some(AnswerShape { tokens: data.future_tokens, samples }),
+        (Answers::Given, _) => None,
+    }
+}
+
+/// Windows with these answers.
+fn answered(models: &Models, mut windows: Vec<Window>, answers: Option<AnswerShape>) -> Result<Vec<Window>> {
+    answers.map(|how| answer(&models.decoder, &mut windows, how)).transpose()?;
+    Ok(windows)
+}
+
+/// Windows that are cut from documents, in a frame.
+fn framed(tokenizer: &Tokenizer, mut windows: Vec<Window>, frame: &ReaderFrame) -> Result<Vec<Window>> {
+    for window in &mut windows {
+        window.frame = frame.before().to_vec();
+        for probe in &mut window.probes {
+            probe.local = frame.around(tokenizer, &probe.local)?;
+        }
     }
     Ok(windows)
 }
 
 /// Fails unless the base has positions for the longest row: the tokens that every row begins with, the instruction, prefix,
 /// local window as condition, two control tokens, gist.
-fn check_positions(config: &TrainConfig, models: &Models, shape: WindowShape) -> Result<()> {
-    let written = models.frame(&config.compressor)?.len() + shape.prefix + shape.local + 2 + config.budget_tokens();
-    let longest = (shape.total() + 1).max(written) + models.decoder.begin().len();
+fn check_positions(config: &TrainConfig, models: &Models, shape: WindowShape, frame: &ReaderFrame) -> Result<()> {
+    // A local window gets its frame behind its own tokens; the texts that ask have theirs within `data.local_tokens`.
+    let around = if config.asks() { 0 } else { frame.around(&models.tokenizer, &[])?.len() };
+    let local = shape.local + around;
+    let written = models.frame(&config.compressor)?.len() + shape.prefix + local + 2 + config.budget_tokens();
+    let read = frame.before().len() + shape.prefix + local + shape.future + 1;
+    let longest = read.max(written) + models.decoder.begin().len();
     let limit = models.decoder.config().positions() as usize;
     if longest > limit {
         let message = format!("max_position_embeddings: expected at least {longest}, got {limit}");

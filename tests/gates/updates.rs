@@ -224,6 +224,7 @@ fn several_probes_count_as_each_alone_on_average() {
     // Windows of three, one and two probes; locals and futures of any length.
     let probe = |seed: u64, local: usize, future: usize| Probe {
         local: ids(local, 48, seed),
+        query: Vec::new(),
         future: ids(future, 48, seed + 1),
     };
     let probes = [

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! context   … sentence. The mascot of the Osmond archive is a heron. sentence. sentence. 4711 is the access code of … sentence.
-//! local     \n\nThe mascot of the Osmond archive is        one probe a fact; a compressor sees none of them
+//! local     The mascot of the Osmond archive is            one probe a fact, behind a blank line
 //! future    " a heron."
 //! ```
 //!
@@ -42,13 +42,17 @@ pub struct Fact {
     pub sentence: String,
     /// Its place in the context, bytes.
     pub place: Range<usize>,
+    /// Its attribute.
+    pub attribute: &'static str,
+    /// Its entity, without article.
+    pub entity: String,
     /// The value.
     pub value: String,
     /// Kind of the value.
     pub kind: Kind,
     /// Whether training states this attribute.
     pub seen: bool,
-    /// Text after the context that asks for it: a blank line and the beginning of a sentence.
+    /// Text that asks for it: the beginning of a sentence.
     pub local: String,
     /// The answer: a space, the value and a full stop.
     pub future: String,
@@ -57,7 +61,12 @@ pub struct Fact {
 impl Fact {
     /// The fact as a plain sentence: the text that asks for it, and the answer.
     pub fn stated(&self) -> String {
-        format!("{}{}", self.local.trim_start(), self.future)
+        format!("{}{}", self.local, self.future)
+    }
+
+    /// The fact in as few words as a reader can use: entity, attribute, value.
+    pub fn noted(&self) -> String {
+        format!("{} {}: {};", self.entity, self.attribute, self.value)
     }
 }
 
@@ -73,9 +82,19 @@ pub struct FactsDocument {
 }
 
 impl FactsDocument {
-    /// The facts as plain sentences, in the words in which they are asked for: what a compressor that knew them would write.
-    pub fn stated(&self) -> String {
-        self.facts.iter().map(Fact::stated).collect::<Vec<_>>().join(" ")
+    /// The facts in at most `most` tokens: what a compressor that knew them would write. As plain sentences, in the words in
+    /// which they are asked for, as far as they fit; of more, the last ones as notes.
+    pub fn stated(&self, most: usize, tokens: &dyn Fn(&str) -> Result<usize>) -> Result<String> {
+        let mut text = String::new();
+        for sentences in (0..=self.facts.len()).rev() {
+            let (stated, noted) = self.facts.split_at(sentences);
+            let parts = stated.iter().map(Fact::stated).chain(noted.iter().map(Fact::noted));
+            text = parts.collect::<Vec<_>>().join(" ");
+            if tokens(&text)? <= most {
+                break;
+            }
+        }
+        Ok(text)
     }
 }
 
@@ -136,10 +155,12 @@ fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
         facts.push(Fact {
             sentence: state(phrasing, attribute.key, &entity, &value),
             place: 0..0,
+            attribute: attribute.key,
             kind: attribute.kind,
             seen: !fresh,
-            local: format!("\n\nThe {} of the {entity} is", attribute.key),
+            local: format!("The {} of the {entity} is", attribute.key),
             future: format!(" {value}."),
+            entity,
             value,
         });
     }
@@ -214,7 +235,7 @@ mod tests {
                 assert_eq!(&document.context[fact.place.clone()], fact.sentence);
                 assert!(fact.sentence.to_lowercase().contains(&fact.value.to_lowercase()), "{fact:?}");
                 assert!(!fact.sentence.contains(['{', '}']));
-                assert!(fact.local.starts_with("\n\nThe ") && fact.future == format!(" {}.", fact.value));
+                assert!(fact.local.starts_with("The ") && fact.future == format!(" {}.", fact.value));
             }
             let rest =
                 document.facts.iter().fold(document.context.clone(), |text, fact| text.replace(&fact.sentence, ""));
@@ -237,6 +258,19 @@ mod tests {
             documents(Split::Test).iter().flat_map(|document| &document.facts).filter(|fact| !fact.seen).count();
         assert!((240..360).contains(&unseen), "{unseen} of 600");
         assert!(documents(Split::Train).iter().flat_map(|document| &document.facts).all(|fact| fact.seen));
+    }
+
+    #[test]
+    fn facts_are_stated_in_as_many_tokens_as_there_are() {
+        let document = &documents(Split::Test)[0];
+        let whole = document.stated(1000, &words).unwrap();
+        assert_eq!(whole, document.facts.iter().map(Fact::stated).collect::<Vec<_>>().join(" "));
+        let mixed = document.stated(words(&whole).unwrap() - 1, &words).unwrap();
+        assert!(mixed.ends_with(&document.facts[2].noted()));
+        assert!(mixed.starts_with(&format!("{} {}", document.facts[0].stated(), document.facts[1].stated())));
+        let least = document.stated(1, &words).unwrap();
+        assert_eq!(least, document.facts.iter().map(Fact::noted).collect::<Vec<_>>().join(" "));
+        assert!(document.facts.iter().all(|fact| least.contains(&fact.value)));
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct Summary {
     pub budget_tokens: usize,
     /// Window lengths in tokens.
     pub windows: WindowLengths,
+    /// The frame round what teacher and readers read, in words; none where nothing stands round context and local window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<String>,
     /// Split that the figures are of; files of older versions are all of the test split.
     #[serde(default)]
     pub split: ExamSplit,
@@ -239,6 +242,7 @@ mod tests {
             windows: WindowLengths { prefix: 256, local: 32, future: 32 },
             split: ExamSplit::Test,
             final_reads: 0,
+            frame: None,
             eval: Evaluation {
                 n_windows: 8,
                 n_documents: 4,
