@@ -12,6 +12,7 @@ use crate::text_file::read_text;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::path::Path;
+use std::sync::OnceLock;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerImpl};
@@ -48,6 +49,8 @@ const NAMING: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 /// Text ↔ ids.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same, for texts in which special tokens are meant; made when it is first wanted, for a copy takes its time.
+    control: OnceLock<tokenizers::Tokenizer>,
     special: Vec<u32>,
     /// Number of ids: one more than the highest.
     ids: usize,
@@ -119,7 +122,7 @@ impl Tokenizer {
             inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         special.sort_unstable();
         let ids = inner.get_vocab(true).into_values().max().map_or(0, |highest| highest as usize + 1);
-        Ok(Self { inner, special, ids })
+        Ok(Self { inner, control: OnceLock::new(), special, ids })
     }
 
     /// The tokenizer with these tokens before a text in what [`Tokenizer::to_json`] says: nothing here puts them there.
@@ -182,9 +185,15 @@ impl Tokenizer {
 
     /// Ids of a text in which special tokens are meant.
     pub fn encode_control(&self, text: &str) -> Result<Vec<u32>> {
-        let mut inner = self.inner.clone();
-        inner.set_encode_special_tokens(false);
-        let encoding = inner.encode_fast(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let control = self.control.get_or_init(|| {
+            let mut control = self.inner.clone();
+            control.set_encode_special_tokens(false);
+            control
+        });
+        let encoding = control.encode_fast(text, false).map_err(|e| Error::invalid(format!("encoding a text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
