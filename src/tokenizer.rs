@@ -49,7 +49,7 @@ const NAMING: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 /// Text ↔ ids.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// The same, for texts in which special tokens are meant; made when it is first wanted, for a copy takes its time.
+    /// Tokenizer for texts in which special tokens are meant; made when it is first wanted, for a copy takes its time.
     control: OnceLock<tokenizers::Tokenizer>,
     special: Vec<u32>,
     /// Number of ids: one more than the highest.

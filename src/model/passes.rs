@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::attention;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
+use crate::model::projections::Joint;
 use crate::model::rope::rotate;
 use crate::model::site::{BranchCache, BranchSite, KeyValue, KvCache, PassSite, RowSite, Watch};
 use crate::model::tape::NotedPass;
@@ -179,11 +180,12 @@ impl Decoder {
         let layer = &self.layers[i];
         let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
         let ys = self.norm(xs, &layer.input_norm);
+        let projected = self.project(&ys, i, Joint::Qkv, adapter);
         let heads = |projection: Projection, count: i64| {
             let mut shape = xs.size();
             shape.pop();
             shape.extend([count, d]);
-            self.heads(self.project(&ys, i, projection, adapter).view(shape.as_slice()), i, projection)
+            self.heads(projected[projection as usize].view(shape.as_slice()), i, projection)
         };
         let (mixed, own) = match site {
             PassSite::Rows(rows) => {
@@ -203,7 +205,7 @@ impl Decoder {
                 (branches.attend(i, &q, &own, beside.grown), own)
             }
         };
-        let xs = xs + self.project(&mixed, i, Projection::O, adapter);
+        let xs = xs + self.output(&mixed, i, adapter);
         let ys = self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
         (xs + ys, own)
     }
