@@ -10,6 +10,7 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::llmlingua::LlmLingua;
 use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::recent_joined::RecentJoined;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressed, Compressor, Request, baselines};
@@ -274,8 +275,9 @@ fn any_text_can_be_compressed() {
     });
 }
 
-/// Scorers that read with no model.
-const LEXICAL: [&str; 7] = ["truncate", "recent", "random", "idf", "tf_idf", "bm25", "overlap"];
+/// Compressors that read with no model.
+const LEXICAL: [&str; 9] =
+    ["truncate", "recent", "recent_joined", "random", "idf", "tf_idf", "bm25", "overlap", "prompt_lookup"];
 
 #[test]
 fn a_million_tokens_under_one_budget() {
@@ -336,5 +338,28 @@ fn a_chain_keeps_places_of_the_prefix_and_the_second_sees_only_what_the_first_ke
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
     let made = chain.compress(&[request], 3).unwrap().remove(0);
     assert_eq!(made.ids, prefix[18..21]);
-    assert_eq!(made.kept, Some(vec![18, 19, 20]));
+    assert_eq!((made.kept, made.joined), (Some(vec![18, 19, 20]), false));
+    let last = |tokenizer| Box::new(RecentJoined { tokenizer });
+    let truncate = || Box::new(scored(ScorerKind::Truncate, parts, &tokenizer));
+    let joined = |chain: Chain| chain.compress(&[request], 3).unwrap().remove(0).joined;
+    assert!(joined(Chain::new(truncate(), last(&tokenizer))), "as the second has it");
+    assert!(!joined(Chain::new(last(&tokenizer), truncate())));
+}
+
+#[test]
+fn joined_recent_tokens_are_the_recent_ones_and_cut_no_character() {
+    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
+    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 2 };
+    let (recent, joined) = (scored(ScorerKind::Recent, parts, &tokenizer), RecentJoined { tokenizer: &tokenizer });
+    let prefix = tokens(1, 1, 30);
+    let request = |prefix| Request { prefix, local: &[], query: &[], key: 0 };
+    for budget in [0, 1, 7, 30, 99] {
+        let made = joined.compress(&[request(&prefix)], budget).unwrap().remove(0);
+        assert_eq!(made.ids, ids(&recent, &prefix, &[], budget));
+        assert!(made.joined && !made.identity);
+    }
+    let crab = tokenizer.encode("a 🦀b").unwrap();
+    assert_eq!(crab.len(), 7, "four bytes of one character");
+    let kept = |budget| tokenizer.decode(&ids(&joined, &crab, &[], budget)).unwrap();
+    assert_eq!([1, 2, 4, 5, 6].map(kept), ["b", "b", "b", "🦀b", " 🦀b"]);
 }

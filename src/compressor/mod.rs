@@ -19,6 +19,7 @@ pub mod llmlingua;
 pub mod must_keep;
 pub mod policy;
 mod ranges;
+pub mod recent_joined;
 pub mod scored;
 pub mod scorer;
 pub mod scorers;

@@ -40,7 +40,7 @@ pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
         Baselines::All => {
             names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
             let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
-            names.extend(others.map(String::from));
+            names.extend(["recent_joined"].into_iter().chain(others).map(String::from));
         }
     }
     names.extend(eval.encoders.iter().map(ToString::to_string));
