@@ -1,6 +1,7 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
 use crate::common::{tiny_bert, tiny_encoder, tiny_kompress};
+use gist::chat::Frame;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
@@ -10,6 +11,7 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::llmlingua::LlmLingua;
 use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::prompted::{Prompt, Prompted};
 use gist::compressor::recent_joined::RecentJoined;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
@@ -40,11 +42,16 @@ fn draw(seed: u64, shape: &[i64], scale: f64) -> Tensor {
 
 /// A small decoder with random weights.
 pub fn tiny_decoder() -> Decoder {
-    let json = format!(
-        r#"{{"vocab_size": {VOCABULARY}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}}"#
-    );
-    let config: ModelConfig = serde_json::from_str(&json).unwrap();
+    tiny_decoder_with(256, &[])
+}
+
+/// The same weights with so many positions, and with these ends of a text.
+pub fn tiny_decoder_with(positions: usize, ends: &[u32]) -> Decoder {
+    let config: ModelConfig = serde_json::from_value(serde_json::json!({
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": positions, "eos_token_id": ends
+    }))
+    .unwrap();
     let weight = |(i, (name, shape)): (usize, (String, Vec<i64>))| {
         let weight = draw(i as u64, &shape, 0.6);
         let value = if shape.len() == 1 { weight * 0.2 + 1.0 } else { weight };
@@ -102,6 +109,10 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     };
     for compressor in baselines(parts, &tokenizer, &forbidden, &Controller::default()) {
         check(compressor.as_ref());
+    }
+    let roomy = tiny_decoder_with(1024, &[]);
+    for prompt in Prompt::ALL {
+        check(&Prompted::new(prompt, &roomy, &tokenizer, &forbidden, Frame::default()).unwrap());
     }
     let controller = strict.clone();
     check(&Named("llmlingua, strict", &LlmLingua { decoder: &decoder, tokenizer: &tokenizer, controller }));

@@ -1,4 +1,5 @@
-//! The baselines that every table has.
+//! The baselines that every table has; those that are prompted need the base's chat template too
+//! ([`crate::models::Models::baselines`]).
 
 use crate::compressor::baseline::{Empty, Identity};
 use crate::compressor::budget::Controller;

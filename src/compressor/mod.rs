@@ -18,6 +18,7 @@ pub mod gist;
 pub mod llmlingua;
 pub mod must_keep;
 pub mod policy;
+pub mod prompted;
 mod ranges;
 pub mod recent_joined;
 pub mod scored;
