@@ -80,6 +80,11 @@ fn rendered(folder: &Path, message: &str) -> Result<Option<String>> {
     text.map(Some).map_err(|message| Error::file(&path, format!("chat template: {message}")))
 }
 
+/// Whether the base in `folder` (or GGUF file) has a chat template: it is an instruct model.
+pub fn has_template(folder: &Path) -> Result<bool> {
+    Ok(template(folder)?.is_some())
+}
+
 type Template = (PathBuf, String, Map<String, Value>);
 
 /// The template of a folder with the file that it is from and the special tokens beside it.

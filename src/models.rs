@@ -1,15 +1,18 @@
 //! The base, its tokenizer, and the compressors over them: all that a trained compressor needs to be used, and no text.
 
 use crate::base;
-use crate::chat::{Frame, ReaderFrame};
+use crate::chat::{self, Frame, ReaderFrame};
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
 use crate::compressor::policy::Policy;
+use crate::compressor::prompted::{Prompt, Prompted};
 use crate::compressor::scored::Scorer;
+use crate::compressor::scorers::Parts;
 use crate::compressor::scorers::bm25::Bm25;
 use crate::compressor::scorers::embedding::Embedding;
+use crate::compressor::{Compressor, baselines};
 use crate::config::bos::Bos;
 use crate::config::compressors::{CompressorConfig, EncoderSection, Hint};
 use crate::config::reader::ReaderSection;
@@ -84,6 +87,30 @@ impl Models {
     /// The frame round what teacher and readers of this base read; `plain` where the experiment says none.
     pub fn reader_frame(&self, section: &ReaderSection, plain: &str) -> Result<ReaderFrame> {
         ReaderFrame::new(&self.folder, &self.tokenizer, self.decoder.begin(), section, plain)
+    }
+
+    /// The base as a compressor that is asked for a summary or notes.
+    pub fn prompted(&self, prompt: Prompt) -> Result<Prompted<'_>> {
+        let frame = Frame::new(&self.folder, &self.tokenizer, chat::PLACE)?.behind(self.decoder.begin());
+        Prompted::new(prompt, &self.decoder, &self.tokenizer, &self.forbidden, frame)
+    }
+
+    /// The prompted baselines of every table: none over a base without a chat template, which has not learned to do what it is
+    /// told.
+    pub fn prompted_baselines(&self) -> Result<Vec<Prompted<'_>>> {
+        match chat::has_template(&self.folder)? {
+            true => Prompt::ALL.into_iter().map(|prompt| self.prompted(prompt)).collect(),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The baselines of every table over this base.
+    pub fn baselines<'a>(&'a self, parts: Parts<'a>, controller: &Controller) -> Result<Vec<Box<dyn Compressor + 'a>>> {
+        let mut all = baselines(parts, &self.tokenizer, &self.forbidden, controller);
+        for prompted in self.prompted_baselines()? {
+            all.push(Box::new(prompted));
+        }
+        Ok(all)
     }
 
     /// Network and actions of a compressor over this base.

@@ -1,6 +1,7 @@
 //! One suite for every compressor: the budget, determinism, independence of the batch, what "kept" means.
 
 use crate::common::{tiny_bert, tiny_encoder, tiny_kompress};
+use gist::chat::Frame;
 use gist::compressor::baseline::Identity;
 use gist::compressor::budget::Controller;
 use gist::compressor::chain::Chain;
@@ -10,6 +11,8 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::llmlingua::LlmLingua;
 use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::prompted::{Prompt, Prompted};
+use gist::compressor::recent_joined::RecentJoined;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressed, Compressor, Request, baselines};
@@ -39,11 +42,16 @@ fn draw(seed: u64, shape: &[i64], scale: f64) -> Tensor {
 
 /// A small decoder with random weights.
 pub fn tiny_decoder() -> Decoder {
-    let json = format!(
-        r#"{{"vocab_size": {VOCABULARY}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}}"#
-    );
-    let config: ModelConfig = serde_json::from_str(&json).unwrap();
+    tiny_decoder_with(256, &[])
+}
+
+/// The same weights with so many positions, and with these ends of a text.
+pub fn tiny_decoder_with(positions: usize, ends: &[u32]) -> Decoder {
+    let config: ModelConfig = serde_json::from_value(serde_json::json!({
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": positions, "eos_token_id": ends
+    }))
+    .unwrap();
     let weight = |(i, (name, shape)): (usize, (String, Vec<i64>))| {
         let weight = draw(i as u64, &shape, 0.6);
         let value = if shape.len() == 1 { weight * 0.2 + 1.0 } else { weight };
@@ -101,6 +109,10 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
     };
     for compressor in baselines(parts, &tokenizer, &forbidden, &Controller::default()) {
         check(compressor.as_ref());
+    }
+    let roomy = tiny_decoder_with(1024, &[]);
+    for prompt in Prompt::ALL {
+        check(&Prompted::new(prompt, &roomy, &tokenizer, &forbidden, Frame::default()).unwrap());
     }
     let controller = strict.clone();
     check(&Named("llmlingua, strict", &LlmLingua { decoder: &decoder, tokenizer: &tokenizer, controller }));
@@ -274,8 +286,9 @@ fn any_text_can_be_compressed() {
     });
 }
 
-/// Scorers that read with no model.
-const LEXICAL: [&str; 7] = ["truncate", "recent", "random", "idf", "tf_idf", "bm25", "overlap"];
+/// Compressors that read with no model.
+const LEXICAL: [&str; 9] =
+    ["truncate", "recent", "recent_joined", "random", "idf", "tf_idf", "bm25", "overlap", "prompt_lookup"];
 
 #[test]
 fn a_million_tokens_under_one_budget() {
@@ -336,5 +349,28 @@ fn a_chain_keeps_places_of_the_prefix_and_the_second_sees_only_what_the_first_ke
     let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
     let made = chain.compress(&[request], 3).unwrap().remove(0);
     assert_eq!(made.ids, prefix[18..21]);
-    assert_eq!(made.kept, Some(vec![18, 19, 20]));
+    assert_eq!((made.kept, made.joined), (Some(vec![18, 19, 20]), false));
+    let last = |tokenizer| Box::new(RecentJoined { tokenizer });
+    let truncate = || Box::new(scored(ScorerKind::Truncate, parts, &tokenizer));
+    let joined = |chain: Chain| chain.compress(&[request], 3).unwrap().remove(0).joined;
+    assert!(joined(Chain::new(truncate(), last(&tokenizer))), "as the second has it");
+    assert!(!joined(Chain::new(last(&tokenizer), truncate())));
+}
+
+#[test]
+fn joined_recent_tokens_are_the_recent_ones_and_cut_no_character() {
+    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
+    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 2 };
+    let (recent, joined) = (scored(ScorerKind::Recent, parts, &tokenizer), RecentJoined { tokenizer: &tokenizer });
+    let prefix = tokens(1, 1, 30);
+    let request = |prefix| Request { prefix, local: &[], query: &[], key: 0 };
+    for budget in [0, 1, 7, 30, 99] {
+        let made = joined.compress(&[request(&prefix)], budget).unwrap().remove(0);
+        assert_eq!(made.ids, ids(&recent, &prefix, &[], budget));
+        assert!(made.joined && !made.identity);
+    }
+    let crab = tokenizer.encode("a 🦀b").unwrap();
+    assert_eq!(crab.len(), 7, "four bytes of one character");
+    let kept = |budget| tokenizer.decode(&ids(&joined, &crab, &[], budget)).unwrap();
+    assert_eq!([1, 2, 4, 5, 6].map(kept), ["b", "b", "b", "🦀b", " 🦀b"]);
 }

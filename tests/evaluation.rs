@@ -6,6 +6,7 @@ use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::{Policy, Trained};
+use gist::compressor::recent_joined::RecentJoined;
 use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::{Parts, ScorerKind};
 use gist::compressor::{Compressed, Compressor, Request};
@@ -103,6 +104,7 @@ fn with_everything(world: &World, budget: usize, check: impl FnOnce(&mut Evaluat
             (&world.scored(ScorerKind::Truncate), Standing::Baseline),
             (&world.scored(ScorerKind::Recent), Standing::Baseline),
             (&world.scored(ScorerKind::Random), Standing::Baseline),
+            (&RecentJoined { tokenizer: &world.tokenizer }, Standing::Baseline),
             (&Identity, Standing::Baseline),
             (&greedy, Standing::Gist),
             (&sampled, Standing::Gist),
@@ -173,7 +175,7 @@ fn entries_differences_and_files_agree() {
         assert_eq!(evaluation.readers[ADAPTED].keys().collect::<Vec<_>>(), ["recent"]);
         assert_eq!(evaluation.readers[GENERATOR], evaluation.compressors);
 
-        let honest = ["empty", "truncate", "recent", "random"];
+        let honest = ["empty", "truncate", "recent", "recent_joined", "random"];
         let best = evaluation.gist_minus_best.as_ref().unwrap();
         let lowest = honest.iter().map(|name| evaluation.compressors[*name].kl).fold(f64::INFINITY, f64::min);
         assert_eq!(evaluation.compressors[&best.name].kl, lowest);
@@ -183,6 +185,10 @@ fn entries_differences_and_files_agree() {
         assert!(evaluated.gist_minus(&warm[1..]).is_err());
         assert_eq!(evaluation.retention["gist"].copied.is_some(), evaluation.compressors["gist"].keep_ratio > 0.0);
         assert_eq!(evaluation.retention["recent"].copied, Some(1.0));
+        let base_kl = |name: &str| evaluation.readers[BASE][name].kl;
+        // The bare base has no separator; a reader that has one reads the same tokens otherwise.
+        let (separated, joined) = (&evaluation.compressors["recent"], &evaluation.compressors["recent_joined"]);
+        assert!(separated.kl != joined.kl && base_kl("recent") == base_kl("recent_joined"));
 
         // The ledger against figures that are made by other ways: entries, and the teacher read as a reader.
         let ledger = evaluation.ledger.unwrap();

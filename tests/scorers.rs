@@ -34,6 +34,27 @@ fn lexical_rules() {
 }
 
 #[test]
+fn prompt_lookup_keeps_what_followed_when_the_text_last_ended_so() {
+    let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
+    let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };
+    let lookup = scored(ScorerKind::PromptLookup, parts, &tokenizer);
+    let kept = |prefix: &[u32], local: &[u32], budget: usize| ids(&lookup, prefix, local, budget);
+    let prefix = [1, 2, 3, 4, 9, 2, 3, 5, 7, 3, 6, 8];
+    assert_eq!(kept(&prefix, &[30, 2, 3], 2), [5, 7], "behind the later of two places");
+    assert_eq!(kept(&prefix, &[30, 2, 3], 7), [4, 9, 5, 7, 3, 6, 8], "then behind the earlier");
+    assert_eq!(kept(&prefix, &[30, 2, 3], 10), [3, 4, 9, 2, 3, 5, 7, 3, 6, 8], "then the tokens before");
+    assert_eq!(kept(&[5, 2, 3, 4, 6, 2, 3, 7], &[5, 2, 3], 1), [4], "a longer n-gram before a later one");
+    assert_eq!(kept(&[2, 9, 8, 7, 6, 5], &[30, 2], 2), [9, 8], "a single token");
+    assert_eq!(kept(&[1, 2, 3, 4, 1, 2], &[], 2), [3, 4], "without a question the prefix's own end");
+    assert_eq!(kept(&[1, 2, 3, 4, 5, 6], &[30], 2), [5, 6], "where nothing is found, the most recent");
+    let request = Request { prefix: &prefix, local: &[30, 2, 3], query: &[9], key: 0 };
+    assert_eq!(lookup.compress(&[request], 2).unwrap()[0].ids, [2, 3], "a query before a local window");
+    // The longest n-gram has a limit: behind it the later place wins.
+    let (run, far) = (vec![7; 40], [[7; 40].as_slice(), &[1], &[7; 33], &[2]].concat());
+    assert_eq!(kept(&far, &run, 1), [2]);
+}
+
+#[test]
 fn bm25_finds_the_sentence_with_the_words_of_the_question() {
     let (tokenizer, decoder, frequencies) = (tokenizer(), tiny_decoder(), frequencies());
     let parts = Parts { decoder: &decoder, frequencies: &frequencies, seed: 5 };

@@ -30,6 +30,7 @@ mod integrity;
 mod parity;
 mod peft;
 mod plan;
+mod prompted;
 mod questions;
 mod readers;
 mod recall;

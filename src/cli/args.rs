@@ -1,8 +1,9 @@
 //! Flags that several commands share.
 
 use clap::Args;
-use gist::config::eval::EvalConfig;
+use gist::chat::has_template;
 use gist::config::hardware::Hardware;
+use gist::config::train::TrainConfig;
 use gist::device;
 use gist::error::Error;
 use gist::eval::run::adaptable;
@@ -65,9 +66,9 @@ pub struct AdaptArgs {
 
 impl AdaptArgs {
     /// The compressors that get a reader of their own; an error on a name that the evaluation does not have.
-    pub fn names(&self, eval: &EvalConfig) -> anyhow::Result<Vec<String>> {
-        let known = adaptable(eval);
+    pub fn names(&self, config: &TrainConfig) -> anyhow::Result<Vec<String>> {
         let Some(asked) = &self.adapt_readers else { return Ok(Vec::new()) };
+        let known = adaptable(&config.eval, has_template(&config.model.folder()?)?);
         if let Some(bad) = asked.iter().find(|name| !known.contains(name)) {
             anyhow::bail!("--adapt-readers: expected names among {}, got {bad:?}", known.join(", "));
         }

@@ -53,7 +53,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
             .with_context(|| format!("--split: expected test, valid or final, got `{split}`"))?;
         config.check().map_err(|(key, said)| anyhow::anyhow!("{}: `{key}`: {said}", run.dir().config().display()))?;
     }
-    let adapt = args.adapt.names(&config.eval)?;
+    let adapt = args.adapt.names(&config)?;
     run.reader_updates()?;
     let accept_changes = args.accept.accept_changes;
     let sitting = Sitting::now(&EvaluationFiles::of(&config)?.all(), &config.hardware.device)?;

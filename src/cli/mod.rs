@@ -123,7 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let models = inputs::models(config, plan.device)?;
             let windows = Windows::load(config, &models)?;
             let inputs = Inputs { config, models: &models, windows: &windows };
-            let adapt = args.adapt.names(&config.eval)?;
+            let adapt = args.adapt.names(config)?;
             train::check(inputs)?;
             let shared = overlap::check(config)?;
             plan.open()?.guard(&inputs::files(config)?, |s| {

@@ -20,6 +20,7 @@ use crate::cli::start;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use gist::chat::has_template;
 use gist::config::eval::Cluster;
 use gist::config::experiment;
 use gist::config::merge::{self, Tree};
@@ -158,7 +159,10 @@ impl SweepPlan {
     /// their names alone, and arms that are not judged by the same things as the baseline.
     fn check(&self, path: &Path, keys: &Tree) -> anyhow::Result<()> {
         for (i, member) in self.members.iter().enumerate() {
-            let (run, known) = (&member.name, evaluated(&member.config.eval));
+            // A base that is not here yet may have a template.
+            let folder = member.config.model.folder();
+            let has_template = folder.and_then(|folder| has_template(&folder)).unwrap_or(true);
+            let (run, known) = (&member.name, evaluated(&member.config.eval, has_template));
             if !known.contains(&self.compressor) {
                 let (known, got) = (known.join(", "), &self.compressor);
                 let message = format!("expected a compressor that run `{run}` evaluates ({known}), got `{got}`");

@@ -27,6 +27,9 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
     let Inputs { config, models, .. } = inputs;
     first_roles(config, models)?;
     models.policy(&config.compressor)?;
+    if config.eval.baselines.is_all() {
+        models.prompted_baselines()?;
+    }
     for named in &config.eval.encoders {
         frozen(named, models.decoder.device())?;
     }

@@ -24,7 +24,8 @@ impl Compressor for Identity {
         "identity"
     }
     fn compress(&self, requests: &[Request], _budget: usize) -> Result<Vec<Compressed>> {
-        let whole = |r: &Request| Compressed { identity: true, ..extractive(r.prefix, (0..r.prefix.len()).collect()) };
+        let all = |r: &Request| extractive(r.prefix, (0..r.prefix.len()).collect());
+        let whole = |r: &Request| Compressed { identity: true, joined: true, ..all(r) };
         Ok(requests.iter().map(whole).collect())
     }
 }

@@ -1,10 +1,12 @@
-//! The baselines that every table has.
+//! The baselines that every table has; those that are prompted need the base's chat template too
+//! ([`crate::models::Models::baselines`]).
 
 use crate::compressor::baseline::{Empty, Identity};
 use crate::compressor::budget::Controller;
 use crate::compressor::contract::Compressor;
 use crate::compressor::draft::BaseDraft;
 use crate::compressor::llmlingua::LlmLingua;
+use crate::compressor::recent_joined::RecentJoined;
 use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::tokenizer::Tokenizer;
@@ -22,6 +24,7 @@ pub fn baselines<'a>(
     };
     let mut all: Vec<Box<dyn Compressor + 'a>> = vec![Box::new(Empty)];
     all.extend(ScorerKind::ALL.iter().map(|&kind| scored(kind)));
+    all.push(Box::new(RecentJoined { tokenizer }));
     all.push(Box::new(LlmLingua { decoder: parts.decoder, tokenizer, controller: controller.clone() }));
     all.push(Box::new(BaseDraft { decoder: parts.decoder, forbidden }));
     all.push(Box::new(Identity));

@@ -38,7 +38,7 @@ impl Compressor for Chain<'_> {
         let merged = seconds.into_iter().zip(firsts).map(|(second, first)| {
             let places = |kept: Vec<usize>| Some(kept.into_iter().map(|at| first.kept.as_ref()?.get(at).copied()));
             let kept = second.kept.and_then(|kept| places(kept)?.collect());
-            Compressed { ids: second.ids, kept, ..Compressed::default() }
+            Compressed { ids: second.ids, kept, joined: second.joined, ..Compressed::default() }
         });
         Ok(merged.collect())
     }

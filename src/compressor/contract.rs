@@ -32,8 +32,10 @@ pub struct Compressed {
     pub kept: Option<Vec<usize>>,
     /// Scores that a scoring compressor gives to the prefix's tokens: for each, that of the best of its units.
     pub scores: Option<Vec<f64>>,
-    /// Whether the prefix stands unchanged: the reader then gets no separator.
+    /// Whether the prefix stands unchanged, whatever the budget.
     pub identity: bool,
+    /// Whether the ids run on into the local window: the reader gets no separator between the two.
+    pub joined: bool,
 }
 
 /// Makes contexts shorter.

@@ -129,7 +129,7 @@ impl Compressor for Shuffled<'_> {
             let mut draw = rng::rng(self.seed, Stream::Baseline, 1, request.key, 0);
             let order = rng::choose(&mut draw, c.ids.len(), c.ids.len());
             let ids = order.into_iter().map(|i| c.ids[i]).collect();
-            Compressed { ids, identity: c.identity, ..Compressed::default() }
+            Compressed { ids, identity: c.identity, joined: c.joined, ..Compressed::default() }
         };
         Ok(requests.iter().zip(made).map(mix).collect())
     }

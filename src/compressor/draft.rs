@@ -2,13 +2,9 @@
 //! place of the past. Under `condition = "local"` a policy could do the same, so it must be among its rivals.
 
 use crate::compressor::contract::{Compressed, Compressor, Request};
-use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
-use crate::model::read::Stem;
-use crate::model::write::{Continuation, continuations};
-
-const ROWS_AT_ONCE: usize = 32;
+use crate::model::write::greedy;
 
 /// Greedy continuation of prefix, local window and query by the bare base.
 pub struct BaseDraft<'a> {
@@ -24,28 +20,22 @@ impl Compressor for BaseDraft<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let mut all = Vec::with_capacity(requests.len());
         let positions = self.decoder.room();
         let budget = budget.min(positions / 2);
-        for batch in requests.chunks(ROWS_AT_ONCE) {
-            let mut seen: Vec<Vec<u32>> = batch.iter().map(|r| [r.prefix, r.local, r.query].concat()).collect();
+        let (mut rows, mut prompts) = (Vec::new(), Vec::new());
+        for (row, request) in requests.iter().enumerate() {
+            let mut seen = [request.prefix, request.local, request.query].concat();
             // Of what is too long for the base, the end.
-            seen.iter_mut().for_each(|ids| drop(ids.drain(..ids.len().saturating_sub(positions - budget))));
-            let mut written = vec![Compressed::default(); batch.len()];
-            let rows: Vec<usize> = (0..batch.len()).filter(|&r| budget > 0 && !seen[r].is_empty()).collect();
-            if !rows.is_empty() {
-                let prompts: Vec<Vec<u32>> = rows.iter().map(|&r| seen[r].clone()).collect();
-                let prompts = Stem::read(self.decoder, None, &prompts)?;
-                let (how, forbidden) = (&Sampling::greedy(), self.forbidden);
-                let wanted = Continuation { samples: 1, tokens: budget, how, forbidden };
-                let ids = continuations(self.decoder, &prompts, wanted, |_, _| vec![0.0; budget])?;
-                let ids: Vec<i64> = Vec::try_from(&ids.reshape([-1]).to_device(tch::Device::Cpu))?;
-                for (ids, &row) in ids.chunks(budget).zip(&rows) {
-                    written[row].ids = ids.iter().map(|&id| id as u32).collect();
-                }
+            seen.drain(..seen.len().saturating_sub(positions - budget));
+            if !seen.is_empty() {
+                rows.push(row);
+                prompts.push(seen);
             }
-            all.extend(written);
         }
-        Ok(all)
+        let mut written = vec![Compressed::default(); requests.len()];
+        for (row, ids) in rows.into_iter().zip(greedy(self.decoder, &prompts, budget, self.forbidden)?) {
+            written[row].ids = ids;
+        }
+        Ok(written)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Baselines {
-    /// All baselines.
+    /// All baselines; a base is prompted for summaries and notes only where it has a chat template.
     #[default]
     All,
     /// The most recent tokens alone, beside the empty gist; no sampled gist, leak controls or earlier states of the run

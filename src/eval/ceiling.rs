@@ -1,9 +1,8 @@
 //! The ceiling of an experiment, measured on its windows before a compressor is trained: the reader adapted to nothing, the
-//! evidence where the data knows it, every extractive baseline, and searches that do not see the future.
+//! evidence where the data knows it, every baseline, and searches that do not see the future.
 
 use crate::compressor::Compressor;
 use crate::compressor::baseline::Empty;
-use crate::compressor::baselines;
 use crate::compressor::budget::Controller;
 use crate::compressor::controls::donors;
 use crate::compressor::frequencies::DocumentFrequencies;
@@ -72,7 +71,7 @@ pub fn ceiling(inputs: Inputs, root: &Path, options: &CeilingOptions) -> Result<
         cluster: config.eval.cluster,
     })?;
     table.add_gold()?;
-    let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
+    let mut honest = models.baselines(parts, &Controller::default())?;
     for named in &config.eval.encoders {
         honest.push(Box::new(Extractive::frozen(named, models.decoder.device(), &models.tokenizer)?));
     }

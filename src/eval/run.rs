@@ -5,6 +5,7 @@ use crate::compressor::budget::Controller;
 use crate::compressor::controls::{Memory, OtherDocument, Shuffled, donors};
 use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::policy::{Policy, Trained};
+use crate::compressor::prompted::Prompt;
 use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::compressor::{Compressor, baselines};
@@ -32,15 +33,18 @@ const QUARTERS: usize = 4;
 /// Compressors of every table that no reader is adapted to: one keeps nothing, the other everything.
 const ENDS: [&str; 2] = ["empty", "identity"];
 
-/// Names of the compressors in the tables of a run that is evaluated so.
-pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
+/// Names of the compressors in the tables of a run that is evaluated so, over a base that has a chat template or none.
+pub fn evaluated(eval: &EvalConfig, has_template: bool) -> Vec<String> {
     let mut names = vec![GIST.to_string(), "empty".to_string()];
     match eval.baselines {
         Baselines::Recent => names.push(ScorerKind::Recent.name().to_string()),
         Baselines::All => {
             names.extend(ScorerKind::ALL.iter().map(|kind| kind.name().to_string()));
             let others = ["llmlingua", "draft", "identity", "gist_sampled", "other_document", "shuffled"];
-            names.extend(others.map(String::from));
+            names.extend(["recent_joined"].into_iter().chain(others).map(String::from));
+            if has_template {
+                names.extend(Prompt::ALL.map(|prompt| prompt.name().to_string()));
+            }
         }
     }
     names.extend(eval.encoders.iter().map(ToString::to_string));
@@ -51,11 +55,11 @@ pub fn evaluated(eval: &EvalConfig) -> Vec<String> {
 }
 
 /// Names of the evaluated compressors that a reader can be adapted to.
-pub fn adaptable(eval: &EvalConfig) -> Vec<String> {
+pub fn adaptable(eval: &EvalConfig, has_template: bool) -> Vec<String> {
     let few = EvalConfig { search_windows: 0, ..eval.clone() };
     let others = ["gist_sampled", "other_document", "shuffled"];
     let is_adaptable = |name: &String| !ENDS.contains(&name.as_str()) && !others.contains(&name.as_str());
-    evaluated(&few).into_iter().filter(is_adaptable).collect()
+    evaluated(&few, has_template).into_iter().filter(is_adaptable).collect()
 }
 
 /// Options of an evaluation.
@@ -105,12 +109,13 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let shuffled = Shuffled { inner: &greedy, seed: 0 };
     let frequencies = DocumentFrequencies::count(&models.tokenizer, &windows.train)?;
     let parts = Parts { decoder: &models.decoder, frequencies: &frequencies, seed: 0 };
-    let mut honest = baselines(parts, &models.tokenizer, &models.forbidden, &Controller::default());
-    let whole = match config.eval.baselines {
-        Baselines::All => true,
+    let (whole, controller) = (config.eval.baselines.is_all(), Controller::default());
+    let mut honest = match config.eval.baselines {
+        Baselines::All => models.baselines(parts, &controller)?,
         Baselines::Recent => {
-            honest.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
-            false
+            let mut few = baselines(parts, &models.tokenizer, &models.forbidden, &controller);
+            few.retain(|compressor| ["empty", "recent"].contains(&compressor.name()));
+            few
         }
     };
     for named in &config.eval.encoders {
@@ -248,12 +253,16 @@ mod tests {
     #[test]
     fn the_names_of_a_table_follow_from_its_section() {
         let few = EvalConfig { baselines: Baselines::Recent, ..EvalConfig::default() };
-        assert_eq!(evaluated(&few), ["gist", "empty", "recent"]);
+        assert_eq!(evaluated(&few, true), ["gist", "empty", "recent"]);
         let encoders = vec![FrozenScorer::try_from("encoder:models/x".to_string()).unwrap()];
         let more = EvalConfig { encoders, search_windows: 2, ..few };
-        assert_eq!(evaluated(&more)[3..], ["encoder:models/x", "oracle_greedy", "lookahead"]);
-        let all = evaluated(&EvalConfig::default());
+        assert_eq!(evaluated(&more, true)[3..], ["encoder:models/x", "oracle_greedy", "lookahead"]);
+        let all = evaluated(&EvalConfig::default(), false);
         assert!(["self_information", "draft", "shuffled"].iter().all(|name| all.iter().any(|known| known == name)));
         assert!(!all.contains(&"lookahead".to_string()));
+        let instruct = evaluated(&EvalConfig::default(), true);
+        assert_eq!(instruct[all.len()..], ["summary", "dense_notes"]);
+        let known = adaptable(&EvalConfig::default(), true);
+        assert!(["recent_joined", "prompt_lookup", "summary"].iter().all(|name| known.iter().any(|own| own == name)));
     }
 }

@@ -230,7 +230,7 @@ impl<'a> Evaluated<'a> {
         let places: Vec<usize> = changed.iter().map(|&i| windows[i]).collect();
         let cut = |i: &usize| {
             let ids = again[*i].iter().copied().take(self.job.windows[windows[*i]].prefix.len()).collect();
-            Compressed { ids, ..Compressed::default() }
+            Compressed { ids, joined: made[*i].joined, ..Compressed::default() }
         };
         let contexts: Vec<Compressed> = changed.iter().map(cut).collect();
         let readings = self.read(Some(self.job.generator), &places, &contexts)?;

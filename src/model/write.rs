@@ -7,7 +7,11 @@ use crate::model::read::Stem;
 use crate::model::sampling;
 use crate::model::site::BranchCache;
 use crate::model::vocab::{self, Head};
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+/// Prompts that are read at once, and their tokens together with those that are written.
+const ROWS_AT_ONCE: usize = 32;
+const TOKENS_AT_ONCE: usize = 1 << 15;
 
 /// Settings for continuing prompts by sampling.
 #[derive(Clone, Copy)]
@@ -55,4 +59,24 @@ pub fn continuations(
         written.push(picked);
     }
     Ok(Tensor::cat(&written, 2))
+}
+
+/// The `tokens` likeliest tokens, one after the other, behind each of `prompts` (none empty) by the bare base; none of them
+/// is in `forbidden`.
+pub fn greedy(decoder: &Decoder, prompts: &[Vec<u32>], tokens: usize, forbidden: &[u32]) -> Result<Vec<Vec<u32>>> {
+    if tokens == 0 {
+        return Ok(vec![Vec::new(); prompts.len()]);
+    }
+    let _guard = tch::no_grad_guard();
+    let how = Sampling::greedy();
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + tokens;
+    let mut all = Vec::with_capacity(prompts.len());
+    for batch in prompts.chunks((TOKENS_AT_ONCE / longest).clamp(1, ROWS_AT_ONCE)) {
+        let stem = Stem::read(decoder, None, batch)?;
+        let wanted = Continuation { samples: 1, tokens, how: &how, forbidden };
+        let ids = continuations(decoder, &stem, wanted, |_, _| vec![0.0; tokens])?;
+        let ids = Vec::<i64>::try_from(ids.reshape([-1]).to_device(Device::Cpu))?;
+        all.extend(ids.chunks(tokens).map(|row| row.iter().map(|&id| id as u32).collect::<Vec<u32>>()));
+    }
+    Ok(all)
 }

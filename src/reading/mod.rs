@@ -54,8 +54,8 @@ pub fn request<'a>(window: &'a Window, condition: Condition, key: u64) -> Reques
     Request { prefix: &window.prefix, local, query, key }
 }
 
-/// The ids that a reader gets before the local window: the gist and a separator. No separator after nothing, after the
-/// unchanged prefix, or for the bare base, which has none.
+/// The ids that a reader gets before the local window: the gist and a separator. No separator after nothing, after what runs
+/// on into the local window, or for the bare base, which has none.
 pub fn reader_context(gist: &[u32], separated: bool, v: i64) -> Vec<u32> {
     let mut context = gist.to_vec();
     if separated && !gist.is_empty() {
@@ -66,7 +66,7 @@ pub fn reader_context(gist: &[u32], separated: bool, v: i64) -> Vec<u32> {
 
 /// Like [`reader_context`], for the output of a compressor.
 pub fn compressed_context(compressed: &Compressed, adapted: bool, v: i64) -> Vec<u32> {
-    reader_context(&compressed.ids, adapted && !compressed.identity, v)
+    reader_context(&compressed.ids, adapted && !compressed.joined, v)
 }
 
 /// Contexts of windows as rows to be read.

@@ -1,12 +1,15 @@
 //! Controls of the distortion: the whole prefix costs nothing, nothing is the local window alone.
 
 use crate::common::*;
+use crate::compressors::tokenizer;
+use gist::compressor::recent_joined::RecentJoined;
+use gist::compressor::{Compressor, Request};
 use gist::config::parts::Sampling;
-use gist::data::Window;
+use gist::data::{Probe, Window};
 use gist::eval::gates::roles::{empty, identity};
 use gist::model::read::Stem;
 use gist::model::write::{Continuation, continuations};
-use gist::reading::{Imagined, Taught, reader_context};
+use gist::reading::{Imagined, Reading, Taught, compressed_context, reader_context};
 use gist::rng::{self, Stream};
 
 fn windows() -> Vec<Window> {
@@ -31,6 +34,48 @@ fn the_empty_gist_is_the_local_window_alone() {
     let nothing: Vec<(usize, &[u32])> = (0..windows.len()).map(|i| (i, &[] as &[u32])).collect();
     let readings = Taught::new(&decoder, &windows).unwrap().measure(&decoder, None, &nothing).unwrap();
     assert!(readings.iter().all(|reading| reading.kl > 0.01));
+}
+
+/// The windows, the last tokens of whose prefix belong to the local text of each probe.
+fn longer(windows: &[Window], tokens: usize) -> Vec<Window> {
+    let one = |window: &Window| {
+        let (prefix, last) = window.prefix.split_at(window.prefix.len() - tokens);
+        let probe = |probe: &Probe| Probe { local: [last, &probe.local].concat(), ..probe.clone() };
+        Window { prefix: prefix.to_vec(), probes: window.probes.iter().map(probe).collect(), ..window.clone() }
+    };
+    windows.iter().map(one).collect()
+}
+
+#[test]
+fn recent_tokens_without_a_separator_are_a_longer_local_window() {
+    let (decoder, tokenizer) = (decoder(8), tokenizer());
+    let (reader, tokenizer) = (adapter(&decoder, 3), &tokenizer);
+    let active = decoder.activate(&reader, false).unwrap();
+    let read = |windows: &[Window], contexts: &[Vec<u32>]| -> Vec<Reading> {
+        let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
+        Taught::new(&decoder, windows).unwrap().measure(&decoder, Some(&active), &rows).unwrap()
+    };
+    let mut asked = windows();
+    for (i, window) in asked.iter_mut().enumerate() {
+        let more = Probe { local: ids(2 + i, 48, 400), ..window.probe().clone() };
+        window.probes.push(more);
+    }
+    for windows in [windows(), asked] {
+        let requests: Vec<Request> = windows.iter().map(|window| request(&window.prefix)).collect();
+        for budget in [0, 1, 7] {
+            let made = RecentJoined { tokenizer }.compress(&requests, budget).unwrap();
+            let joined: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, true, VOCAB)).collect();
+            let separated: Vec<Vec<u32>> = made.iter().map(|c| reader_context(&c.ids, true, VOCAB)).collect();
+            let nothing = vec![Vec::new(); windows.len()];
+            let expected = read(&longer(&windows, budget), &nothing);
+            for (own, expected) in read(&windows, &joined).iter().zip(&expected) {
+                let far = (own.kl - expected.kl).abs().max((own.nll - expected.nll).abs());
+                assert!(far < 1e-5 && expected.kl > 0.01, "{own:?} {expected:?}");
+            }
+            let apart = read(&windows, &separated).iter().zip(&expected).all(|(a, b)| (a.kl - b.kl).abs() > 1e-4);
+            assert_eq!(apart, budget > 0, "a separator changes what is read");
+        }
+    }
 }
 
 #[test]

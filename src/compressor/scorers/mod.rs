@@ -65,6 +65,8 @@ scorers! {
     self_information::SelfInformation,
     /// Attention of the base (SnapKV).
     attention::Attention,
+    /// Continuations of earlier n-grams (prompt lookup).
+    prompt_lookup::PromptLookup,
 }
 
 impl FromStr for ScorerKind {

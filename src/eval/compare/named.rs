@@ -1,6 +1,7 @@
-//! Baselines by name: those that every table has, and frozen models from their folder or repository.
+//! Baselines by name: those that every table has, prompts to any base, and frozen models from their folder or repository.
 
 use crate::compressor::budget::Controller;
+use crate::compressor::prompted::Prompt;
 use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::compressor::{Compressor, baselines};
@@ -46,9 +47,13 @@ impl<'a> Shelf<'a, '_> {
         }
         let tokenizer = &self.models.tokenizer;
         let plain = |compressor| Made { compressor, made_of: "baseline".into() };
+        if let Some(prompt) = Prompt::named(name) {
+            return Ok(plain(Box::new(self.models.prompted(prompt)?)));
+        }
         let mut known = baselines(self.parts, tokenizer, &self.models.forbidden, self.controller);
         known.retain(|compressor| !["empty", "identity"].contains(&compressor.name()));
-        let list = known.iter().map(|compressor| compressor.name()).collect::<Vec<_>>().join(", ");
+        let prompted = Prompt::ALL.iter().map(|prompt| prompt.name());
+        let list = known.iter().map(|compressor| compressor.name()).chain(prompted).collect::<Vec<_>>().join(", ");
         if let Some(found) = known.into_iter().find(|compressor| compressor.name() == name) {
             return Ok(plain(found));
         }
