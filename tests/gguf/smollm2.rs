@@ -7,10 +7,14 @@ use crate::common::{command, message, world};
 use crate::gguf::fixture;
 use gist::base;
 use gist::chat::Frame;
+use gist::compressor::prompted::Prompt;
+use gist::compressor::{Compressor, Request};
+use gist::config::bos::Bos;
 use gist::data::read_documents;
 use gist::model::decoder::Decoder;
 use gist::model::vocab::Head;
 use gist::model::weights;
+use gist::models::{BaseName, Models};
 use gist::rng::{self, Stream};
 use gist::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -79,6 +83,30 @@ fn the_real_vocabulary_and_template_are_what_transformers_reads() {
     let frame = Frame::new(&path, &tokenizer, "{prefix}").unwrap();
     let [before, after] = [&frame.before, &frame.after].map(|ids| tokenizer.decode(ids).unwrap());
     assert_eq!(format!("{before}Hello.{after}"), recorded["chat"].as_str().unwrap());
+}
+
+#[test]
+fn the_real_model_sums_up_a_text_and_takes_notes_of_it() {
+    let Some(path) = model() else { return };
+    let named = BaseName { name: &path, folder: &path, bos: Bos::default() };
+    let models = Models::load(named, Kind::Float, Device::Cpu).unwrap();
+    let text = "The lighthouse of Marlow was built in 1868 by the engineer Ada Selwyn. It is 41 metres high and stands on a \
+        rock in the Bay of Norwood. In 1935 it was painted red, and since 1971 it has worked without a keeper. Ships see its \
+        light from 23 miles away.";
+    let prefix = models.tokenizer.encode(text).unwrap();
+    let request = Request { prefix: &prefix, local: &[], query: &[], key: 0 };
+    for prompt in Prompt::ALL {
+        let prompted = models.prompted(prompt).unwrap();
+        let whole = &prompted.prompts(&[request], 30).unwrap()[0];
+        let said = models.tokenizer.decode(whole).unwrap();
+        let message = format!("<|im_start|>user\n{text}{}<|im_end|>\n<|im_start|>assistant\n", prompt.instruction(30));
+        assert!(said.ends_with(&message), "{said}");
+        let made = prompted.compress(&[request], 30).unwrap().remove(0);
+        let gist = models.tokenizer.decode(&made.ids).unwrap();
+        eprintln!("{}: {} tokens: {gist}", prompt.name(), made.ids.len());
+        assert!(made.ids.iter().all(|id| !models.forbidden.contains(id)), "{gist}");
+        assert!(gist.contains("1868") && gist.contains("Marlow"), "{}: {gist}", prompt.name());
+    }
 }
 
 /// Characters of one script or kind, by ranges of code points.
@@ -206,4 +234,8 @@ fn facts_are_asked_of_the_real_model_and_evidence_answers_them() {
     // Measured in PyTorch: nothing 2.4, recent tokens 2.2, the facts 0.4 nats a token.
     assert!(kl("empty") > 1.5 && kl("recent") > 1.0, "{} {}", kl("empty"), kl("recent"));
     assert!(kl("gold") < 0.35 * kl("empty"), "{} {}", kl("gold"), kl("empty"));
+    // The base with its chat template is prompted too; neither prompt finds all three facts in so few tokens.
+    for name in ["summary", "dense_notes"] {
+        assert!(kl(name) > kl("gold") && kl(name) < 1.5 * kl("empty"), "{name}: {}", kl(name));
+    }
 }
