@@ -2,7 +2,7 @@
 //! prefix when the text last ended as it ends now, be it the question or the prefix itself. Longer n-grams go first, of one
 //! length the later; the empty one stands everywhere, so that the most recent tokens fill the rest. Differs from the
 //! original, which drafts 10 tokens behind the first place that holds the last 3 tokens, or fewer: here n-grams have up to
-//! [`LONGEST`] tokens, and the budget is filled from as many places as it takes.
+//! 32 tokens, and the budget is filled from as many places as it takes.
 
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::parts::Parts;
