@@ -98,7 +98,7 @@ fn an_encoder_learns_what_labelled_texts_keep_and_goes_on_where_it_was_killed() 
         assert!(found["keep_ratio"].as_f64().unwrap() <= 0.3, "{name}");
     }
     assert_eq!(outcome["rows"]["train"], json!({"read": 24, "kept": 24, "dropped": {}}));
-    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 11 * 12);
+    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 12 * 12);
     assert!(run.join("compressor/adapter_model.safetensors").exists());
 
     let other = killed.path().join("marked/seed=0");
