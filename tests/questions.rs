@@ -93,6 +93,22 @@ fn a_context_is_judged_by_all_its_questions_or_by_the_one_in_sight() {
 }
 
 #[test]
+fn a_context_that_the_budget_keeps_whole_is_passed_over_and_counted() {
+    asked();
+    let (file, runs) = (world().root.join("asked-short.jsonl"), tempfile::tempdir().unwrap());
+    rows(&file, 5);
+    let short = r#"{"id": "s", "context": "Red.", "questions": [{"question": "Fox?", "answers": ["Red"]}]}"#;
+    fs::write(&file, fs::read_to_string(&file).unwrap() + short).unwrap();
+    let sets = flags(&["data.test=asked-short.jsonl", "train.steps=0", "budget.tokens=6", "eval.windows=6"]);
+    let output =
+        gist(&[&["train", "tiny.toml", "--at", runs.path().join("run").to_str().unwrap()][..], &sets].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_says(&said, &["asked-short.jsonl: 1 contexts that the budget keeps whole are passed over"], "short");
+    let summary: Value = read_json(&runs.path().join("run/summary.json")).unwrap();
+    assert_eq!(summary["eval"]["n_windows"], 5);
+}
+
+#[test]
 fn what_cannot_be_asked_is_an_error_or_a_counted_skip() {
     asked();
     let runs = tempfile::tempdir().unwrap();
@@ -115,7 +131,7 @@ fn what_cannot_be_asked_is_an_error_or_a_counted_skip() {
     refused(&["data.qa.samples=2"], &["data.qa.samples", "expected 0 (answers is \"given\"), got 2"]);
     refused(
         &["data.prefix_tokens=4", "budget.tokens=2"],
-        &["asked-train.jsonl: expected contexts that data.prefix_tokens holds"],
+        &["asked-train.jsonl: expected contexts that data.prefix_tokens holds and the budget does not"],
     );
     refused(&["train.imagined_futures=1"], &["train.imagined_futures", "expected 0 where probes ask", "got 1"]);
     refused(

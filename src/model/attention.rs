@@ -49,6 +49,15 @@ pub fn near(mask: Option<&Tensor>, t: i64, window: i64, causal: bool, device: De
     Some(mask.map_or_else(|| band.shallow_clone(), |mask| mask.logical_and(&band)))
 }
 
+/// Additive mask `[1, 1, repeats * T, P]` of T branch tokens, `past` of them behind the prefix, over a prefix whose last
+/// tokens stand at the end of its P places: −∞ at `window` tokens away and farther.
+pub fn far_prefix(t: i64, p: i64, past: i64, window: i64, repeats: i64, device: Device) -> Tensor {
+    let options = (Kind::Int64, device);
+    let away = Tensor::arange(t, options).unsqueeze(1) + past + p - Tensor::arange(p, options).unsqueeze(0);
+    let bias = Tensor::zeros([t, p], (Kind::Float, device)).masked_fill(&away.ge(window), f64::NEG_INFINITY);
+    bias.unsqueeze(0).expand([repeats, t, p], false).reshape([1, 1, repeats * t, p])
+}
+
 /// Attention of a row to itself, where `mask` allows it, or, without one, to what comes before if it is `causal` and to all
 /// otherwise: q `[N, Hq, T, D]`, k and v `[N, Hkv, T, D]` → `[N, Hq, T, D]`.
 pub fn within(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
@@ -76,55 +85,45 @@ pub fn last_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>, pad: &[i64], 
     (weights * shares.unsqueeze(1).unsqueeze(-1)).sum_dim_intlist([2i64].as_slice(), false, Kind::Float)
 }
 
-/// Tokens of a pass over branches.
-#[derive(Clone, Copy, Debug)]
-pub struct BranchShape {
-    /// G: branches of a prefix.
-    pub branches: i64,
-    /// T: new tokens of each.
-    pub tokens: i64,
-    /// Tokens of each between the prefix and the new ones.
-    pub past: i64,
-    /// P: places of the prefix, padding on the left included.
-    pub prefix: i64,
-    /// Query heads that share a key head.
-    pub repeats: i64,
+/// Keys and values of one layer for the shared prefix: `[N, Hkv, P, D]` each.
+pub struct PrefixKeys<'a> {
+    /// Rotated keys.
+    pub k: &'a Tensor,
+    /// Values.
+    pub v: &'a Tensor,
+    /// Additive mask over the prefix `[N, 1, 1 or rep*G*T, P]` when rows are padded or the window ends within it.
+    pub bias: Option<&'a Tensor>,
 }
 
-/// Additive mask `[N or 1, 1, T * G * repeats, P + S * G]` of the new tokens of branches over the prefix and the S tokens that
-/// each branch has with them: −∞ at padding, of which row n has `pad[n]` tokens, at other branches, at later tokens, and at
-/// those `window` tokens away and farther. Keys of branches stand token by token, of each token branch by branch.
-pub fn branch_mask(shape: BranchShape, pad: Option<&[i64]>, window: Option<i64>, like: (Kind, Device)) -> Tensor {
-    let BranchShape { branches: g, tokens: t, past, prefix: p, repeats } = shape;
-    let (kind, device) = like;
-    let (options, s) = ((Kind::Int64, device), past + t);
-    let time = Tensor::arange_start(past, s, options).view([t, 1, 1, 1]);
-    let (branch, key) = (Tensor::arange(g, options), Tensor::arange(s, options).view([1, 1, s, 1]));
-    let same = branch.view([1, g, 1, 1]).eq_tensor(&branch.view([1, 1, 1, g]));
-    let mut own = key.le_tensor(&time).logical_and(&same); // [T, G, S, G]
-    let place = Tensor::arange(p, options).view([1, 1, p]);
-    let mut shared = match pad {
-        Some(pad) => place.ge_tensor(&Tensor::from_slice(pad).to_device(device).view([-1, 1, 1])), // [N, 1, P]
-        None => place.ge(0),
-    };
-    if let Some(window) = window.filter(|&window| p + s > window) {
-        own = own.logical_and(&(&time - &key).lt(window));
-        shared = shared.logical_and(&(time.view([1, t, 1]) + p - &place).lt(window));
-    }
-    let n = shared.size()[0];
-    let shared = shared.unsqueeze(2).expand([n, t, g, p], false);
-    let own = own.view([1, t, g, s * g]).expand([n, t, g, s * g], false);
-    let seen = Tensor::cat(&[shared, own], -1).unsqueeze(3).expand([n, t, g, repeats, p + s * g], false);
-    let seen = seen.reshape([n, 1, t * g * repeats, p + s * g]);
-    Tensor::zeros(seen.size().as_slice(), (kind, device)).masked_fill(&seen.logical_not(), f64::NEG_INFINITY)
-}
-
-/// Attention of G branches that share a prefix: q `[N, G, T, Hq, D]`, k and v `[N, Hkv, P + S * G, D]` with the mask of
-/// [`branch_mask`] → `[N, G, T, Hq * D]`. The heads that share keys are queries of one head, so that no key is copied.
-pub fn branches(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Tensor {
+/// Attention of G branches that share a prefix: q `[N, G, T, Hq, D]`; own keys and values `[N, G, Hkv, S, D]`, of which
+/// the last T belong to the queries, and of which those `window` tokens away and farther are not seen →
+/// `[N, G, T, Hq * D]`.
+pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor, window: Option<i64>) -> Tensor {
     let [n, g, t, hq, d] = <[i64; 5]>::try_from(q.size()).unwrap_or_default();
-    let hkv = k.size()[1];
-    let q = q.reshape([n, g, t, hkv, hq / hkv, d]).permute([0, 3, 2, 1, 4, 5]).reshape([n, hkv, -1, d]);
-    let mixed = Tensor::scaled_dot_product_attention(&q, k, v, Some(mask), 0.0, false, None::<f64>, false);
-    mixed.reshape([n, hkv, t, g, hq / hkv, d]).permute([0, 3, 2, 1, 4, 5]).reshape([n, g, t, hq * d])
+    let (hkv, s) = (own_k.size()[2], own_k.size()[3]);
+    let (rep, p) = (hq / hkv, prefix.k.size()[2]);
+    let scale = 1.0 / (d as f64).sqrt();
+    let q = q.view([n, g, t, hkv, rep, d]) * scale;
+    let shared_q = q.permute([0, 3, 4, 1, 2, 5]).reshape([n, hkv, rep * g * t, d]);
+    let mut shared = shared_q.matmul(&prefix.k.transpose(-1, -2)); // [N, Hkv, rep*G*T, P]
+    if let Some(bias) = prefix.bias {
+        shared = shared + bias;
+    }
+    let own_q = q.permute([0, 1, 3, 4, 2, 5]).reshape([n, g, hkv, rep * t, d]);
+    let mut own = own_q.matmul(&own_k.transpose(-1, -2)).view([n, g, hkv, rep, t, s]);
+    if t > 1 {
+        let future = Tensor::ones([t, s], (Kind::Bool, q.device())).triu(s - t + 1);
+        own = own.masked_fill(&future, f64::NEG_INFINITY);
+    }
+    if let Some(window) = window.filter(|&window| window < s) {
+        let far = Tensor::ones([t, s], (Kind::Bool, q.device())).tril(s - t - window);
+        own = own.masked_fill(&far, f64::NEG_INFINITY);
+    }
+    let own = own.permute([0, 2, 3, 1, 4, 5]).reshape([n, hkv, rep * g * t, s]);
+    let weights = Tensor::cat(&[shared, own], -1).softmax(-1, Kind::Float).to_kind(q.kind());
+    let parts = weights.split_with_sizes([p, s], -1);
+    let from_prefix = parts[0].matmul(prefix.v).view([n, hkv, rep, g, t, d]).permute([0, 3, 4, 1, 2, 5]);
+    let own_w = parts[1].view([n, hkv, rep, g, t, s]).permute([0, 3, 1, 2, 4, 5]).reshape([n, g, hkv, rep * t, s]);
+    let from_own = own_w.matmul(own_v).view([n, g, hkv, rep, t, d]).permute([0, 1, 4, 2, 3, 5]);
+    (from_prefix + from_own).reshape([n, g, t, hq * d])
 }

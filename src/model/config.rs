@@ -256,28 +256,23 @@ impl ModelConfig {
         self.model_type == "qwen3"
     }
 
-    /// Shape `[out, in]` of a projection.
-    pub fn shape(&self, projection: Projection) -> [i64; 2] {
-        let (h, f, d) = (self.hidden_size, self.intermediate_size, self.head_width());
-        match projection {
-            Projection::Q => [self.num_attention_heads * d, h],
-            Projection::K | Projection::V => [self.kv_heads() * d, h],
-            Projection::O => [h, self.num_attention_heads * d],
-            Projection::Gate | Projection::Up => [f, h],
-            Projection::Down => [h, f],
-        }
-    }
-
     /// Every weight under its Hugging Face name, in storage order.
     pub fn parameters(&self) -> Vec<(String, Vec<i64>)> {
-        let (h, d) = (self.hidden_size, self.head_width());
+        let (h, f, d) = (self.hidden_size, self.intermediate_size, self.head_width());
+        let (q, kv) = (self.num_attention_heads * d, self.kv_heads() * d);
         let mut all = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab_size, h])];
         for i in 0..self.num_hidden_layers {
             let p = format!("model.layers.{i}");
             all.push((format!("{p}.input_layernorm.weight"), vec![h]));
             all.push((format!("{p}.post_attention_layernorm.weight"), vec![h]));
             for projection in Projection::ALL {
-                let shape = self.shape(projection);
+                let shape = match projection {
+                    Projection::Q => [q, h],
+                    Projection::K | Projection::V => [kv, h],
+                    Projection::O => [h, q],
+                    Projection::Gate | Projection::Up => [f, h],
+                    Projection::Down => [h, f],
+                };
                 let name = format!("{p}.{}.{}", projection.module(), projection.name());
                 all.push((format!("{name}.weight"), shape.to_vec()));
                 if self.has_bias(projection) {

@@ -110,31 +110,15 @@ pub fn longest(rows: usize, model: &ModelConfig) -> usize {
 }
 
 impl CopyHead<'_> {
-    /// Amounts that copying adds to the logits of the entries of the N actions with these hidden states `[N, H]`: `[E]` f32.
-    pub fn payments(&self, hidden: &Tensor) -> Tensor {
-        let Matches { actions, classes, values, .. } = self.matches.of(self.first, hidden.size()[0]);
+    /// Logits `[N, V]` of the actions with these hidden states `[N, H]`, and what copying adds.
+    pub fn pay(&self, hidden: &Tensor, logits: &Tensor) -> Tensor {
+        let (n, v) = (logits.size()[0], logits.size()[1]);
+        let Matches { actions, tokens, classes, values, .. } = self.matches.of(self.first, n);
         let paid = widened(&hidden.linear(self.rows, None::<Tensor>)); // [N, classes + values]
         let (width, weights) = (paid.size()[1], values.size()[1]);
         let for_values = paid.narrow(1, width - weights, weights).index_select(0, &actions) * values;
         let paid = paid.reshape([-1]).index_select(0, &(&actions * width + classes));
-        paid + for_values.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
-    }
-
-    /// Places of the entries in `[N, A]`, flattened.
-    fn places(&self, n: i64, width: i64) -> Tensor {
-        let Matches { actions, tokens, .. } = self.matches.of(self.first, n);
-        actions * width + tokens
-    }
-
-    /// Logits `[N, A]`, and what copying adds.
-    pub fn add_to(&self, logits: Tensor, payments: &Tensor) -> Tensor {
-        let (n, width) = (logits.size()[0], logits.size()[1]);
-        logits.view([-1]).index_add_(0, &self.places(n, width), payments).view([n, width])
-    }
-
-    /// The values of the entries in `[N, A]`: `[E]`.
-    pub fn picked(&self, all: &Tensor) -> Tensor {
-        let (n, width) = (all.size()[0], all.size()[1]);
-        all.reshape([-1]).index_select(0, &self.places(n, width))
+        let paid = paid + for_values.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        logits.reshape([-1]).index_add(0, &(actions * v + tokens), &paid).view([n, v])
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::lora::{Activation, ActiveAdapter, Adapter, LoraPair};
 use crate::model::peft;
-use crate::model::projections::{Joint, Joints};
+use crate::model::projections::Projections;
 use crate::model::rope::Rope;
 use crate::model::weights;
 use std::collections::BTreeMap;
@@ -17,18 +17,17 @@ use tch::{Device, Kind, Tensor};
 pub(super) struct DecoderBlock {
     pub(super) input_norm: Tensor,
     pub(super) post_norm: Tensor,
-    pub(super) joints: Joints<Linear>,
+    pub(super) projections: Projections<Linear>,
     /// Norms of the query and key heads, in architectures that have them.
     pub(super) head_norms: Option<HeadNorms>,
     /// Tokens that a token sees; all where there is no window.
     pub(super) window: Option<i64>,
 }
 
-/// Weight `[out, in]` and bias `[out]` of joined projections, and the rows of each.
+/// Weight `[out, in]` and bias `[out]`.
 pub(super) struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
-    rows: Vec<i64>,
 }
 
 /// Weights `[D]` of the norms over each head.
@@ -48,14 +47,6 @@ pub struct Decoder {
     begin: Vec<u32>,
     checkpointing: bool,
     identity: Option<String>,
-}
-
-/// Matrices or vectors one behind the other.
-fn joined(mut parts: Vec<Tensor>) -> Tensor {
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => Tensor::cat(&parts, 0),
-    }
 }
 
 impl Decoder {
@@ -118,23 +109,11 @@ impl Decoder {
         let mut layers = Vec::new();
         for i in 0..config.num_hidden_layers {
             let mut part = |name: &str| next(format!("model.layers.{i}.{name}"));
-            let joints = Joints::try_from_fn(|joint| -> Result<Linear> {
-                let (mut weights, mut biases) = (Vec::new(), Vec::new());
-                for &projection in joint.parts() {
-                    let name = format!("{}.{}", projection.module(), projection.name());
-                    let weight = part(&format!("{name}.weight"))?;
-                    biases.push(match config.has_bias(projection) {
-                        true => part(&format!("{name}.bias"))?,
-                        false => Tensor::zeros([weight.size()[0]], (weight.kind(), weight.device())),
-                    });
-                    weights.push(weight);
-                }
-                let has_bias = joint.parts().iter().any(|&projection| config.has_bias(projection));
-                Ok(Linear {
-                    rows: weights.iter().map(|weight| weight.size()[0]).collect(),
-                    weight: joined(weights),
-                    bias: has_bias.then(|| joined(biases)),
-                })
+            let projections = Projections::try_from_fn(|projection| -> Result<Linear> {
+                let name = format!("{}.{}", projection.module(), projection.name());
+                let weight = part(&format!("{name}.weight"))?;
+                let bias = config.has_bias(projection).then(|| part(&format!("{name}.bias"))).transpose()?;
+                Ok(Linear { weight, bias })
             })?;
             let head_norms = match config.has_head_norms() {
                 true => {
@@ -144,7 +123,7 @@ impl Decoder {
                 false => None,
             };
             let (input_norm, post_norm) = (part("input_layernorm.weight")?, part("post_attention_layernorm.weight")?);
-            layers.push(DecoderBlock { input_norm, post_norm, joints, head_norms, window: config.window(i) });
+            layers.push(DecoderBlock { input_norm, post_norm, projections, head_norms, window: config.window(i) });
         }
         let norm = next("model.norm.weight".into())?;
         let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?) };
@@ -249,22 +228,16 @@ impl Decoder {
         (wide * scale).to_kind(xs.kind()) * weight
     }
 
-    /// `xs` `[.., in]` through joined projections of block `layer`, with what the adapter adds, `[.., out]` of each.
+    /// `xs` `[.., in]` through a projection of block `layer`, with what the adapter adds, `[.., out]`.
     pub(super) fn project(
         &self,
         xs: &Tensor,
         layer: usize,
-        joint: Joint,
+        projection: Projection,
         adapter: Option<&ActiveAdapter>,
-    ) -> Vec<Tensor> {
-        let all = self.project_joined(xs, layer, joint, adapter);
-        all.split_with_sizes(&self.layers[layer].joints[joint].rows, -1)
-    }
-
-    /// Like [`Decoder::project`], the outputs one behind the other.
-    fn project_joined(&self, xs: &Tensor, layer: usize, joint: Joint, adapter: Option<&ActiveAdapter>) -> Tensor {
-        let Linear { weight, bias, .. } = &self.layers[layer].joints[joint];
-        let pair = adapter.and_then(|active| Some((active, active.layers[layer][joint].as_ref()?)));
+    ) -> Tensor {
+        let Linear { weight, bias } = &self.layers[layer].projections[projection];
+        let pair = adapter.and_then(|active| Some((active, active.layers[layer][projection].as_ref()?)));
         let Some((active, LoraPair { a, b })) = pair else {
             return xs.linear(weight, bias.as_ref());
         };
@@ -287,14 +260,10 @@ impl Decoder {
         }
     }
 
-    /// Output of attention `[.., H]` from its mixed values.
-    pub(super) fn output(&self, mixed: &Tensor, layer: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
-        self.project_joined(mixed, layer, Joint::O, adapter)
-    }
-
     pub(super) fn mlp(&self, xs: &Tensor, layer: usize, adapter: Option<&ActiveAdapter>) -> Tensor {
-        let inputs = self.project(xs, layer, Joint::GateUp, adapter);
-        self.project_joined(&(inputs[0].silu() * &inputs[1]), layer, Joint::Down, adapter)
+        let gate = self.project(xs, layer, Projection::Gate, adapter).silu();
+        let up = self.project(xs, layer, Projection::Up, adapter);
+        self.project(&(gate * up), layer, Projection::Down, adapter)
     }
 
     pub(super) fn check_positions(&self, last: i64) -> Result<()> {

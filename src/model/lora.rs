@@ -13,16 +13,16 @@ use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
-use crate::model::projections::{Joint, Joints};
+use crate::model::projections::Projections;
 use crate::model::tape::{Dropout, Tape};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// The low-rank pairs of joined projections as one: `a [r', in]`, `b [out, r']`, where r' is r for each that has a pair.
+/// One low-rank pair: `a [r, in]`, `b [out, r]`.
 pub struct LoraPair {
-    /// Down-projections, one behind the other.
+    /// Down-projection.
     pub a: Tensor,
-    /// Up-projections, times α / r, each in its own rows and columns.
+    /// Up-projection, times α / r.
     pub b: Tensor,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Activation {
 
 /// Views of an adapter for one forward pass.
 pub struct ActiveAdapter {
-    /// For each block, the pair of each matrix that has one; no blocks where an encoder stands in the base's place.
-    pub layers: Vec<Joints<Option<LoraPair>>>,
+    /// For each block, the pair of each projection that has one; no blocks where an encoder stands in the base's place.
+    pub layers: Vec<Projections<Option<LoraPair>>>,
     /// Outside training none.
     pub dropout: Option<Dropout>,
     /// Input rows of the control tokens `[3, H]`.
@@ -125,22 +125,6 @@ pub fn specs(model: &ModelConfig, lora: &LoraConfig, extra: Extra) -> Vec<(Strin
         }
     }
     all
-}
-
-/// Up-projections `[out, r]` of some of the joined projections as one matrix over all: each in its rows, and in columns of its
-/// own.
-fn side_by_side(model: &ModelConfig, joint: Joint, own: &[(Projection, Tensor)], rank: i64) -> Tensor {
-    let columns = rank * own.len() as i64;
-    let rows = |projection: Projection| -> Tensor {
-        match own.iter().position(|(target, _)| *target == projection) {
-            Some(at) => {
-                let before = rank * at as i64;
-                own[at].1.constant_pad_nd([before, columns - rank - before])
-            }
-            None => Tensor::zeros([model.shape(projection)[0], columns], (own[0].1.kind(), own[0].1.device())),
-        }
-    };
-    Tensor::cat(&joint.parts().iter().map(|&projection| rows(projection)).collect::<Vec<_>>(), 0)
 }
 
 impl ActiveAdapter {
@@ -248,18 +232,13 @@ impl Adapter {
         let scaling = self.config.alpha / self.config.rank as f64;
         let mut layers = Vec::new();
         for layer in 0..model.num_hidden_layers {
-            layers.push(Joints::try_from_fn(|joint| -> Result<Option<LoraPair>> {
-                let (mut a, mut b) = (Vec::new(), Vec::new());
-                for &projection in joint.parts().iter().filter(|&&projection| is_target(&self.config, projection)) {
-                    let (down, up) = pair_names(layer, projection);
-                    a.push(take(&mut views, &down)?);
-                    b.push((projection, take(&mut views, &up)? * scaling));
-                }
-                if a.is_empty() {
+            layers.push(Projections::try_from_fn(|projection| -> Result<Option<LoraPair>> {
+                if !is_target(&self.config, projection) {
                     return Ok(None);
                 }
-                let b = side_by_side(model, joint, &b, self.config.rank);
-                Ok(Some(LoraPair { a: own(Tensor::cat(&a, 0)), b: own(b) }))
+                let (a, b) = pair_names(layer, projection);
+                let a = own(take(&mut views, &a)?);
+                Ok(Some(LoraPair { a, b: own(take(&mut views, &b)? * scaling) }))
             })?);
         }
         Ok(ActiveAdapter {

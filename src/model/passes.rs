@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::model::attention;
 use crate::model::decoder::Decoder;
 use crate::model::lora::ActiveAdapter;
-use crate::model::projections::Joint;
 use crate::model::rope::rotate;
 use crate::model::site::{BranchCache, BranchSite, KeyValue, KvCache, PassSite, RowSite, Watch};
 use crate::model::tape::NotedPass;
@@ -110,7 +109,7 @@ impl Decoder {
         mut grown: Option<&mut BranchCache>,
         adapter: Option<&ActiveAdapter>,
     ) -> Result<Tensor> {
-        let (n, g, t) = ids.size3()?;
+        let (n, _, t) = ids.size3()?;
         if n as usize != prefix.rows() {
             return Err(Error::shape("branch rows", prefix.rows(), n));
         }
@@ -120,9 +119,7 @@ impl Decoder {
         }
         self.check_positions(prefix.longest() + past + t)?;
         let (cos, sin) = self.rope.at(&prefix.positions(past, t)); // [N, T, D]
-        let repeats = self.config.num_attention_heads / self.config.kv_heads();
-        let windows = self.layers.iter().map(|layer| layer.window);
-        let site = BranchSite::behind(prefix, (g, past), (&cos, &sin), repeats, windows);
+        let site = BranchSite::behind(prefix, past, &cos, &sin);
         let (hidden, _) = self.through(ids, PassSite::Branches(site), self.layers.len(), adapter, |site, i, xs| {
             let grown = grown.as_deref_mut();
             (self.block(site, i, xs, adapter, Beside { grown, ..Beside::default() }).0, None)
@@ -180,12 +177,11 @@ impl Decoder {
         let layer = &self.layers[i];
         let (hq, hkv, d) = (self.config.num_attention_heads, self.config.kv_heads(), self.config.head_width());
         let ys = self.norm(xs, &layer.input_norm);
-        let projected = self.project(&ys, i, Joint::Qkv, adapter);
         let heads = |projection: Projection, count: i64| {
             let mut shape = xs.size();
             shape.pop();
             shape.extend([count, d]);
-            self.heads(projected[projection as usize].view(shape.as_slice()), i, projection)
+            self.heads(self.project(&ys, i, projection, adapter).view(shape.as_slice()), i, projection)
         };
         let (mixed, own) = match site {
             PassSite::Rows(rows) => {
@@ -198,14 +194,15 @@ impl Decoder {
             PassSite::Branches(branches) => {
                 let (cos, sin) = branches.angles();
                 let q = rotate(&heads(Projection::Q, hq), cos, sin); // [N, G, T, Hq, D]
-                // [N, G, T, Hkv, D] → [N, Hkv, T * G, D]
-                let by_token = |xs: Tensor| xs.permute([0, 3, 2, 1, 4]).reshape([xs.size()[0], hkv, -1, d]);
-                let k = by_token(rotate(&heads(Projection::K, hkv), cos, sin));
-                let own = KeyValue { k, v: by_token(heads(Projection::V, hkv)) };
-                (branches.attend(i, &q, &own, beside.grown), own)
+                let k = rotate(&heads(Projection::K, hkv), cos, sin).transpose(2, 3);
+                let mut own = KeyValue { k, v: heads(Projection::V, hkv).transpose(2, 3) };
+                if let Some(cache) = beside.grown {
+                    own = cache.append(i, &own);
+                }
+                (branches.attend(layer.window, i, &q, &own), own)
             }
         };
-        let xs = xs + self.output(&mixed, i, adapter);
+        let xs = xs + self.project(&mixed, i, Projection::O, adapter);
         let ys = self.mlp(&self.norm(&xs, &layer.post_norm), i, adapter);
         (xs + ys, own)
     }

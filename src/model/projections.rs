@@ -1,52 +1,28 @@
-//! Projections of a block, joined: those that read the same input are one matrix, so that the input is read once and a
-//! processor makes one product of several small ones.
+//! One value for each projection of a block.
 
 use crate::config::parts::Projection;
 use std::ops::Index;
 
-/// Projections of a block that read the same input, their rows one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joint {
-    /// Queries, keys, values.
-    Qkv,
-    /// Output of attention.
-    O,
-    /// Both inputs of the SwiGLU.
-    GateUp,
-    /// Output of the SwiGLU.
-    Down,
-}
+/// A value for every [`Projection`], which is also its index.
+pub struct Projections<T>([T; Projection::ALL.len()]);
 
-impl Joint {
-    /// All matrices of a block, in forward order.
-    pub const ALL: [Joint; 4] = [Joint::Qkv, Joint::O, Joint::GateUp, Joint::Down];
+impl<T> Projections<T> {
+    /// Makes a value for each projection, in forward order.
+    pub fn from_fn(mut make: impl FnMut(Projection) -> T) -> Self {
+        Self(Projection::ALL.map(&mut make))
+    }
 
-    /// Its projections, in the order of their rows.
-    pub fn parts(self) -> &'static [Projection] {
-        match self {
-            Joint::Qkv => &[Projection::Q, Projection::K, Projection::V],
-            Joint::O => &[Projection::O],
-            Joint::GateUp => &[Projection::Gate, Projection::Up],
-            Joint::Down => &[Projection::Down],
-        }
+    /// Makes a value for each projection, in forward order, up to the first error.
+    pub fn try_from_fn<E>(mut make: impl FnMut(Projection) -> Result<T, E>) -> Result<Self, E> {
+        let [q, k, v, o, gate, up, down] = Projection::ALL;
+        Ok(Self([make(q)?, make(k)?, make(v)?, make(o)?, make(gate)?, make(up)?, make(down)?]))
     }
 }
 
-/// A value for every [`Joint`], which is also its index.
-pub struct Joints<T>([T; Joint::ALL.len()]);
-
-impl<T> Joints<T> {
-    /// Makes a value for each matrix, in forward order, up to the first error.
-    pub fn try_from_fn<E>(mut make: impl FnMut(Joint) -> Result<T, E>) -> Result<Self, E> {
-        let [qkv, o, gate_up, down] = Joint::ALL;
-        Ok(Self([make(qkv)?, make(o)?, make(gate_up)?, make(down)?]))
-    }
-}
-
-impl<T> Index<Joint> for Joints<T> {
+impl<T> Index<Projection> for Projections<T> {
     type Output = T;
 
-    fn index(&self, joint: Joint) -> &T {
-        &self.0[joint as usize]
+    fn index(&self, projection: Projection) -> &T {
+        &self.0[projection as usize]
     }
 }

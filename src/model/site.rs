@@ -1,7 +1,7 @@
 //! Layout of the tokens of a forward pass: whole rows, or branches behind a shared prefix. Each layout has its own
 //! attention, and its own cache of keys and values between passes.
 
-use crate::model::attention::{self, BranchShape};
+use crate::model::attention::{self, PrefixKeys};
 use tch::{Device, Kind, Tensor};
 
 /// Keys and values of one block.
@@ -27,8 +27,8 @@ pub struct KvCache {
     lengths: Vec<i64>,
     /// `lengths` as a tensor on the device, `[N, 1]`.
     starts: Tensor,
-    /// Padding of each row; none where no row has any.
-    pad: Option<Vec<i64>>,
+    /// Additive mask `[N, 1, 1, P]`: −∞ at padding; none where no row is padded.
+    bias: Option<Tensor>,
 }
 
 impl KvCache {
@@ -36,8 +36,14 @@ impl KvCache {
     pub(super) fn new(layers: Vec<KeyValue>, pad: &[i64], t: i64, device: Device) -> Self {
         let lengths: Vec<i64> = pad.iter().map(|p| t - p).collect();
         let starts = Tensor::from_slice(&lengths).to_device(device).unsqueeze(1);
-        let pad = pad.iter().any(|&p| p > 0).then(|| pad.to_vec());
-        Self { layers, lengths, starts, pad }
+        let bias = pad.iter().any(|&p| p > 0).then(|| {
+            let pads = Tensor::from_slice(pad).to_device(device).unsqueeze(1);
+            let hidden_keys = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).lt_tensor(&pads);
+            Tensor::zeros([pad.len() as i64, t], (Kind::Float, device))
+                .masked_fill(&hidden_keys, f64::NEG_INFINITY)
+                .view([pad.len() as i64, 1, 1, t])
+        });
+        Self { layers, lengths, starts, bias }
     }
 
     /// Number of rows N.
@@ -56,8 +62,8 @@ impl KvCache {
     }
 }
 
-/// Keys and values of branches behind their shared prefix: `[N, Hkv, P + room * G, D]` a layer, token by token and of each
-/// token branch by branch, written in place, so that a step copies only what is new.
+/// Keys and values that G branches per row have added after the shared prefix: `[N, G, Hkv, room, D]` a layer, written in
+/// place, so that a step copies only what is new.
 pub struct BranchCache {
     layers: Vec<KeyValue>,
     len: i64,
@@ -85,18 +91,17 @@ impl BranchCache {
         self.len += t;
     }
 
-    /// Writes keys and values `[N, Hkv, T * G, D]` of block `i` behind the earlier ones, G branches; returns all of them with
-    /// those of the prefix, `[N, Hkv, P + S * G, D]`.
-    pub(super) fn append(&mut self, i: usize, prefix: &KeyValue, new: &KeyValue, g: i64) -> KeyValue {
-        let p = prefix.k.size()[2];
+    /// Writes keys and values `[N, G, Hkv, T, D]` of block `i` behind the earlier ones; returns all of them,
+    /// `[N, G, Hkv, S, D]`.
+    pub(super) fn append(&mut self, i: usize, new: &KeyValue) -> KeyValue {
+        let [n, g, h, t, d] = <[i64; 5]>::try_from(new.k.size()).unwrap_or_default();
         if i == self.layers.len() {
-            let roomy = |prefix: &Tensor| prefix.constant_pad_nd([0, 0, 0, self.room * g]);
-            self.layers.push(KeyValue { k: roomy(&prefix.k), v: roomy(&prefix.v) });
+            let empty = || Tensor::empty([n, g, h, self.room, d], (new.k.kind(), new.k.device()));
+            self.layers.push(KeyValue { k: empty(), v: empty() });
         }
         let written = |all: &Tensor, new: &Tensor| {
-            let (start, count) = (p + self.len * g, new.size()[2]);
-            all.narrow(2, start, count).copy_(new);
-            all.narrow(2, 0, start + count)
+            all.narrow(3, self.len, t).copy_(new);
+            all.narrow(3, 0, self.len + t)
         };
         let all = &self.layers[i];
         KeyValue { k: written(&all.k, &new.k), v: written(&all.v, &new.v) }
@@ -129,9 +134,10 @@ pub(super) struct BranchSite {
     cos: Tensor,
     /// Sines, of the same shape.
     sin: Tensor,
+    /// Tokens between the prefix and these.
+    past: i64,
     prefix: Vec<KeyValue>,
-    /// Mask of each block, one tensor where blocks have one window.
-    masks: Vec<Tensor>,
+    bias: Option<Tensor>,
 }
 
 /// Attention that is watched: how much the last tokens of each row attend to every token.
@@ -158,29 +164,16 @@ impl RowSite {
 }
 
 impl BranchSite {
-    /// Branches behind `prefix`, `past` tokens of each before them; `cos` and `sin` `[N, T, D]` are of the branches'
-    /// positions, `windows` of each block the tokens that a token sees.
-    pub fn behind(
-        prefix: &KvCache,
-        (branches, past): (i64, i64),
-        (cos, sin): (&Tensor, &Tensor),
-        repeats: i64,
-        windows: impl Iterator<Item = Option<i64>>,
-    ) -> Self {
+    /// Branches behind `prefix` and `past` tokens; `cos` and `sin` `[N, T, D]` are of the branches' positions.
+    pub fn behind(prefix: &KvCache, past: i64, cos: &Tensor, sin: &Tensor) -> Self {
         let shaped = |angles: &Tensor| angles.unsqueeze(1).unsqueeze(3);
-        let p = prefix.layers.first().map_or(0, |layer| layer.k.size()[2]);
-        let shape = BranchShape { branches, tokens: cos.size()[1], past, prefix: p, repeats };
-        let mut masks: Vec<Tensor> = Vec::new();
-        let mut made: Vec<(Option<i64>, usize)> = Vec::new();
-        for window in windows {
-            let known = made.iter().find(|(own, _)| *own == window).map(|(_, at)| masks[*at].shallow_clone());
-            made.push((window, masks.len()));
-            masks.push(known.unwrap_or_else(|| {
-                attention::branch_mask(shape, prefix.pad.as_deref(), window, (cos.kind(), cos.device()))
-            }));
+        Self {
+            cos: shaped(cos),
+            sin: shaped(sin),
+            past,
+            prefix: prefix.layers.iter().map(KeyValue::handles).collect(),
+            bias: prefix.bias.as_ref().map(Tensor::shallow_clone),
         }
-        let prefix = prefix.layers.iter().map(KeyValue::handles).collect();
-        Self { cos: shaped(cos), sin: shaped(sin), prefix, masks }
     }
 
     /// Cosines and sines of the rotary angles, `[N, 1, T, 1, D]` each.
@@ -188,17 +181,15 @@ impl BranchSite {
         (&self.cos, &self.sin)
     }
 
-    /// Attention in block `i` of q `[N, G, T, Hq, D]` to the prefix, to what branches hold in `grown`, and to new keys and
-    /// values `[N, Hkv, T * G, D]` → `[N, G, T, Hq * D]`.
-    pub fn attend(&self, i: usize, q: &Tensor, own: &KeyValue, grown: Option<&mut BranchCache>) -> Tensor {
+    /// Attention of q `[N, G, T, Hq, D]` to the prefix and to k and v `[N, G, Hkv, S, D]` → `[N, G, T, Hq * D]`.
+    pub fn attend(&self, window: Option<i64>, i: usize, q: &Tensor, own: &KeyValue) -> Tensor {
         let prefix = &self.prefix[i];
-        let all = match grown {
-            Some(cache) => cache.append(i, prefix, own, q.size()[1]),
-            None => {
-                let joined = |prefix: &Tensor, own: &Tensor| Tensor::cat(&[prefix, own], 2);
-                KeyValue { k: joined(&prefix.k, &own.k), v: joined(&prefix.v, &own.v) }
-            }
-        };
-        attention::branches(q, &all.k, &all.v, &self.masks[i])
+        let (g, t, hq, p) = (q.size()[1], q.size()[2], q.size()[3], prefix.k.size()[2]);
+        let far = window.filter(|&w| self.past + p + t > w).map(|w| {
+            let far = attention::far_prefix(t, p, self.past, w, g * hq / own.k.size()[2], q.device());
+            self.bias.as_ref().map_or_else(|| far.shallow_clone(), |bias| bias + &far)
+        });
+        let shared = PrefixKeys { k: &prefix.k, v: &prefix.v, bias: far.as_ref().or(self.bias.as_ref()) };
+        attention::branches(q, &shared, &own.k, &own.v, window)
     }
 }

@@ -1,8 +1,8 @@
 //! Everything over the vocabulary, in chunks of tokens: log-probabilities, entropies, KL divergences, cross-entropy. No
-//! `[N, V]` tensor of all tokens ever exists, however large the vocabulary: a chunk is bounded in bytes. For training, each
-//! chunk's logits are computed again and their gradient is written down rather than found by libtorch, which would keep more
-//! of `[N, V]`; a surrogate scalar carries it into the graph: Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L.
-//! (libtorch's `backward` takes no seed gradient.)
+//! `[N, V]` tensor of all tokens ever exists, however large the vocabulary: a chunk is bounded in bytes; for training, each
+//! chunk's logits are computed again and its backward run at once into detached leaves, and a surrogate scalar carries the
+//! collected gradients into the graph: Σ (hidden · ∂L/∂hidden), whose gradient is exactly ∂L. (libtorch's `backward` takes
+//! no seed gradient.)
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;
@@ -16,7 +16,7 @@ pub struct Head<'a> {
     pub weight: &'a Tensor,
     /// Output row of end-of-gist `[1, H]`: the action `V`.
     pub end: Option<&'a Tensor>,
-    /// Additive mask over actions `[V]` or `[V + 1]`: [`BARRED`] where an action is not allowed, otherwise 0.
+    /// Additive mask over actions `[V]` or `[V + 1]`: −∞ where an action is not allowed.
     pub bias: Option<&'a Tensor>,
     /// Copy head, whose payments are added to the logits.
     pub copy: Option<CopyHead<'a>>,
@@ -35,35 +35,32 @@ impl<'a> Head<'a> {
             let last = widened(&hidden.linear(end, None::<Tensor>));
             logits = Tensor::cat(&[logits, last], -1);
         }
-        // In place: each would be a pass over all of them.
         if let Some(bias) = self.bias {
-            logits = logits.g_add_(bias);
+            logits = logits + bias;
         }
-        match self.copy {
-            Some(copy) => copy.add_to(logits, &copy.payments(hidden)),
-            None => logits,
+        if let Some(copy) = self.copy {
+            logits = copy.pay(hidden, &logits);
         }
-    }
-
-    /// Log-probabilities in f32 of the actions, as [`Head::logits`] has them.
-    fn log_probs(&self, hidden: &Tensor) -> Tensor {
-        self.logits(hidden).log_softmax(-1, Kind::Float)
+        logits
     }
 
     /// This head for the tokens from number `first` on.
     pub(super) fn at(self, first: i64) -> Self {
         Self { copy: self.copy.map(|copy| CopyHead { first, ..copy }), ..self }
     }
-}
 
-/// Logit of an action that is not allowed. Finite, so that p · log p is 0 where p is 0.
-pub const BARRED: f32 = -1e30;
+    /// This head with other tensors: weight, end row, rows of the copy head.
+    fn with(self, weight: &'a Tensor, end: Option<&'a Tensor>, rows: Option<&'a Tensor>) -> Self {
+        let copy = self.copy.zip(rows).map(|(copy, rows)| CopyHead { rows, ..copy });
+        Self { weight, end, copy, ..self }
+    }
+}
 
 /// The additive mask over `actions` that bars those in `forbidden`.
 pub fn barred(actions: i64, forbidden: &[u32], device: Device) -> Tensor {
     let mut bias = vec![0f32; actions as usize];
     for &id in forbidden.iter().filter(|&&id| i64::from(id) < actions) {
-        bias[id as usize] = BARRED;
+        bias[id as usize] = f32::NEG_INFINITY;
     }
     Tensor::from_slice(&bias).to_device(device)
 }
@@ -120,9 +117,13 @@ fn check_rows(what: &str, xs: &Tensor, n: i64) -> Result<()> {
     Ok(())
 }
 
-/// Σ over the actions of every row, `[N]`, of the products of two `[N, A]`.
-fn row_products(a: &Tensor, b: &Tensor) -> Tensor {
-    a.unsqueeze(1).matmul(&b.unsqueeze(-1)).view([-1])
+fn entropy(logp: &Tensor) -> Tensor {
+    // p·log p is 0 where p is 0, also for a forbidden action, whose log-probability is −∞.
+    -(logp.exp() * logp.clamp_min(-1e4)).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
+}
+
+fn kl_rows(p: &Tensor, q: &Tensor) -> Tensor {
+    (p.exp() * (p.clamp_min(-1e4) - q.clamp_min(-1e4))).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
 }
 
 fn gather(logp: &Tensor, targets: &Tensor) -> Tensor {
@@ -136,15 +137,13 @@ pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Opt
     check_rows("targets", targets, n)?;
     let (mut logprobs, mut entropies, mut kls) = (Vec::new(), Vec::new(), Vec::new());
     for (start, len) in chunks(n, &head) {
-        let logp = head.at(start).log_probs(&hidden.narrow(0, start, len));
+        let logp = head.at(start).logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
         logprobs.push(gather(&logp, &targets.narrow(0, start, len)));
-        let p = logp.exp();
-        let negative_entropy = row_products(&p, &logp);
+        entropies.push(entropy(&logp));
         if let Some(other) = reference {
-            let logq = other.head.at(start).log_probs(&other.hidden.narrow(0, start, len));
-            kls.push(&negative_entropy - row_products(&p, &logq));
+            let logq = other.head.at(start).logits(&other.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
+            kls.push(kl_rows(&logp, &logq));
         }
-        entropies.push(-negative_entropy);
     }
     Ok(TokenStats {
         logprob: Tensor::cat(&logprobs, 0),
@@ -153,38 +152,7 @@ pub fn token_stats(hidden: &Tensor, targets: &Tensor, head: Head, reference: Opt
     })
 }
 
-/// ∂L/∂logits `[N, A]` of a chunk of tokens with log-probabilities `logp`, and `logq` of the reference, for the gradients of a
-/// loss with respect to their figures:
-///
-/// ```text
-/// log π(t)     1[a = t] − p(a)
-/// entropy H    −p(a) · (log p(a) + H)
-/// KL           p(a) · (log p(a) − log q(a) − KL)
-/// ```
-fn slope(logp: &Tensor, logq: Option<&Tensor>, targets: &Tensor, grads: &TokenGrads) -> Tensor {
-    let column = |xs: &Tensor| xs.unsqueeze(-1);
-    let (p, own) = (logp.exp(), column(&grads.logprob));
-    let mut slope = match (&grads.entropy, &grads.kl_reference) {
-        (None, None) => p * -&own,
-        (entropy, kl) => {
-            let mut factor = -&own;
-            if let Some(weight) = entropy {
-                let negative_entropy = row_products(&p, logp);
-                factor = factor - (logp - column(&negative_entropy)) * column(weight);
-            }
-            if let (Some(weight), Some(logq)) = (kl, logq) {
-                let difference = logp - logq;
-                let kl = row_products(&p, &difference);
-                factor = factor + (difference - column(&kl)) * column(weight);
-            }
-            p * factor
-        }
-    };
-    slope.scatter_add_(1, &column(targets), &own)
-}
-
-/// A scalar whose backward gives ∂L/∂hidden, and what reaches the head's own rows, for a loss with the given per-token
-/// gradients.
+/// A scalar whose backward gives ∂L/∂hidden (and into the head's own rows) for a loss with the given per-token gradients.
 pub fn token_surrogate(
     hidden: &Tensor,
     targets: &Tensor,
@@ -192,60 +160,20 @@ pub fn token_surrogate(
     grads: &TokenGrads,
     reference: Option<Other>,
 ) -> Result<Tensor> {
-    Ok(surrogate(hidden, targets, head, grads, reference)?.0)
-}
-
-/// [`token_surrogate`], and log π(target) of every token.
-fn surrogate(
-    hidden: &Tensor,
-    targets: &Tensor,
-    head: Head,
-    grads: &TokenGrads,
-    reference: Option<Other>,
-) -> Result<(Tensor, Tensor)> {
-    check_rows("targets", targets, hidden.size()[0])?;
     check_rows("gradients", &grads.logprob, hidden.size()[0])?;
-    let (fixed, v, kind) = (hidden.detach(), head.weight.size()[0], hidden.kind());
-    let (mut logprobs, mut of_hidden) = (Vec::new(), Vec::new());
-    let mut of_weight: Option<Tensor> = None;
-    let mut total = Tensor::zeros([], (Kind::Float, hidden.device()));
-    for (start, len) in chunks(hidden.size()[0], &head) {
-        let own = |xs: &Tensor| xs.narrow(0, start, len);
-        let grads = TokenGrads {
-            logprob: own(&grads.logprob),
-            entropy: grads.entropy.as_ref().map(own),
-            kl_reference: grads.kl_reference.as_ref().filter(|_| reference.is_some()).map(own),
-        };
-        let (head, fixed) = (head.at(start), own(&fixed));
-        let slope = tch::no_grad(|| {
-            let other = |other: Other| other.head.at(start).log_probs(&own(other.hidden));
-            let logq = reference.filter(|_| grads.kl_reference.is_some()).map(other);
-            let logp = head.log_probs(&fixed);
-            logprobs.push(gather(&logp, &own(targets)));
-            slope(&logp, logq.as_ref(), &own(targets), &grads)
-        });
-        let words = tch::no_grad(|| narrowed_gradient(&slope.narrow(1, 0, v), kind));
-        of_hidden.push(tch::no_grad(|| words.matmul(head.weight)));
-        if head.weight.requires_grad() {
-            let own = tch::no_grad(|| words.tr().matmul(&fixed));
-            of_weight = Some(of_weight.map_or_else(|| own.shallow_clone(), |sum| sum + &own));
+    surrogate(hidden, head, |h, head, start, len| {
+        let logp = head.logits(h).log_softmax(-1, Kind::Float);
+        let mut loss = (gather(&logp, &targets.narrow(0, start, len)) * grads.logprob.narrow(0, start, len)).sum(None);
+        if let Some(weights) = &grads.entropy {
+            loss = loss + (entropy(&logp) * weights.narrow(0, start, len)).sum(None);
         }
-        // What the end row and the copy head add to logits is little: libtorch carries their gradients on.
-        let live = own(hidden);
-        if let Some(end) = head.end {
-            total = total + (widened(&live.linear(end, None::<Tensor>)) * slope.narrow(1, v, 1)).sum(Kind::Float);
+        if let (Some(weights), Some(other)) = (&grads.kl_reference, reference) {
+            let hidden = other.hidden.narrow(0, start, len);
+            let logq = tch::no_grad(|| other.head.at(start).logits(&hidden).log_softmax(-1, Kind::Float));
+            loss = loss + (kl_rows(&logp, &logq) * weights.narrow(0, start, len)).sum(None);
         }
-        if let Some(copy) = head.copy {
-            total = total + (copy.payments(&live) * copy.picked(&slope)).sum(Kind::Float);
-        }
-    }
-    if hidden.requires_grad() {
-        total = total + (hidden * Tensor::cat(&of_hidden, 0)).sum(Kind::Float);
-    }
-    if let Some(gradient) = of_weight {
-        total = total + (head.weight * gradient).sum(Kind::Float);
-    }
-    Ok((total, Tensor::cat(&logprobs, 0)))
+        loss
+    })
 }
 
 /// Comparison of readers with the teacher on the same tokens, each `[G * T]`, no gradient.
@@ -274,9 +202,9 @@ pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Dis
     let size = (chunk_tokens(teacher.head.weight.size()[0]) / g).max(1);
     for start in (0..t).step_by(size as usize) {
         let len = size.min(t - start);
-        let p = teacher.head.log_probs(&teacher.hidden.narrow(0, start, len)); // [T', V]
+        let p = teacher.head.logits(&teacher.hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float); // [T', V]
         let own = hidden.narrow(1, start, len).transpose(0, 1).reshape([-1, h]);
-        let q = reader.head.log_probs(&own).view([len, g, -1]); // [T', G, V]
+        let q = reader.head.logits(&own).log_softmax(-1, Kind::Float).view([len, g, -1]); // [T', G, V]
         let expected = p.exp();
         let certainty = (&expected * &p).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float); // [T']
         kl.push(certainty.unsqueeze(-1) - q.matmul(&expected.unsqueeze(-1)).squeeze_dim(-1));
@@ -289,7 +217,8 @@ pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Dis
 }
 
 /// Σ weights · KL(teacher ‖ reader) over the base vocabulary, hidden states `[N, H]` of both under one frozen head `[V, H]`:
-/// its value, and a surrogate whose backward reaches the reader's hidden states. ∂KL/∂logits = softmax(logits) − p.
+/// its value, and a surrogate whose backward reaches the reader's hidden states. Their gradient, ∂KL/∂logits =
+/// softmax(logits) − p, is written down rather than found by libtorch, which would keep more of `[N, V]`.
 pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights: &Tensor) -> Result<(f64, Tensor)> {
     let n = reader.size()[0];
     check_rows("teacher", teacher, n)?;
@@ -298,7 +227,7 @@ pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights:
     let guard = tch::no_grad_guard();
     let (mut values, mut grads) = (Vec::new(), Vec::new());
     for (start, len) in chunks(n, &head) {
-        let log_probs = |hidden: &Tensor| head.log_probs(&hidden.narrow(0, start, len));
+        let log_probs = |hidden: &Tensor| head.logits(&hidden.narrow(0, start, len)).log_softmax(-1, Kind::Float);
         let (log_p, mut q) = (log_probs(teacher), log_probs(&fixed));
         let (p, weights) = (log_p.exp(), weights.narrow(0, start, len).unsqueeze(-1));
         let cross = |log: &Tensor| p.unsqueeze(1).matmul(&log.unsqueeze(-1)).squeeze_dim(-1); // [N', 1]
@@ -318,13 +247,55 @@ pub fn cross_entropy_surrogate(
     head: Head,
     weights: &Tensor,
 ) -> Result<(f64, Tensor)> {
-    check_rows("weights", weights, hidden.size()[0])?;
-    let grads = TokenGrads { logprob: -weights, entropy: None, kl_reference: None };
-    let (surrogate, logprob) = surrogate(hidden, targets, head, &grads, None)?;
-    Ok((-(logprob * weights).sum(Kind::Double).double_value(&[]), surrogate))
+    check_rows("targets", targets, hidden.size()[0])?;
+    let mut values = Vec::new();
+    let surrogate = surrogate(hidden, head, |h, head, start, len| {
+        let logp = head.logits(h).log_softmax(-1, Kind::Float);
+        let loss = -(gather(&logp, &targets.narrow(0, start, len)) * weights.narrow(0, start, len)).sum(None);
+        values.push(loss.detach());
+        loss
+    })?;
+    Ok((total(&values)?, surrogate))
 }
 
 /// The sum of scalars, read all at once.
 fn total(values: &[Tensor]) -> Result<f64> {
     Ok(to_vec(&Tensor::stack(values, 0))?.iter().sum())
+}
+
+fn leaf_of(xs: &Tensor) -> Tensor {
+    let leaf = xs.detach();
+    if xs.requires_grad() { leaf.set_requires_grad(true) } else { leaf }
+}
+
+fn surrogate(
+    hidden: &Tensor,
+    head: Head,
+    mut chunk_loss: impl FnMut(&Tensor, Head, i64, i64) -> Tensor,
+) -> Result<Tensor> {
+    let weight = leaf_of(head.weight);
+    let end = head.end.map(leaf_of);
+    let rows = head.copy.map(|copy| leaf_of(copy.rows));
+    let mut grads = Vec::new();
+    for (start, len) in chunks(hidden.size()[0], &head) {
+        let leaf = leaf_of(&hidden.narrow(0, start, len));
+        let loss = chunk_loss(&leaf, head.at(start).with(&weight, end.as_ref(), rows.as_ref()), start, len);
+        loss.f_backward()?;
+        grads.push(leaf.grad());
+    }
+    let mut total = Tensor::zeros([], (Kind::Float, hidden.device()));
+    if hidden.requires_grad() {
+        total = total + (hidden * Tensor::cat(&grads, 0)).sum(Kind::Float);
+    }
+    if head.weight.requires_grad() {
+        total = total + (head.weight * weight.grad()).sum(Kind::Float);
+    }
+    for (row, leaf) in [(head.end, &end), (head.copy.map(|copy| copy.rows), &rows)] {
+        if let (Some(row), Some(leaf)) = (row, leaf)
+            && row.requires_grad()
+        {
+            total = total + (row * leaf.grad()).sum(Kind::Float);
+        }
+    }
+    Ok(total)
 }

@@ -17,25 +17,30 @@ pub struct QaWindows {
     pub documents: Vec<Document>,
 }
 
-/// Reads a file of questions into windows. What is longer than `shape` allows is passed over; stderr says how much.
+/// Reads a file of questions into windows. What is longer than `shape` allows is passed over, and so are contexts that a
+/// budget of `budget` tokens keeps whole; stderr says how many.
 ///
 /// # Errors
 /// As [`read_qa`], or where nothing fits.
 pub fn load(
     models: &Models,
     path: &Path,
-    shape: WindowShape,
+    (shape, budget): (WindowShape, usize),
     condition: Condition,
     frame: &ReaderFrame,
 ) -> Result<QaWindows> {
     let ids = |text: &str| models.tokenizer.encode(text);
     let rows = read_qa(path)?;
     let (mut windows, mut documents) = (Vec::new(), Vec::new());
-    let (mut long_contexts, mut long_probes) = (0, 0);
+    let (mut long_contexts, mut short_contexts, mut long_probes) = (0, 0, 0);
     for context in rows.contexts {
         let prefix = ids(&context.document.text)?;
         if prefix.len() > shape.prefix {
             long_contexts += 1;
+            continue;
+        }
+        if prefix.len() <= budget {
+            short_contexts += 1;
             continue;
         }
         let mut probes = Vec::new();
@@ -63,13 +68,14 @@ pub fn load(
     if windows.is_empty() {
         return Err(Error::file(
             path,
-            "expected contexts that data.prefix_tokens holds, and questions and answers that data.local_tokens and data.future_tokens hold, got none",
+            "expected contexts that data.prefix_tokens holds and the budget does not, and questions and answers that data.local_tokens and data.future_tokens hold, got none",
         ));
     }
     let passed = [
         (rows.without_questions, "rows without questions"),
         (rows.without_answer, "questions without answer"),
         (long_contexts, "contexts above data.prefix_tokens"),
+        (short_contexts, "contexts that the budget keeps whole"),
         (long_probes, "questions or answers above data.local_tokens and data.future_tokens"),
     ];
     for (count, kind) in passed.into_iter().filter(|(count, _)| *count > 0) {

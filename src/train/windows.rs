@@ -99,7 +99,13 @@ impl Windows {
         let judged = d.judged(config.eval.split);
         let load = |key: &str, file: &Option<PathBuf>| {
             let missing = || Error::invalid(format!("data.{key}: expected a file of questions, got none"));
-            qa::load(models, file.as_ref().ok_or_else(missing)?, shape, config.condition, frame)
+            qa::load(
+                models,
+                file.as_ref().ok_or_else(missing)?,
+                (shape, config.budget_tokens()),
+                config.condition,
+                frame,
+            )
         };
         let held_out = |mut found: QaWindows, count: usize| -> Result<QaWindows> {
             found.windows.truncate(count);

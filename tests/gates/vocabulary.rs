@@ -30,7 +30,7 @@ fn targets(limit: usize, seed: u64) -> Tensor {
 impl Policy {
     fn new(seed: u64) -> Self {
         let mut bias = vec![0f32; V as usize + 1];
-        bias[2] = vocab::BARRED;
+        bias[2] = f32::NEG_INFINITY;
         // The forbidden action is never a target.
         let targets = targets(V as usize + 1, seed + 3);
         let targets = targets.where_self(&targets.ne(2), &Tensor::from(3i64));
