@@ -211,8 +211,14 @@ pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<LabelledWindow>> {
 /// Stretch `i` as another run labelled it, with the settings of `own`, and where: `folder` is
 /// `<runs>/<experiment>/<run>/labels`.
 fn taken_over(folder: &Path, own: &LabelManifest, i: usize) -> Option<(PathBuf, Vec<LabelledWindow>)> {
+    // Labels outside a run have no such neighbours: three folders up lies what belongs to others.
+    let is_run = |run: &Path| run.join("config.toml").exists();
+    if !folder.parent().is_some_and(is_run) {
+        return None;
+    }
     let experiments = subfolders(folder.ancestors().nth(3)?);
-    let mut others = experiments.iter().flat_map(|path| subfolders(path)).map(|run| run.join("labels"));
+    let runs = experiments.iter().flat_map(|path| subfolders(path)).filter(|run| is_run(run));
+    let mut others = runs.map(|run| run.join("labels"));
     others.find_map(|labels| {
         let path = labels.join(stretch_name(i));
         let is_own = |found: LabelManifest| differences(&own.settings, &found.settings).is_empty();
