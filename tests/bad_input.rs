@@ -5,7 +5,7 @@ use crate::common::{assert_same_files, assert_says, command, fails, files, finis
 use std::fs;
 use std::path::Path;
 
-/// What is wrong, made in a folder of its own; the overrides that lead to it; words of the message.
+/// A fault, made in a folder of its own; the overrides that lead to it; words of the message.
 pub type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
 
 /// `DIR` in an override stands for the case's folder.

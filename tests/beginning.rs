@@ -26,7 +26,7 @@ use std::fs;
 
 const BEGIN: u32 = 7;
 
-/// The same base without and with a beginning.
+/// One base without and with a beginning.
 fn bases() -> (Decoder, Decoder) {
     (decoder(1), decoder(1).beginning(vec![BEGIN]).unwrap())
 }

@@ -45,7 +45,7 @@ pub fn tiny_decoder() -> Decoder {
     tiny_decoder_with(256, &[])
 }
 
-/// The same weights with so many positions, and with these ends of a text.
+/// The decoder's weights with so many positions, and with these ends of a text.
 pub fn tiny_decoder_with(positions: usize, ends: &[u32]) -> Decoder {
     let config: ModelConfig = serde_json::from_value(serde_json::json!({
         "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -66,7 +66,7 @@ pub fn random_adapter(decoder: &Decoder, seed: u64) -> Adapter {
     random_adapter_with(decoder, Extra::Nothing, seed)
 }
 
-/// The same with what a compressor needs.
+/// An adapter with what a compressor needs.
 pub fn random_adapter_with(decoder: &Decoder, extra: Extra, seed: u64) -> Adapter {
     let lora = LoraConfig { rank: 4, ..LoraConfig::default() };
     let mut adapter = Adapter::with_extra(decoder.config(), &lora, decoder.embedding(), extra).unwrap();

@@ -1,4 +1,4 @@
-//! What stands around compressors: the memory of one, the leak controls, the searches that are compressors themselves.
+//! Wrappers of compressors and rivals that are no compressors: the memory of one, the leak controls, the searches that are compressors themselves.
 
 use crate::compressors::{cases, frequencies, random_adapter, requests, scored, tiny_decoder, tokenizer, tokens};
 use gist::compressor::controls::{Memory, OtherDocument, Shuffled, donors};

@@ -52,7 +52,7 @@ fn made(case: &Value, own_head: &Tensor) -> tempfile::TempDir {
     folder
 }
 
-/// What a configuration says, in the words of the fixtures.
+/// Statements of a configuration, in the words of the fixtures.
 fn assert_says(config: &ModelConfig, expected: &Value, name: &str) {
     let windows: Vec<Value> = (0..config.num_hidden_layers).map(|layer| config.window(layer).into()).collect();
     assert_eq!(Value::Array(windows), expected["windows"], "{name}");

@@ -38,7 +38,7 @@ fn scores(compressor: &dyn Compressor, tokenizer: &Tokenizer, text: &str) -> (Ve
     (made.scores.unwrap(), tokenizer.read(&prefix).unwrap().pieces())
 }
 
-/// What the classifier says of each letter of a text that one row holds, `begin` and `end` around it.
+/// Figure of the classifier for each letter of a text that one row holds, `begin` and `end` around it.
 fn letters(folder: &Path, text: &str, [begin, end]: [&str; 2]) -> Vec<f64> {
     let own = Tokenizer::load_encoder(&folder.join("tokenizer.json")).unwrap();
     let ids = own.encode(text).unwrap();

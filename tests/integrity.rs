@@ -1,4 +1,4 @@
-//! What a run was made from is checked before it is gone on with, judged or compared: changed files and other programs are
+//! Inputs of a run are checked before it is gone on with, judged or compared: changed files and other programs are
 //! refused, naming both sides, or accepted by one flag and recorded.
 
 use crate::common::{

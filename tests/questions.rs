@@ -86,6 +86,7 @@ fn a_context_is_judged_by_all_its_questions_or_by_the_one_in_sight() {
             // Each of two questions once, or with each of three samples of the teacher.
             _ => {
                 assert_eq!(first.local.matches("Fox?:").count(), samples.max(1), "{:?}", first.local);
+                assert!(first.future.lines().count() <= 2 * samples.max(1), "{:?}", first.future);
                 assert_ne!(first.future, "red\nold\n");
             }
         }

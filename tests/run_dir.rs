@@ -1,4 +1,4 @@
-//! What a run directory holds after a write that was killed or that met a full disk, with real processes.
+//! Contents of a run directory after a write that was killed or that met a full disk, with real processes.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What each scorer prefers, and what the controller makes of it.
+//! Preferences of each scorer, and what the controller makes of them.
 
 use crate::compressors::{frequencies, ids, scored, tiny_decoder, tokenizer, tokens};
 use gist::compressor::budget::Controller;

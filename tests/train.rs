@@ -362,7 +362,7 @@ fn every_variant_runs() {
     }
 }
 
-/// What must hold of the figures of a step, whatever the variant.
+/// Checks that hold of the figures of a step, whatever the variant.
 fn assert_step(row: &Value, case: &[&str]) {
     let figure = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{case:?}: no {key}"));
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + a.abs());

@@ -9,9 +9,9 @@ use crate::compressor::frequencies::DocumentFrequencies;
 use crate::compressor::scorer::Extractive;
 use crate::compressor::scorers::{Parts, ScorerKind};
 use crate::error::{Error, Result};
-use crate::eval::run::Took;
-use crate::eval::schema::summary::{Evaluation, Summary, WindowLengths};
-use crate::eval::table::{Evaluated, Job, Standing};
+use crate::eval::run::{Origin, Took, job, summary};
+use crate::eval::schema::summary::{Evaluation, Summary};
+use crate::eval::table::{Evaluated, Standing};
 use crate::progress::Progress;
 use crate::run_dir::write_json_atomic;
 use crate::runs::Inputs;
@@ -57,19 +57,7 @@ pub fn ceiling(inputs: Inputs, root: &Path, options: &CeilingOptions) -> Result<
         false => teach(inputs, root, &lesson("reader of recent tokens", &[&recent as &dyn Compressor], false))?,
     };
     donors(&windows.test, 0)?;
-    let mut table = Evaluated::new(Job {
-        decoder: &models.decoder,
-        tokenizer: &models.tokenizer,
-        documents: &windows.test_documents,
-        windows: &windows.test,
-        condition: config.condition,
-        budget,
-        generator: &generator,
-        empty_reader: &empty_reader,
-        seed: 0,
-        resamples: config.eval.resamples,
-        cluster: config.eval.cluster,
-    })?;
+    let mut table = Evaluated::new(job(inputs, &generator, &empty_reader))?;
     table.add_gold()?;
     let mut honest = models.baselines(parts, &Controller::default())?;
     for named in &config.eval.encoders {
@@ -96,23 +84,8 @@ pub fn ceiling(inputs: Inputs, root: &Path, options: &CeilingOptions) -> Result<
 
 /// Writes `ceiling.json` into `folder` and returns it.
 pub fn save(inputs: Inputs, folder: &Path, evaluation: Evaluation, took: Took) -> Result<Summary> {
-    let (config, shape) = (inputs.config, inputs.windows.shape);
-    let hardware = &config.hardware;
-    let summary = Summary {
-        experiment: config.name.clone(),
-        run: "ceiling".into(),
-        split: config.eval.split,
-        final_reads: 0,
-        seed: config.seed,
-        steps: 0,
-        seconds: took.seconds,
-        peak_rss_mib: took.peak_rss_mib,
-        device: format!("{} ({} threads, {})", hardware.device, hardware.threads, hardware.dtype),
-        budget_tokens: config.budget_tokens(),
-        windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
-        frame: config.frame_in_words(),
-        eval: evaluation,
-    };
+    let origin = Origin { run: "ceiling".into(), steps: 0, final_reads: 0 };
+    let summary = summary(inputs, origin, evaluation, took);
     write_json_atomic(&folder.join("ceiling.json"), &summary)?;
     Ok(summary)
 }

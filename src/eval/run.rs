@@ -121,19 +121,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     for named in &config.eval.encoders {
         honest.push(Box::new(Extractive::frozen(named, models.decoder.device(), &models.tokenizer)?));
     }
-    let mut table = Evaluated::new(Job {
-        decoder: &models.decoder,
-        tokenizer: &models.tokenizer,
-        documents: &windows.test_documents,
-        windows: &windows.test,
-        condition: config.condition,
-        budget,
-        generator: &generator,
-        empty_reader: &empty_reader,
-        cluster: config.eval.cluster,
-        seed: 0,
-        resamples: config.eval.resamples,
-    })?;
+    let mut table = Evaluated::new(job(inputs, &generator, &empty_reader))?;
     let mut all: Vec<(&dyn Compressor, Standing)> = honest.iter().map(|c| (c.as_ref(), Standing::Baseline)).collect();
     all.push((&greedy, Standing::Gist));
     if whole {
@@ -200,26 +188,65 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     Ok(Outcome { evaluation, accepted })
 }
 
-/// Writes the `summary.json` of a run, and returns it.
-pub fn summarise(run: &TrainedRun, inputs: Inputs, evaluation: Evaluation, took: Took) -> Result<Summary> {
+/// The windows of an experiment that it is judged on, with these readers.
+pub(super) fn job<'a>(inputs: Inputs<'a>, generator: &'a Adapter, empty_reader: &'a Adapter) -> Job<'a> {
+    let Inputs { config, models, windows } = inputs;
+    Job {
+        decoder: &models.decoder,
+        tokenizer: &models.tokenizer,
+        documents: &windows.test_documents,
+        windows: &windows.test,
+        condition: config.condition,
+        budget: config.budget_tokens(),
+        generator,
+        empty_reader,
+        cluster: config.eval.cluster,
+        seed: 0,
+        resamples: config.eval.resamples,
+    }
+}
+
+/// The part of a summary that differs between a run and a ceiling.
+pub(super) struct Origin {
+    /// Name of the run.
+    pub run: String,
+    /// Steps that it has made.
+    pub steps: usize,
+    /// Times that it has read the final split.
+    pub final_reads: usize,
+}
+
+/// The summary of an evaluation.
+pub(super) fn summary(inputs: Inputs, origin: Origin, evaluation: Evaluation, took: Took) -> Summary {
     let (config, shape) = (inputs.config, inputs.windows.shape);
-    // In a sweep the folder names the arm too.
-    let name = run.dir().root().file_name().map(|name| name.to_string_lossy().into_owned());
-    let summary = Summary {
+    let hardware = &config.hardware;
+    Summary {
         experiment: config.name.clone(),
-        run: name.unwrap_or_else(|| format!("seed={}", config.seed)),
+        run: origin.run,
         seed: config.seed,
-        steps: run.step(),
+        steps: origin.steps,
         seconds: took.seconds,
         peak_rss_mib: took.peak_rss_mib,
-        device: format!("{} ({} threads, {})", config.hardware.device, config.hardware.threads, config.hardware.dtype),
+        device: format!("{} ({} threads, {})", hardware.device, hardware.threads, hardware.dtype),
         budget_tokens: config.budget_tokens(),
         windows: WindowLengths { prefix: shape.prefix, local: shape.local, future: shape.future },
         frame: config.frame_in_words(),
         split: config.eval.split,
-        final_reads: Provenance::read(run.dir())?.final_reads(),
+        final_reads: origin.final_reads,
         eval: evaluation,
+    }
+}
+
+/// Writes the `summary.json` of a run, and returns it.
+pub fn summarise(run: &TrainedRun, inputs: Inputs, evaluation: Evaluation, took: Took) -> Result<Summary> {
+    // In a sweep the folder names the arm too.
+    let name = run.dir().root().file_name().map(|name| name.to_string_lossy().into_owned());
+    let origin = Origin {
+        run: name.unwrap_or_else(|| format!("seed={}", inputs.config.seed)),
+        steps: run.step(),
+        final_reads: Provenance::read(run.dir())?.final_reads(),
     };
+    let summary = summary(inputs, origin, evaluation, took);
     write_json_atomic(&run.dir().summary(), &summary)?;
     Ok(summary)
 }

@@ -3,7 +3,6 @@
 
 use crate::chat::ReaderFrame;
 use crate::config::choices::Condition;
-use crate::config::questions::FactsSection;
 use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -11,78 +10,74 @@ use crate::tokenizer::Tokenizer;
 /// Tokens by which a context may be longer than its parts one by one.
 const SLACK: usize = 8;
 
-/// The texts of a split, and what is made of them.
-pub struct FactsWindows {
-    texts: Vec<String>,
-    shape: WindowShape,
-    per_context: usize,
-    condition: Condition,
-    frame: ReaderFrame,
-    budget: usize,
-    split: Split,
-}
-
-/// Setting that the windows of a split have in common beside their texts.
-#[derive(Clone, Copy)]
-pub struct FactsSetting<'a> {
-    /// Number of facts.
-    pub section: &'a FactsSection,
+/// Setting that the windows of all splits have in common.
+#[derive(Clone)]
+pub struct FactsSetting {
+    /// Facts in a context.
+    pub per_context: usize,
     /// Most tokens of context, local text in its frame, and answer.
     pub shape: WindowShape,
     /// Input of a compressor besides the prefix.
     pub condition: Condition,
     /// Frame round the texts that are read.
-    pub frame: &'a ReaderFrame,
+    pub frame: ReaderFrame,
     /// Most tokens of the evidence.
     pub budget: usize,
 }
 
+/// Windows made of the texts of a split.
+pub struct FactsWindows {
+    texts: Vec<String>,
+    setting: FactsSetting,
+    split: Split,
+}
+
 impl FactsWindows {
     /// Those of a split's documents.
-    pub fn new(documents: &[Document], setting: FactsSetting, split: Split) -> Self {
-        let FactsSetting { section, shape, condition, frame, budget } = setting;
+    pub fn new(documents: &[Document], setting: &FactsSetting, split: Split) -> Self {
         let texts = documents.iter().map(|document| document.text.clone()).collect();
-        Self { texts, shape, per_context: section.per_context, condition, frame: frame.clone(), budget, split }
+        Self { texts, setting: setting.clone(), split }
     }
 
     /// The window of this index, a function of it.
     pub fn window(&self, tokenizer: &Tokenizer, index: u64) -> Result<Window> {
-        let probes = self.per_context as u64;
-        let (context, probe) = match self.condition {
+        let probes = self.setting.per_context as u64;
+        let (context, probe) = match self.setting.condition {
             Condition::None => (index, None),
             Condition::Local | Condition::Query => (index / probes, Some((index % probes) as usize)),
         };
         let made = self.document(tokenizer, context)?;
         let ids = |text: &str| tokenizer.encode(text);
         let prefix = ids(&made.context)?;
-        if prefix.len() > self.shape.prefix {
-            return Err(too_long("prefix_tokens", prefix.len(), self.shape.prefix, &made.context));
+        if prefix.len() > self.setting.shape.prefix {
+            return Err(too_long("prefix_tokens", prefix.len(), self.setting.shape.prefix, &made.context));
         }
         let mut probes = Vec::new();
         for fact in
             made.facts.iter().enumerate().filter(|(i, _)| probe.is_none_or(|one| one == *i)).map(|(_, fact)| fact)
         {
-            let (local, query) = (self.frame.local(tokenizer, &fact.local)?, ids(&fact.local)?);
-            let future = ids(&format!("{}{}", self.frame.gap(&fact.local), fact.future.trim_start()))?;
-            if local.len() > self.shape.local {
-                return Err(too_long("local_tokens", local.len(), self.shape.local, &fact.local));
+            let (local, query) = (self.setting.frame.local(tokenizer, &fact.local)?, ids(&fact.local)?);
+            let future = ids(&format!("{}{}", self.setting.frame.gap(&fact.local), fact.future.trim_start()))?;
+            if local.len() > self.setting.shape.local {
+                return Err(too_long("local_tokens", local.len(), self.setting.shape.local, &fact.local));
             }
-            if future.len() > self.shape.future {
-                return Err(too_long("future_tokens", future.len(), self.shape.future, &fact.future));
+            if future.len() > self.setting.shape.future {
+                return Err(too_long("future_tokens", future.len(), self.setting.shape.future, &fact.future));
             }
             probes.push(Probe { local, query, future });
         }
         let evidence = match probe {
-            None => made.stated(self.budget, &|text| Ok(ids(text)?.len()))?,
+            None => made.stated(self.setting.budget, &|text| Ok(ids(text)?.len()))?,
             Some(one) => made.facts[one].stated(),
         };
-        let (frame, evidence) = (self.frame.before().to_vec(), ids(&evidence)?);
+        let (frame, evidence) = (self.setting.frame.before().to_vec(), ids(&evidence)?);
         Ok(Window { document: made.source, start: context as usize, frame, prefix, probes, evidence })
     }
 
     fn document(&self, tokenizer: &Tokenizer, index: u64) -> Result<FactsDocument> {
         let texts: Vec<&str> = self.texts.iter().map(String::as_str).collect();
-        let shape = FactsShape { tokens: self.shape.prefix.saturating_sub(SLACK), facts: self.per_context };
+        let shape =
+            FactsShape { tokens: self.setting.shape.prefix.saturating_sub(SLACK), facts: self.setting.per_context };
         facts_document(&texts, shape, self.split, index, &|text| Ok(tokenizer.encode(text)?.len()))
     }
 }

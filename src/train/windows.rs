@@ -15,6 +15,7 @@ use crate::train::facts::{FactsSetting, FactsWindows};
 use crate::train::qa::{self, QaWindows};
 use rand::Rng;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -67,8 +68,8 @@ impl Windows {
         let (e, per_document) = (&config.eval, config.eval.windows_per_document);
         if let Some(section) = &d.facts {
             let (condition, budget) = (config.condition, config.budget_tokens());
-            let setting = FactsSetting { section, shape, condition, frame: &frame, budget };
-            let facts = |documents: &[Document], split| FactsWindows::new(documents, setting, split);
+            let setting = FactsSetting { per_context: section.per_context, shape, condition, frame, budget };
+            let facts = |documents: &[Document], split| FactsWindows::new(documents, &setting, split);
             let held_out = |documents: &[Document], split, first: u64, count: usize| -> Result<Vec<Window>> {
                 let facts = facts(documents, split);
                 let made = (first..first + count as u64).map(|index| facts.window(tokenizer, index));
@@ -145,13 +146,11 @@ impl Windows {
                 let mut known = known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 each.map(|i| {
                     let at = rng::below(&mut drawn(i), windows.len());
-                    if let Some(window) = known.get(&at) {
-                        return Ok(window.clone());
+                    if let Entry::Vacant(place) = known.entry(at) {
+                        // Alone, so that its answers do not depend on what is drawn beside it.
+                        place.insert(answered(models, vec![windows[at].clone()], self.answers)?.remove(0));
                     }
-                    // Alone, so that its answers do not depend on what is drawn beside it.
-                    let window = answered(models, vec![windows[at].clone()], self.answers)?.remove(0);
-                    known.insert(at, window.clone());
-                    Ok(window)
+                    Ok(known[&at].clone())
                 })
                 .collect()
             }

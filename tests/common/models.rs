@@ -77,17 +77,17 @@ pub fn adapter(decoder: &Decoder, seed: u64) -> Adapter {
     copying_adapter(decoder, 0, seed)
 }
 
-/// The same with a copy head for matches of up to `longest` tokens (0 = none).
+/// A compressor's adapter with a copy head for matches of up to `longest` tokens (0 = none).
 pub fn copying_adapter(decoder: &Decoder, longest: usize, seed: u64) -> Adapter {
     adapter_with(decoder, Extra::CopyHead(copy_head::rows(longest, decoder.config())), seed)
 }
 
-/// The same with whatever a compressor needs.
+/// An adapter with whatever a compressor needs.
 pub fn adapter_with(decoder: &Decoder, extra: Extra, seed: u64) -> Adapter {
     drawn_adapter(decoder, &LoraConfig { rank: 3, alpha: 5.0, ..LoraConfig::default() }, extra, seed)
 }
 
-/// The same of this rank and dropout.
+/// An adapter of this rank and dropout.
 pub fn drawn_adapter(decoder: &Decoder, lora: &LoraConfig, extra: Extra, seed: u64) -> Adapter {
     let mut adapter = {
         let _guard = torch_generator();

@@ -322,7 +322,7 @@ pub fn finished_copy() -> (tempfile::TempDir, PathBuf) {
     (runs, run)
 }
 
-/// What a run must reproduce: all of its files but those that hold times or the story of its sittings, and what a killed
+/// Files of a run that must come out again: all of its files but those that hold times or the story of its sittings, and what a killed
 /// write leaves.
 pub fn results(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = files(run);

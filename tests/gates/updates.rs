@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 
 const WINDOWS: usize = 3;
 
-/// What one update is made from.
+/// Inputs of one update.
 #[derive(Clone, Copy)]
 struct How {
     checkpointing: bool,

@@ -60,7 +60,7 @@ pub enum Etags {
     Weak,
     /// Hashes without quotes.
     Bare,
-    /// The same for every file, in quotes.
+    /// One tag for every file, in quotes.
     Own,
     Missing,
 }
@@ -72,7 +72,7 @@ pub struct Cut {
     pub share: f64,
 }
 
-/// What the server does to whom.
+/// Rules by which the server answers.
 #[derive(Default)]
 pub struct Rules {
     /// Files of each repository.

@@ -192,7 +192,7 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// What a `pub use` passes on; nothing for any other item.
+/// Names that a `pub use` passes on; nothing for any other item.
 fn re_export(item: &Item) -> Option<Vec<Import>> {
     let Item::Use(used) = item else { return None };
     if matches!(used.vis, Visibility::Inherited) {
