@@ -20,6 +20,8 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/../../.libtorch/{folder}"); // a checkout that moved
     }
 
+    kernels(&libtorch);
+
     let rustc = Command::new(variable("RUSTC")).arg("--version").output();
     let rustc = rustc.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_string()).unwrap_or_default();
     println!("cargo:rustc-env=GIST_RUSTC={rustc}");
@@ -33,6 +35,21 @@ fn main() {
     println!("cargo:rustc-env=GIST_COMMIT={commit}");
     println!("cargo:rustc-env=GIST_DIRTY={dirty}");
     println!("cargo:rustc-env=GIST_SOURCE={}", source_digest());
+}
+
+/// Compiles what is written in C++ against libtorch's headers.
+fn kernels(libtorch: &str) {
+    let include = Path::new(libtorch).join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(3)
+        .flags(["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]) // or loops with a choice stay scalar
+        .flag("-Wno-maybe-uninitialized") // seen by mistake in libtorch's headers
+        .flag(format!("-isystem{}", include.display()))
+        .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
+        .file("src/model/kernels/kernels.cpp")
+        .compile("gist_kernels");
 }
 
 /// Has cargo run this script again when the file or folder changes. A missing one would have it run every time.

@@ -8,6 +8,7 @@ mod extractive;
 mod files;
 mod halves;
 mod heads;
+mod kernels;
 mod policy;
 mod pretraining;
 mod sampling;

@@ -8,6 +8,7 @@ use crate::cost::work::{Sizes, Work, block_flops, head_flops};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
+use crate::model::kernels::Weight;
 use crate::model::lora::Adapter;
 use crate::model::sampling;
 use crate::model::site::BranchCache;
@@ -82,7 +83,7 @@ impl Pace {
             Ok(adapter.params().leaf().grad().norm().double_value(&[]))
         })?;
         let decode = decode(&block, &adapter, &sizes)?;
-        let head = Tensor::full([model.vocab_size, model.hidden_size], 0.01, (kind, device));
+        let head: Weight = Tensor::full([model.vocab_size, model.hidden_size], 0.01, (kind, device)).into();
         let hidden = |n: i64| Tensor::randn([n, model.hidden_size], (Kind::Float, device)).to_kind(kind);
         let chunk = chunk_tokens(model.vocab_size).min((sizes.windows * sizes.group * sizes.budget) as i64);
         let (states, targets) = (hidden(chunk), Tensor::zeros([chunk], (Kind::Int64, device)));

@@ -9,6 +9,7 @@ use crate::cost::pace::Pace;
 use crate::cost::work::Sizes;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
+use crate::model::kernels;
 use crate::model::lora::{self, Extra};
 use crate::model::sampling::rows_at_once;
 use crate::model::vocab::chunk_tokens;
@@ -94,7 +95,9 @@ impl CostPlan {
         let _ =
             Tensor::ones([256, 256], (Kind::Float, device)).matmul(&Tensor::ones([256, 256], (Kind::Float, device)));
         let anonymous = rss_mib("RssAnon:");
-        let tensors = Tensors { config, model, sizes: Sizes::new(config, begin), kind: config.hardware.kind() };
+        let kind = config.hardware.kind();
+        let kernels = kernels::know(device, kind);
+        let tensors = Tensors { config, model, sizes: Sizes::new(config, begin), kind, kernels };
         let pace = Pace::measure(config, model, tensors.sizes, device)?;
         let mut held = Vec::new();
         if !device.is_cuda() {
@@ -137,6 +140,8 @@ struct Tensors<'a> {
     model: &'a ModelConfig,
     sizes: Sizes,
     kind: Kind,
+    /// Whether norms and products are those of [`kernels`].
+    kernels: bool,
 }
 
 /// Bytes that the documents come to hold.
@@ -186,6 +191,7 @@ impl Tensors<'_> {
         let positions = model.positions() as usize;
         vec![
             bytes("weights of the base", count(model.parameters()) * self.width()),
+            bytes("packed weights", if self.kernels { 2 * count(model.parameters()) * self.width() } else { 0 }),
             bytes("rotary tables", 2 * positions * model.head_width() as usize * self.width()),
             bytes("adapters, gradients, moments", 4 * OPTIMISER_COPIES * (compressor + 2 * reader)),
             // As the warm start left them, some steps ago, averaged.
@@ -214,6 +220,7 @@ impl Tensors<'_> {
         let lora = inner(&roles.compressor).max(inner(&roles.generator));
         let normed = if self.model.has_head_norms() { q + kv } else { 0 };
         let norms = match self.narrow() {
+            _ if self.kernels => self.width() * (4 * h + normed),
             true => 4 * (2 * h + normed) + self.width() * 2 * h,
             false => 4 * (4 * h + normed),
         };

@@ -5,6 +5,7 @@
 use crate::config::parts::Projection;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
+use crate::model::kernels::{self, Weight};
 use crate::model::lora::{Activation, ActiveAdapter, Adapter, LoraPair};
 use crate::model::peft;
 use crate::model::projections::Projections;
@@ -26,7 +27,7 @@ pub(super) struct DecoderBlock {
 
 /// Weight `[out, in]` and bias `[out]`.
 pub(super) struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
 }
 
@@ -39,10 +40,10 @@ pub(super) struct HeadNorms {
 /// A decoder with its weights.
 pub struct Decoder {
     pub(super) config: ModelConfig,
-    embed: Tensor,
+    embed: Weight,
     pub(super) layers: Vec<DecoderBlock>,
     pub(super) norm: Tensor,
-    head: Option<Tensor>,
+    head: Option<Weight>,
     pub(super) rope: Rope,
     begin: Vec<u32>,
     checkpointing: bool,
@@ -111,7 +112,7 @@ impl Decoder {
             let mut part = |name: &str| next(format!("model.layers.{i}.{name}"));
             let projections = Projections::try_from_fn(|projection| -> Result<Linear> {
                 let name = format!("{}.{}", projection.module(), projection.name());
-                let weight = part(&format!("{name}.weight"))?;
+                let weight = part(&format!("{name}.weight"))?.into();
                 let bias = config.has_bias(projection).then(|| part(&format!("{name}.bias"))).transpose()?;
                 Ok(Linear { weight, bias })
             })?;
@@ -126,10 +127,10 @@ impl Decoder {
             layers.push(DecoderBlock { input_norm, post_norm, projections, head_norms, window: config.window(i) });
         }
         let norm = next("model.norm.weight".into())?;
-        let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?) };
+        let head = if config.tie_word_embeddings { None } else { Some(next("lm_head.weight".into())?.into()) };
         let rotation = (config.rope_theta, config.rope_scaling().map_err(Error::Invalid)?);
         let rope = Rope::new(config.positions(), config.head_width(), rotation, embed.kind(), embed.device());
-        let (config, begin) = (config.clone(), Vec::new());
+        let (config, begin, embed) = (config.clone(), Vec::new(), embed.into());
         Ok(Self { config, embed, layers, norm, head, rope, begin, checkpointing: false, identity: None })
     }
 
@@ -193,7 +194,7 @@ impl Decoder {
     }
 
     /// Output head `[V, H]` (the embedding when tied).
-    pub fn head(&self) -> &Tensor {
+    pub fn head(&self) -> &Weight {
         self.head.as_ref().unwrap_or(&self.embed)
     }
 
@@ -223,9 +224,7 @@ impl Decoder {
     }
 
     pub(super) fn norm(&self, xs: &Tensor, weight: &Tensor) -> Tensor {
-        let wide = xs.to_kind(Kind::Float);
-        let scale = (wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + self.config.rms_norm_eps).rsqrt();
-        (wide * scale).to_kind(xs.kind()) * weight
+        kernels::norm(xs, weight, self.config.rms_norm_eps)
     }
 
     /// `xs` `[.., in]` through a projection of block `layer`, with what the adapter adds, `[.., out]`.
@@ -239,11 +238,11 @@ impl Decoder {
         let Linear { weight, bias } = &self.layers[layer].projections[projection];
         let pair = adapter.and_then(|active| Some((active, active.layers[layer][projection].as_ref()?)));
         let Some((active, LoraPair { a, b })) = pair else {
-            return xs.linear(weight, bias.as_ref());
+            return weight.apply(xs, bias.as_ref());
         };
         let mut shape = xs.size();
         let flat = xs.reshape([-1, shape.pop().unwrap_or(0)]);
-        let mut ys = flat.linear(weight, bias.as_ref());
+        let mut ys = weight.apply(&flat, bias.as_ref());
         let input = active.dropout.as_ref().map_or_else(|| flat.shallow_clone(), |d| flat.dropout(d.p, true));
         let ys = ys.addmm_(&input.linear(a, None::<Tensor>), &b.tr()); // no pass of its own to add what the adapter gives
         shape.push(weight.size()[0]);

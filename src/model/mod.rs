@@ -12,6 +12,7 @@ mod encoder_adapter;
 pub mod folder;
 mod gguf;
 pub mod heads;
+pub mod kernels;
 pub mod lora;
 pub mod merge;
 pub mod params;

@@ -5,8 +5,8 @@ use crate::config::parts::Projection;
 use crate::error::{Error, Result};
 use crate::model::attention;
 use crate::model::decoder::Decoder;
+use crate::model::kernels::rotate;
 use crate::model::lora::ActiveAdapter;
-use crate::model::rope::rotate;
 use crate::model::site::{BranchCache, BranchSite, KeyValue, KvCache, PassSite, RowSite, Watch};
 use crate::model::tape::NotedPass;
 use tch::{Kind, Tensor};
@@ -91,7 +91,7 @@ impl Decoder {
             }
         };
         let (cos, sin) = self.rope.at(&positions); // [N or 1, T, D]
-        let rows = RowSite { cos: cos.unsqueeze(1), sin: sin.unsqueeze(1), mask, causal: !both_ways };
+        let rows = RowSite { cos, sin, mask, causal: !both_ways };
         let blocks = blocks.unwrap_or(usize::MAX).min(self.layers.len());
         self.through(ids, PassSite::Rows(rows), blocks, adapter, |site, i, xs| {
             let watch = watch.as_mut().map(|watch| Watch { weights: &mut *watch.weights, ..*watch });
@@ -118,8 +118,8 @@ impl Decoder {
             return Err(Error::shape("tokens of a branch", format!("at most {}", cache.room()), past + t));
         }
         self.check_positions(prefix.longest() + past + t)?;
-        let (cos, sin) = self.rope.at(&prefix.positions(past, t)); // [N, T, D]
-        let site = BranchSite::behind(prefix, past, &cos, &sin);
+        let angles = self.rope.at(&prefix.positions(past, t)); // [N, T, D]
+        let site = BranchSite::behind(prefix, past, angles);
         let (hidden, _) = self.through(ids, PassSite::Branches(site), self.layers.len(), adapter, |site, i, xs| {
             let grown = grown.as_deref_mut();
             (self.block(site, i, xs, adapter, Beside { grown, ..Beside::default() }).0, None)
@@ -185,10 +185,11 @@ impl Decoder {
         };
         let (mixed, own) = match site {
             PassSite::Rows(rows) => {
-                let heads = |projection: Projection, count: i64| heads(projection, count).transpose(1, 2);
-                let q = rotate(&heads(Projection::Q, hq), &rows.cos, &rows.sin); // [N, Hq, T, D]
-                let k = rotate(&heads(Projection::K, hkv), &rows.cos, &rows.sin);
-                let own = KeyValue { k, v: heads(Projection::V, hkv) };
+                let rotated = |projection: Projection, count: i64| {
+                    rotate(&heads(projection, count).unsqueeze(1), &rows.cos, &rows.sin).squeeze_dim(1).transpose(1, 2)
+                };
+                let q = rotated(Projection::Q, hq); // [N, Hq, T, D]
+                let own = KeyValue { k: rotated(Projection::K, hkv), v: heads(Projection::V, hkv).transpose(1, 2) };
                 (rows.attend(layer.window, &q, &own, beside.watch), own)
             }
             PassSite::Branches(branches) => {

@@ -118,7 +118,7 @@ pub(super) enum PassSite {
 
 /// Left-padded rows of T tokens.
 pub(super) struct RowSite {
-    /// Cosines of the rotary angles, `[N or 1, 1, T, D]`.
+    /// Cosines of the rotary angles, `[N or 1, T, D]`.
     pub cos: Tensor,
     /// Sines, of the same shape.
     pub sin: Tensor,
@@ -130,7 +130,7 @@ pub(super) struct RowSite {
 
 /// G branches of T tokens for each row of a prefix.
 pub(super) struct BranchSite {
-    /// Cosines of the rotary angles, `[N, 1, T, 1, D]`.
+    /// Cosines of the rotary angles, `[N, T, D]`.
     cos: Tensor,
     /// Sines, of the same shape.
     sin: Tensor,
@@ -165,18 +165,17 @@ impl RowSite {
 
 impl BranchSite {
     /// Branches behind `prefix` and `past` tokens; `cos` and `sin` `[N, T, D]` are of the branches' positions.
-    pub fn behind(prefix: &KvCache, past: i64, cos: &Tensor, sin: &Tensor) -> Self {
-        let shaped = |angles: &Tensor| angles.unsqueeze(1).unsqueeze(3);
+    pub fn behind(prefix: &KvCache, past: i64, (cos, sin): (Tensor, Tensor)) -> Self {
         Self {
-            cos: shaped(cos),
-            sin: shaped(sin),
+            cos,
+            sin,
             past,
             prefix: prefix.layers.iter().map(KeyValue::handles).collect(),
             bias: prefix.bias.as_ref().map(Tensor::shallow_clone),
         }
     }
 
-    /// Cosines and sines of the rotary angles, `[N, 1, T, 1, D]` each.
+    /// Cosines and sines of the rotary angles, `[N, T, D]` each.
     pub fn angles(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)
     }

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::copy_head::CopyHead;
+use crate::model::kernels::Weight;
 use crate::tensor::{narrowed_gradient, to_vec, widened};
 use tch::{Device, Kind, Tensor};
 
@@ -13,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// Output rows of the base vocabulary `[V, H]`.
-    pub weight: &'a Tensor,
+    pub weight: &'a Weight,
     /// Output row of end-of-gist `[1, H]`: the action `V`.
     pub end: Option<&'a Tensor>,
     /// Additive mask over actions `[V]` or `[V + 1]`: −∞ where an action is not allowed.
@@ -24,13 +25,13 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// The base vocabulary alone.
-    pub fn base(weight: &'a Tensor) -> Self {
+    pub fn base(weight: &'a Weight) -> Self {
         Self { weight, end: None, bias: None, copy: None }
     }
 
     /// Logits in f32: `[N, V]`, or `[N, V + 1]` with an end row.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let mut logits = widened(&hidden.linear(self.weight, None::<Tensor>));
+        let mut logits = widened(&self.weight.apply(hidden, None));
         if let Some(end) = self.end {
             let last = widened(&hidden.linear(end, None::<Tensor>));
             logits = Tensor::cat(&[logits, last], -1);
@@ -50,7 +51,7 @@ impl<'a> Head<'a> {
     }
 
     /// This head with other tensors: weight, end row, rows of the copy head.
-    fn with(self, weight: &'a Tensor, end: Option<&'a Tensor>, rows: Option<&'a Tensor>) -> Self {
+    fn with(self, weight: &'a Weight, end: Option<&'a Tensor>, rows: Option<&'a Tensor>) -> Self {
         let copy = self.copy.zip(rows).map(|(copy, rows)| CopyHead { rows, ..copy });
         Self { weight, end, copy, ..self }
     }
@@ -219,7 +220,7 @@ pub fn distortion(teacher: Other, reader: Other, targets: &Tensor) -> Result<Dis
 /// Σ weights · KL(teacher ‖ reader) over the base vocabulary, hidden states `[N, H]` of both under one frozen head `[V, H]`:
 /// its value, and a surrogate whose backward reaches the reader's hidden states. Their gradient, ∂KL/∂logits =
 /// softmax(logits) − p, is written down rather than found by libtorch, which would keep more of `[N, V]`.
-pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights: &Tensor) -> Result<(f64, Tensor)> {
+pub fn kl_surrogate(weight: &Weight, teacher: &Tensor, reader: &Tensor, weights: &Tensor) -> Result<(f64, Tensor)> {
     let n = reader.size()[0];
     check_rows("teacher", teacher, n)?;
     check_rows("weights", weights, n)?;
@@ -233,7 +234,7 @@ pub fn kl_surrogate(weight: &Tensor, teacher: &Tensor, reader: &Tensor, weights:
         let cross = |log: &Tensor| p.unsqueeze(1).matmul(&log.unsqueeze(-1)).squeeze_dim(-1); // [N', 1]
         values.push(((cross(&log_p) - cross(&q)) * &weights).sum(Kind::Float));
         let slope = q.exp_().g_sub_(&p).multiply_(&weights);
-        grads.push(narrowed_gradient(&slope, reader.kind()).matmul(weight));
+        grads.push(weight.apply_transposed(&narrowed_gradient(&slope, reader.kind())));
     }
     drop(guard);
     let surrogate = (reader * Tensor::cat(&grads, 0)).sum(Kind::Float);
@@ -273,13 +274,14 @@ fn surrogate(
     head: Head,
     mut chunk_loss: impl FnMut(&Tensor, Head, i64, i64) -> Tensor,
 ) -> Result<Tensor> {
-    let weight = leaf_of(head.weight);
+    let trained = head.weight.requires_grad().then(|| Weight::from(leaf_of(head.weight)));
+    let weight = trained.as_ref().unwrap_or(head.weight);
     let end = head.end.map(leaf_of);
     let rows = head.copy.map(|copy| leaf_of(copy.rows));
     let mut grads = Vec::new();
     for (start, len) in chunks(hidden.size()[0], &head) {
         let leaf = leaf_of(&hidden.narrow(0, start, len));
-        let loss = chunk_loss(&leaf, head.at(start).with(&weight, end.as_ref(), rows.as_ref()), start, len);
+        let loss = chunk_loss(&leaf, head.at(start).with(weight, end.as_ref(), rows.as_ref()), start, len);
         loss.f_backward()?;
         grads.push(leaf.grad());
     }
@@ -287,8 +289,8 @@ fn surrogate(
     if hidden.requires_grad() {
         total = total + (hidden * Tensor::cat(&grads, 0)).sum(Kind::Float);
     }
-    if head.weight.requires_grad() {
-        total = total + (head.weight * weight.grad()).sum(Kind::Float);
+    if let Some(weight) = &trained {
+        total = total + (&**head.weight * weight.grad()).sum(Kind::Float);
     }
     for (row, leaf) in [(head.end, &end), (head.copy.map(|copy| copy.rows), &rows)] {
         if let (Some(row), Some(leaf)) = (row, leaf)

@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use gist::config::parts::Sampling;
+use gist::model::kernels::Weight;
 use gist::model::sampling::{self, rows_at_once, sample};
 use gist::model::vocab::{Head, chunk_tokens};
 use gist::rng::{self, Stream};
@@ -117,7 +118,7 @@ fn the_entropy_is_that_of_the_distribution_sampled_from() {
 #[test]
 fn draws_in_chunks_are_those_in_one_go() {
     let (v, n) = (17i64, rows_at_once(17) + 45);
-    let (hidden, weight) = (noise(&[n, 5], 1.0, 3), noise(&[v, 5], 1.0, 4));
+    let (hidden, weight) = (noise(&[n, 5], 1.0, 3), Weight::from(noise(&[v, 5], 1.0, 4)));
     let (head, uniforms) = (Head::base(&weight), Tensor::from_slice(&grid(n as usize)));
     let parts = sampling::draw(&hidden, head, &Sampling::default(), &uniforms).unwrap();
     let whole = sample(&head.logits(&hidden), &Sampling::default(), &uniforms).unwrap();

@@ -1,6 +1,7 @@
 //! Chunked figures and surrogates over the vocabulary against unchunked autograd.
 
 use crate::common::*;
+use gist::model::kernels::Weight;
 use gist::model::vocab::{self, CHUNK, Head, Other, TokenGrads};
 use gist::tensor::to_vec;
 use tch::{Device, Kind, Tensor};
@@ -11,7 +12,7 @@ const N: i64 = CHUNK + 37;
 
 /// A policy over `V` tokens and an end, whose head is also the embedding that its hidden states come from.
 struct Policy {
-    weight: Tensor,
+    weight: Weight,
     end: Tensor,
     bias: Tensor,
     ids: Tensor,
@@ -37,7 +38,7 @@ impl Policy {
         let ids =
             Tensor::from_slice(&ids(N as usize, V as usize, seed + 4).iter().map(|&i| i as i64).collect::<Vec<_>>());
         Self {
-            weight: leaf(&[V, H], seed),
+            weight: leaf(&[V, H], seed).into(),
             end: leaf(&[1, H], seed + 1),
             mix: noise(&[H, H], 0.7, seed + 2),
             bias: Tensor::from_slice(&bias),
@@ -144,7 +145,7 @@ fn cross_entropy_and_its_gradient() {
 #[test]
 fn forward_kl_and_its_gradient() {
     let (teacher, reader) = (Policy::new(50), leaf(&[N, H], 60));
-    let weight = noise(&[V, H], 0.7, 61); // frozen, as the base is while a reader trains
+    let weight = Weight::from(noise(&[V, H], 0.7, 61)); // frozen, as the base is while a reader trains
     let weights = noise(&[N], 1.0, 62).abs();
     let teacher_hidden = teacher.hidden();
     let plain = || {
@@ -161,7 +162,7 @@ fn forward_kl_and_its_gradient() {
 
 #[test]
 fn distortion_is_kl_likelihood_and_agreement() {
-    let (weight, targets) = (noise(&[V, H], 0.7, 61), targets(V as usize, 40));
+    let (weight, targets) = (Weight::from(noise(&[V, H], 0.7, 61)), targets(V as usize, 40));
     let (a, b) = (noise(&[N, H], 1.0, 63), noise(&[N, H], 1.0, 64));
     let other = |hidden| Other { hidden, head: Head::base(&weight) };
     let found = vocab::distortion(other(&a), other(&b), &targets).unwrap();
@@ -180,7 +181,7 @@ fn distortion_is_kl_likelihood_and_agreement() {
 
 #[test]
 fn readings_of_one_window_share_the_teacher() {
-    let (weight, targets) = (noise(&[V, H], 0.7, 61), targets(V as usize, 40));
+    let (weight, targets) = (Weight::from(noise(&[V, H], 0.7, 61)), targets(V as usize, 40));
     let teacher = noise(&[N, H], 1.0, 63);
     let readings: Vec<Tensor> = (0..3).map(|seed| noise(&[N, H], 1.0, 70 + seed)).collect();
     let other = |hidden| Other { hidden, head: Head::base(&weight) };
@@ -199,7 +200,7 @@ fn readings_of_one_window_share_the_teacher() {
 
 #[test]
 fn rows_that_do_not_match_are_refused() {
-    let (weight, hidden) = (noise(&[V, H], 0.7, 61), noise(&[3, H], 1.0, 63));
+    let (weight, hidden) = (Weight::from(noise(&[V, H], 0.7, 61)), noise(&[3, H], 1.0, 63));
     let targets = Tensor::zeros([2], (Kind::Int64, Device::Cpu));
     let error = vocab::token_stats(&hidden, &targets, Head::base(&weight), None).err().unwrap().to_string();
     assert_eq!(error, "targets: expected 3 rows, got [2]");
