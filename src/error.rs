@@ -60,6 +60,20 @@ pub enum Error {
         /// Steps completed.
         step: usize,
     },
+    /// The user asked to stop a command whose finished parts are kept.
+    #[error("stopped; {0}")]
+    Stopped(String),
+    /// Another live process works in the folder.
+    #[error("{}: {message}", path.display())]
+    InProgress {
+        /// The folder concerned.
+        path: PathBuf,
+        /// Message: who holds it.
+        message: String,
+    },
+    /// A server could not be reached, or the connection broke.
+    #[error("{0}")]
+    Network(String),
     /// Anything else that the caller did wrong; the message says what.
     #[error("{0}")]
     Invalid(String),

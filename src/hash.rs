@@ -2,13 +2,30 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
+
+/// SHA-256 over texts, one after the other; where one ends counts.
+#[derive(Default)]
+pub struct Digest(Sha256);
+
+impl Digest {
+    /// Takes in a text.
+    pub fn add(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    /// Hexadecimal, 64 digits.
+    pub fn hex(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
 
 /// Size and SHA-256 of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,7 +46,7 @@
 //! | modules | know of |
 //! |---|---|
 //! | [`error`], [`text_file`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`] | nothing of the project |
-//! | [`config`], [`run_dir`], [`device`] | experiments, run directories, the machine |
+//! | [`config`], [`run_dir`], [`shard`], [`device`] | experiments, run directories, parts of a job, the machine |
 //! | [`data`], [`tokenizer`], [`retention`], [`chat`] | text and ids |
 //! | [`model`] | tensors: decoder, encoder, adapters, sampling; no text |
 //! | [`compressor`], [`models`], [`reading`] | who compresses, and what a reader makes of it |
@@ -86,6 +86,8 @@ pub mod base;
 
 pub mod config;
 pub mod run_dir;
+
+pub mod shard;
 
 pub mod data;
 pub mod device;

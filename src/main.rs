@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let text = format!("{error:#}");
             eprintln!("error: {}", cli::memory::advice(&text).unwrap_or(text));
-            ExitCode::FAILURE
+            ExitCode::from(cli::exit::code(&error))
         }
     }
 }

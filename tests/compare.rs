@@ -207,7 +207,7 @@ fn an_interrupted_comparison_goes_on_from_its_readers() {
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert_eq!(ended.status.code(), Some(75), "{said}");
     assert_says(&said, &["error: stopped; run the same command again to go on"], "interrupted");
     assert!(!output.join("comparison.json").exists() && !output.join("comparison.html").exists());
     let resumed = gist(&arguments);

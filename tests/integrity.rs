@@ -213,7 +213,7 @@ fn a_comparison_is_of_runs_and_readers_that_this_program_made() {
     let record = output.join("readers/shared/record.json");
     edit_json(&record, |record| record["program"] = json!({"commit": OTHER, "dirty": false, "source": "x"}));
     let refused = gist(&compare);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_says(&refused, &["readers/shared: a kept reader", "commit 0123456789ab then", ACCEPT], "reader");
     ok(&accepting);

@@ -155,7 +155,7 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(75));
     let state = |run: &str| read_json::<Status>(&root.join(run).join("status.json")).map(|status| status.state).ok();
     assert_eq!(state("co-trained__seed=0"), Some(State::Done));
     assert_eq!(state("frozen__seed=0"), None, "nothing starts after Ctrl-C");

@@ -36,6 +36,7 @@ mod readers;
 mod recall;
 mod run_dir;
 mod runs;
+mod scale;
 mod scorers;
 mod shipped;
 mod sweep;

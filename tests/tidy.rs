@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
     &["base"],
     &["config", "run_dir"],
-    &["data", "device"],
+    &["data", "device", "shard"],
     &["tokenizer", "retention"],
     &["chat"],
     &["model"],

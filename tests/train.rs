@@ -121,7 +121,7 @@ fn interrupted_it_saves_and_goes_on() {
     let mut child = start(runs.path(), File::create(&said).unwrap().into());
     wait_for(&mut child, &run, |run| metrics(run) >= 6);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(75));
     let said = fs::read_to_string(said).unwrap();
     let status: Status = read_json(&run.join("status.json")).unwrap();
     assert_eq!(status.state, State::Interrupted);

@@ -1,5 +1,6 @@
 //! `check`: does this device compute rightly? Runs the gates on what ships, prints a table, fails when one does.
 
+use crate::cli::exit::Failed;
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::hardware::Hardware;
@@ -69,7 +70,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let failed: Vec<String> =
         all.iter().filter(|gate| !gate.ok).map(|g| format!("{} ({}, {})", g.name, g.on, g.dtype)).collect();
     if !failed.is_empty() {
-        anyhow::bail!("{} of {} gates fail on {device}: {}", failed.len(), all.len(), failed.join("; "));
+        let (count, all) = (failed.len(), all.len());
+        return Err(Failed(format!("{count} of {all} gates fail on {device}: {}", failed.join("; "))).into());
     }
     println!("all {} gates hold on {device}; {:.1} s", all.len(), clock.elapsed().as_secs_f64());
     Ok(())

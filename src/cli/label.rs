@@ -8,6 +8,8 @@ use gist::config::train::TrainConfig;
 use gist::device;
 use gist::error::Error;
 use gist::run_dir::FolderLock;
+use gist::shard::Shard;
+use gist::shard::record::ShardRecord;
 use gist::train::inputs::{self, Inputs};
 use gist::train::labels::windows as labels;
 use gist::train::windows::Windows;
@@ -27,6 +29,9 @@ pub struct LabelArgs {
     /// Folder for the labels [default: runs/<name>/labels].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Label this part only, number I of N from 1; `gist merge` makes a whole of all N.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
 }
 
 /// Labels the training windows of an experiment into a folder.
@@ -38,7 +43,10 @@ pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
     let none = "distill.windows: expected a count above 0 (and compressor.type = \"extractive\"), got 0";
     anyhow::ensure!(asks, "{}: {none}", experiment.display());
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name).join("labels"));
-    FolderLock::check(&output)?;
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    let files = labels::stretches(config.distill.windows, shard)?;
+    let folder = args.shard.map_or(output.clone(), |shard| shard.folder(&output));
+    FolderLock::check(&folder)?;
     start::bring(&config, false)?;
     let device = device::prepare(&config)?;
     let models = inputs::models(&config, device)?;
@@ -47,16 +55,20 @@ pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
         Some(from) => Some(models.decoder.load_adapter(&from.join("generator"))?),
         None => None,
     };
-    let _lock = FolderLock::take(&output)?;
+    let _lock = FolderLock::take(&folder)?;
     let stop = start::catch_interrupt()?;
     let policy = models.policy(&config.compressor)?;
     let Policy::Extractive(extractive) = &policy else { anyhow::bail!("{}: {none}", experiment.display()) };
     let check_stop = || match stop.load(Ordering::SeqCst) {
-        true => Err(Error::Invalid("interrupted; the same command goes on".into())),
+        true => Err(Error::Stopped("the same command goes on".into())),
         false => Ok(()),
     };
     let inputs = Inputs { config: &config, models: &models, windows: &windows };
-    let made = labels::make(inputs, extractive, reader.as_ref(), &output, check_stop)?;
+    let made = labels::make(inputs, extractive, reader.as_ref(), shard, &folder, check_stop)?;
+    if args.shard.is_some() {
+        let rows = labels::stretches(config.distill.windows, Shard::WHOLE)?.len();
+        ShardRecord::write(&folder, "label", shard, rows, &files, &[labels::MANIFEST.to_string()])?;
+    }
     let worth: Vec<f64> = made.iter().flat_map(|label| label.worth.clone()).collect();
     let helpful = worth.iter().filter(|worth| **worth > 0.0).count();
     let best: Vec<f64> = made.iter().filter_map(|l| l.worth.iter().copied().reduce(f64::max)).collect();
@@ -67,6 +79,6 @@ pub fn run(args: &LabelArgs) -> anyhow::Result<()> {
         helpful,
         gist::tensor::mean(&best)
     );
-    println!("labels: {}", output.display());
+    println!("labels: {}", folder.display());
     Ok(())
 }

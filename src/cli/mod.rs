@@ -4,15 +4,19 @@ mod args;
 mod bench;
 mod ceiling;
 mod check;
+mod collect;
 mod compare;
 mod distill;
 mod evaluate;
+pub mod exit;
 mod export;
 mod label;
 pub mod memory;
+mod merge;
 mod plan;
 mod pool;
 mod start;
+mod status;
 mod sweep;
 mod train;
 mod validate;
@@ -70,6 +74,12 @@ enum Command {
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
     Sweep(sweep::SweepArgs),
+    /// Merge what the shards of a job left into what the whole job would have left.
+    Merge(merge::MergeArgs),
+    /// Say how far runs have come, and which process works on each.
+    Status(status::StatusArgs),
+    /// Collect settings and figures of runs into a SQLite database, which their files can make again at any time.
+    Collect(collect::CollectArgs),
     /// Write what a run trained into a folder that other tools read (an adapter for PEFT, the base with it merged in, or an
     /// encoder), or a base.
     Export(export::ExportArgs),
@@ -148,6 +158,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Sweep(args) => sweep::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Collect(args) => collect::run(&args),
         Command::Pretrain(args) => {
             let Some(plan) = start::plan::<PretrainConfig>(&args)? else { return Ok(()) };
             let config = &plan.config;

@@ -99,8 +99,17 @@ impl<T: Experiment> PreparedRun<T> {
     }
 }
 
-/// Makes Ctrl-C set the flag that it returns; a second one ends the program.
+/// Makes Ctrl-C, and the signals TERM and USR1 by which schedulers announce the end, set the flag that it returns; a second
+/// Ctrl-C or TERM ends the program.
 pub fn catch_interrupt() -> anyhow::Result<&'static AtomicBool> {
+    extern "C" fn stop(_: libc::c_int) {
+        STOP.store(true, Ordering::SeqCst);
+    }
+    // SAFETY: the handler only stores a flag, which a signal handler may do.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGUSR1, stop as extern "C" fn(libc::c_int) as libc::sighandler_t);
+    }
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);

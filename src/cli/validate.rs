@@ -6,6 +6,7 @@ use gist::config::experiment::{resolve, wrong_kind};
 use gist::config::labelled::LabelledConfig;
 use gist::config::merge;
 use gist::config::pretrain::PretrainConfig;
+use gist::config::submit::SubmitConfig;
 use gist::config::sweep::KEYS;
 use gist::config::train::TrainConfig;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
 
 /// A file without `name` is taken for the base of others, which may leave out keys.
 fn check(path: &Path) -> anyhow::Result<String> {
-    let tree = merge::load_tree(path, &[])?;
+    let mut tree = merge::load_tree(path, &[])?;
+    SubmitConfig::take(&mut tree)?;
     if KEYS.iter().any(|key| tree.get(key).is_some()) {
         return Ok(format!("sweep of {} runs", sweep::plan(path, &[])?.members.len()));
     }

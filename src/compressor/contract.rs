@@ -2,6 +2,7 @@
 //! An evaluation sees nothing else of a compressor.
 
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 
 /// Input of a compressor for one window. The future is not here: it never reaches a compressor.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ impl<'a> Request<'a> {
 }
 
 /// Output of a compressor: the tokens that stand in place of the prefix.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Compressed {
     /// Ordinary tokens of the base vocabulary.
     pub ids: Vec<u32>,

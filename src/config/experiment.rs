@@ -9,6 +9,7 @@ use crate::config::labelled::LabelledConfig;
 use crate::config::merge::{self, Tree};
 use crate::config::parts::Problem;
 use crate::config::pretrain::PretrainConfig;
+use crate::config::submit::SubmitConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
@@ -125,7 +126,9 @@ fn encoder(compressor: &CompressorConfig) -> Option<NamedModel<'_>> {
 
 /// Reads an experiment file, applies `--set` overrides and checks the result.
 pub fn load<T: Experiment>(path: &Path, set: &[String]) -> Result<T> {
-    resolve(&merge::load_tree(path, set)?)
+    let mut tree = merge::load_tree(path, set)?;
+    SubmitConfig::take(&mut tree)?;
+    resolve(&tree)
 }
 
 /// The experiment that a merged file describes; an error names the file and key at fault.

@@ -154,6 +154,11 @@ pub fn to_toml<T: Serialize>(value: &T) -> Result<String> {
     toml::to_string(value).map_err(|error| Error::invalid(format!("configuration cannot be written as TOML: {error}")))
 }
 
+/// Every leaf of a TOML text: dotted key and value as TOML; `path` is named in errors.
+pub fn flat(text: &str, path: &Path) -> Result<BTreeMap<String, String>> {
+    Ok(leaves(&parse(text, path)?))
+}
+
 /// A leaf that differs: dotted key, left value, right value.
 pub type Difference = (String, Option<String>, Option<String>);
 

@@ -21,5 +21,6 @@ pub mod pretrain;
 pub mod questions;
 pub mod reader;
 mod run_names;
+pub mod submit;
 pub mod sweep;
 pub mod train;

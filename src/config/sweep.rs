@@ -7,6 +7,7 @@
 use crate::config::keys::{join, leaves, nest, parse_key};
 use crate::config::merge::{COMMAND_LINE, Tree, UNSET, load_tree, overlay, parse_set};
 use crate::config::run_names;
+use crate::config::submit::{SUBMIT, SubmitConfig};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -115,6 +116,8 @@ pub fn expand(path: &Path, set: &[String]) -> Result<Vec<SweepRun>> {
     let mut overrides = parse_set(set)?;
     let mut base = load_tree(path, &[])?;
     let mut absent = base.apply_loosely(&overrides, Path::new(COMMAND_LINE))?;
+    SubmitConfig::take(&mut base)?;
+    overrides.remove(SUBMIT);
     let (sweep, spec) = Sweep::take(&mut base)?;
     sweep.check_arms(&base, &spec)?;
     KEYS.iter().for_each(|key| drop(overrides.remove(*key)));

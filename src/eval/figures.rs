@@ -10,13 +10,14 @@ use crate::eval::table::{Evaluated, Measured, Standing};
 use crate::reading::Reading;
 use crate::retention::{self, Retention};
 use crate::tensor::mean;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Name of the greedy policy: the primary figure.
 pub const GIST: &str = "gist";
 
 /// The greedy gist with the generator of the same run, per window, at earlier stages.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Earlier {
     /// Readings before any training.
     pub untrained: Vec<Reading>,
@@ -45,7 +46,7 @@ impl Evaluated<'_> {
         let clusters = at(&self.clusters, &row.windows);
         let kl = column(readings, |r| r.kl);
         let kl_mean = stats::mean(&kl, &clusters, resamples, seed);
-        let gap = stats::gap_closed(&kl, &at(&self.context, &row.windows), &clusters, resamples, seed);
+        let gap = stats::gap_closed(&kl, &at(&self.levels.context, &row.windows), &clusters, resamples, seed);
         let share = |tokens: Vec<usize>| {
             let shares = tokens.iter().zip(&row.windows).map(|(&n, &w)| n as f64 / self.prefix_len(w));
             mean(&shares.collect::<Vec<f64>>())
@@ -97,7 +98,7 @@ impl Evaluated<'_> {
     }
 
     fn paired(&self, a: &[f64], b: &[f64]) -> Interval {
-        stats::gap_closed_diff(a, b, &self.context, &self.clusters, self.job.resamples, self.job.seed)
+        stats::gap_closed_diff(a, b, &self.levels.context, &self.clusters, self.job.resamples, self.job.seed)
     }
 
     /// Surface figures of each compressor's output (numbers, names, identifiers kept), means over its windows.
@@ -138,7 +139,7 @@ impl Evaluated<'_> {
             budget_tokens: self.job.budget,
             context_value: context_value.mean,
             context_value_ci95: context_value.ci95(),
-            context_value_unadapted: mean(&column(&self.unadapted, |r| r.kl)),
+            context_value_unadapted: mean(&column(&self.levels.unadapted, |r| r.kl)),
             kl_start: earlier.map_or(f64::NAN, |earlier| mean(&column(&earlier.untrained, |r| r.kl))),
             kl_warm_start: earlier.map_or(f64::NAN, |earlier| mean(&earlier.warm_started)),
             ledger: self.ledger(earlier),

@@ -33,12 +33,12 @@ impl Evaluated<'_> {
             window,
             document: self.document(window),
             source: Some(self.job.documents[self.job.windows[window].document].source.clone()),
-            context_value_kl: self.context[window],
+            context_value_kl: self.levels.context[window],
             levels: Some(WindowLevels {
-                teacher_nll: self.teacher_nll[window],
+                teacher_nll: self.levels.teacher_nll[window],
                 untrained: earlier.and_then(|earlier| earlier.untrained.get(window)).map(level),
-                unadapted: level(&self.unadapted[window]),
-                empty_nll: self.context_nll[window],
+                unadapted: level(&self.levels.unadapted[window]),
+                empty_nll: self.levels.context_nll[window],
             }),
             compressors: BTreeMap::new(),
         };

@@ -13,6 +13,7 @@ pub mod pooled;
 pub mod recovery;
 pub mod run;
 pub mod schema;
+pub mod shards;
 pub mod slices;
 pub mod stats;
 pub mod table;

@@ -76,8 +76,13 @@ impl Evaluated<'_> {
     /// Searches `count` of the windows, spread evenly, with the generator as reader: in hindsight (`oracle_greedy`), and by that
     /// many `imagined` futures (`lookahead`).
     pub fn add_searches(&mut self, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
-        self.search("oracle_greedy", Standing::Hindsight, count, None, params)?;
+        self.add_oracle(count, params)?;
         self.add_lookahead("lookahead", count, imagined, params)
+    }
+
+    /// Searches `count` of the windows in hindsight; a row `oracle_greedy`.
+    pub fn add_oracle(&mut self, count: usize, params: SpanShape) -> Result<()> {
+        self.search("oracle_greedy", Standing::Hindsight, count, None, params)
     }
 
     /// Searches `count` of the windows by that many `imagined` futures; a row of this name.

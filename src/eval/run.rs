@@ -30,6 +30,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Budgets of a run's own readers are quarters of its cap.
 const QUARTERS: usize = 4;
+/// Rows that no compressor makes: the evidence, where it is known, and the two searches.
+const GOLD: &str = "gold";
+const ORACLE: &str = "oracle_greedy";
+const LOOKAHEAD: &str = "lookahead";
 /// Compressors of every table that no reader is adapted to: one keeps nothing, the other everything.
 const ENDS: [&str; 2] = ["empty", "identity"];
 
@@ -49,7 +53,7 @@ pub fn evaluated(eval: &EvalConfig, has_template: bool) -> Vec<String> {
     }
     names.extend(eval.encoders.iter().map(ToString::to_string));
     if eval.search_windows > 0 {
-        names.extend(["oracle_greedy", "lookahead"].map(String::from));
+        names.extend([ORACLE, LOOKAHEAD].map(String::from));
     }
     names
 }
@@ -94,7 +98,37 @@ pub struct Outcome {
 /// Evaluates the weights of a run and writes `eval/step_NNNNNN/`; `summary.json` is left to [`summarise`]. `inputs` are the
 /// run's experiment, which may say another device or more searches, its models and its windows.
 pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -> Result<Outcome> {
+    let wanted = evaluated(&inputs.config.eval, true);
+    measure(run, inputs, options, &wanted, |found| {
+        let Found { table, earlier, accepted, .. } = found;
+        let evaluation = table.evaluation(earlier.as_ref())?;
+        table.write(&run.dir().eval(run.step()), &evaluation, earlier.as_ref(), inputs.config.eval.examples)?;
+        Ok(Outcome { evaluation, accepted })
+    })
+}
+
+/// Measurements of a run.
+pub(super) struct Found<'a> {
+    /// Rows of the compressors that were asked for.
+    pub table: Evaluated<'a>,
+    /// The greedy gist at earlier stages, where the gist was asked for and the whole table is.
+    pub earlier: Option<Earlier>,
+    /// Differences of kept readers that were accepted, in words.
+    pub accepted: Vec<String>,
+    /// Names of all rows of the whole table, in its order.
+    pub order: Vec<String>,
+}
+
+/// Measures the `wanted` compressors of a run, among the [`evaluated`] ones, and hands the table to `then`.
+pub(super) fn measure<T>(
+    run: &TrainedRun,
+    inputs: Inputs,
+    options: &EvaluationOptions,
+    wanted: &[String],
+    then: impl FnOnce(Found) -> Result<T>,
+) -> Result<T> {
     let Inputs { config, models, windows } = inputs;
+    let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
     let budget = config.budget_tokens();
     let [judged, generator, empty_reader] = run.judged(models)?;
     let check = || match options.stop.load(Ordering::SeqCst) {
@@ -128,6 +162,9 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         all.push((&sampled, Standing::Gist));
         all.extend([(&other as &dyn Compressor, Standing::LeakControl), (&shuffled, Standing::LeakControl)]);
     }
+    let order = all.iter().map(|(compressor, _)| compressor.name()).chain([GOLD, ORACLE, LOOKAHEAD]);
+    let order: Vec<String> = order.map(String::from).collect();
+    all.retain(|(compressor, _)| wants(compressor.name()));
     let progress = Progress::new("evaluate", all.len(), 0);
     for (compressor, standing) in all {
         check()?;
@@ -135,15 +172,22 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         progress.step(compressor.name());
     }
     progress.finish();
-    table.add_gold()?;
+    if wants(GIST) {
+        table.add_gold()?;
+    }
     let w = &config.warm_start;
     let search = SpanShape { span_tokens: w.span_tokens, stride: w.stride, shortlist: w.shortlist };
-    table.add_searches(config.eval.search_windows, config.eval.imagined_futures, search)?;
+    if wants(ORACLE) {
+        table.add_oracle(config.eval.search_windows, search)?;
+    }
+    if wants(LOOKAHEAD) {
+        table.add_lookahead(LOOKAHEAD, config.eval.search_windows, config.eval.imagined_futures, search)?;
+    }
 
     let greedy_at = |[compressor, generator]: [Adapter; 2]| {
         table.readings_with(&trained(GIST, &policy, &compressor, Sampling::greedy()), &generator)
     };
-    let earlier = match whole {
+    let earlier = match whole && wants(GIST) {
         true => Some(Earlier {
             untrained: greedy_at(run.untrained(models)?)?,
             warm_started: greedy_at(run.warm_started(models)?)?.iter().map(|r| r.kl).collect(),
@@ -163,7 +207,8 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
     let updates = run.reader_updates()?;
     let mut accepted = Vec::new();
     let adaptable = honest.iter().map(AsRef::as_ref).chain([&greedy as &dyn Compressor]);
-    for compressor in adaptable.filter(|compressor| options.adapt.iter().any(|name| name == compressor.name())) {
+    let is_asked = |name: &str| wants(name) && options.adapt.iter().any(|asked| asked == name);
+    for compressor in adaptable.filter(|compressor| is_asked(compressor.name())) {
         check()?;
         let name = compressor.name();
         let lesson = Lesson {
@@ -183,9 +228,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
         accepted.extend(reader.accepted);
         table.adapt(name, &reader.adapter)?;
     }
-    let evaluation = table.evaluation(earlier.as_ref())?;
-    table.write(&folder, &evaluation, earlier.as_ref(), config.eval.examples)?;
-    Ok(Outcome { evaluation, accepted })
+    then(Found { table, earlier, accepted, order })
 }
 
 /// The windows of an experiment that it is judged on, with these readers.

@@ -13,6 +13,7 @@ use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Models, windows and budget of an evaluation.
@@ -43,7 +44,7 @@ pub struct Job<'a> {
 }
 
 /// The standing of a compressor in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// The trained policy, greedy or sampled.
     Gist,
@@ -58,6 +59,7 @@ pub enum Standing {
 }
 
 /// One compressor's results, per window.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub name: String,
     pub standing: Standing,
@@ -65,7 +67,7 @@ pub(super) struct Measured {
     pub windows: Vec<usize>,
     pub compressed: Vec<Compressed>,
     pub texts: Vec<String>,
-    pub readings: BTreeMap<&'static str, Vec<Reading>>,
+    pub readings: BTreeMap<String, Vec<Reading>>,
     /// Tokens after decode → encode and the generator's KL with them; not for the unchanged prefix.
     pub decoded: Option<Vec<(usize, f64)>>,
 }
@@ -83,15 +85,22 @@ pub struct Evaluated<'a> {
     pub(super) prefixes: Vec<String>,
     /// Cluster of each window.
     pub(super) clusters: Vec<usize>,
-    /// KL of the reader adapted to nothing, reading nothing, per window.
-    pub(super) context: Vec<f64>,
+    pub(super) levels: Levels,
+    /// The teacher's side of every reading; none where all rows were measured elsewhere.
+    taught: Option<Taught<'a>>,
+}
+
+/// Figures of each window that belong to no compressor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Levels {
+    /// KL of the reader adapted to nothing, reading nothing.
+    pub context: Vec<f64>,
     /// NLL of the same.
-    pub(super) context_nll: Vec<f64>,
-    /// The bare base reading nothing, per window.
-    pub(super) unadapted: Vec<Reading>,
-    /// NLL of the teacher, per window.
-    pub(super) teacher_nll: Vec<f64>,
-    taught: Taught<'a>,
+    pub context_nll: Vec<f64>,
+    /// The bare base reading nothing.
+    pub unadapted: Vec<Reading>,
+    /// NLL of the teacher.
+    pub teacher_nll: Vec<f64>,
 }
 
 /// The cluster of each window, a number that its windows share and no others have.
@@ -123,24 +132,23 @@ impl<'a> Evaluated<'a> {
             return Err(Error::shape("windows to evaluate", "at least 1", 0));
         }
         let taught = Taught::new(job.decoder, job.windows)?;
-        let decode = |w: &Window| job.tokenizer.decode(&w.prefix);
-        let mut evaluated = Self {
-            job,
-            rows: Vec::new(),
-            prefixes: job.windows.iter().map(decode).collect::<Result<_>>()?,
-            clusters: clusters(job.documents, job.windows, job.cluster),
-            context: Vec::new(),
-            context_nll: Vec::new(),
-            unadapted: Vec::new(),
-            teacher_nll: taught.teacher_nll(job.decoder)?,
-            taught,
-        };
+        let (context, context_nll, unadapted) = (Vec::new(), Vec::new(), Vec::new());
+        let levels = Levels { context, context_nll, unadapted, teacher_nll: taught.teacher_nll(job.decoder)? };
+        let mut evaluated = Self { taught: Some(taught), ..Self::restored(job, levels, Vec::new())? };
         let nothing = vec![Compressed::default(); job.windows.len()];
         let all: Vec<usize> = (0..job.windows.len()).collect();
         let context = evaluated.read(Some(job.empty_reader), &all, &nothing)?;
-        (evaluated.context, evaluated.context_nll) = context.iter().map(|r| (r.kl, r.nll)).unzip();
-        evaluated.unadapted = evaluated.read(None, &all, &nothing)?;
+        (evaluated.levels.context, evaluated.levels.context_nll) = context.iter().map(|r| (r.kl, r.nll)).unzip();
+        evaluated.levels.unadapted = evaluated.read(None, &all, &nothing)?;
         Ok(evaluated)
+    }
+
+    /// The table of rows that were measured elsewhere; no model runs.
+    pub(super) fn restored(job: Job<'a>, levels: Levels, rows: Vec<Measured>) -> Result<Self> {
+        let decode = |w: &Window| job.tokenizer.decode(&w.prefix);
+        let prefixes = job.windows.iter().map(decode).collect::<Result<_>>()?;
+        let clusters = clusters(job.documents, job.windows, job.cluster);
+        Ok(Self { job, rows, prefixes, clusters, levels, taught: None })
     }
 
     /// Compresses every window once; the generator and the bare base read the results, and the generator reads them once
@@ -167,7 +175,7 @@ impl<'a> Evaluated<'a> {
         let unchanged = compressed.iter().any(|c| c.identity);
         let decoded =
             if unchanged { None } else { Some(self.read_decoded(&windows, &compressed, &texts, &generator)?) };
-        let readings = BTreeMap::from([(GENERATOR, generator), (BASE, base)]);
+        let readings = BTreeMap::from([(GENERATOR.to_string(), generator), (BASE.to_string(), base)]);
         self.rows.push(Measured { name: name.into(), standing, windows, compressed, texts, readings, decoded });
         Ok(())
     }
@@ -178,7 +186,7 @@ impl<'a> Evaluated<'a> {
         let at = at.ok_or_else(|| Error::invalid(format!("expected a compressor that was evaluated, got `{name}`")))?;
         let row = &self.rows[at];
         let readings = self.read(Some(reader), &row.windows, &row.compressed)?;
-        self.rows[at].readings.insert(ADAPTED, readings);
+        self.rows[at].readings.insert(ADAPTED.to_string(), readings);
         Ok(())
     }
 
@@ -211,7 +219,10 @@ impl<'a> Evaluated<'a> {
         let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, reader.is_some(), v)).collect();
         let rows: Vec<(usize, &[u32])> = windows.iter().copied().zip(contexts.iter().map(Vec::as_slice)).collect();
         let active = reader.map(|adapter| self.job.decoder.activate(adapter, false)).transpose()?;
-        self.taught.measure(self.job.decoder, active.as_ref(), &rows)
+        let taught = self.taught.as_ref();
+        let taught =
+            taught.ok_or_else(|| Error::invalid("expected a table that measures, got one of finished rows"))?;
+        taught.measure(self.job.decoder, active.as_ref(), &rows)
     }
 
     /// Tokens and KL after decode → encode; read again only where the ids changed. More than a prefix's worth of tokens
@@ -253,11 +264,11 @@ impl<'a> Evaluated<'a> {
 
     /// KL of the reader adapted to nothing, per window.
     pub fn context(&self) -> &[f64] {
-        &self.context
+        &self.levels.context
     }
 
     /// Mean KL of the reader adapted to nothing: what there is to gain.
     pub fn context_value(&self) -> stats::Interval {
-        stats::mean(&self.context, &self.clusters, self.job.resamples, self.job.seed)
+        stats::mean(&self.levels.context, &self.clusters, self.job.resamples, self.job.seed)
     }
 }

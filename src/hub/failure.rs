@@ -210,16 +210,21 @@ impl Asked<'_> {
 
     /// The error message: the request, the reason, and the remedy.
     pub fn explain(&self, failure: Failure) -> Error {
-        let said = match failure {
-            Failure::Local(error) => return error,
-            Failure::Refused(refusal) => self.refused(refusal),
-            Failure::Final(said) => said,
-            Failure::Unreachable(said) => {
-                format!("{said}; without a network only what is in the cache can be used (--offline)")
+        let what = self.what();
+        match failure {
+            Failure::Local(error) => error,
+            Failure::Refused(refusal) if refusal.is_passing() => {
+                Error::Network(format!("{what}: {}", self.refused(refusal)))
             }
-            Failure::Broken(said) => format!("{said}; what has arrived of a file is kept: the same command goes on"),
-        };
-        Error::invalid(format!("{}: {said}", self.what()))
+            Failure::Refused(refusal) => Error::invalid(format!("{what}: {}", self.refused(refusal))),
+            Failure::Final(said) => Error::invalid(format!("{what}: {said}")),
+            Failure::Unreachable(said) => Error::Network(format!(
+                "{what}: {said}; without a network only what is in the cache can be used (--offline)"
+            )),
+            Failure::Broken(said) => {
+                Error::Network(format!("{what}: {said}; what has arrived of a file is kept: the same command goes on"))
+            }
+        }
     }
 
     fn refused(&self, refusal: Refusal) -> String {

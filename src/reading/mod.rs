@@ -32,6 +32,7 @@ use crate::model::write::{Continuation, continuations};
 use crate::reading::probes::Probes;
 use crate::rng::{self, Stream};
 use crate::tensor::{ids_2d, mean, to_vecs};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 /// Rows of one pass of a reader.
@@ -80,7 +81,7 @@ pub fn empty_rows(windows: usize) -> Vec<(usize, &'static [u32])> {
 }
 
 /// A reader's figures on one window, each the mean over the tokens of its futures.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// KL(teacher ‖ reader), nats a token.
     pub kl: f64,

@@ -8,6 +8,7 @@ pub mod figure;
 pub mod format;
 pub mod gallery;
 pub mod html;
+pub mod index;
 pub mod ledger;
 pub mod table;
 

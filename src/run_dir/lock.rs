@@ -1,11 +1,17 @@
 //! One process at a time in a folder. The lock is the operating system's, on the file `run.lock`: it ends with the process,
 //! however that ends. The file says who holds it and goes when the lock is given back.
+//!
+//! Not every shared file system carries locks from one machine to another. So the holder also changes the file's time every
+//! half minute, its heartbeat: a file that another machine left is honoured until it is ten minutes old, unless a scheduler
+//! started the same job again.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,22 +19,36 @@ use crate::error::{Error, Result};
 
 /// Name of the file in the folder.
 pub(super) const LOCK: &str = "run.lock";
+/// Time between two heartbeats.
+const BEAT: Duration = Duration::from_secs(30);
+/// Age of a heartbeat from which its process is taken for dead.
+const STALE: Duration = Duration::from_secs(600);
+/// Wait between two tries of a lock that another process has, and how often it is tried again.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSES: usize = 5;
 
 /// A folder that no other process may work in until this is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
-    /// Locked file; none where the file system has no locks.
-    file: Option<File>,
+    file: File,
+    heart: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// The content of the file.
-#[derive(Serialize, Deserialize)]
-struct Holder {
-    pid: u32,
-    host: String,
-    since: String,
-    command: String,
+/// The process that works in a folder, as its `run.lock` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// Name of its machine.
+    pub host: String,
+    /// Job of a scheduler that it belongs to, such as `slurm 17_3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Date and time at which it took the folder.
+    pub since: String,
+    /// Its command line.
+    pub command: String,
 }
 
 impl Holder {
@@ -37,10 +57,37 @@ impl Holder {
         Holder {
             pid: std::process::id(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
+            job: job(|name| std::env::var(name).ok()),
             since: httpdate::fmt_http_date(SystemTime::now()),
             command: words.collect::<Vec<_>>().join(" "),
         }
     }
+
+    /// The holder that the file in `folder` names, and the age of its heartbeat; none where there is no such file, or a torn
+    /// one. The process may be dead.
+    pub fn of(folder: &Path) -> Option<(Holder, Duration)> {
+        Holder::read(&mut File::open(folder.join(LOCK)).ok()?)
+    }
+
+    fn read(file: &mut File) -> Option<(Holder, Duration)> {
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        let age = SystemTime::now().duration_since(file.metadata().ok()?.modified().ok()?).unwrap_or_default();
+        Some((serde_json::from_str(&text).ok()?, age))
+    }
+
+    /// Whether a holder whose file nobody has locked keeps `other` out all the same: it may live where locks do not reach.
+    fn bars(&self, age: Duration, other: &Holder) -> bool {
+        let is_again = self.job.is_some() && self.job == other.job;
+        self.host != other.host && age < STALE && !is_again
+    }
+}
+
+/// The job of Slurm that the environment names; of an array its task too.
+fn job(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let task = variable("SLURM_ARRAY_JOB_ID").zip(variable("SLURM_ARRAY_TASK_ID"));
+    let name = task.map(|(job, task)| format!("{job}_{task}")).or_else(|| variable("SLURM_JOB_ID"));
+    name.map(|name| format!("slurm {name}"))
 }
 
 impl FolderLock {
@@ -49,15 +96,21 @@ impl FolderLock {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(LOCK);
         let io = |e| Error::io(&path, e);
+        let mut pauses = PAUSES;
         loop {
             let mut file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
             match file.try_lock() {
                 Ok(()) => {}
+                // A look by `check` lasts for less than a pause.
+                Err(TryLockError::WouldBlock) if pauses > 0 => {
+                    pauses -= 1;
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Err(in_progress(folder)),
                 Err(TryLockError::Error(e)) if has_no_locks(&e) => {
-                    eprintln!("warning: {}: {e}: nothing keeps a second process out of this folder", path.display());
-                    return Ok(FolderLock { path, file: None });
+                    eprintln!("warning: {}: {e}: only its heartbeat keeps other machines out", path.display());
                 }
                 Err(TryLockError::Error(e)) => return Err(io(e)),
             }
@@ -65,31 +118,52 @@ impl FolderLock {
             if !is_at(&file, &path) {
                 continue;
             }
-            let mut text = serde_json::to_string(&Holder::this_process()).map_err(|e| io(e.into()))?;
+            let own = Holder::this_process();
+            if Holder::read(&mut file).is_some_and(|(before, age)| before.bars(age, &own)) {
+                return Err(in_progress(folder));
+            }
+            let mut text = serde_json::to_string(&own).map_err(|e| io(e.into()))?;
             text.push('\n');
-            let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(io);
-            let lock = FolderLock { path: path.clone(), file: Some(file) };
-            return written.map(|()| lock);
+            file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(text.as_bytes())).map_err(io)?;
+            let heart = Some(beat(file.try_clone().map_err(io)?));
+            return Ok(FolderLock { path, file, heart });
         }
     }
 
     /// Fails where [`FolderLock::take`] would find another process; writes nothing.
     pub fn check(folder: &Path) -> Result<()> {
-        let Ok(file) = File::open(folder.join(LOCK)) else { return Ok(()) };
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(in_progress(folder)),
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        let Ok(mut file) = File::open(folder.join(LOCK)) else { return Ok(()) };
+        let is_locked = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        let bars = |(holder, age): (Holder, Duration)| holder.bars(age, &Holder::this_process());
+        match is_locked || Holder::read(&mut file).is_some_and(bars) {
+            true => Err(in_progress(folder)),
+            false => Ok(()),
         }
     }
 }
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
+        if let Some((stop, thread)) = self.heart.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
         // Removed while the lock is held: nobody else's file goes.
-        if self.file.as_ref().is_some_and(|file| is_at(file, &self.path)) {
+        if is_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Changes the file's time now and then, until the sender is dropped.
+fn beat(file: File) -> (Sender<()>, JoinHandle<()>) {
+    let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
+    let thread = std::thread::spawn(move || {
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(BEAT) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+    });
+    (stop, thread)
 }
 
 /// Whether `path` still names this open file.
@@ -104,13 +178,13 @@ fn has_no_locks(error: &std::io::Error) -> bool {
 
 /// The error about a folder whose lock another process has.
 fn in_progress(folder: &Path) -> Error {
-    let mut text = String::new();
-    let read = File::open(folder.join(LOCK)).and_then(|mut file| file.read_to_string(&mut text));
-    let holder = read.ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
-    let by = holder.map_or("another process".into(), |Holder { pid, host, since, command }| {
-        format!("process {pid} on {host}, since {since} (`{command}`)")
+    let by = Holder::of(folder).map_or("another process".into(), |(holder, age)| {
+        let Holder { pid, host, job, since, command } = holder;
+        let job = job.map_or(String::new(), |job| format!(", job {job}"));
+        format!("process {pid} on {host}{job}, since {since}, last heard of {} s ago (`{command}`)", age.as_secs())
     });
-    Error::file(folder, format!("expected a folder that no process works in, got one in progress: {by} holds {LOCK}"))
+    let message = format!("expected a folder that no process works in, got one in progress: {by} holds {LOCK}");
+    Error::InProgress { path: folder.to_path_buf(), message }
 }
 
 #[cfg(test)]
@@ -147,6 +221,39 @@ mod tests {
         let _lock = FolderLock::take(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(LOCK)).unwrap();
         assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().pid, std::process::id());
+    }
+
+    #[test]
+    fn the_file_of_another_machine_is_honoured_until_its_heartbeat_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK);
+        let elsewhere = Holder { host: "elsewhere".into(), job: Some("slurm 7_1".into()), ..Holder::this_process() };
+        std::fs::write(&path, serde_json::to_string(&elsewhere).unwrap()).unwrap();
+        for error in
+            [FolderLock::take(folder.path()).map(drop).unwrap_err(), FolderLock::check(folder.path()).unwrap_err()]
+        {
+            assert!(matches!(error, Error::InProgress { .. }));
+            assert!(error.to_string().contains("on elsewhere, job slurm 7_1, since"), "{error}");
+        }
+        let fresh = Duration::from_secs(1);
+        assert!(!elsewhere.bars(fresh, &Holder { job: elsewhere.job.clone(), ..Holder::this_process() }));
+        let before = SystemTime::now() - STALE;
+        File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        assert!(FolderLock::check(folder.path()).is_ok());
+        let _lock = FolderLock::take(folder.path()).unwrap();
+        let (holder, age) = Holder::of(folder.path()).unwrap();
+        assert!(holder.pid == std::process::id() && age < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_job_of_an_array_has_its_task() {
+        let none = |_: &str| None;
+        let one = |name: &str| (name == "SLURM_JOB_ID").then(|| "9".to_string());
+        let array = |name: &str| Some(if name.ends_with("TASK_ID") { "3" } else { "17" }.to_string());
+        assert_eq!(
+            [job(none), job(one), job(array)],
+            [None, Some("slurm 9".to_string()), Some("slurm 17_3".to_string())]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod lock;
 mod log;
 mod provenance;
 mod status;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,10 +20,11 @@ use crate::error::{Error, Result};
 use crate::file_name::{MOST, shortened};
 pub use atomic::{read_json, write_atomic, write_atomic_by, write_json_atomic};
 pub use build::Build;
-pub use lock::FolderLock;
+pub use lock::{FolderLock, Holder};
 pub use log::Log;
 pub use provenance::{ACCEPT, Hashes, Provenance, Sitting, changed, changed_inputs, hashes_now, settle, short};
 pub use status::{Pulse, State, Status, seconds_since_1970};
+pub use walk::runs_under;
 
 /// A name as one component of a path, short enough for any file system; different names stay different.
 pub fn component(name: &str) -> String {

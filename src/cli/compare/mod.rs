@@ -136,7 +136,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     };
     let result = match compare(&runs, inputs, entrants, &options) {
         Err(Error::Interrupted { .. }) => {
-            anyhow::bail!("stopped; run the same command again to go on from the finished readers")
+            return Err(Error::Stopped("run the same command again to go on from the finished readers".into()).into());
         }
         other => other?,
     };

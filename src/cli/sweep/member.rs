@@ -35,7 +35,7 @@ impl Member {
 
     /// A finished run of another experiment in the folder `runs` whose configuration is this one but for the name, and that was
     /// made from the files that are there now, by this program. One that was not is passed over, unless that is accepted.
-    pub fn twin(&self, runs: &Path, checked: &mut Checked) -> anyhow::Result<Option<PathBuf>> {
+    fn twin(&self, runs: &Path, checked: &mut Checked) -> anyhow::Result<Option<PathBuf>> {
         for path in subfolders(runs).iter().flat_map(|experiment| subfolders(experiment)) {
             let Ok(run) = RunDir::at(&path) else { continue };
             if !is_done(&run) || !self.is_same(&run) {
@@ -53,6 +53,16 @@ impl Member {
             );
         }
         Ok(None)
+    }
+
+    /// Has a finished run of another experiment stand in, where there is one and this run was never begun.
+    pub fn settle(&mut self, runs: &Path, checked: &mut Checked) -> anyhow::Result<()> {
+        let twin = if RunDir::at(&self.folder).is_err() { self.twin(runs, checked)? } else { None };
+        if let Some(twin) = twin {
+            println!("{}: the same as {}", self.name, twin.display());
+            self.folder = twin;
+        }
+        Ok(())
     }
 
     fn is_same(&self, run: &RunDir) -> bool {

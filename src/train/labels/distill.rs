@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::reading::request;
 use crate::rng::{self, Stream};
+use crate::shard::Shard;
 use crate::train::draws::DISTILL_STEP;
 use crate::train::labels::step::{LabelBatch, LabelledPrefix, label_step};
 use crate::train::labels::windows::{self, Aligned};
@@ -71,7 +72,9 @@ fn labelled_windows(session: &Session) -> Result<(Vec<Aligned>, usize)> {
         Some(folder) => windows::read(inputs, folder)?,
         None => {
             let reader = config.warm_start.from.is_some().then_some(&session.generator.adapter);
-            windows::make(inputs, policy, reader, &session.run.root().join("labels"), || session.check_stop())?
+            windows::make(inputs, policy, reader, Shard::WHOLE, &session.run.root().join("labels"), || {
+                session.check_stop()
+            })?
         }
     };
     let asked = labels.len();

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hash::FileHash;
 use crate::model::lora::Adapter;
 use crate::run_dir::{read_json, subfolders, write_json_atomic};
+use crate::shard::Shard;
 use crate::train::draws::LABEL_STEP;
 use crate::train::inputs::{Inputs, model_files};
 use crate::train::labels::labelled_window::LabelledWindow;
@@ -21,6 +22,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// The file with the settings, beside the labels.
+pub const MANIFEST: &str = "manifest.json";
 /// Windows between two files.
 const LABELS_AT_ONCE: usize = 48;
 /// Settings, beside the files, that decide what a label means, as JSON pointers.
@@ -110,18 +113,26 @@ fn differences<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a Value, &'a V
     keys.into_iter().map(|key| (key.as_str(), &a[key], &b[key])).filter(|(_, a, b)| a != b).collect()
 }
 
-/// Labels the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand alone (the
-/// bare base when none is given), `check_stop` fails when the user asked to stop.
+/// The files of labels that a shard of `windows` windows makes; an error where it has none.
+pub fn stretches(windows: usize, shard: Shard) -> Result<Vec<String>> {
+    let count = windows.div_ceil(LABELS_AT_ONCE);
+    shard.check(count, &format!("blocks of {LABELS_AT_ONCE} windows"))?;
+    Ok(shard.range(count).map(stretch_name).collect())
+}
+
+/// Labels a shard of the experiment's training windows into `folder`, from where it stands; `reader` reads units that stand
+/// alone (the bare base when none is given), `check_stop` fails when the user asked to stop.
 pub fn make(
     inputs: Inputs,
     policy: &ExtractivePolicy,
     reader: Option<&Adapter>,
+    shard: Shard,
     folder: &Path,
     check_stop: impl Fn() -> Result<()>,
 ) -> Result<Vec<LabelledWindow>> {
     let labeller = labeller(inputs, policy, reader)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let manifest = folder.join("manifest.json");
+    let manifest = folder.join(MANIFEST);
     let own = LabelManifest { settings: settings(inputs)? };
     if manifest.exists() {
         let found: LabelManifest = read_json(&manifest)?;
@@ -133,10 +144,11 @@ pub fn make(
     }
     write_json_atomic(&manifest, &own)?;
     let windows = inputs.training_windows(LABEL_STEP, inputs.config.distill.windows)?;
-    let stretches = windows.chunks(LABELS_AT_ONCE);
-    let progress = Progress::new("label", stretches.len(), 0);
-    let mut all = Vec::with_capacity(windows.len());
-    for (i, stretch) in stretches.enumerate() {
+    let own_stretches = shard.range(windows.len().div_ceil(LABELS_AT_ONCE));
+    let progress = Progress::new("label", own_stretches.len(), 0);
+    let mut all = Vec::new();
+    for i in own_stretches {
+        let stretch = &windows[i * LABELS_AT_ONCE..windows.len().min((i + 1) * LABELS_AT_ONCE)];
         check_stop()?;
         let path = folder.join(stretch_name(i));
         let mut whence = String::new();
@@ -183,7 +195,7 @@ fn labeller<'a>(inputs: Inputs<'a>, policy: &ExtractivePolicy, reader: Option<&'
 
 /// The labels of a folder that `make` filled, all of them, for this experiment or another whose labels mean the same.
 pub fn read(inputs: Inputs, folder: &Path) -> Result<Vec<LabelledWindow>> {
-    let manifest = folder.join("manifest.json");
+    let manifest = folder.join(MANIFEST);
     let found = read_json::<LabelManifest>(&manifest)?.settings;
     let own = settings(inputs)?;
     let label = &own["distill.label"];
@@ -222,7 +234,7 @@ fn taken_over(folder: &Path, own: &LabelManifest, i: usize) -> Option<(PathBuf, 
     others.find_map(|labels| {
         let path = labels.join(stretch_name(i));
         let is_own = |found: LabelManifest| differences(&own.settings, &found.settings).is_empty();
-        let same = path.exists() && read_json(&labels.join("manifest.json")).is_ok_and(is_own);
+        let same = path.exists() && read_json(&labels.join(MANIFEST)).is_ok_and(is_own);
         same.then(|| read_json(&path).ok()).flatten().map(|found| (path, found))
     })
 }
