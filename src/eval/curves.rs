@@ -19,6 +19,8 @@ use crate::model::lora::Adapter;
 use crate::reading::{Reading, Taught, compressed_context, request};
 use crate::tensor::mean;
 use crate::tokenizer::{Tokenizer, WindowText};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -66,6 +68,7 @@ pub struct Contender<'a> {
 }
 
 /// One entrant at one budget.
+#[derive(Serialize, Deserialize)]
 struct Row {
     entrant: usize,
     budget: usize,
@@ -97,7 +100,8 @@ impl Row {
 /// Everything measured so far.
 pub struct Curves<'a> {
     exam: Exam<'a>,
-    taught: Taught<'a>,
+    /// The teacher's side of every reading; none where all rows were measured elsewhere.
+    taught: Option<Taught<'a>>,
     /// Cluster of each window.
     clusters: Vec<usize>,
     /// KL of the reader adapted to nothing, reading nothing, per window.
@@ -112,12 +116,32 @@ impl<'a> Curves<'a> {
         if exam.windows.is_empty() {
             return Err(Error::shape("windows to compare on", "at least 1", 0));
         }
-        let taught = Taught::new(exam.decoder, exam.windows)?;
-        let clusters = clusters(exam.documents, exam.windows, exam.cluster);
-        let mut curves = Self { exam, taught, clusters, context: Vec::new(), entrants: Vec::new(), rows: Vec::new() };
+        let taught = Some(Taught::new(exam.decoder, exam.windows)?);
+        let mut curves = Self { taught, ..Self::restored(exam, Vec::new(), &[])? };
         let nothing = vec![Compressed::default(); exam.windows.len()];
         curves.context = curves.read(empty_reader, &nothing)?.iter().map(|r| r.kl).collect();
         Ok(curves)
+    }
+
+    /// Curves of rows that were measured elsewhere, over the same windows whose levels are `context`, in the order of entrants
+    /// and budgets. No model runs.
+    pub fn restored(exam: Exam<'a>, context: Vec<f64>, rows: &[Value]) -> Result<Self> {
+        let clusters = clusters(exam.documents, exam.windows, exam.cluster);
+        let row = |row: &Value| Row::deserialize(row).map_err(|e| Error::invalid(format!("a row of a curve: {e}")));
+        let rows = rows.iter().map(row).collect::<Result<_>>()?;
+        Ok(Self { exam, taught: None, clusters, context, entrants: Vec::new(), rows })
+    }
+
+    /// KL of the reader adapted to nothing, by window.
+    pub fn context(&self) -> &[f64] {
+        &self.context
+    }
+
+    /// The rows of an entrant, by budget, for [`Curves::restored`].
+    pub fn rows_of(&self, entrant: usize) -> Result<Vec<Value>> {
+        let rows = self.rows.iter().filter(|row| row.entrant == entrant);
+        let value = |row: &Row| serde_json::to_value(row).map_err(|e| Error::invalid(format!("a row of a curve: {e}")));
+        rows.map(value).collect()
     }
 
     /// Announces an entrant; `seeds` are those of its runs. Returns its number, for [`Curves::measure`].
@@ -215,7 +239,9 @@ impl<'a> Curves<'a> {
         let v = self.exam.decoder.config().vocab_size;
         let contexts: Vec<Vec<u32>> = made.iter().map(|c| compressed_context(c, true, v)).collect();
         let rows: Vec<(usize, &[u32])> = contexts.iter().map(Vec::as_slice).enumerate().collect();
-        self.taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)?), &rows)
+        let taught = self.taught.as_ref();
+        let taught = taught.ok_or_else(|| Error::invalid("expected curves that measure, got some of finished rows"))?;
+        taught.measure(self.exam.decoder, Some(&self.exam.decoder.activate(reader, false)?), &rows)
     }
 
     /// Mean KL of the reader adapted to the empty gist: the most that a gist could remove.

@@ -100,7 +100,7 @@ pub struct Outcome {
 pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -> Result<Outcome> {
     let wanted = evaluated(&inputs.config.eval, true);
     measure(run, inputs, options, &wanted, |found| {
-        let Found { table, earlier, accepted, .. } = found;
+        let Measurements { table, earlier, accepted, .. } = found;
         let evaluation = table.evaluation(earlier.as_ref())?;
         table.write(&run.dir().eval(run.step()), &evaluation, earlier.as_ref(), inputs.config.eval.examples)?;
         Ok(Outcome { evaluation, accepted })
@@ -108,7 +108,7 @@ pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -
 }
 
 /// Measurements of a run.
-pub(super) struct Found<'a> {
+pub(super) struct Measurements<'a> {
     /// Rows of the compressors that were asked for.
     pub table: Evaluated<'a>,
     /// The greedy gist at earlier stages, where the gist was asked for and the whole table is.
@@ -125,7 +125,7 @@ pub(super) fn measure<T>(
     inputs: Inputs,
     options: &EvaluationOptions,
     wanted: &[String],
-    then: impl FnOnce(Found) -> Result<T>,
+    then: impl FnOnce(Measurements) -> Result<T>,
 ) -> Result<T> {
     let Inputs { config, models, windows } = inputs;
     let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
@@ -228,7 +228,7 @@ pub(super) fn measure<T>(
         accepted.extend(reader.accepted);
         table.adapt(name, &reader.adapter)?;
     }
-    then(Found { table, earlier, accepted, order })
+    then(Measurements { table, earlier, accepted, order })
 }
 
 /// The windows of an experiment that it is judged on, with these readers.

@@ -10,7 +10,7 @@ use crate::config::merge::to_toml;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::eval::figures::{Earlier, GIST};
-use crate::eval::run::{EvaluationOptions, Found, Outcome, evaluated, job, measure};
+use crate::eval::run::{EvaluationOptions, Measurements, Outcome, evaluated, job, measure};
 use crate::eval::table::{Evaluated, Levels, Measured};
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::runs::terms::Terms;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// The file that all shards have alike.
 pub const GROUND: &str = "ground.json";
 
-/// What all rows of an evaluation stand on.
+/// Facts on which all rows of an evaluation stand: weights, settings, levels of each window.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ground {
@@ -68,7 +68,7 @@ pub fn evaluate_shard(
     let names = evaluated(&inputs.config.eval, inputs.models.prompted_baselines().is_ok_and(|all| !all.is_empty()));
     let own = shard.range(names.len());
     measure(run, inputs, options, &names[own.clone()], |found| {
-        let Found { table, earlier, accepted, order } = found;
+        let Measurements { table, earlier, accepted, order } = found;
         let ground = Ground {
             step: run.step(),
             weights: run.weights()?,

@@ -224,7 +224,7 @@ fn insert(index: &Transaction, path: &str, stamp: &str, run: &RunDir) -> rusqlit
     for (name, entry) in &summary.eval.compressors {
         insert_figures(index, id, name, entry, summary.role(entry))?;
     }
-    let others =
+    let mut others =
         summary.eval.readers.values().flatten().filter(|(name, entry)| {
             summary.eval.compressors.get(*name).is_none_or(|shared| shared.reader != entry.reader)
         });

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct Verified {
     /// Command that made the shards.
     pub job: String,
+    /// Words of the command line of shard 1, the program left out.
+    pub argv: Vec<String>,
     /// Count of shards.
     pub shards: usize,
     /// Rows of the job.
@@ -100,6 +102,7 @@ pub fn verify(folder: &Path, accept_changes: bool) -> Result<Verified> {
     let common = first.common.keys().map(|name| (name.clone(), records[0].1.join(name))).collect();
     Ok(Verified {
         job: first.job.clone(),
+        argv: first.argv.clone(),
         shards: count,
         rows: first.rows,
         files,

@@ -71,7 +71,7 @@ fn every_command_of_the_page_works() {
             other => panic!("a block of `{other}` is not tested"),
         }
     }
-    assert_eq!(counts, [12, 2, 1, 1, 1], "blocks of the page");
+    assert_eq!(counts, [15, 2, 1, 1, 1], "blocks of the page");
     assert_eq!(rows(&folder.path().join("runs/sweep/results.csv")), 3);
     assert!(folder.path().join("labels/labels_0001.json").exists());
 }

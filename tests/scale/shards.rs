@@ -213,6 +213,48 @@ fn an_evaluation_in_shards_is_the_one_that_was_never_cut() {
     assert_says(&said, &["(not 2/3)", "gist eval", "--shard 2/3 --adapt-readers=gist,recent"], "missing");
 }
 
+#[test]
+fn a_comparison_in_shards_is_the_one_that_was_never_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let compare = |output: &Path, flags: &[&str]| -> Vec<String> {
+        let run = finished().to_str().unwrap();
+        let head = ["compare", "--runs", run, "--compressors", "recent,idf", "--budgets", "0.1,0.25", "--updates", "2"];
+        head.iter().chain(&["--output", output.to_str().unwrap()]).chain(flags).map(|word| word.to_string()).collect()
+    };
+    let done = |all: &[String]| ok(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    done(&compare(&whole, &[]));
+    // Two at once: the readers that both need are taught once.
+    let start = |shard: &str| {
+        let all = compare(&parts, &["--shard", shard]);
+        let mut one = command(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        one.current_dir(&world().root).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let two = [start("1/2"), start("2/2")];
+    let said = two.map(|child| child.wait_with_output().unwrap()).map(|output| {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    });
+    let taught = |what: &str| said.iter().filter(|said| said.contains(&format!("{what} …"))).count();
+    assert_eq!([taught("of nothing"), taught("shared by all")], [1, 1], "{said:?}");
+    assert!(!parts.join("comparison.json").exists());
+    assert_says(
+        &ok(&["merge", parts.to_str().unwrap()]),
+        &["compare: 2 shards, 3 files of rows", "comparison: "],
+        "merge",
+    );
+    let timeless = |folder: &Path| {
+        let mut found: serde_json::Value = gist::run_dir::read_json(&folder.join("comparison.json")).unwrap();
+        for entrant in found["compressors"].as_array_mut().unwrap() {
+            assert_eq!(entrant["speed"].as_array().unwrap().len(), 2);
+            entrant.as_object_mut().unwrap().remove("speed");
+        }
+        found.to_string()
+    };
+    assert_eq!(timeless(&whole), timeless(&parts));
+}
+
 /// Under GNU parallel, where it is installed (`GIST_NEEDS_PARALLEL`: it must be): one task killed, then all of them again.
 #[test]
 fn shards_under_gnu_parallel_survive_a_kill() {

@@ -9,6 +9,7 @@ use gist::eval::schema::comparison::Budget;
 use gist::eval::schema::readers::{ADAPTED, SHARED};
 use gist::run_dir::FolderLock;
 use gist::runs::{Inputs, TrainedRun};
+use gist::shard::SHARDS;
 use regex::Regex;
 use std::path::Path;
 
@@ -110,7 +111,7 @@ pub fn output(root: &Path) -> anyhow::Result<()> {
     }
     FolderLock::check(root)?;
     let holds = |name: &str| root.join(name).exists();
-    if gist::run_dir::is_occupied(root)? && !holds("comparison.json") && !holds("readers") {
+    if gist::run_dir::is_occupied(root)? && !["comparison.json", "readers", SHARDS].into_iter().any(holds) {
         anyhow::bail!("--output: {}: {expected}, got one with other files in it", root.display());
     }
     Ok(())

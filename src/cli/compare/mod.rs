@@ -15,16 +15,22 @@ mod ask;
 use crate::cli::args::{AcceptArg, DeviceArg, naming};
 use crate::cli::evaluate::count_reading;
 use crate::cli::start;
+use anyhow::{Context, ensure};
+use clap::Parser;
 use gist::compressor::budget::{Controller, RICHEST};
 use gist::compressor::frequencies::DocumentFrequencies;
+use gist::config::eval::ExamSplit;
 use gist::config::train::TrainConfig;
 use gist::device;
 use gist::error::{Error, Result};
 use gist::eval::compare::group::{check_seeds, common, joined};
+use gist::eval::compare::shards::Part;
 use gist::eval::compare::{ComparisonOptions, Entrants, compare};
 use gist::report::comparison;
 use gist::run_dir::{FolderLock, component, settle};
 use gist::runs::Inputs;
+use gist::shard::Shard;
+use gist::shard::merge::Verified;
 use gist::train::inputs;
 use gist::train::windows::Windows;
 use std::path::{Path, PathBuf};
@@ -76,10 +82,34 @@ pub struct CompareArgs {
     adaptive: bool,
     #[command(flatten)]
     accept: AcceptArg,
+    /// Measure this part of the compressors only, number I of N from 1; `gist merge` makes a whole of all N.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+}
+
+/// The flags of a comparison, as the record of a shard has them.
+#[derive(Parser)]
+struct Recorded {
+    #[command(flatten)]
+    args: CompareArgs,
+}
+
+/// Makes a comparison of what shards measured, in the folder that they are in.
+pub fn join(verified: &Verified, folder: &Path, accept: AcceptArg) -> anyhow::Result<()> {
+    let Recorded { mut args } = Recorded::try_parse_from(&verified.argv)
+        .with_context(|| format!("{}: the command of shard 1 cannot be read", folder.display()))?;
+    args.accept.accept_changes |= accept.accept_changes;
+    (args.shard, args.output) = (None, Some(folder.to_path_buf()));
+    compare_part(&args, Some(verified))
 }
 
 /// Compares, and writes what came of it.
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
+    compare_part(args, None)
+}
+
+/// Compares, or has shards stand in for what is measured.
+fn compare_part(args: &CompareArgs, verified: Option<&Verified>) -> anyhow::Result<()> {
     let [shared, adapted] = ask::readers(&args.readers)?;
     let shares = ask::shares(&args.budgets)?;
     let runs = args.runs.iter().map(|argument| ask::run(argument)).collect::<Result<Vec<_>>>()?;
@@ -91,7 +121,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     args.device.put(&mut config.hardware)?;
     let budgets = ask::budgets(&shares, config.data.prefix_tokens)?;
     let output = args.output.clone().unwrap_or_else(|| Path::new("runs/compare").join(component(&joined(&runs))));
-    ask::output(&output)?;
+    if verified.is_none() {
+        ask::output(&output)?;
+    }
+    if args.shard.is_some() || verified.is_some() {
+        let reads_final = runs.iter().any(|run| run.config().eval.split == ExamSplit::Final);
+        ensure!(!reads_final, "--shard: expected runs judged on test or valid, which may be read often, got final");
+    }
     for run in &runs {
         count_reading(run, run.config())?;
     }
@@ -119,7 +155,11 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     if args.adaptive {
         tell("adaptive", "true".into());
     }
-    let _lock = FolderLock::take(&output)?;
+    let folder = args.shard.map(|shard| shard.folder(&output));
+    let _lock = match verified {
+        Some(_) => None, // its folder is locked
+        None => Some(FolderLock::take(folder.as_ref().unwrap_or(&output))?),
+    };
     let stop = start::catch_interrupt()?;
     let options = ComparisonOptions {
         budgets: &budgets,
@@ -133,12 +173,21 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         accept_changes: args.accept.accept_changes,
         output: &output,
         stop,
+        part: match (args.shard, &folder, verified) {
+            (Some(shard), Some(folder), _) => Part::Shard(shard, folder),
+            (_, _, Some(verified)) => Part::Joined(verified),
+            _ => Part::Whole,
+        },
     };
     let result = match compare(&runs, inputs, entrants, &options) {
         Err(Error::Interrupted { .. }) => {
             return Err(Error::Stopped("run the same command again to go on from the finished readers".into()).into());
         }
         other => other?,
+    };
+    let Some(result) = result else {
+        println!("rows: {}", folder.unwrap_or(output).display());
+        return Ok(());
     };
     let page = comparison::write(&output, &result)?;
     println!("{}", comparison::text(&result));

@@ -75,7 +75,7 @@ pub struct SweepPlan {
     pub compressor: String,
     /// Keys of the sweep.
     pub spec: Sweep,
-    /// What is asked of a scheduler; none where the file says nothing.
+    /// Requirements that a scheduler is told; none where the file has no such section.
     pub submit: Option<SubmitConfig>,
     /// SHA-256 over names and configurations of all runs, before any machine settles them.
     pub digest: String,

@@ -7,6 +7,7 @@ use crate::data::{RecallConfig, Split, Window};
 use crate::error::{Error, Result};
 use crate::eval::compare::entrants::{Entrant, calibrate};
 use crate::eval::compare::group::joined;
+use crate::eval::compare::shards::{ComparisonGround, EntrantRows, Part, read, save, wait_for};
 use crate::eval::curves::{Contender, Curves, Exam};
 use crate::eval::files::spread;
 use crate::eval::schema::comparison::{Budget, ComparedRun, Comparison};
@@ -19,6 +20,7 @@ use crate::runs::readers::{Lesson, Readers, is_idle};
 use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
 use serde_json::{Map, Value, json};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,18 +48,20 @@ pub struct ComparisonOptions<'a> {
     pub output: &'a Path,
     /// Set when the user asks to stop: the comparison then ends with an error, and readers that are finished stay.
     pub stop: &'a AtomicBool,
+    /// Entrants that are measured here.
+    pub part: Part<'a>,
 }
 
-/// Compares `entrants` over the windows of `inputs`, whose experiment is that of the first of `runs`. Nothing but readers is
-/// written.
+/// Compares `entrants` over the windows of `inputs`, whose experiment is that of the first of `runs`. Nothing but readers and the
+/// files of a shard is written; a shard alone is no comparison.
 pub fn compare(
     runs: &[TrainedRun],
     inputs: Inputs,
     mut entrants: Vec<Entrant>,
     options: &ComparisonOptions,
-) -> Result<Comparison> {
+) -> Result<Option<Comparison>> {
     let Inputs { config, models, windows: text } = inputs;
-    if options.adaptive {
+    if options.adaptive && !matches!(options.part, Part::Joined(_)) {
         let requests: Vec<Request> =
             text.valid.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
         calibrate(&mut entrants, &requests, &tokens(options.budgets))?;
@@ -84,10 +88,36 @@ pub fn compare(
         accept_changes: options.accept_changes,
     };
     let mut contest = Contest { readers, options, accepted: options.accepted.clone() };
-    let curves = contest.curves(exam, &entrants)?;
+    let curves = match options.part {
+        Part::Whole => contest.curves(exam, &entrants, 0..entrants.len())?,
+        Part::Shard(shard, folder) => {
+            shard.check(entrants.len(), "compressors")?;
+            let own = shard.range(entrants.len());
+            let curves = contest.curves(exam, &entrants, own.clone())?;
+            let ground = ground(&entrants, options, curves.context());
+            save(folder, shard, entrants.len(), &ground, own, |entrant| {
+                Ok(EntrantRows { rows: curves.rows_of(entrant)?, accepted: contest.accepted.clone() })
+            })?;
+            return Ok(None);
+        }
+        Part::Joined(verified) => {
+            let (context, all) = read(verified, &ground(&entrants, options, &[]))?;
+            let rows: Vec<Value> = all.iter().flat_map(|entrant| entrant.rows.clone()).collect();
+            for change in all.into_iter().flat_map(|entrant| entrant.accepted) {
+                if !contest.accepted.contains(&change) {
+                    contest.accepted.push(change);
+                }
+            }
+            let mut curves = Curves::restored(exam, context, &rows)?;
+            for entrant in &entrants {
+                curves.enter(&entrant.name, entrant.seeds.clone())?;
+            }
+            curves
+        }
+    };
     let own = nearest(options.budgets, inputs.budget());
     let (context, shape) = (curves.context_value(), text.shape);
-    Ok(Comparison {
+    Ok(Some(Comparison {
         name: joined(runs),
         runs: runs.iter().map(described).collect::<Result<_>>()?,
         terms: options.terms.clone(),
@@ -109,7 +139,21 @@ pub fn compare(
         slices: curves.slices()?,
         bound: bound(inputs, options.budgets.iter().map(|budget| budget.requested).fold(0.0, f64::max)),
         examples: curves.examples(config.eval.examples, own)?,
-    })
+    }))
+}
+
+/// Everything that shards of one comparison have alike.
+fn ground(entrants: &[Entrant], options: &ComparisonOptions, context: &[f64]) -> ComparisonGround {
+    let label = |entrant: &Entrant| (0..entrant.members.len()).map(|m| entrant.label(m)).collect::<Vec<_>>();
+    ComparisonGround {
+        budgets: options.budgets.to_vec(),
+        windows: options.windows,
+        updates: options.updates,
+        readers: [options.shared, options.adapted],
+        terms: options.terms.clone(),
+        entrants: entrants.iter().flat_map(|entrant| label(entrant).into_iter().zip(entrant.made_of.clone())).collect(),
+        context: context.to_vec(),
+    }
 }
 
 fn tokens(budgets: &[Budget]) -> Vec<usize> {
@@ -161,13 +205,18 @@ impl Contest<'_> {
             updates: self.options.updates,
             stop: self.options.stop,
         };
+        // Shards share readers: who comes first teaches one, the others wait for it.
+        let _lock = match self.options.part {
+            Part::Shard(..) => Some(wait_for(&self.readers.folder.join(place), self.options.stop)?),
+            Part::Whole | Part::Joined(_) => None,
+        };
         let reader = self.readers.get(place, &lesson, of)?;
         self.accepted.extend(reader.accepted);
         Ok(reader.adapter)
     }
 
-    /// Teaches every reader, then measures everyone.
-    fn curves<'e>(&mut self, exam: Exam<'e>, entrants: &[Entrant]) -> Result<Curves<'e>> {
+    /// Teaches the readers of the entrants `own`, then measures those.
+    fn curves<'e>(&mut self, exam: Exam<'e>, entrants: &[Entrant], own: Range<usize>) -> Result<Curves<'e>> {
         let ComparisonOptions { shared, adapted, stop, .. } = *self.options;
         let all: Vec<(usize, usize)> =
             (0..entrants.len()).flat_map(|e| (0..entrants[e].members.len()).map(move |m| (e, m))).collect();
@@ -188,20 +237,23 @@ impl Contest<'_> {
                 Some(self.reader(&title(2, "shared by all"), "shared", of.into(), &turns)?)
             }
         };
-        let mut own: Vec<Vec<Adapter>> = entrants.iter().map(|_| Vec::new()).collect();
-        for (i, &(e, m)) in all.iter().enumerate().filter(|_| adapted) {
+        let mut adapters: Vec<Vec<Adapter>> = entrants.iter().map(|_| Vec::new()).collect();
+        for (i, &(e, m)) in all.iter().enumerate().filter(|(_, (e, _))| adapted && own.contains(e)) {
             let label = entrants[e].label(m);
             let at = total - all.len() + i + 1;
             let of = json!({label.as_str(): entrants[e].made_of[m]});
             let place = format!("of/{}", component(&label));
-            own[e].push(self.reader(&title(at, &label), &place, of, &[entrants[e].members[m].as_ref()])?);
+            adapters[e].push(self.reader(&title(at, &label), &place, of, &[entrants[e].members[m].as_ref()])?);
         }
-        let progress = Progress::new("measure", entrants.len() * exam.budgets.len(), 0);
-        for (entrant, own) in entrants.iter().zip(&own) {
+        let progress = Progress::new("measure", own.len() * exam.budgets.len(), 0);
+        for (entrant, adapters) in entrants.iter().zip(&adapters) {
             let number = curves.enter(&entrant.name, entrant.seeds.clone())?;
+            if !own.contains(&number) {
+                continue;
+            }
             let members = entrant.members.iter().enumerate();
             let contenders: Vec<Contender> =
-                members.map(|(m, c)| Contender { compressor: c.as_ref(), reader: own.get(m) }).collect();
+                members.map(|(m, c)| Contender { compressor: c.as_ref(), reader: adapters.get(m) }).collect();
             for budget in 0..exam.budgets.len() {
                 if stop.load(Ordering::SeqCst) {
                     return Err(Error::Interrupted { step: 0 });

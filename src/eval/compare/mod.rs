@@ -8,6 +8,7 @@ pub mod contest;
 pub mod entrants;
 pub mod group;
 mod named;
+pub mod shards;
 
 pub use contest::{ComparisonOptions, compare};
 pub use entrants::{Entrant, Entrants};
