@@ -46,7 +46,7 @@ fn an_array_ends_whole_after_a_kill_a_signal_a_lost_node_and_a_restarted_control
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
-    assert_says(&said, &["array: job ", "12 of 12 runs", "all 12 runs are finished; nothing is submitted"], "script");
+    assert_says(&said, &["array: job ", "12 of 12 runs", "1 of 12 runs", "all 12 runs are finished; nothing is submitted"], "script");
     let root = runs.join("array");
     let mut resumed = 0;
     for seed in 0..SEEDS {
@@ -56,7 +56,7 @@ fn an_array_ends_whole_after_a_kill_a_signal_a_lost_node_and_a_restarted_control
         let story: Value = gist::run_dir::read_json(&run.join("provenance.json")).unwrap();
         resumed += story["resumed"].as_array().map_or(0, Vec::len);
     }
-    assert_eq!(resumed, 3, "killed, asked to stop, lost with its node: each went on once\n{said}");
+    assert_eq!(resumed, 4, "killed, asked to stop, cancelled, lost with its node: each went on once\n{said}");
     // One of those that went on, against the same run left alone.
     let cut = said.lines().find_map(|line| line.strip_prefix("lost with node 2: ")).unwrap();
     let alone = folder.path().join("alone");
