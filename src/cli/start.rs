@@ -39,7 +39,7 @@ pub struct OpenRun {
     pub run: RunDir,
     /// Device that it computes on.
     pub device: Device,
-    /// Set by Ctrl-C.
+    /// Set by Ctrl-C, TERM, HUP or USR1.
     pub stop: &'static AtomicBool,
     device_name: String,
     /// Whether differences from what a run was made from pass.
@@ -47,6 +47,7 @@ pub struct OpenRun {
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
+static PRESSED: AtomicBool = AtomicBool::new(false);
 
 /// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
 /// configuration.
@@ -99,19 +100,22 @@ impl<T: Experiment> PreparedRun<T> {
     }
 }
 
-/// Makes Ctrl-C, and the signals TERM and USR1 by which schedulers announce the end, set the flag that it returns; a second
-/// Ctrl-C or TERM ends the program.
+/// Makes Ctrl-C, and the signals TERM, HUP and USR1 by which schedulers announce the end, set the flag that it returns. A second
+/// Ctrl-C ends the program; schedulers may repeat themselves.
 pub fn catch_interrupt() -> anyhow::Result<&'static AtomicBool> {
     extern "C" fn stop(_: libc::c_int) {
         STOP.store(true, Ordering::SeqCst);
     }
-    // SAFETY: the handler only stores a flag, which a signal handler may do.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::signal(libc::SIGUSR1, stop as extern "C" fn(libc::c_int) as libc::sighandler_t);
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
+        // SAFETY: the handler only stores a flag, which a signal handler may do.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::signal(signal, stop as extern "C" fn(libc::c_int) as libc::sighandler_t);
+        }
     }
     ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
+        STOP.store(true, Ordering::SeqCst);
+        if PRESSED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         eprintln!("stopping after this step with a checkpoint; press again to stop at once");

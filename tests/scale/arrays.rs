@@ -1,7 +1,7 @@
 //! A sweep as an array: its runs by number, the script for Slurm, and random kills.
 
 use crate::common::*;
-use gist::run_dir::read_json;
+use gist::run_dir::{FolderLock, read_json};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,12 @@ fn the_script_says_what_the_section_asks_and_is_kept_where_slurm_is_not() {
     let parsed = Command::new("bash").args(["-n", "-c", &said]).output().unwrap();
     assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
 
+    // The digest in the script binds a task to the sweep as it was.
+    let digest = said.split("--submitted ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let task = ["--index", "1", "--submitted", digest, "--set", "train.steps=5"];
+    assert_says(&fails(&sweep(&file, &runs, &task)), &["expected the sweep that was submitted", digest], "changed");
+    assert!(!runs.exists(), "a refused task writes nothing");
+
     let alone = |flags: &[&str]| {
         command(&sweep(&file, &runs, flags)).env("PATH", folder.path()).current_dir(&world().root).output().unwrap()
     };
@@ -135,13 +141,13 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
-/// Kills at random moments, with kill -9 and in twos: what is there at the end is what one that was left alone leaves, and no
+/// Kill -9 at random moments of a task that was started twice: what is there at the end is what one that was left alone leaves, and no
 /// step of any run was made by two processes at a time. `GIST_KILLS` says how many.
 #[test]
 fn no_run_is_lost_or_done_twice_whatever_is_killed() {
     let kills: usize = std::env::var("GIST_KILLS").map_or(6, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let (count, whole, cut) = (3, folder.path().join("whole"), folder.path().join("cut"));
+    let (count, whole, cut) = (kills.div_ceil(2), folder.path().join("whole"), folder.path().join("cut"));
     let file = sweep_file(folder.path(), "killed", count);
     ok(&sweep(&file, &whole, &[]));
     let begun = Instant::now();
@@ -158,7 +164,11 @@ fn no_run_is_lost_or_done_twice_whatever_is_killed() {
             .spawn()
             .unwrap()
     };
-    let (mut killed, mut refused) = (0, 0);
+    // A task that is started while another has its run.
+    let held = FolderLock::take(&cut.join("killed/seed=0")).unwrap();
+    assert_eq!(start(1).wait().unwrap().code(), Some(3));
+    drop(held);
+    let mut killed = 0;
     loop {
         let todo: Vec<usize> = (listed(&file, &cut).iter().enumerate())
             .filter_map(|(i, row)| (row[2] != "done").then_some(i + 1))
@@ -167,20 +177,15 @@ fn no_run_is_lost_or_done_twice_whatever_is_killed() {
         // The same task, started twice.
         let mut pair = [start(number), start(number)];
         if killed < kills {
-            std::thread::sleep(Duration::from_millis(below(1500)));
-            pair[below(2) as usize].kill().unwrap();
-            killed += 1;
+            std::thread::sleep(Duration::from_millis(below(600)));
+            pair.iter_mut().for_each(|child| child.kill().unwrap());
         }
-        for child in &mut pair {
-            match child.wait().unwrap().code() {
-                None | Some(0) => {}
-                Some(3) => refused += 1,
-                other => panic!("exit code {other:?}"),
-            }
-        }
+        let codes = pair.map(|mut child| child.wait().unwrap().code());
+        assert!(codes.iter().all(|code| [None, Some(0), Some(3)].contains(code)), "{codes:?}");
+        killed += usize::from(codes.contains(&None)); // at work when the signal came
         assert!(begun.elapsed() < Duration::from_secs(60 + 20 * kills as u64), "never done: {todo:?}");
     }
-    assert!(refused > 0, "the second of two is refused at least once");
+    assert_eq!(killed, kills, "kills that found the task at work");
     ok(&sweep(&file, &cut, &[]));
     for seed in 0..count {
         let at = |runs: &Path| results(&runs.join(format!("killed/seed={seed}")));

@@ -46,7 +46,11 @@ fn an_array_ends_whole_after_a_kill_a_signal_a_lost_node_and_a_restarted_control
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
-    assert_says(&said, &["array: job ", "12 of 12 runs", "1 of 12 runs", "all 12 runs are finished; nothing is submitted"], "script");
+    assert_says(
+        &said,
+        &["array: job ", "12 of 12 runs", "1 of 12 runs", "all 12 runs are finished; nothing is submitted"],
+        "script",
+    );
     let root = runs.join("array");
     let mut resumed = 0;
     for seed in 0..SEEDS {
