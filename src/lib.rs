@@ -29,6 +29,7 @@
 //! | ‥ compressor and readers take their steps | [`train::updates`] |
 //! | ‥ rows, validation, checkpoints, the wish to stop | [`train::stage`] |
 //! | readers are adapted to other compressors | [`train::adapt`], kept by [`runs::readers`] |
+//! | a text is made shorter, text in, text out | [`condense`] |
 //! | a trained run is opened | [`runs`] |
 //! | what there is to gain before any training | [`eval::ceiling`] |
 //! | a run is evaluated on its test windows | [`eval::run`] |
@@ -49,7 +50,7 @@
 //! | [`config`], [`run_dir`], [`shard`], [`device`] | experiments, run directories, parts of a job, the machine |
 //! | [`data`], [`tokenizer`], [`retention`], [`chat`] | text and ids |
 //! | [`model`] | tensors: decoder, encoder, adapters, sampling; no text |
-//! | [`compressor`], [`models`], [`reading`] | who compresses, and what a reader makes of it |
+//! | [`compressor`], [`models`], [`condense`], [`reading`] | who compresses, and what a reader makes of it |
 //! | [`rollout`], [`search`], [`reward`], [`algo`], [`train`] | how they learn |
 //! | [`cost`], [`runs`] | what training costs, and what it left |
 //! | [`eval`], [`report`] | how good it is, and how that is shown |
@@ -101,6 +102,8 @@ pub mod model;
 pub mod compressor;
 
 pub mod models;
+
+pub mod condense;
 
 pub mod reading;
 

@@ -8,6 +8,7 @@ mod chat;
 mod check;
 mod common;
 mod compare;
+mod compress;
 mod compressors;
 mod configs;
 mod controls;

@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["compressor"],
     &["models"],
-    &["reading"],
+    &["condense", "reading"],
     &["rollout", "search"],
     &["reward"],
     &["algo"],

@@ -6,6 +6,7 @@ mod ceiling;
 mod check;
 mod collect;
 mod compare;
+mod compress;
 mod distill;
 mod evaluate;
 pub mod exit;
@@ -13,6 +14,7 @@ mod export;
 mod label;
 pub mod memory;
 mod merge;
+mod named;
 mod plan;
 mod pool;
 mod start;
@@ -67,6 +69,8 @@ enum Command {
     Distill(RunArgs),
     /// Draw rate–distortion curves of finished runs and baselines on the same windows, read by the same readers.
     Compare(compare::CompareArgs),
+    /// Make texts shorter: text or rows in, text or rows out, by a run or any baseline, within a budget.
+    Compress(compress::CompressArgs),
     /// Write a run's report.html and figures from its files, or a comparison's page and figures.
     Report {
         /// The directory of a run or a comparison.
@@ -114,6 +118,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ceiling(args) => ceiling::run(&args),
         Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Compress(args) => compress::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())

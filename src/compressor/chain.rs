@@ -27,6 +27,10 @@ impl Compressor for Chain<'_> {
         &self.name
     }
 
+    fn reads_at_once(&self, budget: usize) -> Option<usize> {
+        self.first.reads_at_once(budget.saturating_mul(FIRST))
+    }
+
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let firsts = self.first.compress(requests, budget.saturating_mul(FIRST))?;
         check_count(self.first.name(), requests.len(), firsts.len())?;

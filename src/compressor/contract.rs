@@ -47,6 +47,12 @@ pub trait Compressor {
     /// One result for each request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 
+    /// The most tokens of prefix and question that are read where `budget` is asked for; what is longer loses a part. None where
+    /// any length is read whole.
+    fn reads_at_once(&self, _budget: usize) -> Option<usize> {
+        None
+    }
+
     /// The most tokens that stand for one prefix where `budget` is asked for: that many, unless it was calibrated.
     fn most(&self, budget: usize) -> usize {
         budget

@@ -118,6 +118,14 @@ impl Compressor for Prompted<'_> {
         self.prompt.name()
     }
 
+    fn reads_at_once(&self, budget: usize) -> Option<usize> {
+        let room = self.decoder.room();
+        // Where the tokenizer fails on the instruction, it fails on the text too, and says so there.
+        let instruction = self.tokenizer.encode(&self.prompt.instruction(budget)).map_or(0, |ids| ids.len());
+        let asked = self.tokenizer.encode(ASKED).map_or(0, |ids| ids.len());
+        Some(room.saturating_sub(budget.min(room / 2) + self.frame.len() + instruction + asked))
+    }
+
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
         let budget = budget.min(self.decoder.room() / 2);
         let ends = self.decoder.config().end_ids();

@@ -1,6 +1,7 @@
 //! Documents from `.txt` and `.jsonl` files, plain or compressed (`.zst`, `.gz`).
 
 use std::fs::File;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::packing::{Packing, unpack};
+use super::packing::{Packing, stream, unpack};
 use crate::error::{Error, Result};
 use crate::text_file::{MARK, at_line, decode, numbered_lines, unix_lines};
 
@@ -107,6 +108,14 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
     Ok(lines(&text).map(|(number, line)| (number, line.to_string())).collect())
 }
 
+/// A `.jsonl` file, plain or compressed, to be read a line at a time.
+pub fn open_rows(path: &Path) -> Result<Box<dyn BufRead>> {
+    match kind(path) {
+        Some((Layout::Rows, packing)) => stream(path, packing),
+        _ => Err(Error::file(path, "expected a .jsonl file (optionally .zst or .gz), got another extension")),
+    }
+}
+
 /// Lines that are not blank. Files that were put together may have a byte-order mark at the beginning of each.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let unmarked = numbered_lines(text).map(|(number, line)| (number, line.trim_start_matches(MARK)));
@@ -138,7 +147,7 @@ fn read_file(path: &Path, root: &Path) -> Result<Vec<Document>> {
 }
 
 /// A line as a `T`; the error names file, line and key, and what was expected and got. `form` says what the object holds.
-pub(super) fn parse_row<T: DeserializeOwned>(path: &Path, number: usize, line: &str, form: &str) -> Result<T> {
+pub fn parse_row<T: DeserializeOwned>(path: &Path, number: usize, line: &str, form: &str) -> Result<T> {
     // serde would take a list for the fields of an object in their order.
     if !line.trim_start().starts_with('{') {
         let got = match line.trim_start().chars().next() {

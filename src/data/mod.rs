@@ -13,7 +13,7 @@ mod recall_bound;
 mod splits;
 mod windows;
 
-pub use corpus::{Document, read_documents};
+pub use corpus::{Document, open_rows, parse_row, read_documents};
 pub use dedup::{Near, near_duplicates};
 pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document};
 pub use labelled::{Labelled, LabelledText, read_labelled};

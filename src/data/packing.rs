@@ -94,6 +94,27 @@ pub fn unpack(path: &Path, packing: Packing) -> Result<Vec<u8>> {
     })
 }
 
+/// The bytes of the file at `path`, unpacked as they are read.
+pub fn stream(path: &Path, packing: Packing) -> Result<Box<dyn BufRead>> {
+    let failed = |e| error::Error::io(path, e);
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let first = file.fill_buf().map_err(failed)?;
+    // An empty file has no rows.
+    if !first.is_empty() && !packing.is_begun_by(first) {
+        let message = format!("expected {}, got {}", packing.expected(), described(first));
+        return Err(error::Error::file(path, message));
+    }
+    Ok(match packing {
+        Packing::Plain => Box::new(file),
+        Packing::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))),
+        Packing::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(file).map_err(failed)?;
+            decoder.window_log_max(WINDOW_LOG).map_err(failed)?;
+            Box::new(BufReader::new(decoder))
+        }
+    })
+}
+
 /// The format that the first bytes of a file belong to, in words.
 fn described(first: &[u8]) -> String {
     if first.is_empty() {

@@ -10,7 +10,7 @@
 //! ```
 //! Nothing is written before everything that is read has been found to fit together.
 
-mod ask;
+pub mod ask;
 
 use crate::cli::args::{AcceptArg, DeviceArg, naming};
 use crate::cli::evaluate::count_reading;

@@ -69,6 +69,22 @@ scorers! {
     prompt_lookup::PromptLookup,
 }
 
+impl ScorerKind {
+    /// Whether it weighs terms by their frequency in training documents.
+    pub fn counts(self) -> bool {
+        match self {
+            ScorerKind::Idf | ScorerKind::TfIdf | ScorerKind::Overlap => true,
+            ScorerKind::Truncate
+            | ScorerKind::Recent
+            | ScorerKind::Random
+            | ScorerKind::Bm25
+            | ScorerKind::SelfInformation
+            | ScorerKind::Attention
+            | ScorerKind::PromptLookup => false,
+        }
+    }
+}
+
 impl FromStr for ScorerKind {
     type Err = Error;
 
