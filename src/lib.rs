@@ -34,6 +34,7 @@
 //! | what there is to gain before any training | [`eval::ceiling`] |
 //! | a run is evaluated on its test windows | [`eval::run`] |
 //! | runs and baselines are compared over budgets | [`eval::compare`] |
+//! | rows of a benchmark are read or generated, answers graded | [`data::task`], [`grading`] |
 //! | seeds are pooled, arms of a sweep judged | [`eval::pooled`], [`eval::verdict`] |
 //! | files become tables, figures and pages | [`report`] |
 //! | memory and seconds are estimated and measured | [`cost`] |
@@ -46,7 +47,7 @@
 //!
 //! | modules | know of |
 //! |---|---|
-//! | [`error`], [`text_file`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`] | nothing of the project |
+//! | [`error`], [`text_file`], [`grading`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`] | nothing of the project |
 //! | [`config`], [`run_dir`], [`shard`], [`device`] | experiments, run directories, parts of a job, the machine |
 //! | [`data`], [`tokenizer`], [`retention`], [`chat`] | text and ids |
 //! | [`model`] | tensors: decoder, encoder, adapters, sampling; no text |
@@ -75,6 +76,7 @@ pub mod file_name;
 pub mod gguf;
 pub mod text_file;
 
+pub mod grading;
 pub mod hash;
 pub mod hub;
 pub mod metrics;

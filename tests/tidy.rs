@@ -14,7 +14,7 @@ use syntax::Source;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["file_name", "gguf", "text_file"],
-    &["hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
+    &["grading", "hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
     &["base"],
     &["config", "run_dir"],
     &["data", "device", "shard"],

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod benchmark;
 mod ceiling;
 mod check;
 mod collect;
@@ -57,6 +58,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Measure the speed of an experiment's step on this machine.
     Bench(bench::BenchArgs),
+    /// List benchmarks of questions, prepare their rows, show them.
+    #[command(subcommand)]
+    Benchmark(benchmark::BenchmarkCommand),
     /// Say what an experiment will need, memory and seconds of a step, before anything of it is loaded.
     Plan(plan::PlanArgs),
     /// Measure what there is to gain in an experiment, before any of it is trained.
@@ -113,6 +117,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => evaluate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Benchmark(command) => benchmark::run(&command),
         Command::Plan(args) => plan::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Ceiling(args) => ceiling::run(&args),

@@ -64,6 +64,12 @@ struct TextRow {
     query: String,
 }
 
+impl TextRow {
+    fn plain(&self) -> PlainText<'_> {
+        PlainText { text: &self.text, query: &self.query, key: self.line as u64 }
+    }
+}
+
 impl Condenser<'_> {
     /// Reads rows, and writes each with the shorter text in its field and everything else as it was, in order; whole batches are
     /// flushed. `path` names the rows in errors.
@@ -81,26 +87,20 @@ impl Condenser<'_> {
     ) -> Result<()> {
         let (mut batch, mut bytes, mut number) = (Vec::new(), 0, 0);
         loop {
-            let read = next_row(path, rows, &mut number, options);
-            let ends = !matches!(read, Ok(Some(_)));
-            if let Ok(Some(row)) = &read {
-                bytes += row.text.len();
-            }
-            let failed = match read {
-                Ok(row) => {
-                    batch.extend(row);
-                    None
+            match next_row(path, rows, &mut number, options) {
+                Ok(Some(row)) => {
+                    bytes += row.text.len();
+                    batch.push(row);
+                    if batch.len() == ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
+                        self.batch(path, std::mem::take(&mut batch), options, out, tally)?;
+                        bytes = 0;
+                    }
                 }
-                Err(error) => Some(error),
-            };
-            if ends || batch.len() == ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
-                self.batch(path, std::mem::take(&mut batch), options, out, tally)?;
-                bytes = 0;
-            }
-            match (failed, ends) {
-                (Some(error), _) => return Err(error),
-                (None, true) => return Ok(()),
-                (None, false) => {}
+                // At the end, and before a bad row, what was read is written.
+                end => {
+                    self.batch(path, batch, options, out, tally)?;
+                    return end.map(drop);
+                }
             }
         }
     }
@@ -113,9 +113,7 @@ impl Condenser<'_> {
         out: &mut dyn Write,
         tally: &mut Tally,
     ) -> Result<()> {
-        let text = |row: &'_ TextRow| row.line as u64;
-        let texts: Vec<PlainText> =
-            batch.iter().map(|row| PlainText { text: &row.text, query: &row.query, key: text(row) }).collect();
+        let texts: Vec<PlainText> = batch.iter().map(TextRow::plain).collect();
         let made = self.condense(&texts, options.budget)?;
         let failed = |e| Error::io("output", e);
         for (row, condensed) in batch.iter().zip(made) {

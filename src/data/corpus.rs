@@ -100,7 +100,7 @@ fn kind(path: &Path) -> Option<(Layout, Packing)> {
 }
 
 /// The lines of a `.jsonl` file that are not blank, with their numbers from 1.
-pub(super) fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
+pub(in crate::data) fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
     let Some((Layout::Rows, packing)) = kind(path) else {
         return Err(Error::file(path, "expected a .jsonl file (optionally .zst or .gz), got another extension"));
     };

@@ -11,6 +11,7 @@ mod qa;
 mod recall;
 mod recall_bound;
 mod splits;
+pub mod task;
 mod windows;
 
 pub use corpus::{Document, open_rows, parse_row, read_documents};

@@ -1,0 +1,63 @@
+"""Cuts the shipped rows of benchmarks: python3 data/tasks/build.py SQUAD_DEV SQUAD_V2 HOTPOTQA QASPER
+
+The files are `.jsonl.zst`: paragraphs of SQuAD 1.1 dev with their questions, paragraphs of SQuAD 2.0 dev with the unanswerable
+ones, rows of HotpotQA (distractor), whole papers of Qasper. Paragraphs take turns by article (seed 0), and keep at most
+QUESTIONS of their questions. HotpotQA's rows share no question and no supporting paragraph with `data/hotpotqa`.
+"""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PARAGRAPHS, QUESTIONS, UNANSWERABLE, ROWS = 240, 2, 60, 320
+
+
+def read(path):
+    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
+    return [json.loads(line) for line in packed.decode().splitlines()]
+
+
+def write(name, rows):
+    path = HERE / f"{name}.jsonl.zst"
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    subprocess.run(["zstd", "-q", "-f", "--ultra", "-22", "-o", path, "-"], input=text.encode(), check=True)
+    print(name, len(rows), path.stat().st_size)
+
+
+def turns(rows, draw, count):
+    by_title = {}
+    for row in rows:
+        by_title.setdefault(row["title"], []).append(row)
+    titles = sorted(by_title)
+    for title in titles:
+        draw.shuffle(by_title[title])
+    rounds = range(max(map(len, by_title.values())))
+    return [by_title[title][turn] for turn in rounds for title in titles if turn < len(by_title[title])][:count]
+
+
+def asked(rows, draw, count):
+    for row in rows:
+        chosen = sorted(draw.sample(range(len(row["qas"])), min(QUESTIONS, len(row["qas"]))))
+        qas = [{key: row["qas"][at][key] for key in ["id", "question", "answers"]} for at in chosen]
+        yield {"title": row["title"], "context": row["context"], "qas": qas}
+
+
+draw = random.Random(0)
+dev, unanswerable, hotpotqa, qasper = map(read, sys.argv[1:])
+squad = list(asked(turns(dev, draw, PARAGRAPHS), draw, QUESTIONS))
+write("squad", squad)
+write("squad_v2", squad[: UNANSWERABLE // 2] + list(asked(turns(unanswerable, draw, UNANSWERABLE), draw, QUESTIONS)))
+seen, titles = set(), set()
+for split in ["train", "valid", "test"]:
+    for row in read(HERE.parent / "hotpotqa" / f"{split}.jsonl.zst"):
+        seen.add(row["question"])
+        titles.update(title for title, _ in row["supporting_facts"])
+free = [row for row in hotpotqa if row["question"] not in seen and not titles & {title for title, _ in row["supporting_facts"]}]
+free.sort(key=lambda row: row["id"])
+draw.shuffle(free)
+keys = ["id", "question", "answer", "type", "context", "supporting_facts"]
+write("hotpotqa", [{key: row[key] for key in keys} for row in free[:ROWS]])
+write("qasper", qasper)

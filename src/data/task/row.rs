@@ -1,0 +1,60 @@
+//! A row of any benchmark, in the common form.
+
+use crate::grading::Grading;
+use serde::{Deserialize, Serialize};
+
+/// One question about a context.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// Unique in its file.
+    pub id: String,
+    /// The text to compress.
+    pub context: String,
+    /// The question.
+    pub query: String,
+    /// References, each as good; none where nothing is to be answered.
+    pub answers: Vec<String>,
+    /// Document that the context is of, by which rows are resampled; absent = a hash of the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// Benchmark that the row is of.
+    #[serde(default = "plain")]
+    pub benchmark: String,
+    /// Kind of text: nl, code or mixed.
+    #[serde(default = "natural_language")]
+    pub domain: String,
+    /// Rule that grades an answer.
+    #[serde(default)]
+    pub grading: Grading,
+    /// Part of the rows that this one belongs to, such as bridge or comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// Classes of a classification.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// Passages of the context that hold the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// Text before the context, between it and the question, and behind the question, where the benchmark has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<TaskPrompt>,
+}
+
+/// The prompt of a benchmark: `before` context `after`; the question stands in `after`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskPrompt {
+    /// Text before the context.
+    pub before: String,
+    /// Text behind the context, the question and the beginning of the answer in it.
+    pub after: String,
+    /// Most tokens of an answer.
+    pub answer_tokens: usize,
+}
+
+fn plain() -> String {
+    "plain".into()
+}
+fn natural_language() -> String {
+    "nl".into()
+}
