@@ -17,6 +17,7 @@ mod decoders;
 mod device;
 mod dialects;
 mod distill;
+mod downstream;
 mod encoders;
 mod evaluation;
 mod export;

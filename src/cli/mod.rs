@@ -9,6 +9,7 @@ mod collect;
 mod compare;
 mod compress;
 mod distill;
+mod downstream;
 mod evaluate;
 pub mod exit;
 mod export;
@@ -75,6 +76,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Make texts shorter: text or rows in, text or rows out, by a run or any baseline, within a budget.
     Compress(compress::CompressArgs),
+    /// Ask questions of a benchmark with the whole context, with nothing, and with what compressors keep.
+    Downstream(downstream::DownstreamArgs),
     /// Write a run's report.html and figures from its files, or a comparison's page and figures.
     Report {
         /// The directory of a run or a comparison.
@@ -124,6 +127,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Compress(args) => compress::run(&args),
+        Command::Downstream(args) => downstream::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())

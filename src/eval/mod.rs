@@ -17,4 +17,5 @@ pub mod shards;
 pub mod slices;
 pub mod stats;
 pub mod table;
+pub mod task;
 pub mod verdict;

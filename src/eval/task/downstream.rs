@@ -1,0 +1,218 @@
+//! The evaluation: examples one after another, their answers to the whole and to nothing once, then every compressor at every
+//! budget.
+
+use crate::compressor::Compressor;
+use crate::condense::{Condensed, Condenser, PlainText};
+use crate::config::choices::BudgetConfig;
+use crate::data::task::TaskRow;
+use crate::error::{Error, Result};
+use crate::eval::task::reader::{LocalReader, TaskQuestion};
+use crate::eval::task::rows::{DownstreamRow, GradedAnswer, RowFile, RowKey, RowOrigin, key};
+use crate::hash::sha256;
+use crate::progress::Progress;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Name of the whole context among the compressors.
+pub const IDENTITY: &str = "identity";
+
+/// A compressor that takes part.
+pub struct Participant<'a> {
+    /// Name in rows and tables.
+    pub name: String,
+    /// SHA-256 of its weights, or `baseline`.
+    pub weights: String,
+    /// Whether it is shown the question.
+    pub sees_query: bool,
+    /// The compressor.
+    pub compressor: &'a dyn Compressor,
+}
+
+/// Everything of an evaluation but its rows.
+pub struct Downstream<'a> {
+    /// The model that answers.
+    pub reader: LocalReader<'a>,
+    /// Compressors, in the order of the table.
+    pub participants: Vec<Participant<'a>>,
+    /// Budgets, as shares of a context's tokens, ascending.
+    pub budgets: &'a [f64],
+    /// Common to all rows.
+    pub origin: RowOrigin,
+    /// Set when the user asks to stop.
+    pub stop: &'a AtomicBool,
+}
+
+impl Downstream<'_> {
+    /// Weights by name, as rows record them.
+    pub fn weights(&self) -> BTreeMap<String, String> {
+        let own = self.participants.iter().map(|own| (own.name.clone(), own.weights.clone()));
+        own.chain([(IDENTITY.to_string(), "baseline".to_string())]).collect()
+    }
+
+    /// Answers every example that has not all of its rows yet; the rows of an example are written together.
+    ///
+    /// # Errors
+    /// A model that fails, a file that cannot be written, or [`Error::Interrupted`] between two examples.
+    pub fn run(&self, examples: &[TaskRow], file: &mut RowFile) -> Result<()> {
+        let there: BTreeSet<RowKey> = file.rows.iter().map(DownstreamRow::key).collect();
+        let mut shared: BTreeMap<String, [GradedAnswer; 2]> = BTreeMap::new();
+        file.rows.iter().for_each(|row| _ = shared.entry(row.example_id.clone()).or_insert_with(|| row.shared()));
+        let is_open = |row: &&(usize, &TaskRow)| self.wanted(&row.1.id).iter().any(|key| !there.contains(key));
+        let all: Vec<(usize, &TaskRow)> = examples.iter().enumerate().collect();
+        let open: Vec<&(usize, &TaskRow)> = all.iter().filter(is_open).collect();
+        let progress = Progress::new("downstream", examples.len(), examples.len() - open.len());
+        let (mut full, mut count) = (0.0, 0.0);
+        for (number, row) in open {
+            if self.stop.load(Ordering::SeqCst) {
+                return Err(Error::Interrupted { step: file.rows.len() });
+            }
+            let made = self.example(row, *number as u64, shared.get(&row.id), &there)?;
+            full += made.first().map_or(0.0, |own| own.full_f1);
+            count += 1.0;
+            file.push(made)?;
+            progress.step(&format!("full F1 {:.3}, {} rows, $0", full / count, file.rows.len()));
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// The places of all rows of an example.
+    fn wanted(&self, example: &str) -> Vec<RowKey> {
+        let of =
+            |own: &Participant| self.budgets.iter().map(|&budget| key(example, &own.name, budget)).collect::<Vec<_>>();
+        self.participants.iter().flat_map(of).chain([key(example, IDENTITY, 1.0)]).collect()
+    }
+
+    /// The rows of an example that are not there yet.
+    fn example(
+        &self,
+        row: &TaskRow,
+        number: u64,
+        known: Option<&[GradedAnswer; 2]>,
+        there: &BTreeSet<RowKey>,
+    ) -> Result<Vec<DownstreamRow>> {
+        let whole = self.reader.question(row, Some(&row.context))?;
+        let cut_tokens_full = whole.cut;
+        let [full, closed] = match known {
+            Some(known) => known.clone(),
+            None => {
+                let full = self.graded(row, &[whole])?.remove(0);
+                let closed = self.graded(row, &[self.reader.question(row, None)?])?.remove(0);
+                [full, closed]
+            }
+        };
+        let tokens_full = self.reader.models.tokenizer.encode(&row.context)?.len();
+        let mut kept: Vec<(&Participant, f64, Condensed, f64)> = Vec::new();
+        for own in &self.participants {
+            let condenser = Condenser { compressor: own.compressor, tokenizer: &self.reader.models.tokenizer };
+            let query = if own.sees_query { row.query.as_str() } else { "" };
+            for &share in self.budgets.iter().filter(|share| !there.contains(&key(&row.id, &own.name, **share))) {
+                let begun = Instant::now();
+                let budget = BudgetConfig { tokens: None, keep_ratio: Some(share) };
+                let text = [PlainText { text: &row.context, query, key: number }];
+                let made = condenser.condense(&text, &budget)?.remove(0);
+                let made = made.map_err(|error| Error::invalid(format!("example {:?}: {error}", row.id)))?;
+                kept.push((own, share, made, milliseconds(begun)));
+            }
+        }
+        let questions = kept.iter().map(|(_, _, made, _)| self.reader.question(row, Some(&made.text)));
+        let answers = self.graded(row, &questions.collect::<Result<Vec<_>>>()?)?;
+        let common = Common { row, full: &full, closed: &closed, tokens_full, cut_tokens_full };
+        let mut rows: Vec<DownstreamRow> = (kept.into_iter().zip(answers))
+            .map(|((own, share, made, took), answer)| {
+                let sees = own.sees_query;
+                let arm = Arm { name: &own.name, weights: &own.weights, sees, share, budget: made.budget };
+                self.row(&common, arm, answer, &made.text, made.tokens_encoded, took)
+            })
+            .collect();
+        if !there.contains(&key(&row.id, IDENTITY, 1.0)) {
+            let arm = Arm { name: IDENTITY, weights: "baseline", sees: false, share: 1.0, budget: tokens_full };
+            rows.push(self.row(&common, arm, full.clone(), &row.context, tokens_full, 0.0));
+        }
+        Ok(rows)
+    }
+
+    /// Answers to questions that are asked together; the time is divided evenly.
+    fn graded(&self, row: &TaskRow, questions: &[TaskQuestion]) -> Result<Vec<GradedAnswer>> {
+        let begun = Instant::now();
+        let answers = self.reader.answers(row, questions)?;
+        let latency_ms = milliseconds(begun) / questions.len().max(1) as f64;
+        let graded = |output: String| {
+            let grade = row.grading.grade(&output, &row.answers, &row.classes);
+            GradedAnswer { output, exact_match: grade.exact_match, f1: grade.f1, latency_ms }
+        };
+        Ok(answers.into_iter().map(graded).collect())
+    }
+
+    fn row(
+        &self,
+        common: &Common,
+        arm: Arm,
+        answer: GradedAnswer,
+        text: &str,
+        tokens: usize,
+        took: f64,
+    ) -> DownstreamRow {
+        let Common { row, full, closed, tokens_full, cut_tokens_full } = *common;
+        let place = row.answers.iter().filter_map(|reference| row.context.find(reference)).min();
+        DownstreamRow {
+            origin: self.origin.clone(),
+            example_id: row.id.clone(),
+            benchmark: row.benchmark.clone(),
+            domain: row.domain.clone(),
+            slice: row.slice.clone(),
+            document: row.document.clone().unwrap_or_else(|| sha256(row.context.as_bytes())),
+            compressor: arm.name.into(),
+            compressor_weights: arm.weights.into(),
+            sees_query: arm.sees,
+            budget_requested: arm.share,
+            budget_tokens: arm.budget,
+            delta_exact_match: answer.exact_match - full.exact_match,
+            delta_f1: answer.f1 - full.f1,
+            full_output: full.output.clone(),
+            compressed_output: answer.output,
+            closed_output: closed.output.clone(),
+            full_exact_match: full.exact_match,
+            compressed_exact_match: answer.exact_match,
+            closed_exact_match: closed.exact_match,
+            full_f1: full.f1,
+            compressed_f1: answer.f1,
+            closed_f1: closed.f1,
+            context_tokens_full: tokens_full,
+            context_tokens_compressed: tokens,
+            compression_ratio: tokens as f64 / tokens_full.max(1) as f64,
+            latency_ms_full: full.latency_ms,
+            latency_ms_compressed: answer.latency_ms,
+            latency_ms_compressor: took,
+            cost_usd_full: 0.0,
+            cost_usd_compressed: 0.0,
+            cut_tokens_full,
+            answer_at: place.map(|at| at as f64 / row.context.len().max(1) as f64),
+            answer_kept: row.answers.iter().any(|reference| !reference.is_empty() && text.contains(reference)),
+            compressed_text: text.into(),
+        }
+    }
+}
+
+/// Answers and lengths that all rows of an example share.
+struct Common<'a> {
+    row: &'a TaskRow,
+    full: &'a GradedAnswer,
+    closed: &'a GradedAnswer,
+    tokens_full: usize,
+    cut_tokens_full: usize,
+}
+
+/// A compressor at a budget.
+struct Arm<'a> {
+    name: &'a str,
+    weights: &'a str,
+    sees: bool,
+    share: f64,
+    budget: usize,
+}
+
+fn milliseconds(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,176 @@
+//! Figures of a downstream evaluation: means with intervals by document, of each compressor at each budget.
+
+use crate::eval::stats::{Interval, bootstrap};
+use crate::eval::task::rows::DownstreamRow;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Parts of a context by which the place of the answer is told.
+const PLACES: [&str; 3] = ["first third", "middle third", "last third"];
+
+/// A mean with its 95 % interval; the bounds are null where there is one document only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Bounds of the interval.
+    pub ci95: [f64; 2],
+}
+
+impl From<Interval> for Mean {
+    fn from(interval: Interval) -> Self {
+        Self { mean: interval.mean, ci95: interval.ci95() }
+    }
+}
+
+/// F1 of a part of the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PartFigures {
+    /// Rows.
+    pub n: usize,
+    /// Mean F1 of the answers to whole contexts.
+    pub full_f1: f64,
+    /// Mean F1 of the answers to what was kept.
+    pub compressed_f1: f64,
+}
+
+/// A compressor at one budget.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DownstreamFigures {
+    /// Name of the compressor.
+    pub compressor: String,
+    /// Share of the tokens that was asked for.
+    pub budget_requested: f64,
+    /// Whether it saw the question.
+    pub sees_query: bool,
+    /// Examples.
+    pub n: usize,
+    /// Documents that they are of.
+    pub documents: usize,
+    /// Mean over examples of tokens kept over tokens.
+    pub keep_ratio_macro: f64,
+    /// Tokens kept over tokens, all together.
+    pub keep_ratio_micro: f64,
+    /// Exact match of the answers to whole contexts.
+    pub full_exact_match: Mean,
+    /// Exact match of the answers to what was kept.
+    pub compressed_exact_match: Mean,
+    /// Exact match of the answers to nothing.
+    pub closed_exact_match: Mean,
+    /// F1 of the answers to whole contexts.
+    pub full_f1: Mean,
+    /// F1 of the answers to what was kept.
+    pub compressed_f1: Mean,
+    /// F1 of the answers to nothing.
+    pub closed_f1: Mean,
+    /// Exact match compressed less full, paired.
+    pub delta_exact_match: Mean,
+    /// F1 compressed less full, paired.
+    pub delta_f1: Mean,
+    /// (compressed − closed) / (full − closed) of F1: 1 = nothing lost, 0 = as good as nothing read.
+    pub gap_closed: Mean,
+    /// Share of examples of which a reference stands in what was kept.
+    pub answer_kept: f64,
+    /// Mean milliseconds of the answer to the whole context.
+    pub latency_ms_full: f64,
+    /// Mean milliseconds of the answer to what was kept.
+    pub latency_ms_compressed: f64,
+    /// Mean milliseconds of the compressor.
+    pub latency_ms_compressor: f64,
+    /// Dollars for all answers to what was kept.
+    pub total_cost_usd_compressed: f64,
+    /// By slice of the rows, and by domain.
+    pub slices: BTreeMap<String, PartFigures>,
+    /// By the part of the context in which the answer begins.
+    pub places: BTreeMap<String, PartFigures>,
+}
+
+/// Figures of all rows, by compressor and budget in the order in which they first come; `identity` is last.
+pub fn figures(rows: &[DownstreamRow], resamples: usize, seed: u64) -> Vec<DownstreamFigures> {
+    let mut arms: Vec<(&str, u64)> = Vec::new();
+    for row in rows {
+        let (_, _, budget) = row.key();
+        if !arms.contains(&(row.compressor.as_str(), budget)) {
+            arms.push((&row.compressor, budget));
+        }
+    }
+    arms.sort_by_key(|(name, _)| *name == crate::eval::task::downstream::IDENTITY);
+    let of = |(name, budget): (&str, u64)| -> Vec<&DownstreamRow> {
+        rows.iter().filter(|row| row.compressor == name && row.key().2 == budget).collect()
+    };
+    arms.into_iter().filter_map(|arm| arm_figures(&of(arm), resamples, seed)).collect()
+}
+
+fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<DownstreamFigures> {
+    let first = rows.first()?;
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let clusters: Vec<usize> = (rows.iter())
+        .map(|row| {
+            let next = numbers.len();
+            *numbers.entry(row.document.as_str()).or_insert(next)
+        })
+        .collect();
+    let plain =
+        |value: &dyn Fn(&DownstreamRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / rows.len() as f64;
+    let mean = |value: fn(&DownstreamRow) -> f64| -> Mean {
+        bootstrap(&clusters, resamples, seed, |at| {
+            at.iter().map(|&row| value(rows[row])).sum::<f64>() / at.len() as f64
+        })
+        .into()
+    };
+    let sum = |at: &[usize], value: fn(&DownstreamRow) -> f64| at.iter().map(|&row| value(rows[row])).sum::<f64>();
+    let gap = bootstrap(&clusters, resamples, seed, |at| {
+        let closed = sum(at, |row| row.closed_f1);
+        (sum(at, |row| row.compressed_f1) - closed) / (sum(at, |row| row.full_f1) - closed)
+    });
+    let tokens = |value: fn(&DownstreamRow) -> usize| rows.iter().map(|row| value(row)).sum::<usize>() as f64;
+    let part = |name: &dyn Fn(&DownstreamRow) -> Option<String>| {
+        let mut parts: BTreeMap<String, Vec<&DownstreamRow>> = BTreeMap::new();
+        for row in rows {
+            if let Some(name) = name(row) {
+                parts.entry(name).or_default().push(row);
+            }
+        }
+        let figures = |(name, own): (String, Vec<&DownstreamRow>)| {
+            let mean =
+                |value: fn(&DownstreamRow) -> f64| own.iter().map(|row| value(row)).sum::<f64>() / own.len() as f64;
+            (
+                name,
+                PartFigures {
+                    n: own.len(),
+                    full_f1: mean(|row| row.full_f1),
+                    compressed_f1: mean(|row| row.compressed_f1),
+                },
+            )
+        };
+        parts.into_iter().map(figures).collect::<BTreeMap<_, _>>()
+    };
+    let place = |row: &DownstreamRow| row.answer_at.map(|at| PLACES[((at * 3.0) as usize).min(2)].to_string());
+    let slice =
+        |row: &DownstreamRow| Some(format!("{}/{}", row.domain, row.slice.as_deref().unwrap_or(&row.benchmark)));
+    Some(DownstreamFigures {
+        compressor: first.compressor.clone(),
+        budget_requested: first.budget_requested,
+        sees_query: first.sees_query,
+        n: rows.len(),
+        documents: numbers.len(),
+        keep_ratio_macro: plain(&|row| row.compression_ratio),
+        keep_ratio_micro: tokens(|row| row.context_tokens_compressed) / tokens(|row| row.context_tokens_full),
+        full_exact_match: mean(|row| row.full_exact_match),
+        compressed_exact_match: mean(|row| row.compressed_exact_match),
+        closed_exact_match: mean(|row| row.closed_exact_match),
+        full_f1: mean(|row| row.full_f1),
+        compressed_f1: mean(|row| row.compressed_f1),
+        closed_f1: mean(|row| row.closed_f1),
+        delta_exact_match: mean(|row| row.delta_exact_match),
+        delta_f1: mean(|row| row.delta_f1),
+        gap_closed: gap.into(),
+        answer_kept: plain(&|row| f64::from(u8::from(row.answer_kept))),
+        latency_ms_full: plain(&|row| row.latency_ms_full),
+        latency_ms_compressed: plain(&|row| row.latency_ms_compressed),
+        latency_ms_compressor: plain(&|row| row.latency_ms_compressor),
+        total_cost_usd_compressed: rows.iter().map(|row| row.cost_usd_compressed).sum(),
+        slices: part(&slice),
+        places: part(&place),
+    })
+}
