@@ -1,7 +1,7 @@
 //! `rows.jsonl` of a downstream evaluation: one row an example, compressor and budget.
 
 use crate::error::{Error, Result};
-use crate::text_file::at_line;
+use crate::text_file::{at_line, decode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -158,18 +158,21 @@ impl RowFile {
     /// the error names file, line, key and both values.
     pub fn open(path: &Path, origin: &RowOrigin, weights: &BTreeMap<String, String>, resume: bool) -> Result<Self> {
         let failed = |e| Error::io(path, e);
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        let mut bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(failed(e)),
         };
-        if !text.is_empty() && !resume {
+        if !bytes.is_empty() && !resume {
             return Err(Error::file(path, "expected no rows of an earlier evaluation without --resume, got some"));
         }
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        // An unfinished row may end inside a character.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        bytes.truncate(whole);
+        let text = decode(path, bytes)?;
         let mut rows: Vec<DownstreamRow> = Vec::new();
         let mut seen: BTreeMap<RowKey, usize> = BTreeMap::new();
-        for (number, line) in text[..whole].lines().enumerate() {
+        for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             let row: DownstreamRow =
                 serde_json::from_str(line).map_err(|e| at_line(path, number, format!("expected a row, got: {e}")))?;
