@@ -155,7 +155,7 @@ fn a_killed_run_goes_on_to_the_same_rows() {
     let text = fs::read_to_string(&path).unwrap();
     // In the middle of a row, within an example.
     let cut = text.match_indices('\n').nth(11).unwrap().0 + 40;
-    fs::write(&path, [text[..cut].as_bytes(), b"\xe6\x9d"].concat()).unwrap();
+    fs::write(&path, [&text.as_bytes()[..cut], b"\xe6\x9d"].concat()).unwrap();
     ok(&arguments("again.jsonl", "cut", &[&compressors[..], &["--resume"]].concat()));
     let timeless = |folder: &str| -> BTreeMap<_, _> {
         let still = |mut row: DownstreamRow| {
