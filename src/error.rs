@@ -74,6 +74,9 @@ pub enum Error {
     /// A server could not be reached, or the connection broke.
     #[error("{0}")]
     Network(String),
+    /// The machine or the user's account lacks something.
+    #[error("{0}")]
+    Machine(String),
     /// Anything else that the caller did wrong; the message says what.
     #[error("{0}")]
     Invalid(String),

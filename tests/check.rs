@@ -95,7 +95,7 @@ fn a_spoilt_checkpoint_fails_its_gates_and_no_other() {
 fn what_is_not_there_is_named() {
     let says = |arguments: &[&str], words: &[&str]| {
         let output = command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}");
         assert_says(&String::from_utf8_lossy(&output.stderr), words, &format!("{arguments:?}"));
     };
     says(&["check", "--device", "cuda:77"], &["cuda:77", "CUDA devices"]);

@@ -3,13 +3,12 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | failed while it worked: disk, network, memory, a run of a sweep |
-//! | 2 | bad input, which another try does not change |
+//! | 1 | failed: disk, network, memory, a file that is missing or damaged, a run of a sweep |
+//! | 2 | bad input, which another try does not change: a key, a flag, a value |
 //! | 3 | another live process works in the folder |
 //! | 75 | stopped on request; the same command (of a run: with `--resume`) goes on |
 
 use gist::error::Error;
-use std::io::ErrorKind;
 
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
@@ -33,13 +32,11 @@ pub fn code(error: &anyhow::Error) -> u8 {
 
 fn of_library(error: &Error) -> u8 {
     match error {
-        Error::File { .. } | Error::Config { .. } | Error::Invalid(_) => BAD_INPUT,
-        Error::Io { source, .. } => match source.kind() {
-            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => BAD_INPUT,
-            _ => FAILED,
-        },
+        Error::Config { .. } | Error::Invalid(_) => BAD_INPUT,
         Error::InProgress { .. } => IN_PROGRESS,
         Error::Interrupted { .. } | Error::Stopped(_) => STOPPED,
+        // A file that is missing or damaged may be whole at another try.
+        Error::Io { .. } | Error::File { .. } | Error::Machine(_) => FAILED,
         Error::Shape { .. } | Error::Tch(_) | Error::NonFinite { .. } | Error::Network(_) => FAILED,
     }
 }

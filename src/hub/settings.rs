@@ -171,7 +171,7 @@ impl Settings {
         let Some(text) = path.to_str() else { return Ok(PathBuf::from(path)) };
         let user = text.strip_prefix('~').map(|rest| rest.split('/').next().unwrap_or_default());
         let home = match user {
-            Some("") => Some(self.home.clone().ok_or_else(|| Error::invalid(NO_HOME))?),
+            Some("") => Some(self.home.clone().ok_or_else(|| Error::Machine(NO_HOME.into()))?),
             Some(name) => home_of(name),
             None => None,
         };

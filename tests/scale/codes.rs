@@ -18,14 +18,14 @@ fn an_exit_code_says_whether_another_try_may_help() {
     let at = runs.path().to_str().unwrap();
     for (arguments, expected, said) in [
         (&["validate", "tiny.toml"][..], 0, ""),
-        (&["train", "absent.toml"], 2, "absent.toml"),
+        (&["train", "absent.toml"], 1, "absent.toml"),
         (&["train", "tiny.toml", "--set", "train.stepz=1"], 2, "stepz"),
         (&["train", "tiny.toml", "--set", "train.micro_windows=0"], 2, "train.micro_windows"),
         (&["compare", "--runs", at, "--readers", "both"], 2, "--readers"),
         (&["label", "tiny.toml", "--shard", "5/4"], 2, "--shard"),
         (&["label", "tiny.toml", "--shard", "0/0"], 2, "--shard"),
-        (&["status", "absent"], 2, "absent"),
-        (&["merge", at], 2, "shards/"),
+        (&["status", "absent"], 1, "absent"),
+        (&["merge", at], 1, "shards/"),
         (&["train", "tiny.toml", "--runs", at, "--set", "optim.imitation.lr=1e38"], 1, "not finite"),
     ] {
         let (found, stderr) = code(arguments);
