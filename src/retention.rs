@@ -11,6 +11,7 @@
 //! "Kept" is the share of the prefix's distinct ones that the gist contains as whole words, exactly as written.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use crate::text;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,19 @@ pub fn mean(all: &[Retention]) -> Retention {
         copied: over(|r| r.copied),
         type_token: over(|r| r.type_token),
     }
+}
+
+/// Where a text says a name or a number; names that follow one another make one.
+pub fn names_and_numbers(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<(Range<usize>, bool)> = Vec::new();
+    for word in words(text).iter().filter(|word| word.is_name() || word.is_number()) {
+        let (start, is_name) = (word.before.len(), word.is_name());
+        match found.last_mut() {
+            Some((last, true)) if is_name && &text[last.end..start] == " " => last.end = start + word.text.len(),
+            _ => found.push((start..start + word.text.len(), is_name)),
+        }
+    }
+    found.into_iter().map(|(place, _)| place).collect()
 }
 
 /// A word and the text around it.

@@ -43,7 +43,7 @@ fn rows_that_ship_have_what_they_say() {
     assert!(row.evidence.len() >= 2 && row.evidence.iter().all(|sentence| row.context.contains(sentence)));
 }
 
-/// The same rows in the layout of the project's own file.
+/// One row, written in the layout of each benchmark's own file.
 #[test]
 fn the_format_of_each_project_gives_the_same_rows() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
-"""Builds {train,valid,test}.jsonl.zst from two files of encyclopedia articles: rows {"title": …, "text": …}, `.jsonl.zst`.
+"""Builds {train,valid,test,final}.jsonl.zst from three files of encyclopedia articles: rows {"title": …, "text": …},
+`.jsonl.zst`.
 
-    data/wiki/build.py PART VALID
+    data/wiki/build.py PART VALID FINAL
 
-Training articles are the first of PART that are long enough, validation and test articles those of VALID, in their order.
+Training articles are the first of PART that are long enough, validation and test articles those of VALID, in their order,
+articles of the final split those of FINAL.
 Each is cut at the end of a paragraph. No article is in two files.
 """
 
@@ -13,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Articles and characters of each, about 5 characters a token.
-SIZES = {"train": (120, 7000), "valid": (27, 6000), "test": (60, 6000)}
+SIZES = {"train": (120, 7000), "valid": (27, 6000), "test": (60, 6000), "final": (60, 6000)}
 
 
 def rows(path: str):
@@ -31,8 +33,8 @@ def cut(text: str, most: int) -> str:
 
 
 def main() -> None:
-    part, valid = sys.argv[1:]
-    sources = {"train": rows(part), "valid": rows(valid)}
+    part, valid, final = sys.argv[1:]
+    sources = {"train": rows(part), "valid": rows(valid), "final": rows(final)}
     sources["test"] = sources["valid"]
     for split, (count, most) in SIZES.items():
         lines = []

@@ -5,7 +5,8 @@ use crate::config::compressors::CompressorConfig;
 use crate::config::eval::ExamSplit;
 use crate::config::parts::{Problem, at_least, below_one, check_name, not_negative, under};
 use crate::config::questions::Answers;
-use crate::config::train::{DataSection, GeneratorConfig, TrainConfig, WarmStart};
+use crate::config::train::{DataSection, GeneratorConfig, TrainConfig};
+use crate::config::warm_start::WarmStart;
 
 impl TrainConfig {
     /// Says what is impossible, naming the key.
@@ -30,6 +31,13 @@ impl TrainConfig {
         not_negative("algo.entropy_coef", self.algo.entropy_coef)?;
         not_negative("algo.reference_kl_coef", self.algo.reference_kl_coef)?;
         not_negative("algo.recent_coef", self.algo.recent_coef)?;
+        not_negative("algo.policy_coef", self.algo.policy_coef)?;
+        let learns = self.train.steps > 0 && self.train.compressor_learns;
+        if learns && self.algo.policy_coef == 0.0 && self.algo.recent_coef == 0.0 {
+            let message =
+                "expected more than 0 where algo.recent_coef is 0 (or train.compressor_learns = false), got 0";
+            return Err(("algo.policy_coef".into(), message.into()));
+        }
         if self.reward.signal == Signal::Logprob && self.train.imagined_futures > 0 {
             let message = "expected 0 under reward.signal = \"logprob\", which pays for the true future, got";
             return Err(("train.imagined_futures".into(), format!("{message} {}", self.train.imagined_futures)));
@@ -51,6 +59,10 @@ impl TrainConfig {
         self.optim.compressor.check().map_err(under("optim.compressor"))?;
         self.optim.generator.check().map_err(under("optim.generator"))?;
         self.optim.imitation.check().map_err(under("optim.imitation"))?;
+        if self.eval.unasked_windows > 0 && self.data.facts.is_none() {
+            let message = "expected 0 (there is text round facts only with data.facts), got";
+            return Err(("eval.unasked_windows".into(), format!("{message} {}", self.eval.unasked_windows)));
+        }
         if self.eval.split == ExamSplit::Final && self.data.last.is_none() {
             return Err(("data.final".into(), "expected a path (eval.split is \"final\"), got none".into()));
         }
@@ -136,6 +148,7 @@ impl DataSection {
 impl WarmStart {
     fn check(&self) -> Result<(), Problem> {
         at_least("batch", self.batch, 1)?;
+        at_least("readers_every", self.readers_every, 1)?;
         at_least("copy_gists", self.copy_gists, 1)?;
         if self.rounds == 0 {
             return Ok(());

@@ -92,6 +92,9 @@ pub struct EvalConfig {
     pub search_windows: usize,
     /// Futures that the teacher imagines for the search without.
     pub imagined_futures: usize,
+    /// Test windows of `[data.facts]` whose probes ask, in a table beside the others, for the text round the facts; 0 = none.
+    #[serde(skip_serializing_if = "crate::run_dir::is_zero")]
+    pub unasked_windows: usize,
     /// Bootstrap resamples.
     pub resamples: usize,
     /// Split that the final figures are of: "test", "valid" or "final".
@@ -120,6 +123,7 @@ impl Default for EvalConfig {
             valid_windows: 96,
             search_windows: 0,
             imagined_futures: 8,
+            unasked_windows: 0,
             resamples: 2000,
             split: ExamSplit::Test,
             cluster: Cluster::Document,

@@ -24,3 +24,4 @@ mod run_names;
 pub mod submit;
 pub mod sweep;
 pub mod train;
+pub mod warm_start;

@@ -11,6 +11,11 @@ pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Whether a factor has its default.
+pub(super) fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
 /// Fails below `low`.
 pub(super) fn at_least(key: &str, value: usize, low: usize) -> Result<(), Problem> {
     if value < low { Err((key.into(), format!("expected at least {low}, got {value}"))) } else { Ok(()) }

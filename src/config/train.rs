@@ -8,9 +8,10 @@ use crate::config::distill::Distill;
 use crate::config::eval::{EvalConfig, ExamSplit};
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
-use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false};
+use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false, is_one};
 use crate::config::questions::{FactsSection, QaSection};
 use crate::config::reader::ReaderSection;
+use crate::config::warm_start::WarmStart;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -152,78 +153,6 @@ impl DataSection {
     }
 }
 
-/// Supervised start: gists found by search on training windows, imitated by the compressor, read by the generator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct WarmStart {
-    /// Folder with adapters `compressor`, `generator`, `empty_reader` to start from; absent = fresh ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<PathBuf>,
-    /// Whether the compressor is fresh all the same, and only the readers come from there.
-    #[serde(skip_serializing_if = "is_false")]
-    pub fresh_compressor: bool,
-    /// Folder that receives the warm-started adapters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<PathBuf>,
-    /// Compressor updates that teach copying before the first round: imitation of random spans, which need no search.
-    pub copy_updates: usize,
-    /// Gists of a window in each of them.
-    pub copy_gists: usize,
-    /// Rounds of search and imitation; 0 = none. From the second on, the policy's own samples are candidates too.
-    pub rounds: usize,
-    /// Training windows searched in a round.
-    pub windows: usize,
-    /// Tokens of a candidate span.
-    pub span_tokens: usize,
-    /// Tokens between the starts of candidate spans.
-    pub stride: usize,
-    /// Best single spans that the greedy search combines.
-    pub shortlist: usize,
-    /// Samples of the policy among the candidates of later rounds.
-    pub samples: usize,
-    /// Best gists of a window that are imitated, each with a weight ∝ exp(−KL / `temperature`).
-    pub gists: usize,
-    /// Nats a token of KL that make a gist e times less worth imitating.
-    pub temperature: f64,
-    /// Share of the imitation that is the most recent tokens whatever they are worth, so that the policy begins from the
-    /// baseline that is hardest to beat.
-    pub recent: f64,
-    /// Passes over a round's windows.
-    pub epochs: usize,
-    /// Windows of a supervised step.
-    pub batch: usize,
-}
-
-impl Default for WarmStart {
-    fn default() -> Self {
-        Self {
-            from: None,
-            fresh_compressor: false,
-            output: None,
-            copy_updates: 0,
-            copy_gists: 8,
-            rounds: 0,
-            windows: 1000,
-            span_tokens: 8,
-            stride: 4,
-            shortlist: 8,
-            samples: 8,
-            gists: 8,
-            temperature: 0.05,
-            recent: 0.0,
-            epochs: 3,
-            batch: 24,
-        }
-    }
-}
-
-impl WarmStart {
-    /// Updates of one round of imitation.
-    pub fn round_updates(&self) -> usize {
-        self.epochs * self.windows.div_ceil(self.batch)
-    }
-}
-
 /// Length and rhythm of co-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +223,9 @@ pub struct AlgoSection {
     pub reference_kl_coef: f64,
     /// Spread of a gist's advantage over its tokens.
     pub token_credit: TokenCredit,
+    /// Weight of the policy gradient itself, of the policy's own samples; 0 leaves what `recent_coef` adds, for a control.
+    #[serde(skip_serializing_if = "is_one")]
+    pub policy_coef: f64,
     /// Weight of self-imitation (Oh et al. 2018, arXiv 1806.05635) of the most recent tokens, a gist that the policy may
     /// hardly ever sample: where their reward is above the group's mean, they are imitated by as much.
     pub recent_coef: f64,
@@ -306,6 +238,7 @@ impl Default for AlgoSection {
             entropy_coef: 0.0,
             reference_kl_coef: 0.0,
             token_credit: TokenCredit::Uniform,
+            policy_coef: 1.0,
             recent_coef: 0.0,
         }
     }

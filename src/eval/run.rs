@@ -14,7 +14,8 @@ use crate::config::eval::{Baselines, EvalConfig};
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::eval::figures::{Earlier, GIST};
-use crate::eval::schema::summary::{Evaluation, Summary, WindowLengths};
+use crate::eval::schema::readers::{GENERATOR, UNASKED};
+use crate::eval::schema::summary::{Entry, Evaluation, Summary, WindowLengths};
 use crate::eval::table::{Evaluated, Job, Standing};
 use crate::hash::FileHash;
 use crate::model::lora::Adapter;
@@ -26,6 +27,7 @@ use crate::runs::terms::Terms;
 use crate::runs::{Inputs, TrainedRun};
 use crate::search::SpanShape;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Budgets of a run's own readers are quarters of its cap.
@@ -100,8 +102,11 @@ pub struct Outcome {
 pub fn evaluate(run: &TrainedRun, inputs: Inputs, options: &EvaluationOptions) -> Result<Outcome> {
     let wanted = evaluated(&inputs.config.eval, true);
     measure(run, inputs, options, &wanted, |found| {
-        let Measurements { table, earlier, accepted, .. } = found;
-        let evaluation = table.evaluation(earlier.as_ref())?;
+        let Measurements { table, earlier, accepted, unasked, .. } = found;
+        let mut evaluation = table.evaluation(earlier.as_ref())?;
+        if !unasked.is_empty() {
+            evaluation.readers.insert(UNASKED.into(), unasked);
+        }
         table.write(&run.dir().eval(run.step()), &evaluation, earlier.as_ref(), inputs.config.eval.examples)?;
         Ok(Outcome { evaluation, accepted })
     })
@@ -117,6 +122,8 @@ pub(super) struct Measurements<'a> {
     pub accepted: Vec<String>,
     /// Names of all rows of the whole table, in its order.
     pub order: Vec<String>,
+    /// The same compressors where the text round the facts is asked for.
+    pub unasked: BTreeMap<String, Entry>,
 }
 
 /// Measures the `wanted` compressors of a run, among the [`evaluated`] ones, and hands the table to `then`.
@@ -166,12 +173,23 @@ pub(super) fn measure<T>(
     let order: Vec<String> = order.map(String::from).collect();
     all.retain(|(compressor, _)| wants(compressor.name()));
     let progress = Progress::new("evaluate", all.len(), 0);
+    let job = Job { windows: &windows.unasked, ..job(inputs, &generator, &empty_reader) };
+    let mut beside = (!windows.unasked.is_empty()).then(|| Evaluated::new(job)).transpose()?;
     for (compressor, standing) in all {
         check()?;
-        table.add(compressor, standing)?;
+        // What is kept does not depend on what is asked, unless the compressor sees it.
+        let compressor = Memory::new(compressor);
+        table.add(&compressor, standing)?;
+        // The leak controls are of other windows.
+        if let Some(beside) = beside.as_mut().filter(|_| standing != Standing::LeakControl) {
+            beside.add(&compressor, standing)?;
+        }
         progress.step(compressor.name());
     }
     progress.finish();
+    let unasked = beside.map(|beside| beside.entries(GENERATOR)).unwrap_or_default();
+    let told = |(name, entry)| (name, Entry { reader: UNASKED.into(), ..entry });
+    let unasked = unasked.into_iter().map(told).collect();
     if wants(GIST) {
         table.add_gold()?;
     }
@@ -228,7 +246,7 @@ pub(super) fn measure<T>(
         accepted.extend(reader.accepted);
         table.adapt(name, &reader.adapter)?;
     }
-    then(Measurements { table, earlier, accepted, order })
+    then(Measurements { table, earlier, accepted, order, unasked })
 }
 
 /// The windows of an experiment that it is judged on, with these readers.

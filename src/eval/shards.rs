@@ -54,6 +54,10 @@ struct RowFile {
 
 /// Fails where a shard of an evaluation would have no compressor to measure.
 pub fn check(config: &TrainConfig, has_template: bool, shard: Shard) -> Result<()> {
+    if config.eval.unasked_windows > 0 {
+        let got = config.eval.unasked_windows;
+        return Err(Error::invalid(format!("eval.unasked_windows: expected 0 for --shard, got {got}")));
+    }
     shard.check(evaluated(&config.eval, has_template).len(), "compressors in the table")
 }
 
@@ -68,7 +72,7 @@ pub fn evaluate_shard(
     let names = evaluated(&inputs.config.eval, inputs.models.prompted_baselines().is_ok_and(|all| !all.is_empty()));
     let own = shard.range(names.len());
     measure(run, inputs, options, &names[own.clone()], |found| {
-        let Measurements { table, earlier, accepted, order } = found;
+        let Measurements { table, earlier, accepted, order, .. } = found;
         let ground = Ground {
             step: run.step(),
             weights: run.weights()?,

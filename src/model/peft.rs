@@ -209,9 +209,15 @@ impl Adapter {
     /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`, as checkpoints have them; an encoder as
     /// a model of its own.
     pub fn save(&self, folder: &Path, base: &Base) -> Result<()> {
+        self.save_as(folder, base, Kind::Float)
+    }
+
+    /// [`Adapter::save`] in this kind of number; an encoder keeps its own.
+    pub fn save_as(&self, folder: &Path, base: &Base, kind: Kind) -> Result<()> {
+        let rounded = |(name, tensor): (String, Tensor)| (name, tensor.to_kind(kind));
         match &self.encoder {
             Some(encoder) => self.save_encoder(encoder, folder),
-            None => self.write(folder, base, &self.params.named(), None),
+            None => self.write(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>(), None),
         }
     }
 

@@ -108,6 +108,7 @@ pub fn reader_title(reader: &str) -> String {
         "base" => "Read by the frozen base, adapters off".into(),
         "adapted" => "Read by a reader of its own, adapted to each compressor's output".into(),
         "shared" => "Read by one reader that all share, adapted to all their outputs".into(),
+        "unasked" => "Asked for names and numbers of the text round the facts, read by the co-trained generator".into(),
         other => format!("Read by {other}"),
     }
 }

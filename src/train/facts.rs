@@ -74,6 +74,25 @@ impl FactsWindows {
         Ok(Window { document: made.source, start: context as usize, frame, prefix, probes, evidence })
     }
 
+    /// The window of this index with probes that ask for the text round its facts, as many as there are facts, spread over
+    /// it; none where the text has no cloze that fits.
+    pub fn unasked(&self, tokenizer: &Tokenizer, index: u64) -> Result<Option<Window>> {
+        let window = self.window(tokenizer, index)?;
+        let shape = self.setting.shape;
+        let mut fitting = Vec::new();
+        for (local, future) in self.document(tokenizer, window.start as u64)?.unasked() {
+            let query = tokenizer.encode(&local)?;
+            let framed = self.setting.frame.local(tokenizer, &local)?;
+            let future = tokenizer.encode(&format!("{}{}", self.setting.frame.gap(&local), future.trim_start()))?;
+            if framed.len() <= shape.local && future.len() <= shape.future {
+                fitting.push(Probe { local: framed, query, future });
+            }
+        }
+        let count = self.setting.per_context.min(fitting.len());
+        let probes = (0..count).map(|i| fitting[i * fitting.len() / count].clone()).collect();
+        Ok((count > 0).then_some(Window { probes, ..window }))
+    }
+
     fn document(&self, tokenizer: &Tokenizer, index: u64) -> Result<FactsDocument> {
         let texts: Vec<&str> = self.texts.iter().map(String::as_str).collect();
         let shape =

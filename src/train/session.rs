@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use tch::Kind;
 
 /// Numbers that a run carries from step to step beside its weights.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -194,10 +195,10 @@ impl<'a> Session<'a> {
         run.root().join("warm_start")
     }
 
-    /// Writes the three adapters as they are now, the record last.
-    pub fn export_warm(&self, folder: &Path, record: &WarmRecord) -> Result<()> {
+    /// Writes the three adapters as they are now, in this kind of number, the record last.
+    pub fn export_warm(&self, folder: &Path, kind: Kind, record: &WarmRecord) -> Result<()> {
         for role in [&self.compressor, &self.generator, &self.empty_reader] {
-            role.save_adapter(folder, &self.inputs.models.base())?;
+            role.save_adapter_as(folder, &self.inputs.models.base(), kind)?;
         }
         write_json_atomic(&folder.join("record.json"), record)
     }

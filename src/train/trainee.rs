@@ -10,7 +10,7 @@ use crate::train::checkpoint::{self, Groups};
 use crate::train::optim::{Optimizer, StepInfo};
 use serde::Serialize;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Adapter and optimiser of one role.
 pub struct Trainee {
@@ -70,7 +70,12 @@ impl Trainee {
 
     /// Writes the adapter into `folder/<name>`.
     pub fn save_adapter(&self, folder: &Path, base: &Base) -> Result<()> {
-        self.adapter.save(&folder.join(self.name), base)
+        self.save_adapter_as(folder, base, Kind::Float)
+    }
+
+    /// [`Trainee::save_adapter`] in this kind of number.
+    pub fn save_adapter_as(&self, folder: &Path, base: &Base, kind: Kind) -> Result<()> {
+        self.adapter.save_as(&folder.join(self.name), base, kind)
     }
 
     /// Restores adapter and optimiser from a checkpoint.

@@ -10,7 +10,8 @@
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
 use crate::config::parts::Sampling;
-use crate::config::train::{TrainConfig, WarmStart};
+use crate::config::train::TrainConfig;
+use crate::config::warm_start::WarmStart;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::train::stage::{Stage, Updated, ValidationRhythm};
 use crate::train::trainee::Update;
 use crate::train::updates::{ImitationBatch, Weighted, imitation_step};
 use std::path::PathBuf;
+use tch::Kind;
 
 /// Windows labelled between two files.
 const LABELS_AT_ONCE: usize = 96;
@@ -57,7 +59,8 @@ pub fn check(config: &TrainConfig) -> Result<()> {
     Err(Error::file(path, message))
 }
 
-/// Runs whatever is left of the warm start, and writes its adapters into the run (and into `warm_start.output`).
+/// Runs whatever is left of the warm start, and writes its adapters into the run (and, as bfloat16, which is half as large,
+/// into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
     let config = session.inputs.config;
     let (own, total) = (config.compressor_updates(), config.supervised_updates());
@@ -88,9 +91,9 @@ pub fn run(session: &mut Session) -> Result<()> {
         context_value: validation.context_value,
         kl: validation.kl,
     };
-    session.export_warm(&folder, &record)?;
+    session.export_warm(&folder, Kind::Float, &record)?;
     match &config.warm_start.output {
-        Some(output) if total > 0 => session.export_warm(output, &record),
+        Some(output) if total > 0 => session.export_warm(output, Kind::BFloat16, &record),
         _ => Ok(()),
     }
 }
@@ -247,6 +250,10 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let lr_factor = config.train.schedule.factor(done, total, config.optim.imitation.warmup_steps);
         let update = Update { number, lr_factor, root: session.run.root(), batch: &chosen };
         let imitation = imitate_gists(session, &groups, &update)?;
+        let mut metrics = Metrics::from([("warm_start/imitation_loss", imitation)]);
+        if !(number - begin).is_multiple_of(warm.readers_every) {
+            return Ok(Updated { metrics, live: format!("imitation {imitation:.3}") });
+        }
         let taught = session.inputs.taught(IMITATION_FUTURES + number as u64, &chosen)?;
         let read: Vec<Vec<Trajectory>> =
             groups.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
@@ -258,11 +265,7 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let stale = vec![Vec::new(); chosen.len()];
         let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale)?;
         let readers = update_readers(session, &taught, &contexts, &update)?;
-        let metrics = Metrics::from([
-            ("warm_start/imitation_loss", imitation),
-            ("generator/kl", readers.generator.kl),
-            ("empty_reader/kl", readers.empty.kl),
-        ]);
+        metrics.extend([("generator/kl", readers.generator.kl), ("empty_reader/kl", readers.empty.kl)]);
         let (kl, empty) = (readers.generator.kl, readers.empty.kl);
         Ok(Updated { metrics, live: format!("imitation {imitation:.3}  KL {kl:.4}  empty {empty:.4}") })
     })

@@ -34,7 +34,9 @@ pub struct Windows {
     pub valid: Vec<Window>,
     /// Windows that the run is judged on: of the test split, unless `eval.split` says another.
     pub test: Vec<Window>,
-    /// Their documents, for names.
+    /// Windows of the same contexts that ask for the text round the facts; none unless `eval.unasked_windows` says so.
+    pub unasked: Vec<Window>,
+    /// Documents of both, for names.
     pub test_documents: Vec<Document>,
 }
 
@@ -80,8 +82,12 @@ impl Windows {
             let valid = held_out(&valid_documents, Split::Valid, 0, e.valid_windows).map_err(at(&d.valid))?;
             let test = held_out(&test_documents, generated, first, e.windows).map_err(at(judged))?;
             donors(&test, 0).map_err(at(judged))?;
+            let round = facts(&test_documents, generated);
+            let unasked = (first..first + e.unasked_windows as u64).map(|index| round.unasked(tokenizer, index));
+            let unasked: Vec<Window> =
+                unasked.filter_map(Result::transpose).collect::<Result<_>>().map_err(at(judged))?;
             let training = Training::Facts(facts(&train_documents, Split::Train));
-            return Ok(Self { shape, train, training, answers, valid, test, test_documents });
+            return Ok(Self { shape, train, training, answers, valid, test, unasked, test_documents });
         }
         let eligible = Eligible::new(&train, shape).map_err(at(&d.train))?;
         // The windows of a split do not depend on the run's seed: seeds differ in training, not in the exam.
@@ -90,7 +96,7 @@ impl Windows {
         donors(&test, 0).map_err(at(judged))?;
         let [valid, test] = [valid, test].map(|windows| framed(tokenizer, windows, &frame));
         let (valid, test, training) = (valid?, test?, Training::Cut(eligible, frame));
-        Ok(Self { shape, train, training, answers, valid, test, test_documents })
+        Ok(Self { shape, train, training, answers, valid, test, unasked: Vec::new(), test_documents })
     }
 
     /// Those of three files of questions, as many as `eval` asks for.
@@ -124,6 +130,7 @@ impl Windows {
             answers,
             valid: valid.windows,
             test: test.windows,
+            unasked: Vec::new(),
             test_documents: test.documents,
         })
     }

@@ -9,8 +9,13 @@
 //! A fact is an attribute of an entity with a value ([`templates`]). Its sentence stands between two sentences of the text,
 //! at a random place. Entities and people of one split are named in no other ([`words`]); half of the attributes that
 //! validation and test state are stated in no other split.
+//!
+//! A compressor that learns that facts are asked for gives up the rest; probes that ask for names and numbers of the text round
+//! the facts ([`FactsDocument::unasked`]) say how much.
 
 mod templates;
+mod unasked;
+mod values;
 mod words;
 
 pub use templates::Kind;
@@ -21,7 +26,7 @@ use crate::rng::{self, Stream};
 use crate::text::sentences;
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
-use templates::{Attribute, PHRASINGS, attributes};
+use templates::{Attribute, attribute, phrasings};
 
 /// Seed of all generated facts: they are a data set, the same for every run.
 const SEED: u64 = 0;
@@ -43,7 +48,7 @@ pub struct Fact {
     /// Its place in the context, bytes.
     pub place: Range<usize>,
     /// Its attribute.
-    pub attribute: &'static str,
+    pub attribute: String,
     /// Its entity, without article.
     pub entity: String,
     /// The value.
@@ -141,24 +146,19 @@ pub fn facts_document(
 /// `count` facts about different entities, half of them on average of attributes that training never states (none in
 /// training).
 fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
-    let (seen, unseen) = (attributes(split, false), attributes(split, true));
-    let names = words::names(split);
-    let entities = rng::choose(draw, names.len() * words::kinds().len(), count);
     let mut facts = Vec::with_capacity(count);
-    for entity in entities {
-        let entity = format!("{} {}", names[entity % names.len()], words::kinds()[entity / names.len()]);
-        let fresh = !unseen.is_empty() && rng::below(draw, 2) == 1;
-        let from: &[&Attribute] = if fresh { &unseen } else { &seen };
-        let attribute = from[rng::below(draw, from.len())];
-        let value = attribute.draw(draw, split);
-        let phrasing = PHRASINGS[rng::below(draw, PHRASINGS.len())];
+    for entity in words::entities(draw, split, count) {
+        let Attribute { key, kind, seen, value } = attribute(draw, split);
+        let value = value(draw, split);
+        let phrasings = phrasings(split);
+        let phrasing = phrasings[rng::below(draw, phrasings.len())];
         facts.push(Fact {
-            sentence: state(phrasing, attribute.key, &entity, &value),
+            sentence: state(phrasing, &key, &entity, &value),
             place: 0..0,
-            attribute: attribute.key,
-            kind: attribute.kind,
-            seen: !fresh,
-            local: format!("The {} of the {entity} is", attribute.key),
+            kind,
+            seen,
+            local: format!("The {key} of the {entity} is"),
+            attribute: key,
             future: format!(" {value}."),
             entity,
             value,

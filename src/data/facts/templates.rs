@@ -1,12 +1,12 @@
 //! Attributes that a generated fact may state: how it is phrased, how it is asked for, and what values it takes.
 //!
 //! Every attribute has several phrasings, with the value at the end, at the front and in the middle, so that no fixed string
-//! marks a fact. The probe is always a cloze: the beginning of a sentence that the value completes. In training an attribute
-//! of [`StatedIn::Common`] or [`StatedIn::Train`] is stated; validation and test state common ones and, as often, ones that no
-//! other split has.
+//! marks a fact. The probe is always a cloze: the beginning of a sentence that the value completes. Validation and
+//! test state attributes that all splits have and, as often, ones that no other split has. Training has its own, and makes up
+//! a thousand more, so that nothing is gained by learning them by heart.
 
 use crate::data::Split;
-use crate::data::facts::words;
+use crate::data::facts::values::{self, pick};
 use crate::rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -63,19 +63,34 @@ impl Kind {
     }
 }
 
+/// Draws a value; people and entities are of the split.
+pub type Draw = fn(&mut ChaCha8Rng, Split) -> String;
+
 /// An attribute of an entity.
 pub struct Attribute {
     /// Noun phrase, as in "the KEY of the Osmond archive".
-    pub key: &'static str,
+    pub key: String,
     /// Kind of its values.
     pub kind: Kind,
-    /// Splits that state it.
-    pub group: StatedIn,
-    value: fn(&mut ChaCha8Rng, Split) -> String,
+    /// Whether training states it.
+    pub seen: bool,
+    /// Draws a value.
+    pub value: Draw,
 }
 
-/// Ways to state a fact: `{k}` the attribute, `{e}` the entity with its article, `{v}` the value, `{V}` with a capital.
-pub const PHRASINGS: [&str; 8] = [
+/// An attribute of the list.
+#[derive(Clone, Copy)]
+struct Listed {
+    key: &'static str,
+    kind: Kind,
+    /// Splits that state it.
+    group: StatedIn,
+    value: Draw,
+}
+
+/// Ways to state a fact: `{k}` the attribute, `{e}` the entity with its article, `{v}` the value, `{V}` with a capital. Every
+/// split states the first [`SHARED_PHRASINGS`]; training the others too.
+const PHRASINGS: [&str; 24] = [
     "The {k} of {e} is {v}.",
     "The {k} of {e} has long been {v}.",
     "{V} is the {k} of {e}.",
@@ -84,236 +99,170 @@ pub const PHRASINGS: [&str; 8] = [
     "For {e} the {k} was recorded as {v}.",
     "{E} lists {v} as the {k}.",
     "Visitors of {e} learn that its {k} is {v}.",
+    "It is {v} that serves as the {k} of {e}.",
+    "{V}, so the sign at {e} says, is its {k}.",
+    "Since that year {e} has had {v} as its {k}.",
+    "Of {e} it is told that the {k} is {v}.",
+    "In the books of {e} one finds {v} for the {k}.",
+    "{E} has a {k} of its own, namely {v}.",
+    "As for the {k} of {e}, it is {v}.",
+    "{V} became the {k} of {e} some time ago.",
+    "Few people know the {k} of {e}: {v}.",
+    "The council named {v} when asked for the {k} of {e}.",
+    "Everyone at {e} gives the {k} as {v}.",
+    "Today {v} is still the {k} of {e}.",
+    "The {k}, {v}, is known to all who work at {e}.",
+    "With {v} as its {k}, {e} is unlike any other.",
+    "{E}, whose {k} is {v}, stands near the square.",
+    "Letters sent by {e} mention {v}, its {k}.",
 ];
+/// Number of the phrasings that validation and test use.
+const SHARED_PHRASINGS: usize = 8;
 
-fn pick<'a>(draw: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
-    from[rng::below(draw, from.len())]
-}
-
-fn between(draw: &mut ChaCha8Rng, low: usize, high: usize) -> usize {
-    low + rng::below(draw, high - low)
-}
-
-fn person(draw: &mut ChaCha8Rng, split: Split) -> String {
-    format!("{} {}", pick(draw, words::first_names(split)), pick(draw, words::last_names(split)))
-}
-
-fn thousands(number: usize) -> String {
-    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
-}
-
-fn year(draw: &mut ChaCha8Rng, _: Split) -> String {
-    between(draw, 1640, 1990).to_string()
-}
-
-fn day(draw: &mut ChaCha8Rng, _: Split) -> String {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    format!("{} {}", between(draw, 1, 29), pick(draw, &MONTHS))
-}
-
-fn hour(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{}:{}", between(draw, 6, 22), pick(draw, &["00", "15", "30", "45"]))
-}
-
-fn count(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let (low, high) = [(12, 99), (100, 999), (1_000, 9_999), (10_000, 99_999)][rng::below(draw, 4)];
-    thousands(between(draw, low, high))
-}
-
-fn metres(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} metres", between(draw, 11, 480))
-}
-
-fn square_metres(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} square metres", thousands(between(draw, 120, 9_900)))
-}
-
-fn degrees(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} degrees", between(draw, 4, 96))
-}
-
-fn percent(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} percent", between(draw, 3, 98))
-}
-
-fn tonnes(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} tonnes", thousands(between(draw, 14, 4_800)))
-}
-
-fn millions(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} million {}", between(draw, 2, 99), pick(draw, &["euros", "dollars", "pounds", "francs"]))
-}
-
-fn price(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{} {}", between(draw, 3, 95), pick(draw, &["euros", "dollars", "pounds", "crowns"]))
-}
-
-fn code(draw: &mut ChaCha8Rng, _: Split) -> String {
-    between(draw, 10_000, 99_999).to_string()
-}
-
-fn box_number(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{}-{}", between(draw, 100, 999), pick(draw, &["A", "B", "C", "D", "E", "F"]))
-}
-
-fn plate(draw: &mut ChaCha8Rng, _: Split) -> String {
-    format!("{}{}", pick(draw, &["KR", "LT", "MX", "PV", "QD", "RZ", "ST", "WB"]), between(draw, 100, 9_999))
-}
-
-fn town(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(
-        draw,
-        &["Lisbon", "Tromso", "Graz", "Izmir", "Nantes", "Turin", "Malmo", "Cork", "Basel", "Porto", "Riga", "Split"],
-    )
-    .to_string()
-}
-
-fn river(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let names = ["Lunde", "Varra", "Ostel", "Mirne", "Kesk", "Tolva", "Brenn", "Isolde", "Quarn", "Sevel"];
-    format!("the {}", pick(draw, &names))
-}
-
-fn street(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let names = ["Mill", "Church", "Station", "Castle", "Market", "River", "Garden", "Bridge", "Tower", "Lime"];
-    format!("{} {}", between(draw, 2, 190), [pick(draw, &names), pick(draw, &["Street", "Lane", "Road"])].join(" "))
-}
-
-fn title(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let first =
-        ["Silent", "Golden", "Broken", "Distant", "Hidden", "Winter", "Crimson", "Forgotten", "Second", "Glass"];
-    let second = ["Harbour", "Garden", "Mirror", "Voyage", "Orchard", "Bridge", "Lantern", "Summer", "Letter", "Crown"];
-    format!("The {} {}", pick(draw, &first), pick(draw, &second))
-}
-
-fn other(draw: &mut ChaCha8Rng, split: Split) -> String {
-    format!("the {} {}", pick(draw, words::names(split)), pick(draw, words::kinds()))
-}
-
-fn animal(draw: &mut ChaCha8Rng, _: Split) -> String {
-    let animals = [
-        "a heron",
-        "a badger",
-        "an otter",
-        "a falcon",
-        "a lynx",
-        "a tortoise",
-        "a magpie",
-        "a hare",
-        "a stork",
-        "an owl",
-        "a beaver",
-        "a salmon",
-    ];
-    pick(draw, &animals).to_string()
-}
-
-fn colour(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["crimson", "teal", "ochre", "ivory", "violet", "emerald", "amber", "navy", "coral", "silver"])
-        .to_string()
-}
-
-fn material(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["slate", "granite", "oak", "copper", "limestone", "brick", "marble", "cedar", "iron", "sandstone"])
-        .to_string()
-}
-
-fn weekday(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]).to_string()
-}
-
-fn language(draw: &mut ChaCha8Rng, _: Split) -> String {
-    pick(draw, &["Danish", "Basque", "Latvian", "Welsh", "Catalan", "Maltese", "Finnish", "Breton", "Sorbian", "Greek"])
-        .to_string()
-}
-
-const fn attribute(
-    key: &'static str,
-    kind: Kind,
-    group: StatedIn,
-    value: fn(&mut ChaCha8Rng, Split) -> String,
-) -> Attribute {
-    Attribute { key, kind, group, value }
-}
-
-/// All attributes.
-pub const ATTRIBUTES: [Attribute; 56] = [
-    attribute("director", Kind::Name, StatedIn::Common, person),
-    attribute("founding year", Kind::Date, StatedIn::Common, year),
-    attribute("access code", Kind::Code, StatedIn::Common, code),
-    attribute("annual budget", Kind::Money, StatedIn::Common, millions),
-    attribute("opening hour", Kind::Date, StatedIn::Common, hour),
-    attribute("mascot", Kind::Thing, StatedIn::Common, animal),
-    attribute("floor area", Kind::Number, StatedIn::Common, square_metres),
-    attribute("postal box", Kind::Code, StatedIn::Common, box_number),
-    attribute("nearest river", Kind::Place, StatedIn::Common, river),
-    attribute("visitor count", Kind::Number, StatedIn::Common, count),
-    attribute("street address", Kind::Place, StatedIn::Common, street),
-    attribute("partner institution", Kind::Relation, StatedIn::Common, other),
-    attribute("best known painting", Kind::Title, StatedIn::Common, title),
-    attribute("main colour", Kind::Thing, StatedIn::Common, colour),
-    attribute("chief engineer", Kind::Name, StatedIn::Train, person),
-    attribute("night guard", Kind::Name, StatedIn::Train, person),
-    attribute("first owner", Kind::Name, StatedIn::Train, person),
-    attribute("resident poet", Kind::Name, StatedIn::Train, person),
-    attribute("year of the great fire", Kind::Date, StatedIn::Train, year),
-    attribute("anniversary", Kind::Date, StatedIn::Train, day),
-    attribute("closing hour", Kind::Date, StatedIn::Train, hour),
-    attribute("locker number", Kind::Code, StatedIn::Train, code),
-    attribute("licence plate", Kind::Code, StatedIn::Train, plate),
-    attribute("entrance fee", Kind::Money, StatedIn::Train, price),
-    attribute("construction cost", Kind::Money, StatedIn::Train, millions),
-    attribute("staff size", Kind::Number, StatedIn::Train, count),
-    attribute("tower height", Kind::Number, StatedIn::Train, metres),
-    attribute("yearly harvest", Kind::Number, StatedIn::Train, tonnes),
-    attribute("twin town", Kind::Place, StatedIn::Train, town),
-    attribute("delivery address", Kind::Place, StatedIn::Train, street),
-    attribute("anthem", Kind::Title, StatedIn::Train, title),
-    attribute("oldest rival", Kind::Relation, StatedIn::Train, other),
-    attribute("heraldic animal", Kind::Thing, StatedIn::Train, animal),
-    attribute("roof material", Kind::Thing, StatedIn::Train, material),
-    attribute("rest day", Kind::Thing, StatedIn::Train, weekday),
-    attribute("deputy head", Kind::Name, StatedIn::Valid, person),
-    attribute("year of renovation", Kind::Date, StatedIn::Valid, year),
-    attribute("safe combination", Kind::Code, StatedIn::Valid, code),
-    attribute("monthly rent", Kind::Money, StatedIn::Valid, price),
-    attribute("cellar depth", Kind::Number, StatedIn::Valid, metres),
-    attribute("sister institution", Kind::Relation, StatedIn::Valid, other),
-    attribute("door colour", Kind::Thing, StatedIn::Valid, colour),
-    attribute("founding document", Kind::Title, StatedIn::Valid, title),
-    attribute("head gardener", Kind::Name, StatedIn::Test, person),
-    attribute("chief patron", Kind::Name, StatedIn::Test, person),
-    attribute("year of the flood", Kind::Date, StatedIn::Test, year),
-    attribute("feast day", Kind::Date, StatedIn::Test, day),
-    attribute("inventory number", Kind::Code, StatedIn::Test, code),
-    attribute("radio call sign", Kind::Code, StatedIn::Test, plate),
-    attribute("insurance value", Kind::Money, StatedIn::Test, millions),
-    attribute("share of foreign guests", Kind::Number, StatedIn::Test, percent),
-    attribute("working temperature", Kind::Number, StatedIn::Test, degrees),
-    attribute("birthplace of the founder", Kind::Place, StatedIn::Test, town),
-    attribute("most borrowed book", Kind::Title, StatedIn::Test, title),
-    attribute("legal successor", Kind::Relation, StatedIn::Test, other),
-    attribute("second language", Kind::Thing, StatedIn::Test, language),
-];
-
-impl Attribute {
-    /// Draws a value; people and entities are of `split`.
-    pub fn draw(&self, draw: &mut ChaCha8Rng, split: Split) -> String {
-        (self.value)(draw, split)
+/// Ways in which `split` states facts.
+pub fn phrasings(split: Split) -> &'static [&'static str] {
+    match split {
+        Split::Train => &PHRASINGS,
+        Split::Valid | Split::Test => &PHRASINGS[..SHARED_PHRASINGS],
     }
+}
 
+const fn listed(key: &'static str, kind: Kind, group: StatedIn, value: Draw) -> Listed {
+    Listed { key, kind, group, value }
+}
+
+/// All listed attributes.
+const ATTRIBUTES: [Listed; 56] = [
+    listed("director", Kind::Name, StatedIn::Common, values::person),
+    listed("founding year", Kind::Date, StatedIn::Common, values::year),
+    listed("access code", Kind::Code, StatedIn::Common, values::code),
+    listed("annual budget", Kind::Money, StatedIn::Common, values::millions),
+    listed("opening hour", Kind::Date, StatedIn::Common, values::hour),
+    listed("mascot", Kind::Thing, StatedIn::Common, values::animal),
+    listed("floor area", Kind::Number, StatedIn::Common, values::square_metres),
+    listed("postal box", Kind::Code, StatedIn::Common, values::box_number),
+    listed("nearest river", Kind::Place, StatedIn::Common, values::river),
+    listed("visitor count", Kind::Number, StatedIn::Common, values::count),
+    listed("street address", Kind::Place, StatedIn::Common, values::street),
+    listed("partner institution", Kind::Relation, StatedIn::Common, values::other),
+    listed("best known painting", Kind::Title, StatedIn::Common, values::title),
+    listed("main colour", Kind::Thing, StatedIn::Common, values::colour),
+    listed("chief engineer", Kind::Name, StatedIn::Train, values::person),
+    listed("night guard", Kind::Name, StatedIn::Train, values::person),
+    listed("first owner", Kind::Name, StatedIn::Train, values::person),
+    listed("resident poet", Kind::Name, StatedIn::Train, values::person),
+    listed("year of the great fire", Kind::Date, StatedIn::Train, values::year),
+    listed("anniversary", Kind::Date, StatedIn::Train, values::day),
+    listed("closing hour", Kind::Date, StatedIn::Train, values::hour),
+    listed("locker number", Kind::Code, StatedIn::Train, values::code),
+    listed("licence plate", Kind::Code, StatedIn::Train, values::plate),
+    listed("entrance fee", Kind::Money, StatedIn::Train, values::price),
+    listed("construction cost", Kind::Money, StatedIn::Train, values::millions),
+    listed("staff size", Kind::Number, StatedIn::Train, values::count),
+    listed("tower height", Kind::Number, StatedIn::Train, values::metres),
+    listed("yearly harvest", Kind::Number, StatedIn::Train, values::tonnes),
+    listed("twin town", Kind::Place, StatedIn::Train, values::town),
+    listed("delivery address", Kind::Place, StatedIn::Train, values::street),
+    listed("anthem", Kind::Title, StatedIn::Train, values::title),
+    listed("oldest rival", Kind::Relation, StatedIn::Train, values::other),
+    listed("heraldic animal", Kind::Thing, StatedIn::Train, values::animal),
+    listed("roof material", Kind::Thing, StatedIn::Train, values::material),
+    listed("rest day", Kind::Thing, StatedIn::Train, values::weekday),
+    listed("deputy head", Kind::Name, StatedIn::Valid, values::person),
+    listed("year of renovation", Kind::Date, StatedIn::Valid, values::year),
+    listed("safe combination", Kind::Code, StatedIn::Valid, values::code),
+    listed("monthly rent", Kind::Money, StatedIn::Valid, values::price),
+    listed("cellar depth", Kind::Number, StatedIn::Valid, values::metres),
+    listed("sister institution", Kind::Relation, StatedIn::Valid, values::other),
+    listed("door colour", Kind::Thing, StatedIn::Valid, values::colour),
+    listed("founding document", Kind::Title, StatedIn::Valid, values::title),
+    listed("head gardener", Kind::Name, StatedIn::Test, values::person),
+    listed("chief patron", Kind::Name, StatedIn::Test, values::person),
+    listed("year of the flood", Kind::Date, StatedIn::Test, values::year),
+    listed("feast day", Kind::Date, StatedIn::Test, values::day),
+    listed("inventory number", Kind::Code, StatedIn::Test, values::code),
+    listed("radio call sign", Kind::Code, StatedIn::Test, values::plate),
+    listed("insurance value", Kind::Money, StatedIn::Test, values::millions),
+    listed("share of foreign guests", Kind::Number, StatedIn::Test, values::percent),
+    listed("working temperature", Kind::Number, StatedIn::Test, values::degrees),
+    listed("birthplace of the founder", Kind::Place, StatedIn::Test, values::town),
+    listed("most borrowed book", Kind::Title, StatedIn::Test, values::title),
+    listed("legal successor", Kind::Relation, StatedIn::Test, values::other),
+    listed("second language", Kind::Thing, StatedIn::Test, values::language),
+];
+
+/// Words that training puts before a [`HEADS`] to have attributes that nobody can learn by heart.
+const MODIFIERS: [&str; 24] = [
+    "official",
+    "former",
+    "second",
+    "third",
+    "present",
+    "usual",
+    "lost",
+    "new",
+    "old",
+    "summer",
+    "winter",
+    "northern",
+    "southern",
+    "inner",
+    "outer",
+    "spare",
+    "future",
+    "honorary",
+    "temporary",
+    "favourite",
+    "royal",
+    "local",
+    "common",
+    "secret",
+];
+/// Nouns of attributes that training makes up, with the kind and the draw of their values.
+const HEADS: [(&str, Kind, Draw); 40] = [
+    ("curator", Kind::Name, values::person),
+    ("treasurer", Kind::Name, values::person),
+    ("caretaker", Kind::Name, values::person),
+    ("architect", Kind::Name, values::person),
+    ("sponsor", Kind::Name, values::person),
+    ("inspector", Kind::Name, values::person),
+    ("clerk", Kind::Name, values::person),
+    ("opening year", Kind::Date, values::year),
+    ("year of closure", Kind::Date, values::year),
+    ("holiday", Kind::Date, values::day),
+    ("day of payment", Kind::Date, values::day),
+    ("tea time", Kind::Date, values::hour),
+    ("departure time", Kind::Date, values::hour),
+    ("gate code", Kind::Code, values::code),
+    ("serial number", Kind::Code, values::code),
+    ("shelf mark", Kind::Code, values::box_number),
+    ("file number", Kind::Code, values::box_number),
+    ("van", Kind::Code, values::plate),
+    ("ship mark", Kind::Code, values::plate),
+    ("subsidy", Kind::Money, values::millions),
+    ("debt", Kind::Money, values::millions),
+    ("fine", Kind::Money, values::price),
+    ("wage", Kind::Money, values::price),
+    ("page count", Kind::Number, values::count),
+    ("number of lamps", Kind::Number, values::count),
+    ("wall length", Kind::Number, values::metres),
+    ("yard size", Kind::Number, values::square_metres),
+    ("bell weight", Kind::Number, values::tonnes),
+    ("port", Kind::Place, values::town),
+    ("canal", Kind::Place, values::river),
+    ("entrance", Kind::Place, values::street),
+    ("hymn", Kind::Title, values::title),
+    ("play", Kind::Title, values::title),
+    ("landlord", Kind::Relation, values::other),
+    ("neighbour", Kind::Relation, values::other),
+    ("pet", Kind::Thing, values::animal),
+    ("flag colour", Kind::Thing, values::colour),
+    ("floor material", Kind::Thing, values::material),
+    ("market day", Kind::Thing, values::weekday),
+    ("ticket colour", Kind::Thing, values::colour),
+];
+
+impl Listed {
     /// Whether `split` may state it, and whether no other split does.
     fn of(&self, split: Split) -> Option<bool> {
         match (self.group, split) {
@@ -324,7 +273,32 @@ impl Attribute {
     }
 }
 
-/// Attributes that `split` states and training states too (`unseen = false`), or that training never states.
-pub fn attributes(split: Split, unseen: bool) -> Vec<&'static Attribute> {
-    ATTRIBUTES.iter().filter(|attribute| attribute.of(split) == Some(unseen)).collect()
+/// A random attribute of a fact of `split`: in validation and test as often one that no other split states as a common one,
+/// in training as often a made-up one as a listed one.
+pub fn attribute(draw: &mut ChaCha8Rng, split: Split) -> Attribute {
+    let of = |unseen: bool| -> Vec<&Listed> { ATTRIBUTES.iter().filter(|a| a.of(split) == Some(unseen)).collect() };
+    let fresh = rng::below(draw, 2) == 1;
+    if fresh && split == Split::Train {
+        let (noun, kind, value) = HEADS[rng::below(draw, HEADS.len())];
+        return Attribute { key: format!("{} {noun}", pick(draw, &MODIFIERS)), kind, seen: true, value };
+    }
+    let from = of(fresh);
+    let Listed { key, kind, value, .. } = *from[rng::below(draw, from.len())];
+    Attribute { key: key.to_string(), kind, seen: !fresh, value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_attribute_that_training_makes_up_is_stated_by_another_split() {
+        let others = || ATTRIBUTES.iter().filter(|listed| matches!(listed.group, StatedIn::Valid | StatedIn::Test));
+        for (noun, _, _) in HEADS {
+            for modifier in MODIFIERS {
+                let key = format!("{modifier} {noun}");
+                assert!(others().all(|listed| listed.key != key && listed.key != noun), "{key}");
+            }
+        }
+    }
 }

@@ -1,7 +1,12 @@
 //! The names and things that generated facts are made of, shared out between the splits so that no entity of one split is
 //! ever named in another.
+//!
+//! Training coins most of its names from syllables: a compressor that reads the same few names again and again learns the
+//! names and mixes them up, instead of learning to copy.
 
 use crate::data::Split;
+use crate::rng;
+use rand_chacha::ChaCha8Rng;
 
 /// Proper names that an entity is called by.
 const NAMES: [&str; 60] = [
@@ -54,6 +59,44 @@ const LAST: [&str; 40] = [
     "Thiele", "Unger", "Varga", "Weller", "Zubiri",
 ];
 
+/// Syllables of coined names.
+const STARTS: [&str; 40] = [
+    "Bel", "Cran", "Dov", "Eth", "Far", "Gil", "Hest", "Ilm", "Jor", "Kel", "Lom", "Mar", "Nev", "Ost", "Pell", "Quil",
+    "Rav", "Sol", "Tam", "Ulv", "Var", "Wen", "Yar", "Zel", "Bran", "Clov", "Drum", "Esk", "Fin", "Grim", "Hol",
+    "Ivel", "Kirs", "Lind", "Mor", "Nol", "Pren", "Rund", "Stav", "Thal",
+];
+const MIDDLES: [&str; 12] = ["a", "e", "i", "o", "u", "en", "ar", "il", "or", "un", "ely", "ind"];
+const ENDS: [&str; 24] = [
+    "mere", "ska", "dor", "nix", "bury", "thwaite", "lo", "gard", "stone", "vik", "ra", "wick", "tov", "lund", "mond",
+    "sey", "by", "croft", "ley", "na", "rell", "holm", "zin", "quet",
+];
+
+/// A name that is on no list.
+pub fn coined(draw: &mut ChaCha8Rng) -> String {
+    let part = |draw: &mut ChaCha8Rng, from: &[&'static str]| from[rng::below(draw, from.len())];
+    [part(draw, &STARTS), part(draw, &MIDDLES), part(draw, &ENDS)].concat()
+}
+
+/// One of the names `listed` for a split; in training as often a coined one.
+pub fn listed_or_coined(draw: &mut ChaCha8Rng, split: Split, listed: &[&str]) -> String {
+    if split == Split::Train && rng::below(draw, 2) == 0 {
+        return coined(draw);
+    }
+    listed[rng::below(draw, listed.len())].to_string()
+}
+
+/// `count` entities of different names, as "Osmond archive": three of four coined in training, else names of the split.
+pub fn entities(draw: &mut ChaCha8Rng, split: Split, count: usize) -> Vec<String> {
+    let names = names(split);
+    let chosen = rng::choose(draw, names.len() * KINDS.len(), count);
+    let entity = |index: usize| {
+        let coins = split == Split::Train && rng::below(draw, 4) > 0;
+        let name = if coins { coined(draw) } else { names[index % names.len()].to_string() };
+        format!("{name} {}", KINDS[index / names.len()])
+    };
+    chosen.into_iter().map(entity).collect()
+}
+
 /// The part of `all` that belongs to a split: three fifths for training, one fifth for validation, one for test.
 fn share<'a>(all: &'a [&'static str], split: Split) -> &'a [&'static str] {
     let fifth = all.len() / 5;
@@ -89,6 +132,16 @@ pub fn last_names(split: Split) -> &'static [&'static str] {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn no_coined_name_is_on_a_list() {
+        let mut coined = BTreeSet::new();
+        for start in STARTS {
+            MIDDLES.iter().for_each(|middle| coined.extend(ENDS.map(|end| [start, middle, end].concat())));
+        }
+        assert!(coined.len() > 11_000, "{}", coined.len());
+        assert!([&NAMES[..], &FIRST, &LAST].iter().all(|list| list.iter().all(|name| !coined.contains(*name))));
+    }
 
     #[test]
     fn no_name_is_shared_between_splits_and_none_is_lost() {

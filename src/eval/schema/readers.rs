@@ -6,5 +6,7 @@ pub const GENERATOR: &str = "generator";
 pub const BASE: &str = "base";
 /// A reader for each compressor, trained on that compressor's output.
 pub const ADAPTED: &str = "adapted";
+/// The generator where the probes ask for the text round the facts (`eval.unasked_windows`): what was given up.
+pub const UNASKED: &str = "unasked";
 /// One reader for all compressors, trained on all their outputs in equal shares.
 pub const SHARED: &str = "shared";

@@ -40,18 +40,20 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// Spreads the advantages of sampled trajectories over their actions, by `credits` if there are any, and puts the most
+    /// Spreads the advantages of sampled trajectories, times `policy_coef`, over their actions, by `credits` if there are any, and puts the most
     /// recent tokens beside them.
     pub fn new(
         section: &AlgoSection,
         groups: &[Group],
         rewards: &Rewards,
-        advantages: Advantages,
+        mut advantages: Advantages,
         credits: Option<Vec<Vec<Vec<f64>>>>,
     ) -> Self {
         let own: Vec<&[Trajectory]> = groups.iter().map(|group| group.gists.as_slice()).collect();
         let credits = credits.map(|credits| algo::in_units(credits, &advantages.units));
-        let actions = algo::per_action(&advantages.values, &own, credits.as_deref());
+        let mut actions = algo::per_action(&advantages.values, &own, credits.as_deref());
+        let sampled = advantages.values.iter_mut().flatten().chain(actions.iter_mut().flatten().flatten());
+        sampled.for_each(|advantage| *advantage *= section.policy_coef);
         let trajectories = own.iter().map(|gists| gists.to_vec()).collect();
         let mut learned = Self { groups: trajectories, actions, advantages, recent_rewards: Vec::new() };
         for (w, group) in groups.iter().enumerate() {

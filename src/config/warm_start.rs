@@ -1,0 +1,80 @@
+//! Supervised start of compressor and generator: the `[warm_start]` section.
+
+use crate::config::parts::is_false;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Supervised start: gists found by search on training windows, imitated by the compressor, read by the generator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStart {
+    /// Folder with adapters `compressor`, `generator`, `empty_reader` to start from; absent = fresh ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// Whether the compressor is fresh all the same, and only the readers come from there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fresh_compressor: bool,
+    /// Folder that receives the warm-started adapters, as bfloat16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Compressor updates that teach copying before the first round: imitation of random spans, which need no search.
+    pub copy_updates: usize,
+    /// Gists of a window in each of them.
+    pub copy_gists: usize,
+    /// Rounds of search and imitation; 0 = none. From the second on, the policy's own samples are candidates too.
+    pub rounds: usize,
+    /// Training windows searched in a round.
+    pub windows: usize,
+    /// Tokens of a candidate span.
+    pub span_tokens: usize,
+    /// Tokens between the starts of candidate spans.
+    pub stride: usize,
+    /// Best single spans that the greedy search combines.
+    pub shortlist: usize,
+    /// Samples of the policy among the candidates of later rounds.
+    pub samples: usize,
+    /// Best gists of a window that are imitated, each with a weight ∝ exp(−KL / `temperature`).
+    pub gists: usize,
+    /// Nats a token of KL that make a gist e times less worth imitating.
+    pub temperature: f64,
+    /// Share of the imitation that is the most recent tokens whatever they are worth, so that the policy begins from the
+    /// baseline that is hardest to beat.
+    pub recent: f64,
+    /// Passes over a round's windows.
+    pub epochs: usize,
+    /// Windows of a supervised step.
+    pub batch: usize,
+    /// The readers take a step at every so many of a round's updates; the compressor at each.
+    pub readers_every: usize,
+}
+
+impl Default for WarmStart {
+    fn default() -> Self {
+        Self {
+            from: None,
+            fresh_compressor: false,
+            output: None,
+            copy_updates: 0,
+            copy_gists: 8,
+            rounds: 0,
+            windows: 1000,
+            span_tokens: 8,
+            stride: 4,
+            shortlist: 8,
+            samples: 8,
+            gists: 8,
+            temperature: 0.05,
+            recent: 0.0,
+            epochs: 3,
+            batch: 24,
+            readers_every: 1,
+        }
+    }
+}
+
+impl WarmStart {
+    /// Updates of one round of imitation.
+    pub fn round_updates(&self) -> usize {
+        self.epochs * self.windows.div_ceil(self.batch)
+    }
+}
