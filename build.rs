@@ -50,6 +50,16 @@ fn kernels(libtorch: &str) {
         .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
         .file("src/model/kernels/kernels.cpp")
         .compile("gist_kernels");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(1)
+        .warnings(false) // libtorch's headers hide methods of their base classes
+        .include("src/parallel") // stand-ins for gloo's headers, which libtorch leaves out
+        .flag(format!("-isystem{}", include.display()))
+        .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
+        .file("src/parallel/ranks.cpp")
+        .compile("gist_ranks");
 }
 
 /// Has cargo run this script again when the file or folder changes. A missing one would have it run every time.

@@ -63,6 +63,9 @@ pub enum Error {
     /// The user asked to stop a command whose finished parts are kept.
     #[error("stopped; {0}")]
     Stopped(String),
+    /// A process that shares a run failed or is missing; the message says which, and why.
+    #[error("{0}")]
+    Rank(String),
     /// Another live process works in the folder.
     #[error("{}: {message}", path.display())]
     InProgress {

@@ -27,6 +27,7 @@
 //! | ‥ readings become rewards | [`reward`] |
 //! | ‥ rewards become advantages, and a loss | [`algo`] |
 //! | ‥ compressor and readers take their steps | [`train::updates`] |
+//! | ‥ a step is cut into shards, which processes share | [`train::shards`], [`parallel`] |
 //! | ‥ rows, validation, checkpoints, the wish to stop | [`train::stage`] |
 //! | readers are adapted to other compressors | [`train::adapt`], kept by [`runs::readers`] |
 //! | a text is made shorter, text in, text out | [`condense`] |
@@ -48,7 +49,7 @@
 //!
 //! | modules | know of |
 //! |---|---|
-//! | [`error`], [`text_file`], [`grading`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`] | nothing of the project |
+//! | [`error`], [`text_file`], [`grading`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`], [`parallel`] | nothing of the project |
 //! | [`config`], [`run_dir`], [`shard`], [`device`] | experiments, run directories, parts of a job, the machine |
 //! | [`data`], [`tokenizer`], [`retention`], [`chat`] | text and ids |
 //! | [`model`] | tensors: decoder, encoder, adapters, sampling; no text |
@@ -87,6 +88,7 @@ pub mod tensor;
 pub mod text;
 
 pub mod base;
+pub mod parallel;
 
 pub mod config;
 pub mod run_dir;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Progress {
     bar: ProgressBar,
     plain: bool,
+    silent: bool,
     printed: Cell<Instant>,
     name: String,
 }
@@ -29,7 +30,13 @@ impl Progress {
         bar.set_prefix(name.to_string());
         bar.set_position(done as u64);
         bar.reset_eta();
-        Self { bar, plain, printed: Cell::new(Instant::now()), name: name.to_string() }
+        Self { bar, plain, silent: false, printed: Cell::new(Instant::now()), name: name.to_string() }
+    }
+
+    /// Progress that somebody else shows.
+    pub fn silent() -> Self {
+        let (bar, name) = (ProgressBar::hidden(), String::new());
+        Self { bar, plain: false, silent: true, printed: Cell::new(Instant::now()), name }
     }
 
     /// One step done; `message` shows the live figures.
@@ -46,6 +53,9 @@ impl Progress {
 
     /// A line that stays.
     pub fn note(&self, line: &str) {
+        if self.silent {
+            return;
+        }
         if self.plain { eprintln!("{line}") } else { self.bar.println(line) }
     }
 

@@ -50,7 +50,7 @@ fn teacher_and_readers_begin_alike_and_the_controls_hold() {
     assert!(roles::identity(&base, &windows).unwrap() < 1e-6);
     assert!(roles::empty(&base, &windows).unwrap() < 1e-5);
     assert!(roles::empty(&plain, &windows).unwrap() < 1e-5);
-    let how = Imagined { samples: 2, beside_true: true, run_seed: 3, step: 0 };
+    let how = Imagined { samples: 2, beside_true: true, run_seed: 3, step: 0, first_example: 0 };
     let rows: Vec<(usize, &[u32])> = windows.iter().enumerate().map(|(w, window)| (w, &window.prefix[..])).collect();
     let nothing: Vec<(usize, &[u32])> = (0..windows.len()).map(|w| (w, &[][..])).collect();
     for taught in [Taught::new(&base, &windows).unwrap(), Taught::imagined(&base, &windows, how).unwrap()] {

@@ -99,7 +99,7 @@ fn a_search_is_a_compressor_of_the_windows_that_it_has() {
         .map(|(i, w)| Request { prefix: &w.prefix, local: &w.probe().local, query: &[], key: i as u64 })
         .collect();
     let params = SpanShape { span_tokens: 4, stride: 2, shortlist: 3 };
-    let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0 };
+    let imagines = Imagined { samples: 2, beside_true: false, run_seed: 0, step: 0, first_example: 0 };
     for (name, imagined) in [("oracle_greedy", None), ("lookahead", Some(imagines))] {
         let (decoder, tokenizer, reader, windows) = (&decoder, &tokenizer, &reader, &windows);
         let search = Searching { name, decoder, tokenizer, reader, windows, imagined, params };

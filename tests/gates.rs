@@ -12,5 +12,6 @@ mod kernels;
 mod policy;
 mod pretraining;
 mod sampling;
+mod shards;
 mod updates;
 mod vocabulary;

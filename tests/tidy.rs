@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["file_name", "gguf", "text_file"],
     &["grading", "hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
-    &["base"],
+    &["base", "parallel"],
     &["config", "run_dir"],
     &["data", "device", "shard"],
     &["tokenizer", "retention"],
@@ -38,6 +38,9 @@ const EXEMPT: &[&str] = &["main", "lib", "cli"];
 const BANNED_WORDS: &[(&str, &str, &str)] = &[
     ("reward", "Decoder", "reward never runs a model"),
     ("algo", "Decoder", "algo never runs a model"),
+    ("reward", "parallel", "rewards are those of the whole step, whoever shares it"),
+    ("algo", "parallel", "advantages are those of the whole step, whoever shares it"),
+    ("rollout", "parallel", "a rollout is one shard's, whoever samples it"),
     ("data", "tch::", "data is text and ids only"),
     ("report", "tch::", "report works with no device"),
     ("eval", "crate::algo", "main passes evaluation to the trainer, not the other way round"),

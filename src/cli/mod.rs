@@ -19,6 +19,7 @@ mod merge;
 mod named;
 mod plan;
 mod pool;
+mod ranks;
 mod start;
 mod status;
 mod sweep;
@@ -29,14 +30,10 @@ use args::RunArgs;
 use clap::{Parser, Subcommand};
 use gist::config::labelled::LabelledConfig;
 use gist::config::pretrain::PretrainConfig;
-use gist::config::train::TrainConfig;
 use gist::run_dir::Provenance;
-use gist::train::inputs::{self, Inputs};
 use gist::train::labels::texts::Examples;
 use gist::train::overlap;
 use gist::train::pretrain::{self, PretrainingText};
-use gist::train::warm_start;
-use gist::train::windows::Windows;
 use std::path::PathBuf;
 
 /// Learned context compression: co-train a compressor with its reader, and compare with deletion on equal terms.
@@ -140,21 +137,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             println!("report: {}", page.display());
             Ok(())
         }
-        Command::Train(args) => {
-            let Some(plan) = start::plan::<TrainConfig>(&args.run)? else { return Ok(()) };
-            let config = &plan.config;
-            warm_start::check(config)?;
-            let models = inputs::models(config, plan.device)?;
-            let windows = Windows::load(config, &models)?;
-            let inputs = Inputs { config, models: &models, windows: &windows };
-            let adapt = args.adapt.names(config)?;
-            train::check(inputs)?;
-            let shared = overlap::check(config)?;
-            plan.open()?.guard(&inputs::files(config)?, |s| {
-                Provenance::add_shared_documents(&s.run, &shared)?;
-                train::run(inputs, s, &adapt)
-            })
-        }
+        Command::Train(args) => train::start(&args),
         Command::Distill(args) => {
             let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;

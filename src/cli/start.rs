@@ -27,8 +27,10 @@ pub struct PreparedRun<T> {
     pub config: T,
     /// Device that it computes on.
     pub device: Device,
-    root: PathBuf,
-    toml: String,
+    /// Directory of the run.
+    pub root: PathBuf,
+    /// The experiment with every default written out.
+    pub toml: String,
     start: Start,
     accept_changes: bool,
 }
@@ -52,6 +54,11 @@ static PRESSED: AtomicBool = AtomicBool::new(false);
 /// Loads the experiment and makes sure that its run directory can be opened; nothing after `--dry-run`, which prints the
 /// configuration.
 pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<PreparedRun<T>>> {
+    plan_as(args, true)
+}
+
+/// [`plan`], for a process that `writes` the run directory, or shares a run that another writes.
+pub fn plan_as<T: Experiment>(args: &RunArgs, writes: bool) -> anyhow::Result<Option<PreparedRun<T>>> {
     let mut config = load::<T>(&args.experiment, &args.device.after(&args.set))?;
     if args.dry_run {
         settle_bos(&mut config)?;
@@ -66,7 +73,9 @@ pub fn plan<T: Experiment>(args: &RunArgs) -> anyhow::Result<Option<PreparedRun<
         _ => Start::Fresh,
     };
     let root = args.at.clone().unwrap_or_else(|| args.runs.join(config.name()));
-    RunDir::check(&root, &toml, start)?;
+    if writes {
+        RunDir::check(&root, &toml, start)?;
+    }
     bring(&config, args.offline)?;
     let device = device::prepare(&config)?;
     Ok(Some(PreparedRun { config, device, root, toml, start, accept_changes: args.accept.accept_changes }))

@@ -2,16 +2,22 @@
 
 use crate::cli::args::{AdaptArgs, RunArgs};
 use crate::cli::evaluate::{count_reading, show};
-use crate::cli::start::OpenRun;
+use crate::cli::ranks;
+use crate::cli::start::{self, OpenRun, PreparedRun};
 use gist::compressor::scorers::frozen;
+use gist::config::experiment::load;
+use gist::config::train::TrainConfig;
 use gist::cost::memory::peak_rss_mib;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
-use gist::run_dir::Provenance;
+use gist::parallel::place::Place;
+use gist::parallel::ranks::Ranks;
+use gist::run_dir::{Provenance, RunDir};
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::labels::windows as labels;
 use gist::train::roles::first_roles;
 use gist::train::session::Session;
-use gist::train::{cotrain, warm_start};
+use gist::train::windows::Windows;
+use gist::train::{cotrain, inputs, overlap, warm_start};
 
 /// Flags of `train`.
 #[derive(clap::Args)]
@@ -20,10 +26,71 @@ pub struct TrainArgs {
     pub run: RunArgs,
     #[command(flatten)]
     pub adapt: AdaptArgs,
+    /// Share the steps among N processes of this machine (a power of two up to parallel.grad_shards); the results are those of
+    /// one. Under torchrun or srun the launcher says how many there are.
+    #[arg(long, value_name = "N")]
+    pub ranks: Option<usize>,
+}
+
+/// Runs an experiment, as one process, as the one that starts several, or as one of these.
+pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
+    let is_run = !args.run.dry_run;
+    let place = ranks::place(args.ranks)?.filter(|_| is_run);
+    if let Some(count) = args.ranks.filter(|_| place.is_none() && is_run) {
+        let config = load::<TrainConfig>(&args.run.experiment, &args.run.device.after(&args.run.set))?;
+        Place::check(count, config.parallel.grad_shards, "--ranks")?;
+        if count > 1 {
+            return ranks::launch(count, &config);
+        }
+    }
+    let writes = place.as_ref().is_none_or(|place| place.rank == 0);
+    let Some(plan) = start::plan_as::<TrainConfig>(&args.run, writes)? else { return Ok(()) };
+    let group = place.map(|place| ranks::join(place, &plan)).transpose()?;
+    let done = share(args, &plan, group.as_ref());
+    if let (Err(error), Some(group)) = (&done, &group) {
+        group.fail(&format!("{error:#}"));
+    }
+    done
+}
+
+/// Loads what an experiment reads, and runs it, alone or as one of a group.
+fn share(args: &TrainArgs, plan: &PreparedRun<TrainConfig>, group: Option<&Ranks>) -> anyhow::Result<()> {
+    let config = &plan.config;
+    warm_start::check(config)?;
+    let models = inputs::models(config, plan.device)?;
+    let windows = Windows::load(config, &models)?;
+    let inputs = Inputs { config, models: &models, windows: &windows };
+    let adapt = args.adapt.names(config)?;
+    check(inputs)?;
+    let files = inputs::files(config)?;
+    if let Some(group) = group {
+        ranks::same_files(group, &files)?;
+        if !group.is_first() {
+            return follow(inputs, plan, group);
+        }
+    }
+    let shared = overlap::check(config)?;
+    plan.open()?.guard(&files, |s| {
+        Provenance::add_shared_documents(&s.run, &shared)?;
+        run(inputs, s, &adapt, group)
+    })
+}
+
+/// Takes part in the co-training of a run that the first rank writes. It alone makes the warm start, whose end the others wait
+/// for.
+fn follow(inputs: Inputs, plan: &PreparedRun<TrainConfig>, group: &Ranks) -> anyhow::Result<()> {
+    let stop = start::catch_interrupt()?;
+    group.from_first(|| Ok(Vec::new()))?;
+    let run = RunDir::at(&plan.root)?;
+    let mut session = Session::open(inputs, &run, stop)?;
+    session.join(group);
+    cotrain::run(&mut session)?;
+    group.finish();
+    Ok(())
 }
 
 /// Reads whatever else a run needs, so that what is wrong with it is said before anything is written.
-pub fn check(inputs: Inputs) -> anyhow::Result<()> {
+fn check(inputs: Inputs) -> anyhow::Result<()> {
     let Inputs { config, models, .. } = inputs;
     first_roles(config, models)?;
     models.policy(&config.compressor)?;
@@ -40,11 +107,18 @@ pub fn check(inputs: Inputs) -> anyhow::Result<()> {
 }
 
 /// Runs an experiment to its end; returns the updates done.
-pub fn run(inputs: Inputs, start: &OpenRun, adapt: &[String]) -> anyhow::Result<usize> {
+fn run(inputs: Inputs, start: &OpenRun, adapt: &[String], group: Option<&Ranks>) -> anyhow::Result<usize> {
     let mut session = Session::open(inputs, &start.run, start.stop)?;
     session.open_log()?;
     warm_start::run(&mut session)?;
+    if let Some(group) = group {
+        group.from_first(|| Ok(Vec::new()))?;
+        session.join(group);
+    }
     cotrain::run(&mut session)?;
+    if let Some(group) = group {
+        group.finish();
+    }
     let run = TrainedRun::open(start.run.root())?;
     let hashes = Provenance::read(run.dir())?.trained().inputs();
     let options = EvaluationOptions {

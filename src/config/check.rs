@@ -22,6 +22,7 @@ impl TrainConfig {
             return Err(("condition".into(), message.into()));
         }
         at_least("train.windows_per_step", self.train.windows_per_step, 1)?;
+        self.parallel.check(self.train.windows_per_step).map_err(under("parallel"))?;
         at_least("train.micro_windows", self.train.micro_windows, 1)?;
         at_least("train.eval_every", self.train.eval_every, 1)?;
         at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;

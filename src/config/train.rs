@@ -8,6 +8,7 @@ use crate::config::distill::Distill;
 use crate::config::eval::{EvalConfig, ExamSplit};
 use crate::config::hardware::Hardware;
 use crate::config::lora::RoleLoras;
+use crate::config::parallel::Parallel;
 use crate::config::parts::{OptimConfig, RecallSection, Schedule, is_false, is_one};
 use crate::config::questions::{FactsSection, QaSection};
 use crate::config::reader::ReaderSection;
@@ -70,6 +71,9 @@ pub struct TrainConfig {
     /// Device, threads and kind of number of the run.
     #[serde(default)]
     pub hardware: Hardware,
+    /// Parts of a step that several processes may share.
+    #[serde(default, skip_serializing_if = "Parallel::is_default")]
+    pub parallel: Parallel,
 }
 
 /// The base and its adapters.

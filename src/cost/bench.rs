@@ -16,6 +16,7 @@ use crate::model::lora::Adapter;
 use crate::reading::{as_rows, reader_context, request};
 use crate::train::inputs::Inputs;
 use crate::train::roles::{fresh_compressor, fresh_reader};
+use crate::train::shards::Shards;
 use crate::train::trainee::{Trainee, Update};
 use crate::train::updates::{PolicyBatch, ReaderBatch, policy_step, reader_step};
 use serde::Serialize;
@@ -223,12 +224,15 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     };
     // The same work in every repeat: no weight moves.
     let update = Update { number: 0, lr_factor: 0.0, root: folder, batch: &windows };
+    let whole = Shards::WHOLE.pass(0);
     let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
-    let policy_update = timed(device, repeats, || policy_step(decoder, &mut compressor, &batch, &section, &update))?;
+    let policy_update = timed(device, repeats, || {
+        policy_step(decoder, &mut compressor, (whole, std::slice::from_ref(&batch)), &section, &update)
+    })?;
     let learned = rows.iter().enumerate().filter(|(i, _)| i % g < config.generator.gists_per_window);
     let learned: Vec<(usize, &[u32])> = learned.map(|(_, row)| *row).collect();
-    let batch = ReaderBatch { taught: &taught, rows: &learned, at_once: config.reader_rows() };
-    let reader_update = timed(device, repeats, || reader_step(decoder, &mut generator, &batch, &update))?;
+    let batch = [ReaderBatch { taught: &taught, rows: &learned, at_once: config.reader_rows(), of: learned.len() }];
+    let reader_update = timed(device, repeats, || reader_step(decoder, &mut generator, (whole, &batch), &update))?;
     let in_use = |(free, total): (f64, f64)| total - free;
     let device_memory_mib = memory::free_and_total_mib(device).filter(|_| device.is_cuda()).map(in_use);
     drop(empty_reader);

@@ -87,7 +87,8 @@ impl Evaluated<'_> {
 
     /// Searches `count` of the windows by that many `imagined` futures; a row of this name.
     pub fn add_lookahead(&mut self, name: &str, count: usize, imagined: usize, params: SpanShape) -> Result<()> {
-        let how = Imagined { samples: imagined, beside_true: false, run_seed: self.job.seed, step: 0 };
+        let how =
+            Imagined { samples: imagined, beside_true: false, run_seed: self.job.seed, step: 0, first_example: 0 };
         self.search(name, Standing::Search, count, Some(how), params)
     }
 

@@ -136,6 +136,8 @@ pub struct Imagined {
     pub run_seed: u64,
     /// Step; each window and sample has its own draws.
     pub step: u64,
+    /// Windows before these within the step.
+    pub first_example: usize,
 }
 
 impl<'a> Taught<'a> {
@@ -175,7 +177,8 @@ impl<'a> Taught<'a> {
             let prompts: Vec<Vec<u32>> = batch.iter().map(prompt).collect();
             let stem = Stem::read(decoder, None, &prompts)?;
             let uniforms = |w: usize, sample: usize| {
-                let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, (first + w) as u64, sample as u64);
+                let example = (how.first_example + first + w) as u64;
+                let mut draw = rng::rng(how.run_seed, Stream::Imagined, how.step, example, sample as u64);
                 (0..tokens).map(|_| rng::uniform(&mut draw)).collect()
             };
             let sampling = Sampling::default();

@@ -12,6 +12,7 @@ use crate::reading::{as_rows, compressed_context, request};
 use crate::rng::{self, Stream};
 use crate::train::draws::ADAPT_STEP;
 use crate::train::inputs::Inputs;
+use crate::train::shards::Shards;
 use crate::train::stage::{CheckpointRhythm, Counters, Learner, Ledger, Stage, Updated};
 use crate::train::trainee::{Trainee, Update};
 use crate::train::updates::{ReaderBatch, reader_step};
@@ -80,8 +81,9 @@ pub fn teach(inputs: Inputs, root: &Path, lesson: &Lesson) -> Result<Adapter> {
         }
         let lr_factor = config.train.schedule.factor(number, lesson.updates, config.optim.generator.warmup_steps);
         let update = Update { number, lr_factor, root, batch: &windows };
-        let batch = ReaderBatch { taught: &taught, rows: &as_rows(&contexts), at_once: config.reader_rows() };
-        let kl = reader_step(decoder, &mut pupil.reader, &batch, &update)?.kl;
+        let (rows, at_once) = (as_rows(&contexts), config.reader_rows());
+        let batch = ReaderBatch { taught: &taught, rows: &rows, at_once, of: rows.len() };
+        let kl = reader_step(decoder, &mut pupil.reader, (Shards::WHOLE.pass(0), &[batch]), &update)?.kl;
         Ok(Updated { metrics: Metrics::default(), live: format!("KL {kl:.4}") })
     })?;
     Ok(pupil.reader.adapter)

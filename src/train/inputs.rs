@@ -46,11 +46,16 @@ impl<'a> Inputs<'a> {
 
     /// Training windows with the futures that they are judged by: the true one, and those that the teacher imagines.
     pub fn taught<'w>(&self, step: u64, windows: &'w [Window]) -> Result<Taught<'w>> {
+        self.taught_from(step, 0, windows)
+    }
+
+    /// [`Inputs::taught`], for windows of a step that come behind `first_example` others.
+    pub fn taught_from<'w>(&self, step: u64, first_example: usize, windows: &'w [Window]) -> Result<Taught<'w>> {
         let decoder = &self.models.decoder;
         match self.config.train.imagined_futures {
             0 => Taught::new(decoder, windows),
             samples => {
-                let how = Imagined { samples, beside_true: true, run_seed: self.config.seed, step };
+                let how = Imagined { samples, beside_true: true, run_seed: self.config.seed, step, first_example };
                 Taught::imagined(decoder, windows, how)
             }
         }

@@ -30,11 +30,13 @@ pub struct Draw {
     pub run_seed: u64,
     /// Step.
     pub step: u64,
+    /// Windows before these within the step.
+    pub first_example: usize,
 }
 
 impl Draw {
     fn at(self, window: usize, row: usize) -> rand_chacha::ChaCha8Rng {
-        rng::rng(self.run_seed, Stream::Mix, self.step, window as u64, row as u64)
+        rng::rng(self.run_seed, Stream::Mix, self.step, (self.first_example + window) as u64, row as u64)
     }
 }
 

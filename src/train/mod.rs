@@ -18,6 +18,7 @@ pub mod readers;
 pub mod roles;
 pub mod rollout_log;
 pub mod session;
+pub mod shards;
 pub mod stage;
 pub mod trainee;
 pub mod updates;

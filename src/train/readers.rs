@@ -3,9 +3,16 @@
 use crate::error::Result;
 use crate::reading::{Taught, as_rows, empty_rows};
 use crate::train::session::Session;
+use crate::train::shards::Shards;
 use crate::train::trainee::Update;
 use crate::train::updates::{ReaderBatch, ReaderUpdate, reader_step};
 use serde::Serialize;
+
+/// Numbers of the passes of an update of both readers.
+const GENERATOR: u64 = 0;
+const EMPTY: u64 = 1;
+/// Number of the first pass after those of both readers.
+pub const AFTER_READERS: u64 = 2;
 
 /// Outcome of an update of both readers.
 pub struct ReaderUpdates {
@@ -15,19 +22,52 @@ pub struct ReaderUpdates {
     pub empty: ReaderUpdate,
 }
 
-/// One step of the generator on `contexts`, windows with what stands in the place of their prefixes, and one of its twin on
-/// as many windows: both have had as many updates.
+/// A shard of a step's windows with what stands in the place of their prefixes, by window of the shard.
+pub struct ReaderShard<'a> {
+    /// Windows and the teacher.
+    pub taught: &'a Taught<'a>,
+    /// Contexts of the generator; as many in every shard.
+    pub contexts: Vec<(usize, Vec<u32>)>,
+}
+
+/// One step of the generator on the contexts of `parts`, one a shard, and one of its twin on as many windows: both have had
+/// as many updates.
 pub fn update_readers(
     session: &mut Session,
-    taught: &Taught,
-    contexts: &[(usize, Vec<u32>)],
+    shards: &Shards,
+    parts: &[ReaderShard],
     update: &Update<impl Serialize>,
 ) -> Result<ReaderUpdates> {
     let (decoder, at_once) = (&session.inputs.models.decoder, session.inputs.config.reader_rows());
-    let (rows, nothing) = (as_rows(contexts), empty_rows(taught.windows.len()));
-    let batch = ReaderBatch { taught, rows: &rows, at_once };
-    let generator = reader_step(decoder, &mut session.generator, &batch, update)?;
-    let batch = ReaderBatch { taught, rows: &nothing, at_once };
-    let empty = reader_step(decoder, &mut session.empty_reader, &batch, update)?;
+    let rows: Vec<_> = parts.iter().map(|part| as_rows(&part.contexts)).collect();
+    let nothing: Vec<_> = parts.iter().map(|part| empty_rows(part.taught.windows.len())).collect();
+    let generator = reader_step(
+        decoder,
+        &mut session.generator,
+        (shards.pass(GENERATOR), &batches(&rows, parts, at_once, shards)),
+        update,
+    )?;
+    let empty = reader_step(
+        decoder,
+        &mut session.empty_reader,
+        (shards.pass(EMPTY), &batches(&nothing, parts, at_once, shards)),
+        update,
+    )?;
     Ok(ReaderUpdates { generator, empty })
+}
+
+/// The batch of each part, on these rows of it.
+fn batches<'a>(
+    rows: &'a [Vec<(usize, &'a [u32])>],
+    parts: &'a [ReaderShard<'a>],
+    at_once: usize,
+    shards: &Shards,
+) -> Vec<ReaderBatch<'a>> {
+    let batch = |(rows, part): (&'a Vec<(usize, &'a [u32])>, &'a ReaderShard<'a>)| ReaderBatch {
+        taught: part.taught,
+        rows,
+        at_once,
+        of: rows.len() * shards.count(),
+    };
+    rows.iter().zip(parts).map(batch).collect()
 }

@@ -5,12 +5,14 @@ use crate::compressor::policy::Policy;
 use crate::config::compressors::CompressorConfig;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
+use crate::parallel::ranks::Ranks;
 use crate::reading::Taught;
 use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::train::checkpoint::{self, Groups};
 use crate::train::companions::Companions;
 use crate::train::inputs::Inputs;
 use crate::train::roles::{ROLES, WarmStarted, first_roles};
+use crate::train::shards::Shards;
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger};
 use crate::train::trainee::Trainee;
 use crate::train::validation::{Validated, Validation, validate};
@@ -78,6 +80,8 @@ pub struct Session<'a> {
     companions: Option<Companions>,
     /// Prices and baselines.
     pub state: TrainingState,
+    /// Shards of a co-training step.
+    pub shards: Shards<'a>,
     ledger: Ledger<'a>,
     valid: OnceCell<Taught<'a>>,
     validated: Cell<Option<([usize; 3], Validation)>>,
@@ -88,9 +92,6 @@ impl<'a> Session<'a> {
     pub fn open(inputs: Inputs<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
         let (config, models) = (inputs.config, inputs.models);
         let found = checkpoint::latest(&run.checkpoints())?;
-        if found.is_some() {
-            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
-        }
         let SavedState { counters, state } = match &found {
             Some((_, folder)) => checkpoint::state(folder)?,
             None => SavedState {
@@ -119,6 +120,7 @@ impl<'a> Session<'a> {
             empty_reader: Trainee::new(ROLES[2], empty_reader, &config.optim.generator),
             companions: None,
             state,
+            shards: Shards::new(config.seed, config.parallel.grad_shards),
             ledger: Ledger::new(Some(run), counters, rhythm, stop),
             valid: OnceCell::new(),
             validated: Cell::new(None),
@@ -142,7 +144,34 @@ impl<'a> Session<'a> {
 
     /// Opens the rows of the run and cuts those that no checkpoint covers: an evaluation must not ask for it.
     pub fn open_log(&mut self) -> Result<()> {
+        if self.update() > 0 {
+            checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)?;
+        }
         self.ledger.open_log()
+    }
+
+    /// Shares the steps from here on with the other ranks of a group.
+    pub fn join(&mut self, group: &'a Ranks) {
+        self.shards = self.shards.shared(group);
+        self.ledger.join(group);
+    }
+
+    /// Whether this process writes the run, validates and evaluates: the only one, or the first of several.
+    pub fn leads(&self) -> bool {
+        self.ledger.leads()
+    }
+
+    /// Fails unless all ranks have the same weights after step `number` of co-training, where it is time to compare them.
+    pub fn check_replicas(&self, number: usize) -> Result<()> {
+        let every = self.inputs.config.parallel.replica_check_every_steps;
+        let Some(group) = self.shards.group().filter(|_| (number + 1).is_multiple_of(every)) else { return Ok(()) };
+        let mut hashes = String::new();
+        for role in [&self.compressor, &self.generator, &self.empty_reader] {
+            hashes.push_str(&role.hash()?);
+            hashes.push('\n');
+        }
+        let differ = |error: Error| Error::Rank(format!("the ranks have parted: {error}"));
+        group.same(&format!("weights after step {number}"), &hashes).map_err(differ)
     }
 
     /// Seconds of training so far.
@@ -204,8 +233,16 @@ impl<'a> Session<'a> {
     }
 
     /// Mean validation figures: the empty-adapted reader on nothing; the generator on nothing, on greedy gists, on the most
-    /// recent tokens; and those gists. Of weights that were validated already, what was found then.
+    /// recent tokens; and those gists. Of several ranks the first measures, and the others are told.
     pub fn validate(&self) -> Result<Validation> {
+        let Some(group) = self.shards.group() else { return self.measured() };
+        let found = group.from_first(|| Ok(self.measured()?.numbers().to_vec()))?;
+        let torn = || Error::shape("validation of rank 0", "5 numbers", found.len());
+        found.as_slice().try_into().map(Validation::of_numbers).map_err(|_| torn())
+    }
+
+    /// The figures of the weights as they are; of weights that were validated already, what was found then.
+    fn measured(&self) -> Result<Validation> {
         let steps = [&self.compressor, &self.generator, &self.empty_reader].map(Trainee::steps);
         if let Some((_, found)) = self.validated.get().filter(|(at, _)| *at == steps) {
             return Ok(found);
@@ -241,6 +278,9 @@ impl<'a> Learner<'a> for Session<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
         let roles = [&self.compressor, &self.generator, &self.empty_reader];
         let mut groups = Groups::new();
         roles.iter().for_each(|role| role.groups(&mut groups));

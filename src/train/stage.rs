@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::parallel::ranks::Ranks;
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
 use crate::train::progress::Progress;
@@ -40,6 +41,7 @@ pub struct Ledger<'a> {
     run: Option<&'a RunDir>,
     log: Option<Log>,
     stop: &'a AtomicBool,
+    group: Option<&'a Ranks>,
 }
 
 impl<'a> Ledger<'a> {
@@ -52,7 +54,17 @@ impl<'a> Ledger<'a> {
     ) -> Self {
         let now = Instant::now();
         let seconds_before = counters.seconds;
-        Self { counters, seconds_before, started: now, saved: now, checkpoints, run, log: None, stop }
+        Self { counters, seconds_before, started: now, saved: now, checkpoints, run, log: None, stop, group: None }
+    }
+
+    /// Goes on in step with the other ranks of a group.
+    pub fn join(&mut self, group: &'a Ranks) {
+        self.group = Some(group);
+    }
+
+    /// Whether this process writes: the only one, or the first of several.
+    pub fn leads(&self) -> bool {
+        self.group.is_none_or(Ranks::is_first)
     }
 
     /// Updates done.
@@ -79,6 +91,9 @@ impl<'a> Ledger<'a> {
     }
 
     fn record(&mut self, metrics: &Metrics, timings: &Metrics) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
         self.open_log()?;
         match &mut self.log {
             Some(log) => {
@@ -94,16 +109,22 @@ impl<'a> Ledger<'a> {
         self.stop
     }
 
-    fn is_asked_to_stop(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+    /// Whether the user asked this process, or any of its ranks, to stop.
+    fn is_asked_to_stop(&self) -> Result<bool> {
+        let asked = self.stop.load(Ordering::SeqCst);
+        self.group.map_or(Ok(asked), |group| group.any("wish to stop", asked))
     }
 
     /// Fails if the user asked to stop, between things that need no checkpoint.
     pub fn check_stop(&self) -> Result<()> {
-        match self.is_asked_to_stop() {
-            true => Err(Error::Interrupted { step: self.counters.update }),
+        match self.is_asked_to_stop()? {
+            true => Err(self.interrupted()),
             false => Ok(()),
         }
+    }
+
+    fn interrupted(&self) -> Error {
+        Error::Interrupted { step: self.counters.update }
     }
 
     fn count(&mut self) {
@@ -185,7 +206,10 @@ impl Stage<'_> {
     ) -> Result<()> {
         let Range { start, end } = self.updates;
         let done = learner.ledger().update().clamp(start, end) - start;
-        let progress = Progress::new(self.title, self.updates.len(), done);
+        let progress = match learner.ledger().leads() {
+            true => Progress::new(self.title, self.updates.len(), done),
+            false => Progress::silent(),
+        };
         while self.updates.contains(&learner.ledger().update()) {
             let (number, clock) = (learner.ledger().update(), Instant::now());
             rng::seed_torch(self.run_seed, Stream::Dropout, number as u64, 0);
@@ -198,7 +222,8 @@ impl Stage<'_> {
             } else {
                 metrics.extend(before.unwrap_or_default());
             }
-            let timings = self.timings(clock);
+            let mut timings = self.timings(clock);
+            timings.extend(learner.ledger().group.map(|group| ("time/ranks_s", group.take_waited())));
             learner.ledger().record(&metrics, &timings)?;
             let rate = timings.get("time/tokens_per_second");
             progress.step(&rate.map_or(live.clone(), |rate| format!("{live}  {rate:.0} tokens/s")));
@@ -226,10 +251,10 @@ impl Stage<'_> {
 /// Counts an update, saves when due or asked, stops when asked.
 fn advance<'l>(learner: &mut impl Learner<'l>, last: bool) -> Result<()> {
     learner.ledger().count();
-    let asked = learner.ledger().is_asked_to_stop();
+    let asked = learner.ledger().is_asked_to_stop()?;
     if last || asked || learner.ledger().is_due() {
         learner.save()?;
         learner.ledger().saved = Instant::now();
     }
-    learner.ledger().check_stop()
+    if asked { Err(learner.ledger().interrupted()) } else { Ok(()) }
 }

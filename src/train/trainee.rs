@@ -2,6 +2,7 @@
 
 use crate::config::parts::OptimConfig;
 use crate::error::{Error, Result};
+use crate::hash::sha256;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::peft::Base;
@@ -45,6 +46,31 @@ impl Trainee {
     /// Views for a training pass.
     pub fn active(&self, decoder: &Decoder) -> Result<ActiveAdapter> {
         decoder.activate(&self.adapter, true)
+    }
+
+    /// The gradient accumulated so far, which is cleared; a zero has no sign.
+    pub fn take_gradient(&self) -> Result<Tensor> {
+        let mut leaf = self.adapter.params().leaf().shallow_clone();
+        let grad = leaf.grad();
+        if !grad.defined() {
+            return Err(Error::invalid(format!("{}: expected a gradient, got none", self.name)));
+        }
+        let own = tch::no_grad(|| &grad + 0.0);
+        leaf.zero_grad();
+        Ok(own)
+    }
+
+    /// Puts a gradient in the place of one that was taken.
+    pub fn put_gradient(&mut self, gradient: &Tensor) {
+        let mut grad = self.adapter.params().leaf().grad();
+        tch::no_grad(|| grad.copy_(gradient));
+    }
+
+    /// SHA-256 of the weights, in hexadecimal.
+    pub fn hash(&self) -> Result<String> {
+        let leaf = self.adapter.params().leaf().detach().to_device(tch::Device::Cpu);
+        let values = Vec::<f32>::try_from(&leaf)?;
+        Ok(sha256(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()))
     }
 
     /// Takes an optimiser step on the gradient accumulated so far; a gradient that is not finite saves `batch` and stops.

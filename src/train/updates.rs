@@ -12,6 +12,7 @@ use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::vocab::{self, TokenGrads};
 use crate::reading::Taught;
 use crate::tensor::{floats, to_vec};
+use crate::train::shards::ShardedPass;
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
 use tch::Kind;
@@ -34,13 +35,37 @@ pub struct PolicyBatch<'a> {
     pub divisor: f64,
 }
 
-/// One policy-gradient step; returns the loss and what [`algo::loss`] tells of it, as means over the actions.
+const POLICY_LOSS: &str = "algo/policy_loss";
+const ACTIONS: &str = "actions";
+
+/// One policy-gradient step on the batches of a pass, one a shard; returns the loss and what [`algo::loss`] tells of it, as
+/// means over the actions.
 pub fn policy_step(
     decoder: &Decoder,
     compressor: &mut Trainee,
-    batch: &PolicyBatch,
+    (pass, batches): (ShardedPass, &[PolicyBatch]),
     section: &AlgoSection,
     update: &Update<impl Serialize>,
+) -> Result<Metrics> {
+    let of = |compressor: &Trainee, shard: usize| policy_gradient(decoder, compressor, &batches[shard], section);
+    let sums = pass.gradient(compressor, update.number, of)?;
+    let [loss, actions] = [POLICY_LOSS, ACTIONS].map(|name| sums.get(name).unwrap_or(f64::NAN));
+    if !loss.is_finite() {
+        return Err(update.non_finite(format!("policy loss ({loss})")));
+    }
+    let mut metrics = Metrics::from([(POLICY_LOSS, loss)]);
+    let told: Metrics = sums.into_iter().filter(|(name, _)| ![POLICY_LOSS, ACTIONS].contains(name)).collect();
+    metrics.extend(told.divided_by(actions.max(1.0)));
+    metrics.push("optim/compressor/grad_norm", compressor.step(update)?.grad_norm);
+    Ok(metrics)
+}
+
+/// Adds the gradient of a batch to the compressor's; returns loss, number of actions and sums over them.
+fn policy_gradient(
+    decoder: &Decoder,
+    compressor: &Trainee,
+    batch: &PolicyBatch,
+    section: &AlgoSection,
 ) -> Result<Metrics> {
     let (mut loss, mut sums, mut actions) = (0.0, Metrics::default(), 0usize);
     for start in (0..batch.requests.len()).step_by(batch.micro) {
@@ -65,13 +90,9 @@ pub fn policy_step(
         })?;
         decoder.backward(&surrogate, &active)?;
     }
-    if !loss.is_finite() {
-        return Err(update.non_finite(format!("policy loss ({loss})")));
-    }
-    let mut metrics = Metrics::from([("algo/policy_loss", loss)]);
-    metrics.extend(sums.divided_by(actions.max(1) as f64));
-    metrics.push("optim/compressor/grad_norm", compressor.step(update)?.grad_norm);
-    Ok(metrics)
+    let mut all = Metrics::from([(POLICY_LOSS, loss), (ACTIONS, actions as f64)]);
+    all.extend(sums);
+    Ok(all)
 }
 
 /// log π of every action when it was sampled; of a trajectory that was not, log π `now`: it is imitated, at a ratio of 1.
@@ -143,6 +164,8 @@ pub struct ReaderBatch<'a> {
     pub rows: &'a [(usize, &'a [u32])],
     /// Rows of one pass.
     pub at_once: usize,
+    /// Rows of the whole step, over which the loss is a mean.
+    pub of: usize,
 }
 
 /// Outcome of a step of a reader.
@@ -154,14 +177,29 @@ pub struct ReaderUpdate {
     pub grad_norm: f64,
 }
 
-/// One step of a reader towards the teacher: mean over rows, futures and their tokens of KL(teacher ‖ reader).
+/// One step of a reader towards the teacher on the batches of a pass, one a shard: mean over rows, futures and their tokens of
+/// KL(teacher ‖ reader).
 pub fn reader_step(
     decoder: &Decoder,
     reader: &mut Trainee,
-    batch: &ReaderBatch,
+    (pass, batches): (ShardedPass, &[ReaderBatch]),
     update: &Update<impl Serialize>,
 ) -> Result<ReaderUpdate> {
-    let ReaderBatch { taught, rows, at_once } = *batch;
+    let sums = pass.gradient(reader, update.number, |reader, shard| {
+        Ok(Metrics::from([(KL, reader_gradient(decoder, reader, &batches[shard])?)]))
+    })?;
+    let kl = sums.get(KL).unwrap_or(f64::NAN);
+    if !kl.is_finite() {
+        return Err(update.non_finite(format!("reader loss ({kl})")));
+    }
+    Ok(ReaderUpdate { kl, grad_norm: reader.step(update)?.grad_norm })
+}
+
+const KL: &str = "kl";
+
+/// Adds the gradient of a batch to the reader's; returns its part of the loss.
+fn reader_gradient(decoder: &Decoder, reader: &Trainee, batch: &ReaderBatch) -> Result<f64> {
+    let ReaderBatch { taught, rows, at_once, of } = *batch;
     let width = decoder.config().hidden_size;
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&r| rows[r].1.len());
@@ -171,13 +209,10 @@ pub fn reader_step(
         let active: ActiveAdapter = reader.active(decoder)?;
         let (read, teacher) = taught.read(decoder, Some(&active), &picked)?;
         let (read, teacher) = (read.reshape([-1, width]), teacher.reshape([-1, width]));
-        let weights = floats(&taught.token_weights(&picked, rows.len()), decoder.device());
+        let weights = floats(&taught.token_weights(&picked, of), decoder.device());
         let (value, surrogate) = vocab::kl_surrogate(decoder.head(), &teacher, &read, &weights)?;
         decoder.backward(&surrogate, &active)?;
         kl += value;
     }
-    if !kl.is_finite() {
-        return Err(update.non_finite(format!("reader loss ({kl})")));
-    }
-    Ok(ReaderUpdate { kl, grad_norm: reader.step(update)?.grad_norm })
+    Ok(kl)
 }

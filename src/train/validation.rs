@@ -28,6 +28,18 @@ pub struct Validation {
     pub keep_ratio: f64,
 }
 
+impl Validation {
+    /// The figures, to be told to other ranks.
+    pub fn numbers(&self) -> [f64; 5] {
+        [self.context_value, self.kl_empty, self.kl_recent, self.kl, self.keep_ratio]
+    }
+
+    /// The figures as [`Validation::numbers`] gave them.
+    pub fn of_numbers([context_value, kl_empty, kl_recent, kl, keep_ratio]: [f64; 5]) -> Self {
+        Self { context_value, kl_empty, kl_recent, kl, keep_ratio }
+    }
+}
+
 /// The roles that are validated.
 pub struct Validated<'a> {
     /// Network and actions of the compressor.

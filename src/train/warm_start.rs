@@ -23,8 +23,9 @@ use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
 use crate::train::labels::distill;
 use crate::train::mix::{Draw, Mix, random_spans};
 use crate::train::progress::Progress;
-use crate::train::readers::update_readers;
+use crate::train::readers::{ReaderShard, update_readers};
 use crate::train::session::{Session, WarmRecord, warm_record};
+use crate::train::shards::Shards;
 use crate::train::stage::{Stage, Updated, ValidationRhythm};
 use crate::train::trainee::Update;
 use crate::train::updates::{ImitationBatch, Weighted, imitation_step};
@@ -258,13 +259,14 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let read: Vec<Vec<Trajectory>> =
             groups.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
         let read: Vec<&[Trajectory]> = read.iter().map(Vec::as_slice).collect();
-        let draw = Draw { run_seed: config.seed, step: WARM_STEP + number as u64 };
+        let draw = Draw { run_seed: config.seed, step: WARM_STEP + number as u64, first_example: 0 };
         let tokenizer = &session.inputs.models.tokenizer;
         let mix = Mix { shares: &config.generator, budget, vocabulary, tokenizer, draw };
         // No compressor is stale yet: nothing stands in its place.
         let stale = vec![Vec::new(); chosen.len()];
         let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale)?;
-        let readers = update_readers(session, &taught, &contexts, &update)?;
+        let part = ReaderShard { taught: &taught, contexts };
+        let readers = update_readers(session, &Shards::WHOLE, &[part], &update)?;
         metrics.extend([("generator/kl", readers.generator.kl), ("empty_reader/kl", readers.empty.kl)]);
         let (kl, empty) = (readers.generator.kl, readers.empty.kl);
         Ok(Updated { metrics, live: format!("imitation {imitation:.3}  KL {kl:.4}  empty {empty:.4}") })

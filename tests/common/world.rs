@@ -245,8 +245,8 @@ pub fn fails(arguments: &[&str]) -> String {
     message(&gist(arguments), &format!("{arguments:?}"))
 }
 
-/// Exit codes of a program that refused or failed: 1 failed at work, 2 bad input, 3 a folder in use, 75 stopped on request.
-const FAILURES: [Option<i32>; 4] = [Some(1), Some(2), Some(3), Some(75)];
+/// Exit codes of a program that refused or failed: 1 failed at work, 2 bad input, 3 a folder in use, 70 a rank failed, 75 stopped on request.
+const FAILURES: [Option<i32>; 5] = [Some(1), Some(2), Some(3), Some(70), Some(75)];
 
 /// The one line that a failed program left on stderr.
 pub fn message(output: &Output, what: &str) -> String {

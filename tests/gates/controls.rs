@@ -81,7 +81,7 @@ fn recent_tokens_without_a_separator_are_a_longer_local_window() {
 #[test]
 fn imagined_futures_count_like_true_ones() {
     let (decoder, windows) = (decoder(8), windows());
-    let how = Imagined { samples: 2, beside_true: true, run_seed: 3, step: 9 };
+    let how = Imagined { samples: 2, beside_true: true, run_seed: 3, step: 9, first_example: 0 };
     let prompts: Vec<Vec<u32>> = windows.iter().map(|w| [w.prefix.as_slice(), &w.probe().local].concat()).collect();
     let draws = |window: usize, sample: usize| {
         let mut draw = rng::rng(3, Stream::Imagined, 9, window as u64, sample as u64);

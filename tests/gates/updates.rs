@@ -14,6 +14,7 @@ use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
 use gist::reading::{Imagined, Reading, Taught};
 use gist::rng::{self, Stream};
+use gist::train::shards::Shards;
 use gist::train::trainee::{Trainee, Update};
 use gist::train::updates::{ImitationBatch, PolicyBatch, ReaderBatch, imitation_step, policy_step, reader_step};
 use tch::{Kind, Tensor};
@@ -111,7 +112,7 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
     let update = update(&windows);
     let _guard = torch_generator();
     rng::seed_torch(1, Stream::Dropout, 0, 0);
-    policy_step(&decoder, &mut first, &batch, &section, &update).unwrap();
+    policy_step(&decoder, &mut first, (Shards::WHOLE.pass(0), &[batch]), &section, &update).unwrap();
     let weighted: Vec<Vec<(Trajectory, f64)>> =
         groups.iter().map(|group| group.iter().map(|g| (g.clone(), 0.5 + g.ids.len() as f64)).collect()).collect();
     let batch = ImitationBatch { policy: &policy, requests: &requests, groups: &weighted, micro: how.micro };
@@ -123,15 +124,15 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
 fn reader_gradients(how: How) -> [Tensor; 2] {
     let decoder = base(how);
     let windows = windows();
-    let imagined = Imagined { samples: 2, beside_true: true, run_seed: 5, step: 0 };
+    let imagined = Imagined { samples: 2, beside_true: true, run_seed: 5, step: 0, first_example: 0 };
     [Taught::new(&decoder, &windows), Taught::imagined(&decoder, &windows, imagined)].map(|taught| {
         let mut reader = trainee(&decoder, how, Extra::Nothing);
         let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
         let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
         let _guard = torch_generator();
         rng::seed_torch(1, Stream::Dropout, 0, 0);
-        let batch = ReaderBatch { taught: &taught.unwrap(), rows: &rows, at_once: how.micro };
-        reader_step(&decoder, &mut reader, &batch, &update(&windows)).unwrap();
+        let batch = ReaderBatch { taught: &taught.unwrap(), rows: &rows, at_once: how.micro, of: rows.len() };
+        reader_step(&decoder, &mut reader, (Shards::WHOLE.pass(0), &[batch]), &update(&windows)).unwrap();
         gradient(&reader)
     })
 }
@@ -140,8 +141,8 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
 fn gradient_on(decoder: &Decoder, taught: &Taught, contexts: &[Vec<u32>]) -> Tensor {
     let mut reader = trainee(decoder, PLAIN, Extra::Nothing);
     let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
-    let batch = ReaderBatch { taught, rows: &rows, at_once: rows.len() };
-    reader_step(decoder, &mut reader, &batch, &update(&windows())).unwrap();
+    let batch = ReaderBatch { taught, rows: &rows, at_once: rows.len(), of: rows.len() };
+    reader_step(decoder, &mut reader, (Shards::WHOLE.pass(0), &[batch]), &update(&windows())).unwrap();
     gradient(&reader)
 }
 
@@ -154,7 +155,7 @@ fn a_future_ends_at_end_of_text_and_what_follows_counts_nowhere() {
     let is_end = |id: &u32| id.is_multiple_of(4);
     let mut windows = windows();
     windows.iter_mut().for_each(|w| w.probes[0].future = vec![1, 2, 3, 5, 6, 7, 9, 10]); // true futures that do not end
-    let how = Imagined { samples: 3, beside_true: true, run_seed: 5, step: 0 };
+    let how = Imagined { samples: 3, beside_true: true, run_seed: 5, step: 0, first_example: 0 };
     let taught = Taught::imagined(&decoder, &windows, how).unwrap();
     let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
     let adapter = drawn_adapter(&decoder, &LoraConfig { rank: 3, ..LoraConfig::default() }, Extra::Nothing, 4);

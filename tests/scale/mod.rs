@@ -4,5 +4,6 @@ mod arrays;
 mod codes;
 mod index;
 mod pages;
+mod ranks;
 mod shards;
 mod slurm;

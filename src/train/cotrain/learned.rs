@@ -8,14 +8,17 @@ use crate::data::Window;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
-use crate::reading::{Taught, request};
+use crate::reading::request;
 use crate::reward::{RewardParts, RewardScale};
 use crate::rollout::{self, Group};
+use crate::train::cotrain::taught_shard::TaughtShard;
 use crate::train::inputs::Inputs;
+use crate::train::readers::AFTER_READERS;
 use crate::train::roles::WarmStarted;
 use crate::train::session::Session;
 use crate::train::trainee::Update;
 use crate::train::updates::{PolicyBatch, policy_step};
+use std::ops::Range;
 
 /// The rewards of a step's sampled gists.
 pub struct Rewards {
@@ -80,8 +83,8 @@ impl Learned {
 pub fn token_credits(
     session: &Session,
     reader: &Adapter,
-    taught: &Taught,
-    groups: &[Group],
+    parts: &[TaughtShard],
+    rolled: &[Vec<Group>],
     scale: &RewardScale,
 ) -> Result<Option<Vec<Vec<Vec<f64>>>>> {
     let Inputs { config, models, .. } = session.inputs;
@@ -89,8 +92,11 @@ pub fn token_credits(
         TokenCredit::Uniform => Ok(None),
         TokenCredit::LeaveOneOut => {
             let reader = models.decoder.activate(reader, false)?;
-            let without = rollout::without_blocks(&models.decoder, &reader, taught, groups, algo::BLOCK)?;
-            Ok(Some(scale.credits(groups, &without)))
+            let of = |(part, groups): (&TaughtShard, &Vec<Group>)| {
+                let without = rollout::without_blocks(&models.decoder, &reader, &part.taught, groups, algo::BLOCK)?;
+                Ok(scale.credits(groups, &without))
+            };
+            Ok(Some(session.shards.gather("credits", parts.iter().zip(rolled).map(of).collect::<Result<_>>()?)?))
         }
     }
 }
@@ -108,26 +114,31 @@ pub fn update_compressor(
     let Inputs { config, models, .. } = session.inputs;
     let requests: Vec<_> = windows.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let groups: Vec<&[Trajectory]> = learned.groups.iter().map(Vec::as_slice).collect();
-    let batch = PolicyBatch {
+    let divisor = (groups.iter().map(|group| group.len()).sum::<usize>() * session.inputs.budget()) as f64;
+    let batch = |own: Range<usize>| PolicyBatch {
         policy: &session.policy,
         reference: Some(&frozen.compressor),
-        requests: &requests,
-        groups: &groups,
-        advantages: &learned.actions,
+        requests: &requests[own.clone()],
+        groups: &groups[own.clone()],
+        advantages: &learned.actions[own],
         micro: config.train.micro_windows,
-        divisor: (groups.iter().map(|group| group.len()).sum::<usize>() * session.inputs.budget()) as f64,
+        divisor,
     };
+    let batches: Vec<PolicyBatch> = session.shards.own(windows.len()).into_iter().map(batch).collect();
     let lr_factor = config.train.schedule.factor(number, config.train.steps, config.optim.compressor.warmup_steps);
     let update = Update { number: session.update(), lr_factor, root: session.run.root(), batch: &windows };
     let epochs = match config.algo.estimator {
         AlgoConfig::Ppo { epochs, .. } => epochs,
         AlgoConfig::Rloo {} | AlgoConfig::Grpo { .. } | AlgoConfig::Reinforce { .. } => 1,
     };
-    let mut step = || policy_step(&models.decoder, &mut session.compressor, &batch, &config.algo, &update);
-    let first = step()?;
+    let mut step = |epoch: usize| {
+        let pass = session.shards.pass(AFTER_READERS + epoch as u64);
+        policy_step(&models.decoder, &mut session.compressor, (pass, &batches), &config.algo, &update)
+    };
+    let first = step(0)?;
     let mut last = first.clone();
-    for _ in 1..epochs {
-        last = step()?;
+    for epoch in 1..epochs {
+        last = step(epoch)?;
     }
     Ok(match epochs {
         1 => first,

@@ -13,7 +13,9 @@
 //! Left out: a learned value function, generalised advantage estimation, and reuse of old rollouts.
 
 mod learned;
+mod packed;
 mod row;
+mod taught_shard;
 
 use crate::algo;
 use crate::compressor::actions::{Draws, Trajectory, uniforms};
@@ -23,12 +25,12 @@ use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
-use crate::reading::{Taught, request};
+use crate::reading::request;
 use crate::reward::RewardScale;
 use crate::rollout::{self, Group, Roles, RolloutKey};
 use crate::train::inputs::Inputs;
 use crate::train::mix::{ContextSource, Draw, Mix};
-use crate::train::readers::{ReaderUpdates, update_readers};
+use crate::train::readers::{ReaderShard, ReaderUpdates, update_readers};
 use crate::train::roles::WarmStarted;
 use crate::train::rollout_log;
 use crate::train::session::Session;
@@ -37,6 +39,7 @@ use crate::train::trainee::Update;
 use crate::train::validation::Validation;
 use learned::{Learned, Rewards, token_credits, update_compressor};
 use row::{StepFigures, row};
+use taught_shard::TaughtShard;
 
 /// Runs whatever is left of co-training.
 pub fn run(session: &mut Session) -> Result<()> {
@@ -66,7 +69,9 @@ fn begin(session: &mut Session, frozen: &WarmStarted) -> Result<Validation> {
     session.generator.reset_optimizer(&config.optim.generator);
     session.empty_reader.reset_optimizer(&config.optim.generator);
     let validation = session.validate()?;
-    eprintln!("before co-training: {validation}");
+    if session.leads() {
+        eprintln!("before co-training: {validation}");
+    }
     session.begin_cotraining(frozen, validation.context_value);
     Ok(validation)
 }
@@ -76,16 +81,17 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     let Inputs { config, models, .. } = session.inputs;
     // Examples, and what the teacher predicts of their futures.
     let windows = session.inputs.training_windows(number as u64, config.train.windows_per_step)?;
-    let taught = session.inputs.taught(number as u64, &windows)?;
+    let parts = TaughtShard::of(session, &windows, number)?;
     // Rollouts without gradient: G gists a window from π, each read by whoever is paid for.
-    let groups = collect(session, frozen, &taught, number)?;
+    let rolled = collect(session, frozen, &parts, number)?;
     // Rewards R = (D(empty) − D(g)) / D_ref − λ · |g| / P.
     let scale = RewardScale { signal: config.reward.signal, d_ref: session.d_ref()? };
+    let credits = token_credits(session, paid_reader(session, frozen)?, &parts, &rolled, &scale)?;
+    let groups = session.shards.gather("rollouts", rolled)?;
     let rewards = Rewards { scale, lambda: session.state.lambda.value, parts: scale.score(&groups) };
     // Advantages A = R − baseline, one an action, and those of the most recent tokens beside them.
     let (estimator, baseline) = (&config.algo.estimator, &mut session.state.baseline);
     let advantages = algo::advantages(&rewards.parts, rewards.lambda, estimator, baseline);
-    let credits = token_credits(session, paid_reader(session, frozen)?, &taught, &groups, &scale)?;
     let learned = Learned::new(&config.algo, &groups, &rewards, advantages, credits);
     // Policy update: θ ← θ − η ∇ L(A).
     let policy = match config.train.compressor_learns {
@@ -94,7 +100,7 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     };
     // Reader updates: φ ← φ − η ∇ KL(teacher ‖ reader).
     let readers = match config.train.generator_learns {
-        true => Some(teach_readers(session, &taught, &groups, number)?),
+        true => Some(teach_readers(session, &windows, &parts, &groups, number)?),
         false => None,
     };
     // What follows the weights: λ, the averages, the stale compressor.
@@ -102,7 +108,8 @@ fn step(session: &mut Session, frozen: &WarmStarted, number: usize) -> Result<Up
     session.state.lambda.update(&config.reward.length, figures.keep_ratio());
     session.follow(number)?;
     // Metrics.
-    if number.is_multiple_of(config.train.log_rollouts_every) {
+    session.check_replicas(number)?;
+    if session.leads() && number.is_multiple_of(config.train.log_rollouts_every) {
         let path = session.run.rollouts(session.update());
         let logged =
             rollout_log::Logged { windows: &windows, groups: &groups, scored: &rewards.parts, lambda: rewards.lambda };
@@ -129,8 +136,8 @@ fn paid_reader<'s>(session: &'s Session, frozen: &'s WarmStarted) -> Result<&'s 
     }
 }
 
-/// Samples groups and has them read by the reader that the reward uses.
-fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usize) -> Result<Vec<Group>> {
+/// Samples groups, shard by shard, and has them read by the reader that the reward uses.
+fn collect(session: &Session, frozen: &WarmStarted, parts: &[TaughtShard], number: usize) -> Result<Vec<Vec<Group>>> {
     let Inputs { config, models, .. } = session.inputs;
     let decoder = &models.decoder;
     let roles = Roles {
@@ -140,55 +147,80 @@ fn collect(session: &Session, frozen: &WarmStarted, taught: &Taught, number: usi
         compressor: &decoder.activate(&session.compressor.adapter, false)?,
         reader: &decoder.activate(paid_reader(session, frozen)?, false)?,
     };
-    let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example: 0 };
     let how = rollout::GroupShape {
         condition: config.condition,
         group_size: config.rollout.group_size,
         budget: session.inputs.budget(),
         with_recent: config.train.compressor_learns && config.algo.recent_coef > 0.0,
     };
-    rollout::collect(&roles, taught, how, key)
+    let of = |part: &TaughtShard| {
+        let first_example = part.examples.start as u64;
+        let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example };
+        rollout::collect(&roles, &part.taught, how, key)
+    };
+    parts.iter().map(of).collect()
 }
 
 /// Generator on the mix, its empty twin on nothing.
-fn teach_readers(session: &mut Session, taught: &Taught, groups: &[Group], number: usize) -> Result<ReaderUpdates> {
+fn teach_readers(
+    session: &mut Session,
+    windows: &Vec<Window>,
+    parts: &[TaughtShard],
+    groups: &[Group],
+    number: usize,
+) -> Result<ReaderUpdates> {
+    let config = session.inputs.config;
+    let readers: Vec<ReaderShard> =
+        parts.iter().map(|part| reader_shard(session, part, groups, number)).collect::<Result<_>>()?;
+    let lr_factor = config.train.schedule.factor(number, config.train.steps, config.optim.generator.warmup_steps);
+    let root = session.run.root();
+    let update = Update { number: session.update(), lr_factor, root, batch: windows };
+    let shards = session.shards;
+    update_readers(session, &shards, &readers, &update)
+}
+
+/// The contexts of the generator on one shard.
+fn reader_shard<'a>(
+    session: &Session,
+    part: &'a TaughtShard,
+    groups: &[Group],
+    number: usize,
+) -> Result<ReaderShard<'a>> {
     let Inputs { config, models, .. } = session.inputs;
+    let windows = part.taught.windows;
     let mix = Mix {
         shares: &config.generator,
         budget: session.inputs.budget(),
         vocabulary: models.decoder.config().vocab_size,
         tokenizer: &models.tokenizer,
-        draw: Draw { run_seed: config.seed, step: number as u64 },
+        draw: Draw { run_seed: config.seed, step: number as u64, first_example: part.examples.start },
     };
-    let plan = mix.plan(taught.windows.len());
-    let stale = stale_gists(session, taught.windows, &plan, number)?;
-    let gists: Vec<&[Trajectory]> = groups.iter().map(|group| group.gists.as_slice()).collect();
-    let contexts = mix.contexts(taught.windows, &plan, &gists, &stale)?;
-    let lr_factor = config.train.schedule.factor(number, config.train.steps, config.optim.generator.warmup_steps);
-    let root = session.run.root();
-    let update = Update { number: session.update(), lr_factor, root, batch: &taught.windows };
-    update_readers(session, taught, &contexts, &update)
+    let plan = mix.plan(windows.len());
+    let stale = stale_gists(session, part, &plan, number)?;
+    let gists: Vec<&[Trajectory]> = groups[part.examples.clone()].iter().map(|group| &group.gists[..]).collect();
+    Ok(ReaderShard { taught: &part.taught, contexts: mix.contexts(windows, &plan, &gists, &stale)? })
 }
 
-/// A gist from the stale compressor for every window whose plan asks for one; nothing for the others.
+/// A gist from the stale compressor for every window of a shard whose plan asks for one; nothing for the others.
 fn stale_gists(
     session: &Session,
-    windows: &[Window],
+    part: &TaughtShard,
     plan: &[Vec<ContextSource>],
     number: usize,
 ) -> Result<Vec<Vec<u32>>> {
     let Inputs { config, models, .. } = session.inputs;
-    let budget = session.inputs.budget();
+    let (windows, first, budget) = (part.taught.windows, part.examples.start, session.inputs.budget());
     let mut gists = vec![Vec::new(); windows.len()];
     let asked: Vec<usize> = (0..windows.len()).filter(|&w| plan[w].contains(&ContextSource::Stale)).collect();
     if asked.is_empty() {
         return Ok(gists);
     }
     let active = models.decoder.activate(&session.companions()?.stale, false)?;
-    let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
+    let key = |w: usize| (first + w) as u64;
+    let requests: Vec<_> = asked.iter().map(|&w| request(&windows[w], config.condition, key(w))).collect();
     // Sample number G: the group itself uses 0..G.
     let sample = config.rollout.group_size as u64;
-    let uniforms = |r: usize, _| uniforms(config.seed, number as u64, asked[r] as u64, sample, budget);
+    let uniforms = |r: usize, _| uniforms(config.seed, number as u64, key(asked[r]), sample, budget);
     let draws = Draws { group: 1, budget, how: &Sampling::default(), uniforms: &uniforms };
     let sampled = session.policy.sample(&active, &requests, draws)?;
     for (w, gist) in asked.iter().zip(sampled.into_iter().flatten()) {

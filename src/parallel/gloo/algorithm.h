@@ -1,0 +1,2 @@
+// Stands in for gloo's header, which libtorch does not bring; nothing of it is used.
+#pragma once
