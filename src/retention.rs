@@ -125,7 +125,7 @@ pub fn mean(all: &[Retention]) -> Retention {
     }
 }
 
-/// Where a text says a name or a number; names that follow one another make one.
+/// Places of names and numbers in a text; names that follow one another make one.
 pub fn names_and_numbers(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<(Range<usize>, bool)> = Vec::new();
     for word in words(text).iter().filter(|word| word.is_name() || word.is_number()) {

@@ -26,6 +26,8 @@ pub struct Spent {
 #[derive(Default)]
 struct Book {
     spent: Spent,
+    /// Calls under way, and dollars that they can cost at most.
+    open: usize,
     under_way: f64,
 }
 
@@ -51,7 +53,7 @@ impl Spending {
     /// An empty book; `priced` says whether dollars can be counted.
     pub fn new(limit: Option<f64>, priced: bool) -> Self {
         let spent = Spent { usd: priced.then_some(0.0), ..Spent::default() };
-        Self { limit, book: Mutex::new(Book { spent, under_way: 0.0 }), settled: Condvar::new() }
+        Self { limit, book: Mutex::new(Book { spent, ..Book::default() }), settled: Condvar::new() }
     }
 
     fn open(&self) -> MutexGuard<'_, Book> {
@@ -73,12 +75,13 @@ impl Spending {
                          are kept, and --resume with a higher limit goes on"
                     )));
                 }
-                if spent + book.under_way + most <= limit {
+                if book.open == 0 || spent + book.under_way + most <= limit {
                     break;
                 }
                 book = self.settled.wait(book).unwrap_or_else(PoisonError::into_inner);
             }
         }
+        book.open += 1;
         book.under_way += most;
         Ok(())
     }
@@ -86,7 +89,8 @@ impl Spending {
     /// Closes a call that was allowed.
     pub fn settle(&self, most: f64, outcome: &CallOutcome) {
         let mut book = self.open();
-        book.under_way = (book.under_way - most).max(0.0);
+        book.open = book.open.saturating_sub(1);
+        book.under_way -= most;
         match outcome {
             CallOutcome::Answered(input, output, usd) => {
                 book.spent.calls += 1;

@@ -1,7 +1,6 @@
 //! Rows in the forms that other tools read: samples of ragas, a file a compressor and budget, and instance-level rows of Every Eval
 //! Ever 0.3.0.
 
-use crate::error::{Error, Result};
 use crate::eval::task::rows::DownstreamRow;
 use crate::hash::sha256;
 use crate::run_dir::component;
@@ -16,17 +15,9 @@ fn lines(rows: impl Iterator<Item = Value>) -> Vec<u8> {
     rows.flat_map(|row| (row.to_string() + "\n").into_bytes()).collect()
 }
 
-fn check(rows: &[DownstreamRow], what: &str) -> Result<()> {
-    match rows.iter().any(|row| row.query.is_empty()) {
-        true => Err(Error::invalid(format!("{what}: expected rows with `query`, got those of an older program"))),
-        false => Ok(()),
-    }
-}
-
 /// Single-turn samples of ragas, whose columns are the question, the texts that were read, the answer and one reference. They have no
 /// place for a compressor: each has a file of its own.
-pub fn ragas(rows: &[DownstreamRow]) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    check(rows, "ragas")?;
+pub fn ragas(rows: &[DownstreamRow]) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: BTreeMap<String, Vec<&DownstreamRow>> = BTreeMap::new();
     for row in rows {
         files.entry(format!("{}@{}", component(&row.compressor), row.budget_requested)).or_default().push(row);
@@ -39,13 +30,12 @@ pub fn ragas(rows: &[DownstreamRow]) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let file = |(name, own): (String, Vec<&DownstreamRow>)| {
         (Path::new("ragas").join(format!("{name}.jsonl")), lines(own.iter().map(sample)))
     };
-    Ok(files.into_iter().map(file).collect())
+    files.into_iter().map(file).collect()
 }
 
 /// Instance-level rows of Every Eval Ever, each with compressor and budget in the name of the evaluation. The file that they belong to
 /// there names an organisation and a source, which only who publishes them knows: it is not written here.
-pub fn every_eval_ever(rows: &[DownstreamRow]) -> Result<Vec<u8>> {
-    check(rows, "Every Eval Ever")?;
+pub fn every_eval_ever(rows: &[DownstreamRow]) -> Vec<u8> {
     let row = |row: &DownstreamRow| {
         let model = &row.origin.task_model;
         let name = format!("{}/{}@{}", row.benchmark, row.compressor, row.budget_requested);
@@ -81,5 +71,5 @@ pub fn every_eval_ever(rows: &[DownstreamRow]) -> Result<Vec<u8>> {
             },
         })
     };
-    Ok(lines(rows.iter().map(row)))
+    lines(rows.iter().map(row))
 }

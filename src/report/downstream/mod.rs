@@ -25,8 +25,12 @@ struct Resampling {
 pub fn write(folder: &Path, rows: &[DownstreamRow], figures: &[DownstreamFigures]) -> Result<PathBuf> {
     let drawn = figure::curves(figures)?;
     let page = page::page(rows, figures, drawn.as_ref())?;
-    let mut files = exports::ragas(rows)?;
-    files.push(("every_eval_ever.jsonl".into(), exports::every_eval_ever(rows)?));
+    let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    // Rows that were begun by a program before this one have no questions.
+    if rows.iter().all(|row| !row.query.is_empty()) {
+        files = exports::ragas(rows);
+        files.push(("every_eval_ever.jsonl".into(), exports::every_eval_ever(rows)));
+    }
     files.extend(drawn.map(|own| (PathBuf::from(format!("figures/{}.svg", own.name)), own.standalone().into_bytes())));
     for (name, bytes) in files {
         write_atomic(&folder.join(name), &bytes)?;

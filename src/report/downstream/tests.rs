@@ -62,6 +62,15 @@ fn the_page_is_whole_safe_and_the_same_again() {
 }
 
 #[test]
+fn rows_without_questions_have_a_page_alone() {
+    let (folder, mut rows) = (tempfile::tempdir().unwrap(), rows());
+    rows[0].query.clear();
+    let page = fs::read_to_string(write(folder.path(), &rows, &figures(&rows, 50, 3)).unwrap()).unwrap();
+    assert!(page.contains("Every compressor and budget") && !page.contains("Contexts and answers"));
+    assert!(!folder.path().join("ragas").exists() && !folder.path().join("every_eval_ever.jsonl").exists());
+}
+
+#[test]
 fn exports_have_the_columns_of_their_tools() {
     let (folder, rows) = (tempfile::tempdir().unwrap(), rows());
     write(folder.path(), &rows, &figures(&rows, 50, 3)).unwrap();
