@@ -50,7 +50,7 @@
 //! | modules | know of |
 //! |---|---|
 //! | [`error`], [`text_file`], [`grading`], [`hash`], [`rng`], [`tensor`], [`metrics`], [`progress`], [`hub`], [`parallel`] | nothing of the project |
-//! | [`config`], [`run_dir`], [`shard`], [`device`] | experiments, run directories, parts of a job, the machine |
+//! | [`config`], [`run_dir`], [`shard`], [`device`], [`endpoint`] | experiments, run directories, parts of a job, the machine, models of others |
 //! | [`data`], [`tokenizer`], [`retention`], [`chat`] | text and ids |
 //! | [`model`] | tensors: decoder, encoder, adapters, sampling; no text |
 //! | [`compressor`], [`models`], [`condense`], [`reading`] | who compresses, and what a reader makes of it |
@@ -97,6 +97,7 @@ pub mod shard;
 
 pub mod data;
 pub mod device;
+pub mod endpoint;
 pub mod retention;
 pub mod tokenizer;
 

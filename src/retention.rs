@@ -30,6 +30,10 @@ pub struct Retention {
     pub names_kept: Option<f64>,
     /// Share of the prefix's distinct identifiers that the gist contains.
     pub identifiers_kept: Option<f64>,
+    /// Share of the answers of the window's probes that stand in the gist as they are written; only where probes ask, set by
+    /// [`Retention::with_answers`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_kept: Option<f64>,
     /// Share of the gist's visible characters that are neither letters nor digits.
     pub punctuation_density: Option<f64>,
     /// Punctuation density of the prefix, to compare with.
@@ -56,6 +60,7 @@ pub fn retention(prefix: &str, gist: &str) -> Retention {
         numbers_kept: share(distinct(&source, Word::is_number)),
         names_kept: share(distinct(&source, Word::is_name)),
         identifiers_kept: share(distinct(&source, Word::is_identifier)),
+        answers_kept: None,
         punctuation_density: punctuation_density(gist),
         prefix_punctuation_density: punctuation_density(prefix),
         non_latin_share: non_latin_share(gist),
@@ -75,12 +80,21 @@ impl Retention {
         Retention { copied: of_gist(copied), type_token: of_gist(distinct.len()), ..self }
     }
 
+    /// Adds the share of `answers` that stand in `gist`, blanks around them and a full stop behind them apart.
+    pub fn with_answers(self, answers: &[String], gist: &str) -> Self {
+        let bare = |answer: &String| answer.trim().trim_end_matches('.').to_string();
+        let kept = answers.iter().map(bare).filter(|answer| gist.contains(answer.as_str())).count();
+        let answers_kept = (!answers.is_empty()).then(|| kept as f64 / answers.len() as f64);
+        Retention { answers_kept, ..self }
+    }
+
     /// Every figure with its name, in a fixed order; metrics log them as `text/<name>`.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 9] {
+    pub fn named(&self) -> [(&'static str, Option<f64>); 10] {
         [
             ("numbers_kept", self.numbers_kept),
             ("names_kept", self.names_kept),
             ("identifiers_kept", self.identifiers_kept),
+            ("answers_kept", self.answers_kept),
             ("punctuation_density", self.punctuation_density),
             ("prefix_punctuation_density", self.prefix_punctuation_density),
             ("non_latin_share", self.non_latin_share),
@@ -101,6 +115,7 @@ pub fn mean(all: &[Retention]) -> Retention {
         numbers_kept: over(|r| r.numbers_kept),
         names_kept: over(|r| r.names_kept),
         identifiers_kept: over(|r| r.identifiers_kept),
+        answers_kept: over(|r| r.answers_kept),
         punctuation_density: over(|r| r.punctuation_density),
         prefix_punctuation_density: over(|r| r.prefix_punctuation_density),
         non_latin_share: over(|r| r.non_latin_share),
@@ -110,7 +125,7 @@ pub fn mean(all: &[Retention]) -> Retention {
     }
 }
 
-/// Where a text says a name or a number; names that follow one another make one.
+/// Places of names and numbers in a text; names that follow one another make one.
 pub fn names_and_numbers(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<(Range<usize>, bool)> = Vec::new();
     for word in words(text).iter().filter(|word| word.is_name() || word.is_number()) {
@@ -292,6 +307,17 @@ mod tests {
 
     fn found<'a>(text: &'a str, wanted: fn(&Word<'a>) -> bool) -> Vec<&'a str> {
         distinct(&words(text), wanted).into_iter().collect()
+    }
+
+    #[test]
+    fn an_answer_is_kept_where_it_stands_as_it_is_written() {
+        let kept = |answers: &[&str], gist: &str| {
+            let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+            retention("", gist).with_answers(&answers, gist).answers_kept
+        };
+        assert_eq!(kept(&[" a heron.", " 4711."], "The mascot is a heron. The code is 4712."), Some(0.5));
+        assert_eq!(kept(&[" Alma Vance."], "alma Vance"), Some(0.0));
+        assert_eq!(kept(&[], "a heron"), None);
     }
 
     #[test]

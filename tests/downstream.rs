@@ -143,6 +143,13 @@ fn every_example_has_its_rows_and_identity_loses_nothing() {
     assert_eq!(arms.len(), 7);
     assert!(arms.iter().all(|arm| arm["n"] == 6 && arm["documents"] == 3 && arm["slices"]["nl/odd"]["n"] == 3));
     assert_eq!(fs::read_to_string(world().root.join("down/summary.csv")).unwrap().lines().count(), 8);
+    // The page, and the same again from the files.
+    let page = fs::read_to_string(world().root.join("down/report.html")).unwrap();
+    assert_says(&page, &["mine", "bm25", "How many coins did", "default-src 'none'"], "page");
+    ok(&["report", "down"]);
+    assert!(fs::read_to_string(world().root.join("down/report.html")).unwrap() == page);
+    let samples = fs::read_to_string(world().root.join("down/ragas/bm25@0.4.jsonl")).unwrap();
+    assert_eq!(samples.lines().count(), 6);
 }
 
 #[test]

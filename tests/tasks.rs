@@ -206,6 +206,59 @@ fn rows_of_ruler_fit_their_length_and_hold_their_answers() {
     }
 }
 
+/// Rows made up in the layouts of files of which none ships.
+#[test]
+fn made_up_rows_in_further_layouts_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let problem = |number: usize| {
+        let answer =
+            format!("It is {number} and {number}, <<{number}+{number}={}>>so.\n#### {}", 2 * number, 2 * number);
+        json!({"question": format!("How much is twice {number}?"), "answer": answer})
+    };
+    let problems = |count: usize| (0..count).map(|number| format!("{}\n", problem(number))).collect::<String>();
+    let rows = read("gsm8k", &file("gsm8k.jsonl", problems(11))).rows;
+    assert_eq!((rows.len(), rows[0].id.as_str(), rows[2].query.as_str()), (3, "line-9", "How much is twice 10?"));
+    // What is to be compressed is the worked problems, and no row's own answer.
+    assert!(rows.iter().all(|row| row.context == rows[0].context && !row.context.contains(&row.query)));
+    assert_eq!(rows[0].context.matches("#### ").count(), 8);
+    let graded = |row: &TaskRow, text: &str| row.grading.grade(text, &row.answers, &row.classes).f1;
+    assert_eq!((graded(&rows[0], "8 + 8 = 16."), graded(&rows[0], "It is 8.")), (1.0, 0.0));
+    let said = read_task(benchmark("gsm8k").unwrap(), &file("few.jsonl", problems(8))).unwrap_err().to_string();
+    assert_says(&said, &["few.jsonl: expected more than the 8 problems", "got 8"], "few");
+
+    let question = json!({"_id": "a", "domain": "x", "sub_domain": "y", "difficulty": "easy", "length": "short",
+        "question": "Who built it?", "choice_A": "Ida", "choice_B": "Olva", "choice_C": "Marn", "choice_D": "Brandt",
+        "answer": "A", "context": "Ida built the mill."});
+    for (name, text) in [("data.json", json!([question]).to_string()), ("data.jsonl", question.to_string())] {
+        let rows = read("longbench_v2", &file(name, text)).rows;
+        let after = &rows[0].prompt.as_ref().unwrap().after;
+        assert!(
+            after.contains("Who built it?\nChoices:\n(A) Ida\n(B) Olva") && !rows[0].query.contains("answer"),
+            "{after}"
+        );
+        assert_eq!(rows[0].slice.as_deref(), Some("short/easy"));
+        let right = ["The correct answer is (A)", "**The correct answer is A**"].map(|text| graded(&rows[0], text));
+        assert_eq!((right, graded(&rows[0], "The correct answer is (B)")), ([1.0, 1.0], 0.0));
+    }
+    let path = file("bad.json", json!([question]).to_string().replace("\"A\"", "\"E\""));
+    let said = read_task(benchmark("longbench_v2").unwrap(), &path).unwrap_err().to_string();
+    assert_says(&said, &["bad.json: a: `answer`: expected a letter from A to D, got \"E\""], "letter");
+
+    let meeting = json!({"idx": 7, "prompt": "The motion carried, 7 to 2.", "gpt4_summary": "It carried.",
+        "QA_pairs": [{"question": "Did it carry?", "answer": "Yes"}, {"question": "How?", "answer": "7 to 2"}]});
+    for (name, value) in [("list.json", json!([meeting])), ("numbered.json", json!({"7": meeting}))] {
+        let rows = read("meetingbank", &file(name, value.to_string())).rows;
+        assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["7-0", "7-1"]);
+        assert!(rows.iter().all(|row| row.document.as_deref() == Some("7") && row.prompt.is_some()));
+        assert_eq!((graded(&rows[1], "It was 7 to 2, with..."), graded(&rows[1], "It was\n7 to 2")), (1.0, 0.0));
+    }
+}
+
 #[test]
 fn benchmarks_are_listed_prepared_and_shown() {
     let listed = ok(&["benchmark", "list"]);
@@ -272,7 +325,7 @@ fn benchmarks_are_listed_prepared_and_shown() {
         (
             "triviaqa",
             &[][..],
-            "expected a benchmark among hotpotqa, longbench, plain, qasper, squad, squad_v2, got \"triviaqa\"",
+            "expected a benchmark among gsm8k, hotpotqa, longbench, longbench_v2, meetingbank, plain, qasper, squad, squad_v2, got \"triviaqa\"",
         ),
         ("ruler/niah_single_2", &[], "expected a task of RULER among niah_single_1, "),
         ("squad", &[], "--from: expected a file of squad, got none"),

@@ -19,6 +19,7 @@ mod dialects;
 mod distill;
 mod downstream;
 mod encoders;
+mod endpoint;
 mod evaluation;
 mod export;
 mod extractive;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["grading", "hash", "hub", "metrics", "progress", "rng", "tensor", "text"],
     &["base", "parallel"],
     &["config", "run_dir"],
-    &["data", "device", "shard"],
+    &["data", "device", "endpoint", "shard"],
     &["tokenizer", "retention"],
     &["chat"],
     &["model"],

@@ -3,20 +3,24 @@
 use crate::cli::compare::ask;
 use crate::cli::named::NamedArgs;
 use crate::cli::start;
+use crate::cli::task_model::TaskModelArgs;
 use anyhow::{Context, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::choices::Condition;
-use gist::data::task::{benchmark, read_task};
+use gist::data::task::{TaskRow, benchmark, read_task};
+use gist::endpoint::Endpoint;
 use gist::error::Error;
 use gist::eval::task::downstream::{Downstream, IDENTITY, Participant};
 use gist::eval::task::figures::{DownstreamFigures, Mean, figures};
 use gist::eval::task::reader::LocalReader;
-use gist::eval::task::rows::{METRIC_VERSION, RowFile, RowOrigin};
+use gist::eval::task::rows::{DownstreamRow, METRIC_VERSION, RowFile, RowOrigin};
+use gist::eval::task::task_model::{RemoteReader, TaskModel};
 use gist::hash::FileHash;
 use gist::report::format::{percent, percent_ci, points_ci};
 use gist::rng::{self, Stream};
 use gist::run_dir::{Build, FolderLock, write_atomic, write_json_atomic};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Flags of `downstream`.
@@ -53,15 +57,26 @@ pub struct DownstreamArgs {
     /// Resamples of the intervals.
     #[arg(long, default_value_t = 2000)]
     resamples: usize,
-    /// Say how many answers would be asked, and of how many tokens; ask none.
+    /// Say how many answers would be asked, of how many tokens and dollars; ask none.
     #[arg(long)]
     estimate_only: bool,
+    #[command(flatten)]
+    model: TaskModelArgs,
     #[command(flatten)]
     named: NamedArgs,
 }
 
 /// Evaluates, and writes rows and figures.
-pub fn run(args: &DownstreamArgs) -> anyhow::Result<()> {
+pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
+    if let Some(local) = args.model.local() {
+        let base = args.named.base.get_or_insert_with(|| local.to_path_buf());
+        ensure!(
+            base == local,
+            "--task-model: expected the model of --base or one behind HTTP, got {}",
+            local.display()
+        );
+    }
+    let endpoint = args.model.endpoint(&args.output)?;
     let budgets = ask::shares(&args.budgets)?;
     let known = benchmark(&args.benchmark).map_err(|error| anyhow::anyhow!("--benchmark: {error}"))?;
     let found = read_task(known, &args.from)?;
@@ -94,24 +109,38 @@ pub fn run(args: &DownstreamArgs) -> anyhow::Result<()> {
         let (name, weights) = (entrant.name.clone(), entrant.made_of[0].clone());
         participants.push(Participant { name, weights, sees_query, compressor: entrant.members[0].as_ref() });
     }
-    let reader = LocalReader { models: &named.models, answer_tokens: args.answer_tokens.into() };
+    let answer_tokens = args.answer_tokens.into();
+    let model = match &endpoint {
+        Some(endpoint) => {
+            TaskModel::Remote(RemoteReader { endpoint, tokenizer: &named.models.tokenizer, answer_tokens })
+        }
+        None => TaskModel::Local(LocalReader { models: &named.models, answer_tokens }),
+    };
     if args.estimate_only {
-        return estimate(&reader, &examples, participants.len(), &budgets);
+        return estimate(&model, &examples, participants.len(), &budgets);
     }
     let base = named.models.base();
-    let origin = RowOrigin {
+    let mut origin = RowOrigin {
         dataset: FileHash::of(&args.from)?.sha256,
-        task_model: base.name,
-        task_model_sha256: base.sha256,
-        answer_tokens: args.answer_tokens.into(),
+        task_model: base.name.clone(),
+        task_model_sha256: base.sha256.clone(),
+        endpoint: None,
+        request: None,
+        tokenizer: None,
+        answer_tokens,
         seed: args.seed,
         metric_version: METRIC_VERSION.into(),
         git_sha: Build::own().to_string(),
     };
+    if let Some(endpoint) = &endpoint {
+        (origin.task_model, origin.task_model_sha256) = (endpoint.name(), None);
+        (origin.endpoint, origin.request) = (Some(endpoint.base_url()), endpoint.further());
+        origin.tokenizer = Some(base.sha256.unwrap_or(base.name));
+    }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let _lock = FolderLock::take(&args.output)?;
     let stop = start::catch_interrupt()?;
-    let downstream = Downstream { reader, participants, budgets: &budgets, origin, stop };
+    let downstream = Downstream { model, participants, budgets: &budgets, origin, stop };
     let mut file = RowFile::open(&rows, &downstream.origin, &downstream.weights(), args.resume)?;
     match downstream.run(&examples, &mut file) {
         Err(Error::Interrupted { step }) => anyhow::bail!("stopped after {step} rows; --resume goes on"),
@@ -121,38 +150,95 @@ pub fn run(args: &DownstreamArgs) -> anyhow::Result<()> {
     let passed = json!({
         "empty": found.empty, "without_answer": found.without_answer, "not_in_context": found.not_in_context,
     });
+    let price = endpoint.as_ref().and_then(Endpoint::price).map(|price| {
+        let usd = [price.input_usd_per_million, price.output_usd_per_million];
+        json!({"input_usd_per_million": usd[0], "output_usd_per_million": usd[1], "as_of": price.as_of.to_string()})
+    });
     let summary = json!({
         "benchmark": args.benchmark, "origin": downstream.origin, "examples": examples.len(), "passed_over": passed,
-        "total_cost_usd": 0.0, "resume": args.resume, "compressors": all,
+        "total_cost_usd": total(&file.rows), "price": price, "spent_now": endpoint.as_ref().map(Endpoint::spent),
+        "resume": args.resume, "resamples": args.resamples, "compressors": all,
     });
     write_json_atomic(&args.output.join("summary.json"), &summary)?;
     write_atomic(&args.output.join("summary.csv"), &csv_of(&all)?)?;
+    let page = gist::report::downstream::write(&args.output, &file.rows, &all)?;
     println!("{}", table(&all));
     println!("95 % intervals by bootstrap over documents; closed = nothing read; identity = the whole context");
+    if let Some(endpoint) = &endpoint {
+        println!("{}", spent(endpoint));
+    }
     println!("figures: {}", args.output.join("summary.json").display());
+    println!("report: {}", page.display());
     Ok(())
 }
 
-/// Prints how much would be asked.
-fn estimate(
-    reader: &LocalReader,
-    examples: &[gist::data::task::TaskRow],
-    compressors: usize,
-    budgets: &[f64],
-) -> anyhow::Result<()> {
-    let (mut full, mut around) = (0usize, 0usize);
-    for row in examples {
-        let context = reader.models.tokenizer.encode(&row.context)?.len();
-        full += context;
-        around += reader.question(row, Some(&row.context))?.ids.len().saturating_sub(context);
+/// Dollars for all answers that the rows hold, each once; none where the price is not known.
+fn total(rows: &[DownstreamRow]) -> Option<f64> {
+    let (mut seen, mut usd) = (BTreeSet::new(), Some(0.0));
+    let local = |row: &DownstreamRow| row.origin.endpoint.is_none();
+    for row in rows {
+        let shared = seen.insert(&row.example_id).then(|| {
+            let closed = if local(row) { Some(0.0) } else { row.cost_usd_closed };
+            Some(row.cost_usd_full? + closed?)
+        });
+        let own = if row.compressor == IDENTITY { Some(0.0) } else { row.cost_usd_compressed };
+        usd = usd.zip(shared.unwrap_or(Some(0.0))).zip(own).map(|((all, shared), own)| all + shared + own);
     }
-    let shares: f64 = budgets.iter().sum();
-    let answers = examples.len() * (2 + compressors * budgets.len());
+    usd
+}
+
+/// A line about what this command had answered and spent.
+fn spent(endpoint: &Endpoint) -> String {
+    let spent = endpoint.spent();
+    let usd = match spent.usd {
+        Some(usd) => format!("${usd:.4}"),
+        None => format!("price of {} unknown (--prices gives it one)", endpoint.name()),
+    };
+    let lost = match spent.lost {
+        0 => String::new(),
+        lost => format!("; {lost} answers were lost on their way and asked again"),
+    };
+    format!(
+        "{} calls, {} answers that were there, {} tokens in and {} out as billed, {usd}{lost}",
+        spent.calls, spent.kept, spent.input_tokens, spent.output_tokens
+    )
+}
+
+/// Prints how much would be asked.
+fn estimate(model: &TaskModel, examples: &[TaskRow], compressors: usize, budgets: &[f64]) -> anyhow::Result<()> {
+    let (mut full, mut around, mut written) = (0usize, 0usize, 0usize);
+    let (shares, times): (f64, usize) = (budgets.iter().sum(), 2 + compressors * budgets.len());
+    let mut most = Some(0.0);
+    for row in examples {
+        let context = model.tokenizer().encode(&row.context)?.len();
+        let question = model.question(row, Some(&row.context))?;
+        full += context;
+        around += question.ids.len().saturating_sub(context);
+        written += question.answer_tokens;
+        if let TaskModel::Remote(reader) = model {
+            let one = reader.endpoint.most(&RemoteReader::asked(row, &question));
+            most = most.zip(one).map(|(all, one)| all + one * times as f64);
+        }
+    }
     let kept = (full as f64 * shares * compressors as f64) as usize;
+    let tokens = full + kept + around * times;
+    let dollars = match model {
+        TaskModel::Local(_) => "$0 (a model that runs here)".into(),
+        TaskModel::Remote(reader) => match (reader.endpoint.price(), most) {
+            (Some(price), Some(most)) => format!(
+                "about ${:.4} where every answer is as long as it may be, ${most:.4} at most (price of {} as of {})",
+                price.usd(tokens, written * times),
+                price.model,
+                price.as_of
+            ),
+            (Some(price), None) => format!("${:.4} and the answers, which have no limit", price.usd(tokens, 0)),
+            (None, _) => format!("price of {} unknown (--prices gives it one)", reader.endpoint.name()),
+        },
+    };
     println!(
-        "{} examples, {answers} answers, about {} prompt tokens, $0 (a model that runs here)",
+        "{} examples, {} answers, about {tokens} prompt tokens, {dollars}",
         examples.len(),
-        full + kept + around * (2 + compressors * budgets.len())
+        examples.len() * times
     );
     Ok(())
 }

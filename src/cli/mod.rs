@@ -23,6 +23,7 @@ mod ranks;
 mod start;
 mod status;
 mod sweep;
+mod task_model;
 mod train;
 mod validate;
 
@@ -75,9 +76,9 @@ enum Command {
     Compress(compress::CompressArgs),
     /// Ask questions of a benchmark with the whole context, with nothing, and with what compressors keep.
     Downstream(downstream::DownstreamArgs),
-    /// Write a run's report.html and figures from its files, or a comparison's page and figures.
+    /// Write a run's report.html and figures from its files, or a comparison's or a downstream evaluation's page and figures.
     Report {
-        /// The directory of a run or a comparison.
+        /// The directory of a run, a comparison or a downstream evaluation.
         run: PathBuf,
     },
     /// Run the arms, grid and seeds of an experiment file, and say what came of each arm.
@@ -124,9 +125,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pool(args) => pool::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Compress(args) => compress::run(&args),
-        Command::Downstream(args) => downstream::run(&args),
+        Command::Downstream(args) => downstream::run(args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
+            Ok(())
+        }
+        Command::Report { run } if run.join("rows.jsonl").is_file() => {
+            println!("report: {}", gist::report::downstream::redraw(&run)?.display());
             Ok(())
         }
         Command::Report { run } => {

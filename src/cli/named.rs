@@ -31,8 +31,8 @@ pub struct NamedArgs {
     /// Model that reads what is kept: its tokenizer counts the budget, and baselines score with it. A run's directory (its base,
     /// and its training text for idf, tf_idf and overlap), a folder, a GGUF file or OWNER/NAME of the Hub; absent = the base of the
     /// first run that is named, or else .smollm2.
-    #[arg(long, alias = "task-model", value_name = "RUN|MODEL")]
-    base: Option<PathBuf>,
+    #[arg(long, value_name = "RUN|MODEL")]
+    pub(in crate::cli) base: Option<PathBuf>,
     /// Text in which idf, tf_idf and overlap count how rare a word is: a folder, a .txt or a .jsonl file.
     #[arg(long, value_name = "TEXT")]
     counts: Option<PathBuf>,

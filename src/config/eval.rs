@@ -1,7 +1,7 @@
 //! Evaluation of a run: the `[eval]` section.
 
 use crate::config::compressors::FrozenScorer;
-use crate::config::parts::{Problem, Sampling, at_least, under};
+use crate::config::parts::{Problem, Sampling, at_least, is_zero, under};
 use serde::{Deserialize, Serialize};
 
 /// Opponents of an evaluation.
@@ -93,7 +93,7 @@ pub struct EvalConfig {
     /// Futures that the teacher imagines for the search without.
     pub imagined_futures: usize,
     /// Test windows of `[data.facts]` whose probes ask, in a table beside the others, for the text round the facts; 0 = none.
-    #[serde(skip_serializing_if = "crate::run_dir::is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub unasked_windows: usize,
     /// Bootstrap resamples.
     pub resamples: usize,

@@ -3,7 +3,7 @@
 use crate::config::parts::Problem;
 use serde::{Deserialize, Serialize};
 
-/// How the work of a co-training step is cut. The number of processes that share it is no part of a configuration, since
+/// Parts into which the work of a co-training step is cut. The number of processes that share it is no part of a configuration, since
 /// results do not depend on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -11,6 +11,11 @@ pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Whether a count has its default.
+pub(super) fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Whether a factor has its default.
 pub(super) fn is_one(value: &f64) -> bool {
     *value == 1.0

@@ -1,5 +1,6 @@
 //! Schema of data that asks: facts set into documents, and rows of contexts with questions.
 
+use crate::config::parts::is_zero;
 use serde::{Deserialize, Serialize};
 
 /// The futures of probes that ask.
@@ -48,7 +49,4 @@ fn given() -> Answers {
 }
 fn is_given(answers: &Answers) -> bool {
     *answers == Answers::Given
-}
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

@@ -101,7 +101,7 @@ impl Evaluated<'_> {
         stats::gap_closed_diff(a, b, &self.levels.context, &self.clusters, self.job.resamples, self.job.seed)
     }
 
-    /// Surface figures of each compressor's output (numbers, names, identifiers kept), means over its windows.
+    /// Surface figures of each compressor's output (numbers, names, identifiers, answers kept), means over its windows.
     pub fn retention(&self) -> BTreeMap<String, Retention> {
         let of = |row: &Measured| {
             let each: Vec<Retention> = (0..row.windows.len())
@@ -109,6 +109,7 @@ impl Evaluated<'_> {
                     let (window, ids) = (row.windows[i], &row.compressed[i].ids);
                     retention::retention(&self.prefixes[window], &row.texts[i])
                         .with_ids(&self.job.windows[window].prefix, ids)
+                        .with_answers(&self.answers[window], &row.texts[i])
                 })
                 .collect();
             (row.name.clone(), retention::mean(&each))

@@ -122,7 +122,7 @@ pub(super) struct Measurements<'a> {
     pub accepted: Vec<String>,
     /// Names of all rows of the whole table, in its order.
     pub order: Vec<String>,
-    /// The same compressors where the text round the facts is asked for.
+    /// Figures of these compressors where the text round the facts is asked for.
     pub unasked: BTreeMap<String, Entry>,
 }
 

@@ -11,7 +11,7 @@ use crate::eval::schema::readers::{ADAPTED, BASE, GENERATOR};
 use crate::eval::stats;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
-use crate::reading::{Reading, Taught, compressed_context, request};
+use crate::reading::{Reading, Taught, answer_texts, compressed_context, request};
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,6 +83,7 @@ pub struct Evaluated<'a> {
     pub(super) job: Job<'a>,
     pub(super) rows: Vec<Measured>,
     pub(super) prefixes: Vec<String>,
+    pub(super) answers: Vec<Vec<String>>,
     /// Cluster of each window.
     pub(super) clusters: Vec<usize>,
     pub(super) levels: Levels,
@@ -148,7 +149,8 @@ impl<'a> Evaluated<'a> {
         let decode = |w: &Window| job.tokenizer.decode(&w.prefix);
         let prefixes = job.windows.iter().map(decode).collect::<Result<_>>()?;
         let clusters = clusters(job.documents, job.windows, job.cluster);
-        Ok(Self { job, rows, prefixes, clusters, levels, taught: None })
+        let answers = job.windows.iter().map(|w| answer_texts(job.tokenizer, w)).collect::<Result<_>>()?;
+        Ok(Self { job, rows, prefixes, answers, clusters, levels, taught: None })
     }
 
     /// Compresses every window once; the generator and the bare base read the results, and the generator reads them once

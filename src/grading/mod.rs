@@ -7,10 +7,14 @@
 //! | [`hotpotqa`] | the same with the yes/no rule; supporting facts; both together |
 //! | [`qasper`] | F1 by answer type; evidence F1 |
 //! | [`longbench`] | QA F1, ROUGE-L, classification, retrieval, counting, code similarity |
+//! | [`choice`] | the letter of LongBench v2; a reference within an answer (MeetingBank) |
+//! | [`gsm8k`] | the number that an answer ends in |
 //! | [`ruler`] | all references found, any reference found |
 
+pub mod choice;
 mod difflib;
 mod grade;
+pub mod gsm8k;
 pub mod hotpotqa;
 pub mod longbench;
 pub mod qasper;
@@ -51,6 +55,12 @@ pub enum Grading {
     RulerAll,
     /// RULER: whether any reference is in the answer.
     RulerPart,
+    /// GSM8K: the last number.
+    Gsm8k,
+    /// LongBench v2: the letter of the choice.
+    LongbenchV2,
+    /// MeetingBank: whether a reference is in the first line.
+    MeetingbankQa,
 }
 
 impl Grading {
@@ -74,6 +84,9 @@ impl Grading {
             Grading::LongbenchCode => single(best(&|one| longbench::code_similarity(prediction, one))),
             Grading::RulerAll => single(ruler::all(prediction, references)),
             Grading::RulerPart => single(ruler::part(prediction, references)),
+            Grading::Gsm8k => single(best(&|one| gsm8k::final_number(prediction, one))),
+            Grading::LongbenchV2 => single(best(&|one| choice::multiple_choice(prediction, one))),
+            Grading::MeetingbankQa => single(best(&|one| choice::contained(prediction, one))),
         }
     }
 }

@@ -12,6 +12,7 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{NoProxy, Proxy, StatusCode, Url};
 use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
 
 const MAX_REDIRECTS: usize = 20;
 /// Further names of the Hub, to which a mirror may redirect.
@@ -45,26 +46,31 @@ pub struct Answer {
     pub commit: Option<String>,
 }
 
+/// Requests with the proxies and certificates of these settings, and this time limit; redirects are not followed.
+pub(crate) fn http_client(settings: &Settings, timeout: Duration) -> Result<reqwest::blocking::Client> {
+    let mut http = reqwest::blocking::Client::builder()
+        .user_agent(concat!("gist/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .tls_backend_preconfigured(trust::config(settings)?)
+        .no_proxy();
+    for scheme in ["http", "https"] {
+        if let Some((name, address)) = settings.proxy(scheme) {
+            let unproxied = NoProxy::from_string(&settings.unproxied().join(","));
+            http = http.proxy(proxy(scheme, &name, &address)?.no_proxy(unproxied));
+        }
+    }
+    http.build().map_err(|error| Error::invalid(format!("no request can be made: {error}")))
+}
+
 impl Client {
     /// A client with the endpoint, token, proxies, certificates and time limit of these settings.
     pub fn new(settings: &Settings) -> Result<Self> {
         let endpoint = settings.endpoint()?;
         let hubs = HUBS.iter().filter_map(|hub| Url::parse(hub).ok());
         let token = settings.token()?.map(bearer).transpose()?;
-        let mut http = reqwest::blocking::Client::builder()
-            .user_agent(concat!("gist/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .timeout(settings.timeout()?)
-            .connect_timeout(settings.timeout()?)
-            .tls_backend_preconfigured(trust::config(settings)?)
-            .no_proxy();
-        for scheme in ["http", "https"] {
-            if let Some((name, address)) = settings.proxy(scheme) {
-                let unproxied = NoProxy::from_string(&settings.unproxied().join(","));
-                http = http.proxy(proxy(scheme, &name, &address)?.no_proxy(unproxied));
-            }
-        }
-        let http = http.build().map_err(|error| Error::invalid(format!("cannot ask the Hub: {error}")))?;
+        let http = http_client(settings, settings.timeout()?)?;
         Ok(Self { http, hubs: hubs.chain([endpoint.clone()]).collect(), endpoint, token })
     }
 

@@ -39,7 +39,7 @@ pub enum Failure {
 pub struct Refusal {
     /// Status of HTTP.
     pub status: u16,
-    /// The Hub's own word for it: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`.
+    /// The server's own word for it; the Hub's are `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`.
     pub code: Option<String>,
     message: Option<String>,
     wait: Option<Duration>,
@@ -53,13 +53,16 @@ impl Refusal {
         let text = |name| value(headers, name).map(String::from);
         let (status, host, code) = (response.status().as_u16(), host(response.url()), text("x-error-code"));
         let (wait, message) = (asked_wait(headers), text("x-error-message"));
-        let message = message.or_else(|| said_in_body(response)).filter(|message| !message.trim().is_empty());
-        Self { status, code, message, wait, host }
+        let (message, in_body) = match message {
+            Some(message) => (Some(message), None),
+            None => said_in_body(response).map_or((None, None), |(message, code)| (Some(message), code)),
+        };
+        Self { status, code: code.or(in_body), message: message.filter(|own| !own.trim().is_empty()), wait, host }
     }
 
-    /// Whether another try may succeed.
-    fn is_passing(&self) -> bool {
-        matches!(self.status, 408 | 425 | 429 | 500 | 502..=599)
+    /// Whether another try may succeed. An account with no money left is refused with status 429, but for good.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 425 | 429 | 500 | 502..=599) && !self.is("insufficient_quota")
     }
 
     fn is(&self, code: &str) -> bool {
@@ -82,12 +85,14 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     after.or(limit)
 }
 
-/// The message of a body in JSON: `{"error": "…"}`.
-fn said_in_body(response: Response) -> Option<String> {
+/// Message and code of a body in JSON: `{"error": "…"}`, or `{"error": {"message": "…", "code": "…"}}`.
+fn said_in_body(response: Response) -> Option<(String, Option<String>)> {
     let mut body = Vec::new();
     response.take(MAX_MESSAGE_BYTES).read_to_end(&mut body).ok()?;
     let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    body.get("error")?.as_str().map(String::from)
+    let error = body.get("error")?;
+    let code = error.get("code").and_then(|code| code.as_str()).map(String::from);
+    Some((error.as_str().or_else(|| error.get("message")?.as_str())?.to_string(), code))
 }
 
 impl Failure {
@@ -158,12 +163,26 @@ fn is_about_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Counts retries, and pauses before each: twice as long each time, or as long as the server asks.
-#[derive(Default)]
 pub struct Patience {
     tried: u32,
+    tries: u32,
+    /// Place of a pause in its range, from 0 to 1: requests that failed together are not to come again together.
+    spread: f64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { tried: 0, tries: TRIES, spread: 0.0 }
+    }
 }
 
 impl Patience {
+    /// Patience of so many retries. A pause of one's own is shortened by half at most, one that the server asks for is made
+    /// longer by a second at most: both by `spread`, from 0 to 1.
+    pub fn of(tries: u32, spread: f64) -> Self {
+        Self { tried: 0, tries, spread }
+    }
+
     /// Starts the count again, after progress.
     pub fn renew(&mut self) {
         self.tried = 0;
@@ -173,11 +192,12 @@ impl Patience {
     pub fn wait(&mut self, failure: Failure, what: &str) -> Result<(), Failure> {
         let (pause, tries) = match &failure {
             Failure::Unreachable(_) => (None, TRIES_UNREACHABLE),
-            Failure::Broken(_) => (None, TRIES),
-            Failure::Refused(refusal) if refusal.is_passing() => (refusal.wait, TRIES),
+            Failure::Broken(_) => (None, self.tries),
+            Failure::Refused(refusal) if refusal.is_passing() => (refusal.wait, self.tries),
             Failure::Refused(_) | Failure::Final(_) | Failure::Local(_) => return Err(failure),
         };
-        let pause = pause.unwrap_or((FIRST_PAUSE * 2u32.pow(self.tried)).min(LONGEST_PAUSE));
+        let own = || (FIRST_PAUSE * 2u32.pow(self.tried)).min(LONGEST_PAUSE).mul_f64(1.0 - self.spread / 2.0);
+        let pause = pause.map_or_else(own, |asked| asked + asked.min(Duration::from_secs(1)).mul_f64(self.spread));
         if self.tried >= tries || pause > LONGEST_ASKED {
             return Err(failure);
         }

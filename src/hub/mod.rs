@@ -4,9 +4,9 @@
 //! Python's `huggingface_hub` (`settings`), and the cache is laid out as it lays it out (`storage`).
 
 mod client;
-mod failure;
-mod http;
-mod settings;
+pub(crate) mod failure;
+pub(crate) mod http;
+pub(crate) mod settings;
 mod storage;
 mod transfer;
 mod trust;
@@ -14,6 +14,7 @@ mod trust;
 use crate::error::{Error, Result};
 use crate::text_file::read_text;
 use client::Client;
+pub(crate) use client::http_client;
 use failure::{Asked, Failure, Patience};
 use hf_hub::{Repo, RepoType};
 use serde::Deserialize;

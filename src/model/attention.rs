@@ -61,8 +61,33 @@ pub fn far_prefix(t: i64, p: i64, past: i64, window: i64, repeats: i64, device: 
 /// Attention of a row to itself, where `mask` allows it, or, without one, to what comes before if it is `causal` and to all
 /// otherwise: q `[N, Hq, T, D]`, k and v `[N, Hkv, T, D]` → `[N, Hq, T, D]`.
 pub fn within(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
+    if q.kind() == Kind::BFloat16 && q.device() == Device::Cpu && q.size()[2] <= LONGEST_EXPLICIT {
+        return explicit(q, k, v, mask, causal);
+    }
     let gqa = q.size()[1] != k.size()[1];
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal && mask.is_none(), None::<f64>, gqa)
+}
+
+/// Longest row whose attention weights are written out on a processor with bfloat16: there two matrix products are faster
+/// than libtorch's fused kernel, forward and backward (docs/results.md), and the weights are small.
+const LONGEST_EXPLICIT: i64 = 1024;
+
+/// [`within`] with its weights written out. The heads that share a key are rows of one product.
+fn explicit(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
+    let [n, hq, t, d] = <[i64; 4]>::try_from(q.size()).unwrap_or_default();
+    let (hkv, rep, kind) = (k.size()[1], hq / k.size()[1], q.kind());
+    let q = (q * (1.0 / (d as f64).sqrt())).reshape([n, hkv, rep * t, d]);
+    let scores = q.matmul(&k.transpose(-1, -2)).view([n, hkv, rep, t, t]);
+    let hidden = match mask {
+        Some(mask) => Some(mask.logical_not().unsqueeze(1)),
+        None if causal => Some(Tensor::ones([t, t], (Kind::Bool, q.device())).triu(1)),
+        None => None,
+    };
+    let scores = match &hidden {
+        Some(hidden) => scores.masked_fill(hidden, f64::NEG_INFINITY),
+        None => scores,
+    };
+    scores.softmax(-1, kind).view([n, hkv, rep * t, t]).matmul(v).view([n, hq, t, d])
 }
 
 /// Attention weight of each head on every key, mean over the last `queries` tokens of each row that are no padding: q
@@ -126,4 +151,33 @@ pub fn branches(q: &Tensor, prefix: &PrefixKeys, own_k: &Tensor, own_v: &Tensor,
     let own_w = parts[1].view([n, hkv, rep, g, t, s]).permute([0, 3, 1, 2, 4, 5]).reshape([n, g, hkv, rep * t, s]);
     let from_own = own_w.matmul(own_v).view([n, g, hkv, rep, t, d]).permute([0, 1, 4, 2, 3, 5]);
     (from_prefix + from_own).reshape([n, g, t, hq * d])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Attention and the gradients of its three inputs, for a loss that weighs every output differently.
+    fn with_gradients(attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
+        tch::manual_seed(3);
+        let input = |heads| Tensor::randn([2, heads, 7, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let (q, k, v) = (input(6), input(2), input(2));
+        let out = attend(&q, &k, &v);
+        (&out * Tensor::randn(out.size(), (Kind::Float, Device::Cpu))).sum(Kind::Float).backward();
+        vec![out.detach(), q.grad(), k.grad(), v.grad()]
+    }
+
+    #[test]
+    fn weights_that_are_written_out_are_those_of_the_fused_kernel() {
+        let padded = padded_causal_mask(&[0, 3], 7, Device::Cpu).unwrap();
+        for (mask, causal) in [(None, true), (None, false), (Some(&padded), true)] {
+            let fused = with_gradients(|q, k, v| within(q, k, v, mask, causal));
+            let written = with_gradients(|q, k, v| explicit(q, k, v, mask, causal));
+            for (fused, written) in fused.iter().zip(&written) {
+                let far = (fused - written).abs().max().double_value(&[]);
+                assert!(far < 1e-5, "{far} with {} mask, causal {causal}", if mask.is_some() { "a" } else { "no" });
+            }
+        }
+    }
 }

@@ -197,7 +197,7 @@ impl Ranks {
         Ok(self.gather_numbers(phase, &[f64::from(wish)])?.contains(&1.0))
     }
 
-    /// What is of the same size on every rank, in their order, into `all`.
+    /// Gathers pieces of one size from every rank, in their order, into `all`.
     fn gather_equal<T: Copy>(&self, phase: &str, own: &[T], all: &mut [T]) -> Result<()> {
         let length = size_of_val(own) as i64;
         // SAFETY: `all` has room for what every rank has, and T is plain numbers.

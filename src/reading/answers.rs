@@ -8,6 +8,7 @@ use crate::model::read::Stem;
 use crate::model::write::{Continuation, continuations};
 use crate::reading::ROWS_AT_ONCE;
 use crate::rng::{self, Stream};
+use crate::tokenizer::Tokenizer;
 use tch::Device;
 
 /// Number of the step that names the draws of sampled answers, with the document behind it; no other draw of the teacher has it.
@@ -67,4 +68,9 @@ pub fn answer(decoder: &Decoder, windows: &mut [Window], how: AnswerShape) -> Re
             .collect();
     }
     Ok(())
+}
+
+/// The answers to the probes of a window as text; none where nobody asks.
+pub fn answer_texts(tokenizer: &Tokenizer, window: &Window) -> Result<Vec<String>> {
+    window.probes.iter().filter(|probe| !probe.query.is_empty()).map(|probe| tokenizer.decode(&probe.future)).collect()
 }

@@ -17,7 +17,7 @@
 mod answers;
 mod probes;
 
-pub use answers::{AnswerShape, answer};
+pub use answers::{AnswerShape, answer, answer_texts};
 
 use crate::compressor::{Compressed, Request};
 use crate::config::choices::Condition;

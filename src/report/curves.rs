@@ -100,7 +100,12 @@ const RETENTION: [Spec; 3] = [
         "kept",
         "Kept of the prefix",
         true,
-        &[("text/names_kept", "names"), ("text/numbers_kept", "numbers"), ("text/identifiers_kept", "identifiers")],
+        &[
+            ("text/names_kept", "names"),
+            ("text/numbers_kept", "numbers"),
+            ("text/identifiers_kept", "identifiers"),
+            ("text/answers_kept", "answers"),
+        ],
     ),
     spec(
         "copied",

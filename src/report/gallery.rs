@@ -23,7 +23,7 @@ pub(super) enum Mark {
 }
 
 impl Mark {
-    fn class(self) -> Option<&'static str> {
+    pub(super) fn class(self) -> Option<&'static str> {
         match self {
             Mark::New => None,
             Mark::Shared => Some("shared"),

@@ -4,12 +4,14 @@ pub mod bars;
 pub mod comparison;
 pub mod curves;
 pub mod data;
+pub mod downstream;
 pub mod figure;
 pub mod format;
 pub mod gallery;
 pub mod html;
 pub mod index;
 pub mod ledger;
+mod lines;
 pub mod table;
 
 #[cfg(test)]

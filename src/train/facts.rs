@@ -5,6 +5,7 @@ use crate::chat::ReaderFrame;
 use crate::config::choices::Condition;
 use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document};
 use crate::error::{Error, Result};
+use crate::retention::names_and_numbers;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens by which a context may be longer than its parts one by one.
@@ -80,7 +81,7 @@ impl FactsWindows {
         let window = self.window(tokenizer, index)?;
         let shape = self.setting.shape;
         let mut fitting = Vec::new();
-        for (local, future) in self.document(tokenizer, window.start as u64)?.unasked() {
+        for (local, future) in self.document(tokenizer, window.start as u64)?.unasked(&names_and_numbers) {
             let query = tokenizer.encode(&local)?;
             let framed = self.setting.frame.local(tokenizer, &local)?;
             let future = tokenizer.encode(&format!("{}{}", self.setting.frame.gap(&local), future.trim_start()))?;

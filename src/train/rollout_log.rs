@@ -3,6 +3,7 @@
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::reading;
 use crate::retention;
 use crate::reward::RewardParts;
 use crate::rollout::Group;
@@ -51,9 +52,11 @@ pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> R
     let mut all = Vec::new();
     for (window, group) in windows.iter().zip(groups) {
         let prefix = tokenizer.decode(&window.prefix)?;
+        let answers = reading::answer_texts(tokenizer, window)?;
         for gist in &group.gists {
             let text = tokenizer.decode(&gist.ids)?;
-            all.push(retention::retention(&prefix, &text).with_ids(&window.prefix, &gist.ids));
+            let surface = retention::retention(&prefix, &text).with_ids(&window.prefix, &gist.ids);
+            all.push(surface.with_answers(&answers, &text));
         }
     }
     let mean = retention::mean(&all);
@@ -62,10 +65,11 @@ pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> R
 }
 
 /// Metrics of [`retention::Retention::named`], in its order.
-const METRICS: [&str; 9] = [
+const METRICS: [&str; 10] = [
     "text/numbers_kept",
     "text/names_kept",
     "text/identifiers_kept",
+    "text/answers_kept",
     "text/punctuation_density",
     "text/prefix_punctuation_density",
     "text/non_latin_share",

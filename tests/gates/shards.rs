@@ -69,7 +69,7 @@ fn gradients(count: usize, dropout: f64) -> ([Tensor; 2], Vec<f64>) {
     let prefixes: Vec<Vec<u32>> = windows.iter().map(|window| window.prefix.clone()).collect();
     let local = ids(4, 48, 4);
     let requests = requests(&prefixes, &local);
-    let policy = Policy::Gist(GistPolicy::new(&decoder, &[0, 7]));
+    let policy = Policy::Gist(GistPolicy::new(&decoder, &[]));
     let section = AlgoSection { entropy_coef: 0.1, ..AlgoSection::default() };
     let update = Update { number: 0, lr_factor: 1.0, root: std::path::Path::new("none"), batch: &windows };
     let batches: Vec<PolicyBatch> = (own.iter().cloned())

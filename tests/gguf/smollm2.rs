@@ -3,7 +3,7 @@
 //! full by `tests/python/check_gguf.py`.
 
 use crate::common::fixtures;
-use crate::common::{command, message, world};
+use crate::common::{assert_says, command, message, world};
 use crate::gguf::fixture;
 use gist::base;
 use gist::chat::Frame;
@@ -224,7 +224,7 @@ fn facts_are_asked_of_the_real_model_and_evidence_answers_them() {
     }
     let output = tempfile::tempdir().unwrap();
     let (root, to) = (fixtures().join("../.."), output.path().to_str().unwrap());
-    let few = ["eval.windows=6", "eval.valid_windows=2", "hardware.threads=1"];
+    let few = ["eval.windows=6", "eval.valid_windows=2", "eval.baselines=all", "hardware.threads=1"];
     let mut arguments = vec!["ceiling", "experiments/facts.toml", "--output", to];
     arguments.extend(few.iter().flat_map(|set| ["--set", set]));
     let told = command(&arguments).current_dir(&root).output().unwrap();
@@ -238,4 +238,33 @@ fn facts_are_asked_of_the_real_model_and_evidence_answers_them() {
     for name in ["summary", "dense_notes"] {
         assert!(kl(name) > kl("gold") && kl(name) < 1.5 * kl("empty"), "{name}: {}", kl(name));
     }
+}
+
+#[test]
+fn the_shipped_compressor_finds_facts_and_gives_up_the_rest() {
+    if model().is_none() {
+        return;
+    }
+    let output = tempfile::tempdir().unwrap();
+    let (root, at) = (fixtures().join("../.."), output.path().join("run"));
+    let few = [
+        "train.steps=0",
+        "eval.windows=8",
+        "eval.valid_windows=2",
+        "eval.unasked_windows=4",
+        "eval.examples=2",
+        "hardware.threads=1",
+    ];
+    let mut arguments = vec!["train", "experiments/facts.toml", "--at", at.to_str().unwrap()];
+    arguments.extend(few.iter().flat_map(|set| ["--set", set]));
+    let told = command(&arguments).current_dir(&root).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let table = String::from_utf8(told.stdout).unwrap();
+    assert_says(&table, &["K_e/K_g", "Asked for names and numbers of the text round the facts"], "table");
+    let found: Value = serde_json::from_slice(&fs::read(at.join("summary.json")).unwrap()).unwrap();
+    let kl = |reader: &str, name: &str| found["eval"]["readers"][reader][name]["kl"].as_f64().unwrap();
+    let ledger = &found["eval"]["ledger"];
+    assert!(kl("generator", "gist") < 0.35 * kl("generator", "recent"), "{ledger}");
+    // What is not asked is not in the gist: it helps there no more than recent text does.
+    assert!(kl("unasked", "gist") > 0.8 * kl("unasked", "recent"), "{}", found["eval"]["readers"]["unasked"]);
 }

@@ -64,7 +64,7 @@ impl Kind {
 }
 
 /// Draws a value; people and entities are of the split.
-pub type Draw = fn(&mut ChaCha8Rng, Split) -> String;
+pub type DrawValue = fn(&mut ChaCha8Rng, Split) -> String;
 
 /// An attribute of an entity.
 pub struct Attribute {
@@ -75,7 +75,7 @@ pub struct Attribute {
     /// Whether training states it.
     pub seen: bool,
     /// Draws a value.
-    pub value: Draw,
+    pub value: DrawValue,
 }
 
 /// An attribute of the list.
@@ -85,7 +85,7 @@ struct Listed {
     kind: Kind,
     /// Splits that state it.
     group: StatedIn,
-    value: Draw,
+    value: DrawValue,
 }
 
 /// Ways to state a fact: `{k}` the attribute, `{e}` the entity with its article, `{v}` the value, `{V}` with a capital. Every
@@ -127,7 +127,7 @@ pub fn phrasings(split: Split) -> &'static [&'static str] {
     }
 }
 
-const fn listed(key: &'static str, kind: Kind, group: StatedIn, value: Draw) -> Listed {
+const fn listed(key: &'static str, kind: Kind, group: StatedIn, value: DrawValue) -> Listed {
     Listed { key, kind, group, value }
 }
 
@@ -219,7 +219,7 @@ const MODIFIERS: [&str; 24] = [
     "secret",
 ];
 /// Nouns of attributes that training makes up, with the kind and the draw of their values.
-const HEADS: [(&str, Kind, Draw); 40] = [
+const HEADS: [(&str, Kind, DrawValue); 40] = [
     ("curator", Kind::Name, values::person),
     ("treasurer", Kind::Name, values::person),
     ("caretaker", Kind::Name, values::person),

@@ -2,8 +2,11 @@
 //! has a file here; [`read_task`] reads any of them by name, and the common form `{"id", "context", "query", "answers"}` that
 //! [`TaskRow`] is written as.
 
+mod gsm8k;
 mod hotpotqa;
 mod longbench;
+mod longbench_v2;
+mod meetingbank;
 mod qasper;
 mod read;
 mod row;
@@ -30,7 +33,13 @@ pub struct Benchmark {
 }
 
 /// All benchmarks that are read from a file; RULER is generated ([`ruler`]).
-pub const BENCHMARKS: [Benchmark; 6] = [
+pub const BENCHMARKS: [Benchmark; 9] = [
+    Benchmark {
+        name: "gsm8k",
+        format: ".jsonl of the project; the first 8 problems are the context",
+        source: "MIT, openai/grade-school-math",
+        read: gsm8k::read,
+    },
     Benchmark {
         name: "hotpotqa",
         format: ".json of the project, or a row a line",
@@ -42,6 +51,18 @@ pub const BENCHMARKS: [Benchmark; 6] = [
         format: ".jsonl of the project, English and code tasks",
         source: "MIT and the tasks' own, THUDM/LongBench",
         read: longbench::read,
+    },
+    Benchmark {
+        name: "longbench_v2",
+        format: "data.json of the project, or a question a line",
+        source: "THUDM/LongBench, version 2",
+        read: longbench_v2::read,
+    },
+    Benchmark {
+        name: "meetingbank",
+        format: ".json of LLMLingua-2's evaluation: idx, prompt, QA_pairs",
+        source: "as its transcripts, microsoft/MeetingBank-QA-Summary",
+        read: meetingbank::read,
     },
     Benchmark {
         name: "plain",

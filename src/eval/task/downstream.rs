@@ -1,13 +1,13 @@
-//! The evaluation: examples one after another, their answers to the whole and to nothing once, then every compressor at every
-//! budget.
+//! The evaluation: examples one after another, or as many at a time as a server takes; their answers to the whole and to nothing
+//! once, then every compressor at every budget.
 
 use crate::compressor::Compressor;
 use crate::condense::{Condensed, Condenser, PlainText};
 use crate::config::choices::BudgetConfig;
 use crate::data::task::TaskRow;
 use crate::error::{Error, Result};
-use crate::eval::task::reader::{LocalReader, TaskQuestion};
 use crate::eval::task::rows::{DownstreamRow, GradedAnswer, RowFile, RowKey, RowOrigin, key};
+use crate::eval::task::task_model::{QuestionGroup, TaskAnswer, TaskModel};
 use crate::hash::sha256;
 use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,7 @@ pub struct Participant<'a> {
 /// Everything of an evaluation but its rows.
 pub struct Downstream<'a> {
     /// The model that answers.
-    pub reader: LocalReader<'a>,
+    pub model: TaskModel<'a>,
     /// Compressors, in the order of the table.
     pub participants: Vec<Participant<'a>>,
     /// Budgets, as shares of a context's tokens, ascending.
@@ -54,24 +54,36 @@ impl Downstream<'_> {
     ///
     /// # Errors
     /// A model that fails, a file that cannot be written, or [`Error::Interrupted`] between two examples.
-    pub fn run(&self, examples: &[TaskRow], file: &mut RowFile) -> Result<()> {
+    pub fn run<'b>(&self, examples: &'b [TaskRow], file: &mut RowFile) -> Result<()> {
         let there: BTreeSet<RowKey> = file.rows.iter().map(DownstreamRow::key).collect();
         let mut shared: BTreeMap<String, [GradedAnswer; 2]> = BTreeMap::new();
         file.rows.iter().for_each(|row| _ = shared.entry(row.example_id.clone()).or_insert_with(|| row.shared()));
-        let is_open = |row: &&(usize, &TaskRow)| self.wanted(&row.1.id).iter().any(|key| !there.contains(key));
-        let all: Vec<(usize, &TaskRow)> = examples.iter().enumerate().collect();
-        let open: Vec<&(usize, &TaskRow)> = all.iter().filter(is_open).collect();
+        let is_open = |row: &&(usize, &'b TaskRow)| self.wanted(&row.1.id).iter().any(|key| !there.contains(key));
+        let all: Vec<(usize, &'b TaskRow)> = examples.iter().enumerate().collect();
+        let open: Vec<&(usize, &'b TaskRow)> = all.iter().filter(is_open).collect();
         let progress = Progress::new("downstream", examples.len(), examples.len() - open.len());
         let (mut full, mut count) = (0.0, 0.0);
-        for (number, row) in open {
+        for some in open.chunks(self.model.together()) {
             if self.stop.load(Ordering::SeqCst) {
                 return Err(Error::Interrupted { step: file.rows.len() });
             }
-            let made = self.example(row, *number as u64, shared.get(&row.id), &there)?;
-            full += made.first().map_or(0.0, |own| own.full_f1);
-            count += 1.0;
-            file.push(made)?;
-            progress.step(&format!("full F1 {:.3}, {} rows, $0", full / count, file.rows.len()));
+            let prepare =
+                |(number, row): &&(usize, &'b TaskRow)| self.prepare(row, *number as u64, shared.get(&row.id), &there);
+            let mut prepared = some.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+            let groups: Vec<QuestionGroup> =
+                prepared.iter_mut().flat_map(|own| std::mem::take(&mut own.groups)).collect();
+            let mut answers = match self.model.answers(&groups, self.stop) {
+                Err(Error::Interrupted { .. }) => return Err(Error::Interrupted { step: file.rows.len() }),
+                other => other?.into_iter(),
+            };
+            for own in prepared {
+                let made = self.rows(own, &mut answers, &there);
+                full += made.first().map_or(0.0, |own| own.full_f1);
+                count += 1.0;
+                file.push(made)?;
+                let (f1, rows, cost) = (full / count, file.rows.len(), self.model.spending());
+                progress.step(&format!("full F1 {f1:.3}, {rows} rows, {cost}"));
+            }
         }
         progress.finish();
         Ok(())
@@ -84,28 +96,20 @@ impl Downstream<'_> {
         self.participants.iter().flat_map(of).chain([key(example, IDENTITY, 1.0)]).collect()
     }
 
-    /// The rows of an example that are not there yet.
-    fn example(
+    /// Questions about an example, for the rows that are not there yet.
+    fn prepare<'b>(
         &self,
-        row: &TaskRow,
+        row: &'b TaskRow,
         number: u64,
         known: Option<&[GradedAnswer; 2]>,
         there: &BTreeSet<RowKey>,
-    ) -> Result<Vec<DownstreamRow>> {
-        let whole = self.reader.question(row, Some(&row.context))?;
+    ) -> Result<Prepared<'_, 'b>> {
+        let tokenizer = self.model.tokenizer();
+        let whole = self.model.question(row, Some(&row.context))?;
         let cut_tokens_full = whole.cut;
-        let [full, closed] = match known {
-            Some(known) => known.clone(),
-            None => {
-                let full = self.graded(row, &[whole])?.remove(0);
-                let closed = self.graded(row, &[self.reader.question(row, None)?])?.remove(0);
-                [full, closed]
-            }
-        };
-        let tokens_full = self.reader.models.tokenizer.encode(&row.context)?.len();
-        let mut kept: Vec<(&Participant, f64, Condensed, f64)> = Vec::new();
+        let mut kept: Vec<KeptText> = Vec::new();
         for own in &self.participants {
-            let condenser = Condenser { compressor: own.compressor, tokenizer: &self.reader.models.tokenizer };
+            let condenser = Condenser { compressor: own.compressor, tokenizer };
             let query = if own.sees_query { row.query.as_str() } else { "" };
             for &share in self.budgets.iter().filter(|share| !there.contains(&key(&row.id, &own.name, **share))) {
                 let begun = Instant::now();
@@ -113,14 +117,41 @@ impl Downstream<'_> {
                 let text = [PlainText { text: &row.context, query, key: number }];
                 let made = condenser.condense(&text, &budget)?.remove(0);
                 let made = made.map_err(|error| Error::invalid(format!("example {:?}: {error}", row.id)))?;
-                kept.push((own, share, made, milliseconds(begun)));
+                kept.push(KeptText { own, share, made, took: milliseconds(begun) });
             }
         }
-        let questions = kept.iter().map(|(_, _, made, _)| self.reader.question(row, Some(&made.text)));
-        let answers = self.graded(row, &questions.collect::<Result<Vec<_>>>()?)?;
+        let questions = kept.iter().map(|own| self.model.question(row, Some(&own.made.text)));
+        let mut groups = vec![QuestionGroup { row, questions: questions.collect::<Result<Vec<_>>>()? }];
+        if known.is_none() {
+            let nothing = self.model.question(row, None)?;
+            groups.splice(0..0, [whole, nothing].map(|one| QuestionGroup { row, questions: vec![one] }));
+        }
+        let tokens_full = tokenizer.encode(&row.context)?.len();
+        Ok(Prepared { row, known: known.cloned(), tokens_full, cut_tokens_full, kept, groups })
+    }
+
+    /// The rows of an example, from the next answers: to the whole and to nothing where they are not known, then to what was
+    /// kept.
+    fn rows(
+        &self,
+        prepared: Prepared,
+        answers: &mut impl Iterator<Item = Vec<TaskAnswer>>,
+        there: &BTreeSet<RowKey>,
+    ) -> Vec<DownstreamRow> {
+        let Prepared { row, known, tokens_full, cut_tokens_full, kept, .. } = prepared;
+        let mut next = || -> Vec<GradedAnswer> {
+            answers.next().into_iter().flatten().map(|answer| graded(row, answer)).collect()
+        };
+        let [full, closed] = match known {
+            Some(known) => known,
+            None => {
+                let (mut full, mut closed) = (next(), next());
+                [full.remove(0), closed.remove(0)]
+            }
+        };
         let common = Common { row, full: &full, closed: &closed, tokens_full, cut_tokens_full };
-        let mut rows: Vec<DownstreamRow> = (kept.into_iter().zip(answers))
-            .map(|((own, share, made, took), answer)| {
+        let mut rows: Vec<DownstreamRow> = (kept.into_iter().zip(next()))
+            .map(|(KeptText { own, share, made, took }, answer)| {
                 let sees = own.sees_query;
                 let arm = Arm { name: &own.name, weights: &own.weights, sees, share, budget: made.budget };
                 self.row(&common, arm, answer, &made.text, made.tokens_encoded, took)
@@ -130,19 +161,7 @@ impl Downstream<'_> {
             let arm = Arm { name: IDENTITY, weights: "baseline", sees: false, share: 1.0, budget: tokens_full };
             rows.push(self.row(&common, arm, full.clone(), &row.context, tokens_full, 0.0));
         }
-        Ok(rows)
-    }
-
-    /// Answers to questions that are asked together; the time is divided evenly.
-    fn graded(&self, row: &TaskRow, questions: &[TaskQuestion]) -> Result<Vec<GradedAnswer>> {
-        let begun = Instant::now();
-        let answers = self.reader.answers(row, questions)?;
-        let latency_ms = milliseconds(begun) / questions.len().max(1) as f64;
-        let graded = |output: String| {
-            let grade = row.grading.grade(&output, &row.answers, &row.classes);
-            GradedAnswer { output, exact_match: grade.exact_match, f1: grade.f1, latency_ms }
-        };
-        Ok(answers.into_iter().map(graded).collect())
+        rows
     }
 
     fn row(
@@ -163,6 +182,8 @@ impl Downstream<'_> {
             domain: row.domain.clone(),
             slice: row.slice.clone(),
             document: row.document.clone().unwrap_or_else(|| sha256(row.context.as_bytes())),
+            query: row.query.clone(),
+            answers: row.answers.clone(),
             compressor: arm.name.into(),
             compressor_weights: arm.weights.into(),
             sees_query: arm.sees,
@@ -185,14 +206,46 @@ impl Downstream<'_> {
             latency_ms_full: full.latency_ms,
             latency_ms_compressed: answer.latency_ms,
             latency_ms_compressor: took,
-            cost_usd_full: 0.0,
-            cost_usd_compressed: 0.0,
+            cost_usd_full: full.billed.cost_usd,
+            cost_usd_compressed: answer.billed.cost_usd,
+            cost_usd_closed: closed.billed.cost_usd.filter(|_| closed.billed.input_tokens.is_some()),
+            input_tokens_full: full.billed.input_tokens,
+            input_tokens_compressed: answer.billed.input_tokens,
+            input_tokens_closed: closed.billed.input_tokens,
+            output_tokens_full: full.billed.output_tokens,
+            output_tokens_compressed: answer.billed.output_tokens,
+            output_tokens_closed: closed.billed.output_tokens,
             cut_tokens_full,
             answer_at: place.map(|at| at as f64 / row.context.len().max(1) as f64),
             answer_kept: row.answers.iter().any(|reference| !reference.is_empty() && text.contains(reference)),
             compressed_text: text.into(),
         }
     }
+}
+
+/// An example whose questions are ready.
+struct Prepared<'a, 'b> {
+    row: &'b TaskRow,
+    known: Option<[GradedAnswer; 2]>,
+    tokens_full: usize,
+    cut_tokens_full: usize,
+    kept: Vec<KeptText<'a>>,
+    groups: Vec<QuestionGroup<'b>>,
+}
+
+/// A text that a compressor kept at a budget.
+struct KeptText<'a> {
+    own: &'a Participant<'a>,
+    share: f64,
+    made: Condensed,
+    /// Milliseconds.
+    took: f64,
+}
+
+fn graded(row: &TaskRow, answer: TaskAnswer) -> GradedAnswer {
+    let grade = row.grading.grade(&answer.output, &row.answers, &row.classes);
+    let TaskAnswer { output, latency_ms, billed } = answer;
+    GradedAnswer { output, exact_match: grade.exact_match, f1: grade.f1, latency_ms, billed }
 }
 
 /// Answers and lengths that all rows of an example share.

@@ -41,6 +41,8 @@ pub struct DownstreamFigures {
     pub compressor: String,
     /// Share of the tokens that was asked for.
     pub budget_requested: f64,
+    /// Whether it was trained here.
+    pub trained: bool,
     /// Whether it saw the question.
     pub sees_query: bool,
     /// Examples.
@@ -51,6 +53,8 @@ pub struct DownstreamFigures {
     pub keep_ratio_macro: f64,
     /// Tokens kept over tokens, all together.
     pub keep_ratio_micro: f64,
+    /// Tokens kept, mean of an example.
+    pub context_tokens: f64,
     /// Exact match of the answers to whole contexts.
     pub full_exact_match: Mean,
     /// Exact match of the answers to what was kept.
@@ -77,8 +81,14 @@ pub struct DownstreamFigures {
     pub latency_ms_compressed: f64,
     /// Mean milliseconds of the compressor.
     pub latency_ms_compressor: f64,
-    /// Dollars for all answers to what was kept.
-    pub total_cost_usd_compressed: f64,
+    /// Dollars for all answers to what was kept; none where the price is not known.
+    pub total_cost_usd_compressed: Option<f64>,
+    /// Dollars for all answers to whole contexts.
+    pub total_cost_usd_full: Option<f64>,
+    /// Tokens of all prompts with what was kept, as billed; none of a model that runs here.
+    pub total_input_tokens_compressed: Option<usize>,
+    /// Tokens of all prompts with whole contexts, as billed.
+    pub total_input_tokens_full: Option<usize>,
     /// By slice of the rows, and by domain.
     pub slices: BTreeMap<String, PartFigures>,
     /// By the part of the context in which the answer begins.
@@ -151,11 +161,13 @@ fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<D
     Some(DownstreamFigures {
         compressor: first.compressor.clone(),
         budget_requested: first.budget_requested,
+        trained: first.compressor_weights != "baseline",
         sees_query: first.sees_query,
         n: rows.len(),
         documents: numbers.len(),
         keep_ratio_macro: plain(&|row| row.compression_ratio),
         keep_ratio_micro: tokens(|row| row.context_tokens_compressed) / tokens(|row| row.context_tokens_full),
+        context_tokens: plain(&|row| row.context_tokens_compressed as f64),
         full_exact_match: mean(|row| row.full_exact_match),
         compressed_exact_match: mean(|row| row.compressed_exact_match),
         closed_exact_match: mean(|row| row.closed_exact_match),
@@ -170,6 +182,9 @@ fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<D
         latency_ms_compressed: plain(&|row| row.latency_ms_compressed),
         latency_ms_compressor: plain(&|row| row.latency_ms_compressor),
         total_cost_usd_compressed: rows.iter().map(|row| row.cost_usd_compressed).sum(),
+        total_cost_usd_full: rows.iter().map(|row| row.cost_usd_full).sum(),
+        total_input_tokens_compressed: rows.iter().map(|row| row.input_tokens_compressed).sum(),
+        total_input_tokens_full: rows.iter().map(|row| row.input_tokens_full).sum(),
         slices: part(&slice),
         places: part(&place),
     })

@@ -12,3 +12,4 @@ pub mod downstream;
 pub mod figures;
 pub mod reader;
 pub mod rows;
+pub mod task_model;

@@ -35,7 +35,9 @@ pub struct LocalReader<'a> {
 
 /// A question as the model reads it.
 pub struct TaskQuestion {
-    /// Ids of the prompt.
+    /// The prompt as text; empty of a model that runs here.
+    pub text: String,
+    /// Ids of the prompt, in the tokens that budgets are counted in.
     pub ids: Vec<u32>,
     /// Most tokens of its answer.
     pub answer_tokens: usize,
@@ -57,7 +59,7 @@ impl LocalReader<'_> {
         let ids = tokenizer.encode(&[&before, context, &after].concat())?;
         let room = self.models.decoder.room().saturating_sub(answer_tokens);
         if ids.len() <= room {
-            return Ok(TaskQuestion { ids, answer_tokens, cut: 0 });
+            return Ok(TaskQuestion { text: String::new(), ids, answer_tokens, cut: 0 });
         }
         let parts = [before.as_str(), context, &after].map(|text| tokenizer.encode(text));
         let [before, context, after] = [&parts[0], &parts[1], &parts[2]].map(|ids| ids.as_deref().unwrap_or_default());
@@ -68,7 +70,8 @@ impl LocalReader<'_> {
         };
         let head = left.div_ceil(2);
         let kept = [&context[..head], &context[context.len() - (left - head)..]].concat();
-        Ok(TaskQuestion { ids: [before, &kept, after].concat(), answer_tokens, cut: context.len() - left })
+        let ids = [before, &kept, after].concat();
+        Ok(TaskQuestion { text: String::new(), ids, answer_tokens, cut: context.len() - left })
     }
 
     /// The greedy answers, as they are graded: up to the end of the turn, and of a short answer the first line.
@@ -81,14 +84,18 @@ impl LocalReader<'_> {
         let written = greedy(&self.models.decoder, &prompts, tokens, &barred)?;
         let answer = |mut ids: Vec<u32>| -> Result<String> {
             ids.truncate(ids.iter().position(is_end).unwrap_or(tokens));
-            let text = self.models.tokenizer.decode(&ids)?;
-            Ok(match (&row.prompt, row.benchmark.as_str()) {
-                (Some(_), _) => text.trim().to_string(),
-                (None, "longbench") => graded(row.slice.as_deref().unwrap_or_default(), &text).trim().to_string(),
-                (None, _) => text.trim_start().lines().next().unwrap_or_default().trim().to_string(),
-            })
+            Ok(as_graded(row, &self.models.tokenizer.decode(&ids)?))
         };
         written.into_iter().map(answer).collect()
+    }
+}
+
+/// A text as it is graded: of a short answer the first line.
+pub fn as_graded(row: &TaskRow, text: &str) -> String {
+    match (&row.prompt, row.benchmark.as_str()) {
+        (Some(_), _) => text.trim().to_string(),
+        (None, "longbench") => graded(row.slice.as_deref().unwrap_or_default(), text).trim().to_string(),
+        (None, _) => text.trim_start().lines().next().unwrap_or_default().trim().to_string(),
     }
 }
 

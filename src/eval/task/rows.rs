@@ -1,7 +1,7 @@
 //! `rows.jsonl` of a downstream evaluation: one row an example, compressor and budget.
 
 use crate::error::{Error, Result};
-use crate::text_file::{at_line, decode};
+use crate::text_file::{at_line, decode, read_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -20,6 +20,15 @@ pub struct RowOrigin {
     pub task_model: String,
     /// SHA-256 of its weights, where it is known.
     pub task_model_sha256: Option<String>,
+    /// Address of the server where it runs, if it is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Further keys of requests to it, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Model whose tokens are counted, where it is not the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
     /// Most tokens of an answer, where the benchmark says nothing.
     pub answer_tokens: usize,
     /// Seed of the draws.
@@ -28,6 +37,17 @@ pub struct RowOrigin {
     pub metric_version: String,
     /// The program: commit, or a digest of its sources.
     pub git_sha: String,
+}
+
+/// Tokens and dollars of an answer, as the server that gave it billed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Billed {
+    /// Tokens of the question; none of a model that runs here, or of a server that does not say.
+    pub input_tokens: Option<usize>,
+    /// Tokens of the answer.
+    pub output_tokens: Option<usize>,
+    /// Dollars; 0 of a model that runs here, none where the price is not known.
+    pub cost_usd: Option<f64>,
 }
 
 /// An answer with its grade.
@@ -41,6 +61,8 @@ pub struct GradedAnswer {
     pub f1: f64,
     /// Milliseconds that the answer took.
     pub latency_ms: f64,
+    /// Tokens and dollars that it was billed as.
+    pub billed: Billed,
 }
 
 /// One example, compressed by one compressor to one budget and answered.
@@ -59,6 +81,12 @@ pub struct DownstreamRow {
     pub slice: Option<String>,
     /// Document by which rows are resampled.
     pub document: String,
+    /// The question.
+    #[serde(default)]
+    pub query: String,
+    /// References.
+    #[serde(default)]
+    pub answers: Vec<String>,
     /// Name of the compressor.
     pub compressor: String,
     /// SHA-256 of its weights, or `baseline`.
@@ -103,10 +131,31 @@ pub struct DownstreamRow {
     pub latency_ms_compressed: f64,
     /// Milliseconds of the compressor.
     pub latency_ms_compressor: f64,
-    /// Dollars for the whole context; 0 of a model that runs here.
-    pub cost_usd_full: f64,
+    /// Dollars for the whole context; 0 of a model that runs here, none where the price is not known.
+    pub cost_usd_full: Option<f64>,
     /// Dollars for what was kept.
-    pub cost_usd_compressed: f64,
+    pub cost_usd_compressed: Option<f64>,
+    /// Dollars for nothing read; absent of a model that runs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd_closed: Option<f64>,
+    /// Tokens of the prompt with the whole context, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens_full: Option<usize>,
+    /// Tokens of the prompt with what was kept, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens_compressed: Option<usize>,
+    /// Tokens of the prompt with nothing, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens_closed: Option<usize>,
+    /// Tokens of the answer to the whole context, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_full: Option<usize>,
+    /// Tokens of the answer to what was kept, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_compressed: Option<usize>,
+    /// Tokens of the answer to nothing, as billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_closed: Option<usize>,
     /// Tokens cut out of the middle of the whole context, for which the model had no room.
     pub cut_tokens_full: usize,
     /// Place at which the first reference begins in the context, from 0 to 1; none where it is not in it.
@@ -128,12 +177,41 @@ impl DownstreamRow {
 
     /// The answers that it shares with the other rows of its example: to the whole context, and to nothing.
     pub fn shared(&self) -> [GradedAnswer; 2] {
-        let latency_ms = self.latency_ms_full;
-        let (output, exact_match, f1) = (self.full_output.clone(), self.full_exact_match, self.full_f1);
-        let full = GradedAnswer { output, exact_match, f1, latency_ms };
-        let (output, exact_match, f1) = (self.closed_output.clone(), self.closed_exact_match, self.closed_f1);
-        [full, GradedAnswer { output, exact_match, f1, latency_ms: 0.0 }]
+        let full = GradedAnswer {
+            output: self.full_output.clone(),
+            exact_match: self.full_exact_match,
+            f1: self.full_f1,
+            latency_ms: self.latency_ms_full,
+            billed: Billed {
+                input_tokens: self.input_tokens_full,
+                output_tokens: self.output_tokens_full,
+                cost_usd: self.cost_usd_full,
+            },
+        };
+        let closed = GradedAnswer {
+            output: self.closed_output.clone(),
+            exact_match: self.closed_exact_match,
+            f1: self.closed_f1,
+            latency_ms: 0.0,
+            billed: Billed {
+                input_tokens: self.input_tokens_closed,
+                output_tokens: self.output_tokens_closed,
+                cost_usd: self.cost_usd_closed,
+            },
+        };
+        [full, closed]
     }
+}
+
+/// All rows of a file.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is no row; the error names it.
+pub fn read_rows(path: &Path) -> Result<Vec<DownstreamRow>> {
+    let row = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| at_line(path, number + 1, format!("expected a row, got: {e}")))
+    };
+    read_text(path)?.lines().enumerate().map(row).collect()
 }
 
 /// The place of a row.

@@ -5,8 +5,9 @@ use maud::{Markup, html};
 
 use crate::error::Result;
 use crate::eval::schema::comparison::{Comparison, Point};
-use crate::report::figure::{AXIS, Figure, GRID, INK, MUTED, SERIES, hex, width};
+use crate::report::figure::{AXIS, Figure, GRID, INK, MUTED, hex};
 use crate::report::format::{decimals, nats_ci, percent, percent_ci};
+use crate::report::lines::{Palette, apart, marker, px, short};
 use crate::report::table::reader_title;
 
 const SIZE: (u32, u32) = (1080, 600);
@@ -19,9 +20,6 @@ const BOTTOM: f64 = 536.0;
 /// Distance between the names at the right.
 const LINE: f64 = 20.0;
 const TICKS: [f64; 13] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0];
-/// Lines of baselines, after those of trained compressors.
-const BASELINES: [&str; 9] =
-    ["#C4576B", "#2A9D8F", "#A0692F", "#7A8B99", "#8A8F2D", "#B07AA1", "#3FA7C4", "#6B5B95", "#D4A017"];
 
 /// Layout of the plot, in pixels.
 struct Scale {
@@ -53,19 +51,13 @@ struct Line<'a> {
 }
 
 fn lines<'a>(comparison: &'a Comparison, reader: &str) -> Vec<Line<'a>> {
-    let (mut trained, mut baseline) = (0, 0);
+    let mut palette = Palette::default();
     let mut lines = Vec::new();
     for contestant in &comparison.compressors {
         let own = |p: &&Point| p.compressor == contestant.name && p.reader == reader && p.kl.is_finite();
         let mut points: Vec<&Point> = comparison.points.iter().filter(own).collect();
         points.sort_by(|a, b| a.keep_ratio.total_cmp(&b.keep_ratio).then(a.budget_tokens.cmp(&b.budget_tokens)));
-        let (color, marker) = if contestant.trained() {
-            trained += 1;
-            (hex(SERIES[(trained - 1) % SERIES.len()]), 0)
-        } else {
-            baseline += 1;
-            (BASELINES[(baseline - 1) % BASELINES.len()].to_string(), 1 + (baseline - 1) % 5)
-        };
+        let (color, marker) = palette.next(contestant.trained());
         lines.push(Line { name: &contestant.name, trained: contestant.trained(), color, marker, points });
     }
     lines.retain(|line| !line.points.is_empty());
@@ -208,19 +200,6 @@ fn curve((index, count): (usize, usize), line: &Line, scale: &Scale) -> Markup {
     }
 }
 
-/// A disc, a square, a triangle, a diamond, a cross or a dash around (x, y).
-fn marker(kind: usize, x: f64, y: f64) -> String {
-    let (x, y) = (px(x), px(y));
-    match kind {
-        0 => format!("M{x} {y}m-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0 -11 0z"),
-        1 => format!("M{x} {y}m-4 -4h8v8h-8z"),
-        2 => format!("M{x} {y}m0 -5l5 9h-10z"),
-        3 => format!("M{x} {y}m0 -5.5l5 5.5l-5 5.5l-5 -5.5z"),
-        4 => format!("M{x} {y}m-4.5 -4.5l9 9m0 -9l-9 9"),
-        _ => format!("M{x} {y}m-5 -2h10v4h-10z"),
-    }
-}
-
 /// Every line's name beside its last point, moved apart where they would touch.
 fn names(lines: &[Line], scale: &Scale) -> Markup {
     let mut ends: Vec<(usize, f64, f64)> = (lines.iter().enumerate())
@@ -235,59 +214,19 @@ fn names(lines: &[Line], scale: &Scale) -> Markup {
             g.name data-series=(i) {
                 line x1=(px(x + 8.0)) y1=(px(y)) x2=(RIGHT + 14.0) y2=(px(place)) stroke=(line.color) stroke-opacity="0.35" {}
                 text x=(RIGHT + 18.0) y=(px(place + 5.0)) font-size="15" font-weight=(if line.trained { "bold" } else { "normal" })
-                    fill=(line.color) { (short(line.name)) }
+                    fill=(line.color) { (short(line.name, f64::from(SIZE.0) - RIGHT - 20.0)) }
             }
         }
     }
-}
-
-/// A name cut to the room that there is.
-fn short(name: &str) -> String {
-    let room = f64::from(SIZE.0) - RIGHT - 20.0;
-    let fits = (1..=name.chars().count())
-        .rev()
-        .find(|n| f64::from(width(&name.chars().take(*n).collect::<String>(), 15)) <= room);
-    match fits {
-        Some(n) if n < name.chars().count() => name.chars().take(n - 1).chain(['…']).collect(),
-        _ => name.into(),
-    }
-}
-
-/// Ascending places as near to `wanted` (ascending) as can be with `gap` between them, within `range` if there is room.
-fn apart(wanted: &[f64], gap: f64, (low, high): (f64, f64)) -> Vec<f64> {
-    let mut places: Vec<f64> = Vec::with_capacity(wanted.len());
-    for &place in wanted {
-        places.push(places.last().map_or(place.max(low), |last| place.max(last + gap)));
-    }
-    let mut limit = high.max(low + gap * wanted.len().saturating_sub(1) as f64);
-    for place in places.iter_mut().rev() {
-        *place = place.min(limit);
-        limit = *place - gap;
-    }
-    places
 }
 
 fn whole_percent(share: f64) -> String {
     if share.is_finite() { format!("{} %", (100.0 * share).round() as i64) } else { "–".into() }
 }
 
-/// A coordinate with one decimal.
-fn px(value: f64) -> String {
-    format!("{value:.1}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_moved_apart_and_stay_inside() {
-        assert_eq!(apart(&[10.0, 50.0], 20.0, (0.0, 100.0)), [10.0, 50.0]);
-        assert_eq!(apart(&[10.0, 12.0, 13.0], 20.0, (0.0, 100.0)), [10.0, 30.0, 50.0]);
-        assert_eq!(apart(&[80.0, 90.0, 99.0], 20.0, (0.0, 100.0)), [60.0, 80.0, 100.0]);
-        assert!(apart(&[], 20.0, (0.0, 100.0)).is_empty());
-        assert_eq!(apart(&[5.0; 4], 20.0, (0.0, 30.0)), [0.0, 20.0, 40.0, 60.0]);
-    }
 
     #[test]
     fn ticks_are_round() {
@@ -296,12 +235,5 @@ mod tests {
         assert_eq!(found, ["0.25", "0.30", "0.35", "0.40"]);
         assert_eq!(scale.x(0.0), LEFT);
         assert_eq!((scale.x(0.4), scale.y(0.402)), (RIGHT, TOP));
-    }
-
-    #[test]
-    fn long_names_are_cut() {
-        assert_eq!(short("recent"), "recent");
-        let cut = short(&"compressor".repeat(6));
-        assert!(cut.ends_with('…') && cut.chars().count() < 40, "{cut}");
     }
 }

@@ -1,0 +1,93 @@
+//! Flags of the model that answers, and the model that they name.
+
+use crate::cli::args::naming;
+use anyhow::{Context, ensure};
+use gist::endpoint::{Endpoint, EndpointConfig, Prices, Protocol};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Flags of the model that answers.
+#[derive(clap::Args)]
+pub struct TaskModelArgs {
+    /// Model that answers: openai:NAME, anthropic:NAME or gemini:NAME for one behind HTTP, with a key in the environment or in .env
+    /// (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY); else one that runs here, as --base. Absent = --base.
+    #[arg(long, value_name = "PROTOCOL:NAME|RUN|MODEL")]
+    task_model: Option<String>,
+    /// Server of a model behind HTTP, such as http://127.0.0.1:8000/v1 (vLLM, llama.cpp, Ollama); absent = the provider's own.
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// Questions under way at a time, behind HTTP.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// Seconds that an answer may take, behind HTTP.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Further key of every request behind HTTP, its value as JSON; null takes a key out (repeatable).
+    #[arg(long, value_name = "KEY=JSON")]
+    request: Vec<String>,
+    /// Folder of answers that were paid for, which several evaluations may share; absent = answers in --output.
+    #[arg(long, value_name = "DIR")]
+    answers: Option<PathBuf>,
+    /// Prices that come before those that ship (docs/downstream.md has the form).
+    #[arg(long, value_name = "TOML")]
+    prices: Option<PathBuf>,
+    /// Dollars that this command may spend: no call is sent that could pass them.
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    max_cost: Option<f64>,
+}
+
+impl TaskModelArgs {
+    /// The name of a model that runs here, if one is given.
+    pub fn local(&self) -> Option<&Path> {
+        self.task_model.as_deref().filter(|name| Protocol::of(name).is_none()).map(Path::new)
+    }
+
+    /// The model behind HTTP, if one is named.
+    pub fn endpoint(&self, output: &Path) -> anyhow::Result<Option<Endpoint>> {
+        let Some((protocol, model)) = self.task_model.as_deref().and_then(Protocol::of) else {
+            let given = [
+                ("--base-url", self.base_url.is_some()),
+                ("--request", !self.request.is_empty()),
+                ("--answers", self.answers.is_some()),
+                ("--prices", self.prices.is_some()),
+                ("--max-cost", self.max_cost.is_some()),
+            ];
+            for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+                let names: Vec<String> = Protocol::ALL.iter().map(|own| format!("{}:NAME", own.name())).collect();
+                anyhow::bail!(
+                    "{flag}: expected --task-model {} beside it, got a model that runs here",
+                    names.join(" or ")
+                );
+            }
+            return Ok(None);
+        };
+        let mut request = Map::new();
+        for text in &self.request {
+            let form = || format!("--request: expected KEY=JSON, such as seed=1 or temperature=null, got {text:?}");
+            let (key, value) = text.split_once('=').with_context(form)?;
+            let value: Value = serde_json::from_str(value).with_context(form)?;
+            ensure!(
+                request.insert(key.trim().into(), value).is_none(),
+                "--request: expected {key:?} once, got it twice"
+            );
+        }
+        let config = EndpointConfig {
+            protocol,
+            model: model.into(),
+            base_url: self.base_url.clone(),
+            timeout: Duration::from_secs(self.timeout.into()),
+            concurrency: self.concurrency.into(),
+            request,
+            answers: self.answers.clone().unwrap_or_else(|| output.join("answers")),
+            prices: Prices::load(self.prices.as_deref()).map_err(naming("--prices"))?,
+            max_cost: self.max_cost,
+        };
+        Ok(Some(Endpoint::open(config)?))
+    }
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    let found = text.trim_start_matches('$').parse().ok().filter(|usd: &f64| usd.is_finite() && *usd >= 0.0);
+    found.ok_or_else(|| format!("expected dollars, 0 or more, got {text:?}"))
+}
