@@ -13,6 +13,15 @@ fn end_with_the_pipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// An error and its causes, without those that the one before them ends with.
+fn in_words(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        told if told.ends_with(&cause) => text,
+        told => format!("{told}: {cause}"),
+    })
+}
+
 fn main() -> ExitCode {
     end_with_the_pipe();
     let usual = std::panic::take_hook();
@@ -26,7 +35,7 @@ fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = in_words(&error);
             eprintln!("error: {}", cli::memory::advice(&text).unwrap_or(text));
             ExitCode::from(cli::exit::code(&error))
         }

@@ -21,11 +21,11 @@ fn an_instruction_stands_around_what_the_compressor_reads() {
         ("{prefix}{prefix}", "got it 2 times"),
     ] {
         let set = format!("compressor.instruction={text}");
-        let said = fails(&train(runs.path(), &[&gist[..], &[&set, "--overwrite"]].concat()));
+        let said = fails(2, &train(runs.path(), &[&gist[..], &[&set, "--overwrite"]].concat()));
         assert_says(&said, &[words], text);
     }
     let long = format!("compressor.instruction={} {{prefix}}", "word ".repeat(60));
-    let said = fails(&train(runs.path(), &[&gist[..], &[&long, "--overwrite"]].concat()));
+    let said = fails(1, &train(runs.path(), &[&gist[..], &[&long, "--overwrite"]].concat()));
     assert_says(&said, &["max_position_embeddings: expected at least"], "an instruction too long for the base");
 }
 

@@ -98,7 +98,7 @@ fn what_is_not_there_is_named() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         assert_says(&String::from_utf8_lossy(&output.stderr), words, &format!("{arguments:?}"));
     };
-    says(1, &["check", "--device", "cuda:77"], &["cuda:77", "CUDA devices"]);
+    says(2, &["check", "--device", "cuda:77"], &["cuda:77", "CUDA devices"]);
     says(2, &["check", "--device", "tpu"], &["--device", "expected \"cpu\"", "\"tpu\""]);
     says(2, &["check", "--dtype", "int8"], &["--dtype", "\"int8\""]);
     let empty = tempfile::tempdir().unwrap();

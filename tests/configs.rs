@@ -178,7 +178,7 @@ fn every_bad_file_is_said_to_be() {
     ];
     let names: Vec<&str> = cases.iter().map(|(name, _)| name.as_str()).collect();
     let output = command(&[&["validate"], &names[..]].concat()).output().unwrap();
-    assert_says(&message(&output, "validate"), &["7 of 7 files are not valid"], "validate");
+    assert_says(&message(2, &output, "validate"), &["7 of 7 files are not valid"], "validate");
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said.lines().count(), cases.len(), "{said}");
     for ((_, words), line) in cases.iter().zip(said.lines()) {

@@ -25,7 +25,7 @@ fn a_checkpoint_cut_short_is_named_and_one_without_manifest_ignored() {
         cut(&path, 0.7);
         let before = files(&run);
         for arguments in [train(runs.path(), &["--resume"]), vec!["eval", run.to_str().unwrap()]] {
-            let said = fails(&arguments);
+            let said = fails(1, &arguments);
             assert_says(&said, &["checkpoints/step_000010", file, words], file);
         }
         let mut after = files(&run);
@@ -37,7 +37,7 @@ fn a_checkpoint_cut_short_is_named_and_one_without_manifest_ignored() {
     }
     let missing = last.join("empty_reader/adapter_model.safetensors");
     fs::remove_file(&missing).unwrap();
-    assert_says(&fails(&train(runs.path(), &["--resume"])), &[missing.to_str().unwrap(), "No such file"], "missing");
+    assert_says(&fails(1, &train(runs.path(), &["--resume"])), &[missing.to_str().unwrap(), "No such file"], "missing");
 
     fs::remove_file(last.join("manifest.json")).unwrap();
     fs::remove_file(run.join("summary.json")).unwrap();
@@ -134,11 +134,11 @@ fn nothing_stands_in_for_state_that_a_checkpoint_does_not_have() {
         let last = run.join("checkpoints/step_000010");
         fs::remove_dir_all(last.join(name)).unwrap();
         unlist(&last, name);
-        let said = fails(&train(runs.path(), &["--resume"]));
+        let said = fails(1, &train(runs.path(), &["--resume"]));
         let expected = "expected an adapter that co-training goes on from, got none";
         assert_says(&said, &[last.join(name).to_str().unwrap(), expected], name);
         if name == "smoothed" {
-            let said = fails(&["eval", run.to_str().unwrap()]);
+            let said = fails(1, &["eval", run.to_str().unwrap()]);
             assert_says(&said, &["step_000010/smoothed", "No such file"], "the judged compressor");
         }
     }
@@ -149,6 +149,6 @@ fn nothing_stands_in_for_state_that_a_checkpoint_does_not_have() {
     state["d_ref"] = Value::Null;
     fs::write(last.join("state.json"), state.to_string()).unwrap();
     unlist(&last, "state.json");
-    let said = fails(&train(runs.path(), &["--resume"]));
+    let said = fails(1, &train(runs.path(), &["--resume"]));
     assert_says(&said, &["step_000010/state.json", "d_ref: expected a number", "got none"], "d_ref");
 }

@@ -11,8 +11,8 @@ fn a_run_is_evaluated_and_compared_on_another_device_than_its_own() {
     assert!(elsewhere.contains("cuda:77"));
     fs::write(&config, &elsewhere).unwrap();
     let run = run.to_str().unwrap();
-    assert_says(&fails(&["eval", run]), &["hardware.device: expected \"cuda:77\""], "a device that is not there");
-    assert_says(&fails(&["eval", run, "--device", "tpu"]), &["--device: expected \"cpu\"", "\"tpu\""], "no device");
+    assert_says(&fails(2, &["eval", run]), &["hardware.device: expected \"cuda:77\""], "a device that is not there");
+    assert_says(&fails(2, &["eval", run, "--device", "tpu"]), &["--device: expected \"cpu\"", "\"tpu\""], "no device");
     ok(&["eval", run, "--device", "cpu"]);
     let summary = fs::read_to_string(format!("{run}/summary.json")).unwrap();
     assert!(summary.contains("\"cpu (1 threads, float32)\""), "{summary}");
@@ -28,6 +28,6 @@ fn it_is_the_key_of_an_experiment() {
     let said = ok(&["train", "tiny.toml", "--dry-run", "--set", "hardware.device=auto", "--device", "cuda:1"]);
     assert!(said.contains("device = \"cuda:1\""), "{said}");
     for command in ["train", "bench", "plan", "label"] {
-        assert_says(&fails(&[command, "tiny.toml", "--device", "tpu"]), &["`hardware.device`", "\"tpu\""], command);
+        assert_says(&fails(2, &[command, "tiny.toml", "--device", "tpu"]), &["`hardware.device`", "\"tpu\""], command);
     }
 }

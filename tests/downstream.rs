@@ -1,6 +1,6 @@
 //! `gist downstream`: answers and rows against plain ways to get them, resuming, refusals, figures by hand.
 
-use crate::common::{assert_says, command, fails, finished, ok, row as ids_row, world};
+use crate::common::{assert_says, command, fails, fails_either, finished, ok, row as ids_row, world};
 use gist::config::bos::Bos;
 use gist::data::task::{TaskPrompt, TaskRow};
 use gist::eval::task::figures::figures;
@@ -190,7 +190,7 @@ fn rows_of_other_things_are_not_gone_on_from() {
             .map(|one| one.to_string())
             .collect::<Vec<_>>()
     };
-    let said = |arguments: &[String]| fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = |arguments: &[String]| fails_either(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     ok(&arguments("refused.jsonl", "refused", &compressors));
     assert_says(
         &said(&again(&[])),
@@ -224,7 +224,7 @@ fn rows_of_other_things_are_not_gone_on_from() {
     );
     fs::write(&path, format!("{{}}\n{text}")).unwrap();
     assert_says(&said(&again(&["--resume"])), &["rows.jsonl:1: expected a row, got"], "no row");
-    let bad = |more: &[&str]| fails(&arguments("refused.jsonl", "unused", more));
+    let bad = |more: &[&str]| fails(2, &arguments("refused.jsonl", "unused", more));
     assert_says(&bad(&["--compressors", "bm26"]), &["--compressors: expected names among", "got \"bm26\""], "name");
     let unknown = [
         "downstream",
@@ -239,7 +239,7 @@ fn rows_of_other_things_are_not_gone_on_from() {
         "--base",
         "base",
     ];
-    assert_says(&fails(&unknown), &["--benchmark: expected a benchmark among", "got \"trivia\""], "benchmark");
+    assert_says(&fails(2, &unknown), &["--benchmark: expected a benchmark among", "got \"trivia\""], "benchmark");
     assert!(!world().root.join("unused").exists());
     let estimate = ok(&arguments("refused.jsonl", "unused", &["--compressors", "bm25,recent", "--estimate-only"]));
     assert_says(&estimate, &["6 examples, 36 answers", "$0"], "estimate");

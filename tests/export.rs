@@ -174,14 +174,14 @@ fn what_cannot_be_exported_is_said_and_nothing_is_left() {
     let run = finished().to_str().unwrap();
     let taken = folder.path().join("taken");
     fs::create_dir(&taken).unwrap();
-    let said = fails(&["export", run, "--output", taken.to_str().unwrap()]);
+    let said = fails(1, &["export", run, "--output", taken.to_str().unwrap()]);
     assert_says(&said, &["taken", "expected a folder that does not exist yet"], "an output that exists");
     let free = folder.path().join("free");
     let unknown = command(&["export", run, "--role", "nobody", "--output", free.to_str().unwrap()]).output().unwrap();
     assert_says(&String::from_utf8_lossy(&unknown.stderr), &["compressor", "generator", "empty_reader"], "roles");
     let (_runs, copy) = finished_copy();
     fs::remove_file(copy.join("checkpoints/step_000010/generator/adapter_model.safetensors")).unwrap();
-    let said = fails(&["export", copy.to_str().unwrap(), "--merge", "--output", free.to_str().unwrap()]);
+    let said = fails(1, &["export", copy.to_str().unwrap(), "--merge", "--output", free.to_str().unwrap()]);
     assert_says(&said, &["generator/adapter_model.safetensors"], "a damaged checkpoint");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 

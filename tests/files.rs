@@ -60,7 +60,7 @@ fn a_document_in_two_splits_is_said_and_recorded_or_refused() {
     fs::write(&mixed, format!("{text}{}\n{edited}\n", learned.lines().next().unwrap())).unwrap();
     let data = format!("data.test={}", mixed.display());
     let runs = folder.path().join("runs");
-    let refused = fails(&short(&runs, &["--set", &data, "--set", "data.strict_splits=true"]));
+    let refused = fails(2, &short(&runs, &["--set", &data, "--set", "data.strict_splits=true"]));
     let found = "data.test: 2 of 14 documents are in data.train too (1 word for word, 1 nearly): ";
     let pairs = "`0-0` (there: `0-0`), `0-3` (there: `0-3`)";
     assert_says(
@@ -103,19 +103,19 @@ fn a_key_of_a_base_is_taken_away() {
     assert_eq!(dry(&[&[middle.as_str()], &flags[..]].concat()), by_file);
 
     write("[\"train.averaged_decay\"]");
-    let said = fails(&["train", &top]);
+    let said = fails(2, &["train", &top]);
     let absent = "`unset`: expected keys that are set below, got `train.averaged_decay`, which is not";
     assert_says(&said, &["top.toml: ", absent, "(did you mean `train.average_decay`?)"], "unknown");
-    let said = fails(&["train", "tiny.toml", "--set", "unset=optim.compressor.lr"]);
+    let said = fails(2, &["train", "tiny.toml", "--set", "unset=optim.compressor.lr"]);
     assert_says(&said, &["--set: `optim.compressor`: missing", "`unset` takes it away"], "needed");
 
     let (runs, run) = finished_copy();
     let before = files(&run);
     let resume = ["train", &middle, "--runs", runs.path().to_str().unwrap(), "--resume"];
-    let said = fails(&resume);
+    let said = fails(1, &resume);
     assert_says(&said, &["`warm_start.output` was absent, is now \"adapters\""], "resume");
     let said =
-        fails(&[&resume[..], &["--set", "unset=train.average_decay", "--set", "unset=warm_start.output"]].concat());
+        fails(1, &[&resume[..], &["--set", "unset=train.average_decay", "--set", "unset=warm_start.output"]].concat());
     assert_says(&said, &["`train.average_decay` was 0.5, is now 0.0"], "resume");
     assert_same_files(&before, &files(&run), "a refused run");
     // Paths are relative to where the program runs, so this is the configuration of the finished run.
@@ -146,7 +146,7 @@ fn a_folder_in_progress_is_left_to_its_holder() {
         labelled,
         vec!["compare", "--runs", &run_at, "--output", &compared_at, "--budgets", "0.2"],
     ] {
-        let said = fails(&arguments);
+        let said = fails(3, &arguments);
         let holder = format!("got one in progress: process {} on ", std::process::id());
         assert_says(
             &said,
@@ -179,7 +179,7 @@ fn a_killed_process_leaves_no_lock() {
     let mut first = start(&arguments);
     wait(7);
     let resumed = [&arguments[..], &["--resume"]].concat();
-    let said = fails(&resumed);
+    let said = fails(3, &resumed);
     assert_says(&said, &[&format!("in progress: process {} on ", first.id()), "train tiny.toml"], "second");
     first.kill().unwrap();
     first.wait().unwrap();
@@ -251,7 +251,7 @@ fn results_go_through_links_pipes_and_descriptors() {
         ["compare", "--runs", finished.to_str().unwrap(), "--output", at("pipe").to_str().unwrap(), "--budgets", "0.2"]
             .map(String::from);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let said = message(&command(&arguments).current_dir(&world().root).output().unwrap(), "compare");
+    let said = message(2, &command(&arguments).current_dir(&world().root).output().unwrap(), "compare");
     assert_says(&said, &["--output: ", "pipe: expected a new or empty folder", "got a file"], "compare");
 }
 

@@ -43,7 +43,7 @@ impl Own {
     fn refuses(&self, arguments: &[&str]) -> String {
         let before = files(&self.run);
         let output = command(arguments).current_dir(self.folder.path()).output().unwrap();
-        let said = message(&output, &format!("{arguments:?}"));
+        let said = message(2, &output, &format!("{arguments:?}"));
         assert_same_files(&before, &files(&self.run), "refused");
         said
     }
@@ -180,7 +180,7 @@ fn seeds_are_pooled_that_one_program_made_from_one_text() {
         let train = inputs.iter_mut().find(|input| input["path"] == "train.jsonl").unwrap();
         train["sha256"] = "0".repeat(64).into();
     });
-    let said = fails(&pool);
+    let said = fails(2, &pool);
     let words = ["train.jsonl: sha256 ", "for ", "seed=1", "000000000000", "commit 0123456789ab", ACCEPT];
     assert_says(&said, &words, "pool");
     assert!(!json.exists());
@@ -188,7 +188,7 @@ fn seeds_are_pooled_that_one_program_made_from_one_text() {
     let accepted = read_json::<Value>(&json).unwrap()["accepted"].clone();
     assert_eq!(accepted.as_array().unwrap().len(), 2, "{accepted}");
     // Another experiment may have learned from another text, not by another program.
-    let said = fails(&["pool", one, "--against", two]);
+    let said = fails(2, &["pool", one, "--against", two]);
     assert!(said.contains("commit 0123456789ab") && !said.contains("train.jsonl"), "{said}");
 }
 
@@ -201,7 +201,7 @@ fn a_comparison_is_of_runs_and_readers_that_this_program_made() {
     let compare = [&compare[..], &["--readers", "shared", "--output", output.to_str().unwrap()]].concat();
     let accepting = [&compare[..], &[ACCEPT]].concat();
     other_commit(&run);
-    assert_says(&fails(&compare), &["not compared", "commit 0123456789ab then", ACCEPT], "program");
+    assert_says(&fails(2, &compare), &["not compared", "commit 0123456789ab then", ACCEPT], "program");
     assert!(!output.exists());
     ok(&accepting);
     let read = || read_json::<Value>(&output.join("comparison.json")).unwrap();
@@ -257,7 +257,7 @@ fn a_sweep_keeps_and_lends_only_what_this_program_made_from_the_files_that_are_t
     // Made by another program: refused, made again, or accepted and recorded.
     let made = own.folder.path().join("swept/first/seed=0");
     other_commit(&made);
-    let said = message(&run(&first, &[]), "kept");
+    let said = message(2, &run(&first, &[]), "kept");
     assert_says(
         &said,
         &["--overwrite replaces", "swept/first/seed=0: not kept", "commit 0123456789ab", ACCEPT],

@@ -170,10 +170,10 @@ fn prompts_compete_in_a_ceiling_and_by_name_in_a_comparison() {
         let flags = ["--output", to, "--budgets", "0.1", "--readers", "shared", "--updates", "1", "--windows", "4"];
         [&["compare", "--runs", run, "--compressors", names][..], &flags].concat()
     };
-    let said = fails(&compare("nobody"));
+    let said = fails(2, &compare("nobody"));
     assert_says(&said, &["recent_joined", "prompt_lookup", "draft, summary, dense_notes, one that scores"], "names");
     // The world's own base has no chat template, and too few positions for the longer prompt.
-    let said = fails(&compare("dense_notes"));
+    let said = fails(2, &compare("dense_notes"));
     assert_says(&said, &["max_position_embeddings: expected at least", "`dense_notes`, got 128"], "by name");
     ok(&compare("summary,recent_joined,prompt_lookup:word"));
     let found: Value = read_json(&other.join("comparison.json")).unwrap();

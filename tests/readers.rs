@@ -9,7 +9,7 @@ use std::fs;
 fn readers_are_adapted_for_those_who_are_named_and_kept() {
     let (_runs, run) = finished_copy();
     let run_argument = run.to_str().unwrap();
-    let said = fails(&["eval", run_argument, "--adapt-readers=recent,nobody"]);
+    let said = fails(2, &["eval", run_argument, "--adapt-readers=recent,nobody"]);
     assert_says(&said, &["--adapt-readers: expected names among ", "recent", "gist", "got \"nobody\""], "unknown");
     let adapted = || -> Summary {
         ok(&["eval", run_argument, "--adapt-readers=recent,gist"]);

@@ -307,7 +307,7 @@ fn benchmarks_are_listed_prepared_and_shown() {
     );
     let bad = |name: &str, text: &str| {
         std::fs::write(world().root.join(name), text).unwrap();
-        fails(&["benchmark", "show", "plain", "--from", name])
+        fails(1, &["benchmark", "show", "plain", "--from", name])
     };
     let row = |id: &str| format!("{{\"id\": \"{id}\", \"context\": \"c\", \"query\": \"q\", \"answers\": [\"c\"]}}");
     for (text, said) in [
@@ -319,7 +319,7 @@ fn benchmarks_are_listed_prepared_and_shown() {
         assert_says(&bad("twice.jsonl", &text), &[said], &text);
     }
     let prepare = |name: &str, more: &[&str]| {
-        fails(&[&["benchmark", "prepare", name, "--output", "x.jsonl", "--base", "base"], more].concat())
+        fails(2, &[&["benchmark", "prepare", name, "--output", "x.jsonl", "--base", "base"], more].concat())
     };
     for (name, more, said) in [
         (

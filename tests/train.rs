@@ -478,6 +478,6 @@ fn runs_lie_where_their_seed_says_and_are_pooled() {
     assert_says(&said, &["reader: generator", "strongest honest baseline"], "pool");
     let pooled: Value = read_json(&json).unwrap();
     assert_eq!(pooled["against"]["gap_closed_diff"]["pooled"]["mean"], 0.0);
-    let refused = fails(&["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), run.to_str().unwrap()]);
+    let refused = fails(2, &["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), run.to_str().unwrap()]);
     assert_says(&refused, &["--against: expected 1 runs"], "pool");
 }

@@ -334,7 +334,11 @@ fn a_base_of_a_quantisation_that_is_not_read_cannot_be_exported_planned_or_measu
         &["bench", "tiny.toml", "--set", &set, "--runs", out.to_str().unwrap()],
     ];
     for arguments in all {
-        assert_says(&fails(arguments), &["base.gguf: `blk.0.attn_q.weight`: expected one of the types", "IQ3_S"], "");
+        assert_says(
+            &fails(1, arguments),
+            &["base.gguf: `blk.0.attn_q.weight`: expected one of the types", "IQ3_S"],
+            "",
+        );
     }
     assert!(!out.exists());
 }

@@ -60,11 +60,11 @@ fn a_commit_needs_no_ref_and_a_ref_may_end_in_a_line_break() {
     pinned(&home.path().join("hub"));
     let before = files(home.path());
     assert_whole(&stdout(&offline(&["--revision", COMMIT])), "a commit");
-    let said = refused(&offline(&[]));
+    let said = refused(2, &offline(&[]));
     assert_says(&said, &["at revision main", "the cache lacks config.json", COMMIT], "another revision is there");
     let other = "f".repeat(40);
     assert_says(
-        &refused(&offline(&["--revision", &other])),
+        &refused(2, &offline(&["--revision", &other])),
         &[&other, &format!("--revision {other}` brings it")],
         "another",
     );
@@ -79,7 +79,7 @@ fn a_commit_needs_no_ref_and_a_ref_may_end_in_a_line_break() {
     }
     for content in ["", "\n", "../../elsewhere"] {
         fs::write(refs.join("main"), content).unwrap();
-        assert_says(&refused(&offline(&[])), &["the cache lacks config.json"], content);
+        assert_says(&refused(2, &offline(&[])), &["the cache lacks config.json"], content);
     }
 }
 
@@ -117,14 +117,14 @@ fn a_cache_that_cannot_be_written_is_named() {
     let hub = Hub::start(with_model("tiny/base"));
     let file = hub.home.path().join("a file");
     fs::write(&file, "").unwrap();
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("HF_HUB_CACHE", file.to_str().unwrap())]));
+    let said = refused(1, &hub.gist(&["fetch", "tiny/base"], &[("HF_HUB_CACHE", file.to_str().unwrap())]));
     assert_says(&said, &["a file/models--tiny--base", "Not a directory", "HF_HUB_CACHE"], "no folder");
     // A full disk: what arrives goes to a device that has no room.
     let blobs = hub.cache().join("models--tiny--base/blobs");
     fs::create_dir_all(&blobs).unwrap();
     let weights = sha256(&fs::read(world().root.join("base").join(WEIGHTS)).unwrap());
     std::os::unix::fs::symlink("/dev/full", blobs.join(format!("{weights}.incomplete"))).unwrap();
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[]));
+    let said = refused(1, &hub.gist(&["fetch", "tiny/base"], &[]));
     assert_says(&said, &[&weights, "No space left on device", "make room, and the same command goes on"], "full");
     fs::remove_file(blobs.join(format!("{weights}.incomplete"))).unwrap();
     assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &[])), "room");

@@ -31,10 +31,10 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Last message of a failed program; it must not have panicked.
-fn refused(output: &Output) -> String {
+/// Last message of a program that ended with this exit code; it must not have panicked.
+fn refused(code: i32, output: &Output) -> String {
     let said = stderr(output);
-    assert!([Some(1), Some(2)].contains(&output.status.code()), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
     let last = said.lines().last().unwrap();
     assert!(last.starts_with("error: ") && !said.contains("panicked"), "{said}");
     last.to_string()
@@ -130,7 +130,7 @@ fn files_arrive_however_a_server_sends_and_names_them() {
     ] {
         let hub = Hub::start(with_model("tiny/base"));
         hub.set(change);
-        assert_says(&refused(&hub.gist(&["fetch", "tiny/base"], &[])), &["tiny/base", expected], expected);
+        assert_says(&refused(2, &hub.gist(&["fetch", "tiny/base"], &[])), &["tiny/base", expected], expected);
     }
 }
 
@@ -146,7 +146,7 @@ fn a_cut_connection_goes_on_where_it_broke() {
     // Cut for good: what arrived is kept, and the same command goes on.
     let hub = Hub::start(Rules { cut: cut(WEIGHTS, 1, 0.5), ..with_model("tiny/base") });
     hub.set(|rules| rules.busy_after_cut = vec![(503, "Retry-After: 4000\r\n")]);
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[]));
+    let said = refused(1, &hub.gist(&["fetch", "tiny/base"], &[]));
     assert_says(&said, &[&format!("tiny/base: {WEIGHTS}"), "answered with status 503"], "cut for good");
     hub.requests();
     let again = hub.gist(&["fetch", "tiny/base"], &[]);
@@ -192,7 +192,7 @@ fn shards_are_brought_with_their_index() {
     let hub = Hub::start(with_model("tiny/base"));
     hub.set(|rules| _ = rules.repositories.insert("tiny/shards".into(), folder.path().to_path_buf()));
     fs::rename(folder.path().join("tokenizer.json"), folder.path().join("kept")).unwrap();
-    let said = refused(&hub.gist(&["fetch", "tiny/shards"], &[]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/shards"], &[]));
     let expected = "tiny/shards: tokenizer.json: the repository has no such file at revision main";
     assert_says(&said, &[expected], "no tokenizer");
     fs::rename(folder.path().join("kept"), folder.path().join("tokenizer.json")).unwrap();
@@ -203,9 +203,9 @@ fn shards_are_brought_with_their_index() {
     let (first, second) = ("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors");
     let cut = Hub::start(Rules { spoil: Some(second), ..Rules::default() });
     cut.set(|rules| _ = rules.repositories.insert("tiny/shards".into(), folder.path().to_path_buf()));
-    let said = refused(&cut.gist(&["fetch", "tiny/shards"], &[]));
+    let said = refused(2, &cut.gist(&["fetch", "tiny/shards"], &[]));
     assert_says(&said, &[&format!("tiny/shards: {second}")], "half the shards");
-    let said = refused(&cut.gist(&["fetch", "tiny/shards", "--offline"], &[]));
+    let said = refused(2, &cut.gist(&["fetch", "tiny/shards", "--offline"], &[]));
     assert_says(&said, &[&format!("the cache lacks {second}")], "half the shards");
     cut.set(|rules| rules.spoil = None);
     let whole = stdout(&cut.gist(&["fetch", "tiny/shards"], &[]));
@@ -214,7 +214,7 @@ fn shards_are_brought_with_their_index() {
     }
     // A shard that is gone from the cache is missed.
     fs::remove_file(Path::new(fetched.trim()).join(second)).unwrap();
-    let said = refused(&hub.gist(&["fetch", "tiny/shards", "--offline"], &[]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/shards", "--offline"], &[]));
     assert_says(&said, &[&format!("the cache lacks {second}"), "gist fetch tiny/shards"], "a shard");
 }
 
@@ -226,7 +226,7 @@ fn changed_bytes_are_found_and_the_cache_stays_sound() {
         ("config.json", format!("expected SHA-1 {}", git_sha1(&fs::read(base.join("config.json")).unwrap()))),
     ] {
         let hub = Hub::start(Rules { spoil: Some(file), ..with_model("tiny/base") });
-        let spoilt = refused(&hub.gist(&["fetch", "tiny/base"], &[]));
+        let spoilt = refused(2, &hub.gist(&["fetch", "tiny/base"], &[]));
         assert_says(&spoilt, &[&format!("tiny/base: {file}"), &named, "it is removed"], "changed bytes");
         hub.set(|rules| rules.spoil = None);
         assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &[])), "after changed bytes");
@@ -238,7 +238,7 @@ fn what_is_not_there_or_not_allowed_is_told_apart() {
     let hub = Hub::start(Rules { token: "secret", known: "somebody", ..with_model("gated/model") });
     let fetch = |arguments: &[&str], variables: &[(&str, &str)]| {
         let arguments = [&["fetch"], arguments].concat();
-        refused(&hub.gist(&arguments, variables))
+        refused(2, &hub.gist(&arguments, variables))
     };
     let (page, somebody) = (format!("{}/gated/model", hub.address), [("HF_TOKEN", "somebody")]);
     let said = fetch(&["no/body"], &[]);
@@ -290,7 +290,7 @@ fn what_is_not_there_or_not_allowed_is_told_apart() {
 
     let runs = tempfile::tempdir().unwrap();
     let flags = ["--set", "model.path=no/body", "--offline"];
-    assert_says(&refused(&hub.gist(&train(runs.path(), &flags), &[])), &["no/body"], "a run");
+    assert_says(&refused(2, &hub.gist(&train(runs.path(), &flags), &[])), &["no/body"], "a run");
     assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0);
     assert_says(&stdout(&gist(&["fetch", "--help"])), &["HF_HUB_CACHE", "HF_TOKEN", "SSL_CERT_FILE"], "help");
     assert_says(&fetch(&["gpt2"], &[]), &["gpt2: expected a repository, owner/name, or a folder"], "no owner");
@@ -313,10 +313,10 @@ fn a_busy_server_is_asked_again_when_it_says_so() {
     // For good, and for longer than anybody waits.
     let hub = Hub::start(with_model("tiny/base"));
     hub.set(|rules| rules.busy = vec![(504, now); 9]);
-    assert_says(&refused(&hub.gist(&["fetch", "tiny/base"], &[])), &["answered with status 504"], "busy for good");
+    assert_says(&refused(1, &hub.gist(&["fetch", "tiny/base"], &[])), &["answered with status 504"], "busy for good");
     assert_eq!(hub.requests().len(), 6);
     hub.set(|rules| rules.busy = vec![(429, "RateLimit: \"api\";r=0;t=4000\r\n")]);
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[]));
+    let said = refused(1, &hub.gist(&["fetch", "tiny/base"], &[]));
     assert_says(&said, &["answered with status 429; it asks to wait 4000 s"], "an hour");
 }
 

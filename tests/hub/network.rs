@@ -29,8 +29,8 @@ fn the_token_goes_to_the_hub_alone() {
         fs::remove_dir_all(hub.cache()).unwrap();
     }
     let variables = [("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"), ("HF_TOKEN", "secret")];
-    assert_says(&refused(&hub.gist(&["fetch", "gated/model"], &variables)), &["no token was sent"], "not sent");
-    let said = refused(&hub.gist(&["fetch", "gated/model"], &[("HF_TOKEN", "geh\u{e4}im")]));
+    assert_says(&refused(2, &hub.gist(&["fetch", "gated/model"], &variables)), &["no token was sent"], "not sent");
+    let said = refused(2, &hub.gist(&["fetch", "gated/model"], &[("HF_TOKEN", "geh\u{e4}im")]));
     assert_says(&said, &["HF_TOKEN: expected a token in ASCII"], "no token");
 }
 
@@ -42,7 +42,7 @@ fn slashes_at_the_end_of_the_endpoint_make_no_difference() {
         assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &[("HF_ENDPOINT", &endpoint)])), slashes);
         fs::remove_dir_all(hub.cache()).unwrap();
     }
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("HF_ENDPOINT", "mirror.example")]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/base"], &[("HF_ENDPOINT", "mirror.example")]));
     assert_says(
         &said,
         &["HF_ENDPOINT: expected an address such as https://huggingface.co", "mirror.example"],
@@ -58,12 +58,12 @@ fn without_a_network_the_message_says_so() {
         (&["fetch", "tiny/base"], &[("TRANSFORMERS_OFFLINE", "yes")]),
         (&["fetch", "tiny/base", "--offline"], &[]),
     ] {
-        let said = refused(&hub.gist(arguments, variables));
+        let said = refused(2, &hub.gist(arguments, variables));
         assert_says(&said, &["tiny/base", "the cache lacks config.json", "gist fetch tiny/base"], "offline");
     }
     assert!(hub.requests().is_empty());
     let unreachable = hub.gist(&["fetch", "tiny/base"], &[("HF_ENDPOINT", "http://127.0.0.1:9")]);
-    assert_says(&refused(&unreachable), &["tiny/base", "127.0.0.1:9 cannot be reached", "--offline"], "no network");
+    assert_says(&refused(1, &unreachable), &["tiny/base", "127.0.0.1:9 cannot be reached", "--offline"], "no network");
     assert_says(&stderr(&unreachable), &["(2 of 2)"], "asked again");
     // A server that takes the connection and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -100,9 +100,9 @@ fn proxies_are_used_as_their_variables_say() {
     let with = format!("http://me:a%20b@{}", guarded.address);
     assert_whole(&stdout(&fetch(&[&endpoint[..], &[("http_proxy", &with)]].concat())), "a password");
     let without = format!("http://{}", guarded.address);
-    let said = refused(&fetch(&[&endpoint[..], &[("http_proxy", &without)]].concat()));
+    let said = refused(2, &fetch(&[&endpoint[..], &[("http_proxy", &without)]].concat()));
     assert_says(&said, &["the proxy asks for a name and a password (status 407)"], "no password");
-    let said = refused(&fetch(&[&endpoint[..], &[("http_proxy", "http://")]].concat()));
+    let said = refused(2, &fetch(&[&endpoint[..], &[("http_proxy", "http://")]].concat()));
     assert_says(&said, &["http_proxy: expected the address of a proxy"], "no address");
 }
 
@@ -155,7 +155,7 @@ fn a_private_authority_is_trusted_where_it_is_named() {
     let (expired, empty) = (file("old.pem", &old.pem), file("empty.pem", "nothing"));
 
     let hub = Hub::start_tls(with_model("tiny/base"), server.pair(), "https://localhost");
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/base"], &[]));
     assert_says(&said, &["its certificate is not trusted", "SSL_CERT_FILE"], "nobody vouches");
     assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &authority)])), "an authority");
     fs::remove_dir_all(hub.cache()).unwrap();
@@ -163,7 +163,7 @@ fn a_private_authority_is_trusted_where_it_is_named() {
     assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &folders)), "a folder of authorities");
     fs::remove_dir_all(hub.cache()).unwrap();
     for (value, expected) in [(empty.as_str(), "none is there in PEM format"), ("/no/such.pem", "No such file")] {
-        let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", value)]));
+        let said = refused(2, &hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", value)]));
         assert_says(&said, &["SSL_CERT_FILE", value, expected], "no certificates");
     }
     // Through a proxy the host is asked by CONNECT, and is who shows the certificate.
@@ -178,14 +178,15 @@ fn a_private_authority_is_trusted_where_it_is_named() {
     );
 
     let hub = Hub::start_tls(with_model("tiny/base"), own.pair(), "https://localhost");
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &authority)]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &authority)]));
     assert_says(&said, &["its certificate is not trusted"], "signed by itself, not named");
     assert_whole(&stdout(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &itself)])), "signed by itself");
     fs::remove_dir_all(hub.cache()).unwrap();
     let by_number = hub.address.replace("localhost", "127.0.0.1");
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &itself), ("HF_ENDPOINT", &by_number)]));
+    let said =
+        refused(2, &hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &itself), ("HF_ENDPOINT", &by_number)]));
     assert_says(&said, &["its certificate is not trusted", "not valid for name"], "another name");
     let hub = Hub::start_tls(with_model("tiny/base"), old.pair(), "https://localhost");
-    let said = refused(&hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &expired)]));
+    let said = refused(2, &hub.gist(&["fetch", "tiny/base"], &[("SSL_CERT_FILE", &expired)]));
     assert_says(&said, &["its certificate is not trusted", "expired"], "too old");
 }

@@ -61,10 +61,10 @@ fn runs_by_number_are_the_runs_of_the_sweep() {
     assert_eq!(read_json::<Value>(&root.join("runs.json")).unwrap().as_array().unwrap().len(), 2);
 
     for bad in ["0", "3"] {
-        let said = fails(&sweep(&file, &single, &["--index", bad]));
+        let said = fails(2, &sweep(&file, &single, &["--index", bad]));
         assert_says(&said, &["--index: expected 1 to 2", &format!("got {bad}"), "--list"], bad);
     }
-    let said = fails(&sweep(&file, &single, &["--index", "1", "--submitted", "0123"]));
+    let said = fails(1, &sweep(&file, &single, &["--index", "1", "--submitted", "0123"]));
     assert_says(
         &said,
         &["by-number.toml: expected the sweep that was submitted, 0123, got ", "submit it again"],
@@ -101,13 +101,13 @@ fn the_script_says_what_the_section_asks_and_is_kept_where_slurm_is_not() {
     // The digest in the script binds a task to the sweep as it was.
     let digest = said.split("--submitted ").nth(1).unwrap().split_whitespace().next().unwrap();
     let task = ["--index", "1", "--submitted", digest, "--set", "train.steps=5"];
-    assert_says(&fails(&sweep(&file, &runs, &task)), &["expected the sweep that was submitted", digest], "changed");
+    assert_says(&fails(1, &sweep(&file, &runs, &task)), &["expected the sweep that was submitted", digest], "changed");
     assert!(!runs.exists(), "a refused task writes nothing");
 
     let alone = |flags: &[&str]| {
         command(&sweep(&file, &runs, flags)).env("PATH", folder.path()).current_dir(&world().root).output().unwrap()
     };
-    let said = message(&alone(&["--submit", "slurm"]), "no sbatch");
+    let said = message(1, &alone(&["--submit", "slurm"]), "no sbatch");
     let script = runs.join("to-submit/submit/array.sh");
     assert_says(
         &said,
@@ -118,7 +118,7 @@ fn the_script_says_what_the_section_asks_and_is_kept_where_slurm_is_not() {
     let refuses = folder.path().join("sbatch");
     fs::write(&refuses, "#!/bin/sh\necho 'error: invalid partition specified: cpu' >&2\nexit 1\n").unwrap();
     assert!(Command::new("chmod").arg("+x").arg(&refuses).status().unwrap().success());
-    let said = message(&alone(&["--submit", "slurm"]), "refused");
+    let said = message(1, &alone(&["--submit", "slurm"]), "refused");
     assert_says(&said, &["sbatch said: error: invalid partition specified: cpu", "the script is kept"], "refused");
 
     // The same file trains and validates; a template of one's own is rendered, and its mistakes are named.
@@ -132,7 +132,11 @@ fn the_script_says_what_the_section_asks_and_is_kept_where_slurm_is_not() {
         assert_says(&String::from_utf8_lossy(&said), &[expected], text);
     }
     edit(&file, "partition = \"cpu\"", "partitions = \"cpu\"");
-    assert_says(&fails(&["train", file.to_str().unwrap()]), &["to-submit.toml: `submit.", "partitions"], "unknown key");
+    assert_says(
+        &fails(2, &["train", file.to_str().unwrap()]),
+        &["to-submit.toml: `submit.", "partitions"],
+        "unknown key",
+    );
 }
 
 fn edit(path: &Path, from: &str, to: &str) {

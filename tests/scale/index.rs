@@ -75,7 +75,7 @@ fn what_is_no_index_is_left_alone() {
     let out = runs.path().join("precious");
     let collect = ["collect", runs.path().to_str().unwrap(), "--out", out.to_str().unwrap()];
     fs::write(&out, "a thesis, and long enough to be taken for more than nothing".repeat(30)).unwrap();
-    let said = fails(&collect);
+    let said = fails(1, &collect);
     assert_says(
         &said,
         &["precious: expected an index that `gist collect` made, or no file, got a file of another kind"],
@@ -84,7 +84,7 @@ fn what_is_no_index_is_left_alone() {
     assert!(fs::read_to_string(&out).unwrap().starts_with("a thesis"));
     fs::remove_file(&out).unwrap();
     Connection::open(&out).unwrap().execute_batch("CREATE TABLE runs (x); INSERT INTO runs VALUES (1)").unwrap();
-    assert_says(&fails(&collect), &["precious: expected an index", "got another database"], "database");
+    assert_says(&fails(1, &collect), &["precious: expected an index", "got another database"], "database");
     assert_eq!(number(&out, "SELECT x FROM runs") as i64, 1);
     // An index of an older version is made anew.
     fs::remove_file(&out).unwrap();
@@ -92,5 +92,5 @@ fn what_is_no_index_is_left_alone() {
     Connection::open(&out).unwrap().execute_batch("PRAGMA user_version = 0").unwrap();
     assert_says(&ok(&collect), &["1 runs: 1 read"], "older");
     let absent = ["collect", "absent", "--out", out.to_str().unwrap()];
-    assert_says(&fails(&absent), &["absent: expected a run directory or a folder that holds some"], "absent");
+    assert_says(&fails(1, &absent), &["absent: expected a run directory or a folder that holds some"], "absent");
 }

@@ -191,7 +191,7 @@ fn who_is_missing_or_differs_is_named() {
 fn worlds_that_cannot_be_are_refused() {
     let runs = tempfile::tempdir().unwrap();
     let refused =
-        |flags: &[&str], expected: &str| assert_says(&fails(&train(runs.path(), flags)), &[expected], "refused");
+        |flags: &[&str], expected: &str| assert_says(&fails(2, &train(runs.path(), flags)), &[expected], "refused");
     refused(&["--ranks", "2"], "--ranks: expected a power of two up to parallel.grad_shards (1), got 2");
     refused(
         &["--ranks", "3", "--set", SHARDS],

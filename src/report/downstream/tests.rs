@@ -10,13 +10,15 @@ fn row(number: usize, compressor: &str, budget: f64) -> DownstreamRow {
     let whole = "Anna hid 12 coins in <b>Tessin</b>. Boris hid none of his own. It rained.";
     let text = if compressor == "identity" { whole } else { "Anna hid 12 coins" };
     let f1 = if compressor == "identity" { 1.0 } else { [1.0, 0.0][number % 2] };
-    serde_json::from_value(json!({
+    let mut all = json!({
         "dataset": "abc", "task_model": "openai:m", "task_model_sha256": null, "endpoint": "http://127.0.0.1:1/v1",
         "answer_tokens": 16, "seed": 3, "metric_version": "1", "git_sha": "x",
         "example_id": format!("q{number}"), "benchmark": "plain", "domain": "nl", "slice": null, "document": format!("d{number}"),
         "query": "How many <i>?", "answers": ["12"],
         "compressor": compressor, "compressor_weights": "baseline", "sees_query": true,
         "budget_requested": budget, "budget_tokens": 9,
+    });
+    let measured = json!({
         "full_output": "12", "compressed_output": "<script>alert(1)</script>", "closed_output": "",
         "full_exact_match": 1.0, "compressed_exact_match": f1, "closed_exact_match": 0.0, "delta_exact_match": f1 - 1.0,
         "full_f1": 1.0, "compressed_f1": f1, "closed_f1": 0.0, "delta_f1": f1 - 1.0,
@@ -24,8 +26,9 @@ fn row(number: usize, compressor: &str, budget: f64) -> DownstreamRow {
         "latency_ms_full": 1.0, "latency_ms_compressed": 1.0, "latency_ms_compressor": 1.0,
         "cost_usd_full": 0.5, "cost_usd_compressed": 0.125, "input_tokens_compressed": 30, "output_tokens_compressed": 2,
         "cut_tokens_full": 0, "answer_at": 0.1, "answer_kept": true, "compressed_text": text,
-    }))
-    .unwrap()
+    });
+    all.as_object_mut().unwrap().extend(measured.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
 }
 
 fn rows() -> Vec<DownstreamRow> {
