@@ -53,7 +53,7 @@ impl TaskModelArgs {
                 ("--prices", self.prices.is_some()),
                 ("--max-cost", self.max_cost.is_some()),
             ];
-            for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 let names: Vec<String> = Protocol::ALL.iter().map(|own| format!("{}:NAME", own.name())).collect();
                 anyhow::bail!(
                     "{flag}: expected --task-model {} beside it, got a model that runs here",

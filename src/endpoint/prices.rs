@@ -70,7 +70,7 @@ fn read(path: &Path, text: &str) -> Result<Vec<Price>> {
             ("input_usd_per_million", price.input_usd_per_million),
             ("output_usd_per_million", price.output_usd_per_million),
         ];
-        for (key, value) in values.into_iter().filter(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+        if let Some((key, value)) = values.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             let message = format!("expected dollars, 0 or more, got {value}");
             return Err(Error::config(path, format!("price.{number}.{key}"), message));
         }

@@ -87,8 +87,7 @@ mod tests {
                 // Each rank in a thread of its own, and each with a stretch of the vector in the second half of the sum.
                 let partial: Vec<Floats> = std::thread::scope(|scope| {
                     let own = |rank| all[own(shards, rank, ranks)].to_vec();
-                    let threads: Vec<_> =
-                        (0..ranks).map(|rank| own(rank)).map(|own| scope.spawn(|| sum(own).unwrap())).collect();
+                    let threads: Vec<_> = (0..ranks).map(own).map(|own| scope.spawn(|| sum(own).unwrap())).collect();
                     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
                 });
                 let width = 33usize.next_multiple_of(ranks);
