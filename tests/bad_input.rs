@@ -1,7 +1,9 @@
 //! Bad input, met by the real program: one message that names file, key, expected and got; nothing overwritten, nothing
 //! half-written. Models and adapters are in `bad_models`.
 
-use crate::common::{assert_same_files, assert_says, command, fails, fails_either, files, finished_copy, train, world};
+use crate::common::{
+    assert_same_files, assert_says, command, fails, fails_as_it_says, files, finished_copy, train, world,
+};
 use std::fs;
 use std::path::Path;
 
@@ -17,7 +19,7 @@ pub fn refuse(cases: &[Case], subcommand: &str, experiment: &str) {
         let overrides: Vec<String> = overrides.iter().map(|text| text.replace("DIR", dir)).collect();
         let mut arguments = vec![subcommand, experiment, "--runs", runs.to_str().unwrap()];
         arguments.extend(overrides.iter().flat_map(|text| ["--set", text]));
-        let said = fails_either(&arguments);
+        let said = fails_as_it_says(&arguments);
         assert_says(&said, words, name);
         assert!(!runs.exists(), "{name}: left a run directory");
     }
@@ -125,7 +127,7 @@ fn keys() {
         (vec!["report", runs], "expected a run directory with a config.toml, got a folder without one"),
         (vec!["pool", "gone"], "gone: expected a run directory with a config.toml, got no such folder"),
     ] {
-        assert_says(&fails_either(&arguments), &[words], &format!("{arguments:?}"));
+        assert_says(&fails_as_it_says(&arguments), &[words], &format!("{arguments:?}"));
     }
     assert_eq!(fs::read_dir(runs).unwrap().count(), 0);
 }

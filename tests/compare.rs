@@ -2,7 +2,7 @@
 //! its page in a real browser.
 
 use crate::common::{
-    assert_says, command, copy, edit, fails, fails_either, files, finished, finished_copy, gist, ok, run_dir, world,
+    assert_says, command, copy, edit, fails, files, finished, finished_copy, gist, ok, run_dir, world,
 };
 use gist::eval::schema::comparison::{ComparedGist, Comparison};
 use gist::eval::schema::readers::{ADAPTED, SHARED};
@@ -262,30 +262,35 @@ fn what_cannot_be_compared_is_refused_and_nothing_is_written() {
         fs::write(path, record.to_string()).unwrap();
     };
     type Change<'a> = &'a dyn Fn(&Path);
-    let mismatches: [(&str, Change, &[&str]); 6] = [
+    let mismatches: [(&str, Change, i32, &[&str]); 6] = [
         (
             "condition",
             &|r| (renamed(r), edit(&r.join("config.toml"), "condition = \"local\"", "condition = \"none\"")).0,
+            1,
             &["`condition`: expected local, got none"],
         ),
         (
             "windows",
             &|r| (renamed(r), edit(&r.join("config.toml"), "windows = 12", "windows = 10")).0,
+            1,
             &["`eval.windows`: expected 12, got 10"],
         ),
         (
             "prefix",
             &|r| (renamed(r), edit(&r.join("config.toml"), "prefix_tokens = 32", "prefix_tokens = 30")).0,
+            1,
             &["`data.prefix_tokens`: expected 32, got 30"],
         ),
         (
             "base",
             &|r| (renamed(r), hash(r, "model.safetensors")).0,
+            2,
             &["base/model.safetensors: sha256 000000", " then, ", " now", "--accept-changes"],
         ),
         (
             "tokenizer and data",
             &|r| (renamed(r), hash(r, "tokenizer.json"), hash(r, "test.jsonl")).0,
+            2,
             &["base/tokenizer.json: sha256 000000", "test.jsonl: sha256 000000"],
         ),
         (
@@ -297,12 +302,13 @@ fn what_cannot_be_compared_is_refused_and_nothing_is_written() {
                 )
                     .0
             },
+            2,
             &["--runs: ", "differ in their seed only", "`train.steps`"],
         ),
     ];
-    for (name, change, words) in mismatches {
+    for (name, change, code, words) in mismatches {
         let other = changed(name, change);
-        assert_says(&fails_either(&compare(&[run, &other], &output, &[])), words, name);
+        assert_says(&fails(code, &compare(&[run, &other], &output, &[])), words, name);
         assert!(!output.exists(), "{name}");
     }
     assert_says(&fails(2, &compare(&[run, run], &output, &[])), &["--runs: expected each run once", "twice"], "twice");

@@ -1,7 +1,7 @@
 //! `distill` with the real program: an encoder learns what labelled texts keep, is killed and resumed, and says what is
 //! wrong with its files.
 
-use crate::common::{assert_says, command, fails_either, ok, rows, tiny_bert, world};
+use crate::common::{assert_says, command, fails_as_it_says, ok, rows, tiny_bert, world};
 use gist::run_dir::read_json;
 use serde_json::{Value, json};
 use std::fs;
@@ -150,7 +150,7 @@ fn bad_files_and_settings_are_named_before_anything_is_written() {
     ];
     for (set, words) in cases {
         let flags: Vec<&str> = set.iter().flat_map(|text| ["--set", *text]).collect();
-        assert_says(&fails_either(&distill(runs.path(), &flags)), words, &set.join(" "));
+        assert_says(&fails_as_it_says(&distill(runs.path(), &flags)), words, &set.join(" "));
         assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{set:?}");
     }
     let unfit = texts(1, 2)

@@ -1,6 +1,6 @@
 //! `gist downstream`: answers and rows against plain ways to get them, resuming, refusals, figures by hand.
 
-use crate::common::{assert_says, command, fails, fails_either, finished, ok, row as ids_row, world};
+use crate::common::{assert_says, command, fails, finished, ok, row as ids_row, world};
 use gist::config::bos::Bos;
 use gist::data::task::{TaskPrompt, TaskRow};
 use gist::eval::task::figures::figures;
@@ -190,20 +190,20 @@ fn rows_of_other_things_are_not_gone_on_from() {
             .map(|one| one.to_string())
             .collect::<Vec<_>>()
     };
-    let said = |arguments: &[String]| fails_either(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = |code: i32, arguments: &[String]| fails(code, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     ok(&arguments("refused.jsonl", "refused", &compressors));
     assert_says(
-        &said(&again(&[])),
+        &said(2, &again(&[])),
         &["refused/rows.jsonl: expected no rows of an earlier evaluation without --resume"],
         "no flag",
     );
     assert_says(
-        &said(&again(&["--resume", "--seed", "1"])),
+        &said(1, &again(&["--resume", "--seed", "1"])),
         &["refused/rows.jsonl:1: `seed`: expected 1, got 0"],
         "seed",
     );
     assert_says(
-        &said(&again(&["--resume", "--answer-tokens", "9"])),
+        &said(1, &again(&["--resume", "--answer-tokens", "9"])),
         &["rows.jsonl:1: `answer_tokens`: expected 9, got 16"],
         "tokens",
     );
@@ -212,18 +212,18 @@ fn rows_of_other_things_are_not_gone_on_from() {
     fs::write(&path, text.replacen("\"compressor_weights\":\"baseline\"", "\"compressor_weights\":\"abc\"", 1))
         .unwrap();
     assert_says(
-        &said(&again(&["--resume"])),
+        &said(1, &again(&["--resume"])),
         &["rows.jsonl:1: `compressor_weights` of recent: expected baseline, got abc"],
         "weights",
     );
     fs::write(&path, format!("{}{}\n", text, text.lines().next().unwrap())).unwrap();
     assert_says(
-        &said(&again(&["--resume"])),
+        &said(1, &again(&["--resume"])),
         &["rows.jsonl:7: expected each row once, got that of line 1 again"],
         "twice",
     );
     fs::write(&path, format!("{{}}\n{text}")).unwrap();
-    assert_says(&said(&again(&["--resume"])), &["rows.jsonl:1: expected a row, got"], "no row");
+    assert_says(&said(1, &again(&["--resume"])), &["rows.jsonl:1: expected a row, got"], "no row");
     let bad = |more: &[&str]| fails(2, &arguments("refused.jsonl", "unused", more));
     assert_says(&bad(&["--compressors", "bm26"]), &["--compressors: expected names among", "got \"bm26\""], "name");
     let unknown = [

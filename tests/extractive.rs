@@ -1,7 +1,7 @@
 //! Whole runs of an extractive compressor with the real program: labels, distillation, policy gradient, and being killed.
 
 use crate::common::{
-    assert_same_files, assert_says, command, fails, fails_either, files, finished, ok, results, rows, tiny_bert,
+    assert_same_files, assert_says, command, fails, fails_as_it_says, files, finished, ok, results, rows, tiny_bert,
     tiny_encoder, train, world,
 };
 use crate::export::record_encoder;
@@ -311,7 +311,7 @@ fn what_one_kind_of_compressor_has_the_other_refuses() {
     let runs = tempfile::tempdir().unwrap();
     let refused = |set: &[&str], words: &[&str]| {
         let all: Vec<&str> = set.iter().flat_map(|text| ["--set", *text]).collect();
-        assert_says(&fails_either(&train(runs.path(), &all)), words, &format!("{set:?}"));
+        assert_says(&fails_as_it_says(&train(runs.path(), &all)), words, &format!("{set:?}"));
         assert!(fs::read_dir(runs.path()).unwrap().next().is_none(), "{set:?}: left a run directory");
     };
     let extractive = |more: &'static str| [EXTRACTIVE, &[more]].concat();

@@ -1,7 +1,8 @@
 //! Frozen models as scorers: what a word is worth, windows, and their way into comparisons and evaluations.
 
 use crate::common::{
-    assert_says, edit, fails, fails_either, finished, finished_copy, gist, ok, row, tiny_encoder, tiny_kompress, train,
+    assert_says, edit, fails, fails_as_it_says, finished, finished_copy, gist, ok, row, tiny_encoder, tiny_kompress,
+    train,
 };
 use crate::compressors::tokenizer;
 use gist::compressor::foreign::Foreign;
@@ -237,7 +238,7 @@ fn they_compete_by_name_and_their_readers_know_their_weights() {
         ("recent+best", vec!["recent+best: expected a run's experiment or a baseline", "got \"best\""]),
     ] {
         let arguments = compare(name);
-        assert_says(&fails_either(&arguments.iter().map(String::as_str).collect::<Vec<_>>()), &words, name);
+        assert_says(&fails_as_it_says(&arguments.iter().map(String::as_str).collect::<Vec<_>>()), &words, name);
     }
 }
 
@@ -258,7 +259,7 @@ fn an_evaluation_has_them_beside_its_baselines() {
     let refused = |value: &str, words: &[&str]| {
         let runs = tempfile::tempdir().unwrap();
         let flag = format!("eval.encoders={value}");
-        assert_says(&fails_either(&train(runs.path(), &["--set", &flag])), words, value);
+        assert_says(&fails_as_it_says(&train(runs.path(), &["--set", &flag])), words, value);
         assert!(fs::read_dir(runs.path()).unwrap().next().is_none());
     };
     refused("[\"bert\"]", &["eval.encoders", "expected encoder:PATH or embedding:PATH, got \"bert\""]);

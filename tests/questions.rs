@@ -124,7 +124,7 @@ fn what_cannot_be_asked_is_an_error_or_a_counted_skip() {
     let refused = |sets: &[&str], words: &[&str]| {
         let arguments = run(sets);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_says(&fails_either(&arguments), words, &format!("{sets:?}"));
+        assert_says(&fails_as_it_says(&arguments), words, &format!("{sets:?}"));
     };
     refused(&["reader.frame=Of {context}:"], &["reader.frame", "expected {context} and then {local}, once each"]);
     refused(&["reader.answer=So"], &["reader.answer", "expected chat = true beside it"]);

@@ -206,7 +206,7 @@ fn impossible_sweeps_are_refused_before_anything_is_written() {
         ("sweep-same", "[[arm]]\nname = \"x\"\n[arm.set.train]\nsteps = 6", "to change a key"),
     ] {
         let file = file(name, rest);
-        assert_says(&fails_either(&sweep(&file, runs.path(), &[])), &[expected, name], name);
+        assert_says(&fails_as_it_says(&sweep(&file, runs.path(), &[])), &[expected, name], name);
         assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 0, "{name}");
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! Beside each exchange a rank notes how far it has come, in the store through which all met. When an exchange fails, or lasts
 //! longer than the time-out, those who have not come to it are the ones that are missing.
+//!
+//! A process has one group at a time: libtorch's record of exchanges (its flight recorder) is the process's, and groups in
+//! several threads write to it at once (helgrind; a crash).
 
 use crate::error::{Error, Result};
 use crate::parallel::place::Place;

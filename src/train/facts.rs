@@ -42,6 +42,11 @@ impl FactsWindows {
 
     /// The window of this index, a function of it.
     pub fn window(&self, tokenizer: &Tokenizer, index: u64) -> Result<Window> {
+        Ok(self.made(tokenizer, index)?.0)
+    }
+
+    /// The window of this index, and the document that it is made of.
+    fn made(&self, tokenizer: &Tokenizer, index: u64) -> Result<(Window, FactsDocument)> {
         let probes = self.setting.per_context as u64;
         let (context, probe) = match self.setting.condition {
             Condition::None => (index, None),
@@ -57,36 +62,44 @@ impl FactsWindows {
         for fact in
             made.facts.iter().enumerate().filter(|(i, _)| probe.is_none_or(|one| one == *i)).map(|(_, fact)| fact)
         {
-            let (local, query) = (self.setting.frame.local(tokenizer, &fact.local)?, ids(&fact.local)?);
-            let future = ids(&format!("{}{}", self.setting.frame.gap(&fact.local), fact.future.trim_start()))?;
-            if local.len() > self.setting.shape.local {
-                return Err(too_long("local_tokens", local.len(), self.setting.shape.local, &fact.local));
+            let probe = self.probe(tokenizer, &fact.local, &fact.future)?;
+            if probe.local.len() > self.setting.shape.local {
+                return Err(too_long("local_tokens", probe.local.len(), self.setting.shape.local, &fact.local));
             }
-            if future.len() > self.setting.shape.future {
-                return Err(too_long("future_tokens", future.len(), self.setting.shape.future, &fact.future));
+            if probe.future.len() > self.setting.shape.future {
+                return Err(too_long("future_tokens", probe.future.len(), self.setting.shape.future, &fact.future));
             }
-            probes.push(Probe { local, query, future });
+            probes.push(probe);
         }
         let evidence = match probe {
             None => made.stated(self.setting.budget, &|text| Ok(ids(text)?.len()))?,
             Some(one) => made.facts[one].stated(),
         };
         let (frame, evidence) = (self.setting.frame.before().to_vec(), ids(&evidence)?);
-        Ok(Window { document: made.source, start: context as usize, frame, prefix, probes, evidence })
+        let window = Window { document: made.source, start: context as usize, frame, prefix, probes, evidence };
+        Ok((window, made))
+    }
+
+    /// A text that asks, in its frame, and the answer.
+    fn probe(&self, tokenizer: &Tokenizer, local: &str, future: &str) -> Result<Probe> {
+        let future = format!("{}{}", self.setting.frame.gap(local), future.trim_start());
+        Ok(Probe {
+            local: self.setting.frame.local(tokenizer, local)?,
+            query: tokenizer.encode(local)?,
+            future: tokenizer.encode(&future)?,
+        })
     }
 
     /// The window of this index with probes that ask for the text round its facts, as many as there are facts, spread over
     /// it; none where the text has no cloze that fits.
     pub fn unasked(&self, tokenizer: &Tokenizer, index: u64) -> Result<Option<Window>> {
-        let window = self.window(tokenizer, index)?;
+        let (window, made) = self.made(tokenizer, index)?;
         let shape = self.setting.shape;
         let mut fitting = Vec::new();
-        for (local, future) in self.document(tokenizer, window.start as u64)?.unasked(&names_and_numbers) {
-            let query = tokenizer.encode(&local)?;
-            let framed = self.setting.frame.local(tokenizer, &local)?;
-            let future = tokenizer.encode(&format!("{}{}", self.setting.frame.gap(&local), future.trim_start()))?;
-            if framed.len() <= shape.local && future.len() <= shape.future {
-                fitting.push(Probe { local: framed, query, future });
+        for (local, future) in made.unasked(&names_and_numbers) {
+            let probe = self.probe(tokenizer, &local, &future)?;
+            if probe.local.len() <= shape.local && probe.future.len() <= shape.future {
+                fitting.push(probe);
             }
         }
         let count = self.setting.per_context.min(fitting.len());

@@ -1,10 +1,11 @@
 //! A tiny world for tests that run the real program: text, a base trained on it, an experiment, and a finished run of it.
 
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// Supervised updates and policy-gradient steps of [`TRAIN`].
 pub const UPDATES: usize = 4 + 6;
@@ -246,10 +247,13 @@ pub fn fails(code: i32, arguments: &[&str]) -> String {
     message(code, &gist(arguments), &format!("{arguments:?}"))
 }
 
-/// [`fails`] with 1 for a file that is missing or damaged, or 2 for a key, a flag or a value: for tables that hold both.
-pub fn fails_either(arguments: &[&str]) -> String {
+/// [`fails`] for tables whose rows differ in what is wrong: 2 where the message begins with a flag, or with a key (of an
+/// experiment file, where one is named), and 1 where it begins with any other file.
+pub fn fails_as_it_says(arguments: &[&str]) -> String {
+    static FLAG_OR_KEY: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^error: (--|[^:]*\.toml: `|[a-z_]+(\.[a-z_]+)+: expected)").unwrap());
     let output = gist(arguments);
-    let code = if output.status.code() == Some(1) { 1 } else { 2 };
+    let code = if FLAG_OR_KEY.is_match(&String::from_utf8_lossy(&output.stderr)) { 2 } else { 1 };
     message(code, &output, &format!("{arguments:?}"))
 }
 

@@ -16,7 +16,7 @@ pub struct Call {
     pub at: Instant,
 }
 
-/// What the server does in place of an answer.
+/// Faults of the server in place of an answer.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Answers with a status, further headers and a body.

@@ -2,44 +2,22 @@
 //! shards that is added apart.
 
 use crate::common::*;
+use crate::gates::updates::{gradient, trainee};
 use gist::compressor::actions::Trajectory;
 use gist::compressor::gist::GistPolicy;
 use gist::compressor::policy::Policy;
-use gist::config::parts::{LoraConfig, OptimConfig};
 use gist::config::train::AlgoSection;
 use gist::data::Window;
 use gist::model::decoder::Decoder;
 use gist::model::lora::Extra;
 use gist::reading::Taught;
 use gist::train::shards::Shards;
-use gist::train::trainee::{Trainee, Update};
+use gist::train::trainee::Update;
 use gist::train::updates::{PolicyBatch, ReaderBatch, policy_step, reader_step};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
 const WINDOWS: usize = 8;
-
-fn trainee(decoder: &Decoder, dropout: f64) -> Trainee {
-    let lora = LoraConfig { rank: 3, alpha: 5.0, dropout, ..LoraConfig::default() };
-    let optim = OptimConfig {
-        lr: 1e-3,
-        beta1: 0.0,
-        beta2: 0.9,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 1e9,
-        warmup_steps: 0,
-    };
-    Trainee::new("compressor", drawn_adapter(decoder, &lora, Extra::Nothing, 4), &optim)
-}
-
-/// The gradient of the step that a trainee has taken: without momentum, the optimiser's first moment.
-fn gradient(trainee: &Trainee) -> Tensor {
-    let mut groups = Vec::new();
-    trainee.groups(&mut groups);
-    let (_, state) = groups.remove(0);
-    state.into_iter().find(|(name, _)| name == "first").unwrap().1
-}
 
 fn shards(count: usize) -> (Shards<'static>, Vec<Range<usize>>) {
     let shards = Shards::new(7, count);
@@ -83,7 +61,8 @@ fn gradients(count: usize, dropout: f64) -> ([Tensor; 2], Vec<f64>) {
             divisor: 96.0,
         })
         .collect();
-    let (mut compressor, mut reader) = (trainee(&decoder, dropout), trainee(&decoder, dropout));
+    let (mut compressor, mut reader) =
+        (trainee(&decoder, dropout, Extra::Nothing), trainee(&decoder, dropout, Extra::Nothing));
     let _guard = torch_generator();
     let told = policy_step(&decoder, &mut compressor, (shards.pass(2), &batches), &section, &update).unwrap();
     let taught: Vec<Taught> = own.iter().map(|own| Taught::new(&decoder, &windows[own.clone()]).unwrap()).collect();

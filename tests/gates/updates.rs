@@ -42,8 +42,9 @@ fn base(how: How) -> Decoder {
     Decoder::from_named(&config, weights(&config, 3).into_iter().collect()).unwrap().checkpointed(how.checkpointing)
 }
 
-fn trainee(decoder: &Decoder, how: How, extra: Extra) -> Trainee {
-    let lora = LoraConfig { rank: 3, alpha: 5.0, dropout: how.dropout, ..LoraConfig::default() };
+/// A trainee whose optimiser keeps the gradient of its last step.
+pub fn trainee(decoder: &Decoder, dropout: f64, extra: Extra) -> Trainee {
+    let lora = LoraConfig { rank: 3, alpha: 5.0, dropout, ..LoraConfig::default() };
     let optim = OptimConfig {
         lr: 1e-3,
         beta1: 0.0,
@@ -57,7 +58,7 @@ fn trainee(decoder: &Decoder, how: How, extra: Extra) -> Trainee {
 }
 
 /// The gradient of the step that a trainee has taken: without momentum, the optimiser's first moment.
-fn gradient(trainee: &Trainee) -> Tensor {
+pub fn gradient(trainee: &Trainee) -> Tensor {
     let mut groups = Vec::new();
     trainee.groups(&mut groups);
     let (_, state) = groups.remove(0);
@@ -108,7 +109,8 @@ fn compressor_gradients(how: How) -> [Tensor; 2] {
         micro: how.micro,
         divisor: 7.0,
     };
-    let (windows, mut first, mut second) = (windows(), trainee(&decoder, how, extra), trainee(&decoder, how, extra));
+    let (windows, mut first, mut second) =
+        (windows(), trainee(&decoder, how.dropout, extra), trainee(&decoder, how.dropout, extra));
     let update = update(&windows);
     let _guard = torch_generator();
     rng::seed_torch(1, Stream::Dropout, 0, 0);
@@ -126,7 +128,7 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
     let windows = windows();
     let imagined = Imagined { samples: 2, beside_true: true, run_seed: 5, step: 0, first_example: 0 };
     [Taught::new(&decoder, &windows), Taught::imagined(&decoder, &windows, imagined)].map(|taught| {
-        let mut reader = trainee(&decoder, how, Extra::Nothing);
+        let mut reader = trainee(&decoder, how.dropout, Extra::Nothing);
         let contexts = [vec![], ids(6, 48, 7), ids(3, 48, 8)];
         let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
         let _guard = torch_generator();
@@ -139,7 +141,7 @@ fn reader_gradients(how: How) -> [Tensor; 2] {
 
 /// The gradient of a reader on what is taught, every window with its own context.
 fn gradient_on(decoder: &Decoder, taught: &Taught, contexts: &[Vec<u32>]) -> Tensor {
-    let mut reader = trainee(decoder, PLAIN, Extra::Nothing);
+    let mut reader = trainee(decoder, PLAIN.dropout, Extra::Nothing);
     let rows: Vec<(usize, &[u32])> = contexts.iter().enumerate().map(|(w, c)| (w, c.as_slice())).collect();
     let batch = ReaderBatch { taught, rows: &rows, at_once: rows.len(), of: rows.len() };
     reader_step(decoder, &mut reader, (Shards::WHOLE.pass(0), &[batch]), &update(&windows())).unwrap();

@@ -1,6 +1,7 @@
 //! The cache that other tools use: found where they look for it, laid out as they lay it out.
 
-use super::server::{COMMIT, Hub, git_sha1, program, sha256};
+use super::bytes::{git_sha1, sha256};
+use super::server::{COMMIT, Hub, program};
 use super::{WEIGHTS, assert_whole, refused, sharded, stdout, with_model};
 use crate::common::{assert_says, files, world};
 use std::fs;

@@ -1,11 +1,14 @@
 //! Models by repository, from a real HTTP server that does what the Hub, its caches and its mirrors do.
 
+mod bytes;
 mod cache;
 mod network;
+mod proxy;
 mod server;
 
 use crate::common::{assert_says, finished, gist, tiny_encoder, train, world};
-use server::{Body, COMMIT, Cut, Etags, Hub, Rules, git_sha1, sha256};
+use bytes::{git_sha1, sha256};
+use server::{Body, COMMIT, Cut, Etags, Hub, Rules};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;

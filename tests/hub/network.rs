@@ -1,6 +1,7 @@
 //! The way to the Hub: tokens, slashes, proxies, certificates, no network.
 
-use super::server::{Hub, Proxy, Rules};
+use super::proxy::Proxy;
+use super::server::{Hub, Rules};
 use super::{WEIGHTS, assert_whole, refused, stderr, stdout, with_model};
 use crate::common::assert_says;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

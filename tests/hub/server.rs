@@ -1,19 +1,17 @@
-//! A stand-in for the Hugging Face Hub, with its routes, redirects, headers and errors, over a folder for each repository; and
-//! a proxy before it.
+//! A stand-in for the Hugging Face Hub, with its routes, redirects, headers and errors, over a folder for each repository.
 //!
 //! Small files are redirected to a cache at the same server (307, a relative address), large ones to a store that may be
 //! another server (302, an absolute one), with `X-Repo-Commit`, `X-Linked-ETag` and `X-Linked-Size` on the redirect. An ETag is
 //! the SHA-256 of a large file and git's SHA-1 of a small one.
 
+use super::bytes::{compressed, git_sha1, sha256};
 use crate::common::{command, files, world};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -108,16 +106,6 @@ pub struct Hub {
     pub home: tempfile::TempDir,
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The name that git gives to a content.
-pub fn git_sha1(bytes: &[u8]) -> String {
-    let digest = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The program, with none of the variables that say where the Hub is and how it is reached.
 pub fn program(arguments: &[&str]) -> Command {
     let mut program = command(arguments);
@@ -195,11 +183,11 @@ impl Hub {
     }
 }
 
-trait Wire: Read + Write + Send {}
+pub trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
 /// The head of a request or an answer: its first line, and the rest.
-fn head(wire: &mut dyn Wire) -> Option<(String, BTreeMap<String, String>)> {
+pub fn head(wire: &mut dyn Wire) -> Option<(String, BTreeMap<String, String>)> {
     let (mut bytes, mut byte) = (Vec::new(), [0]);
     while !bytes.ends_with(b"\r\n\r\n") {
         wire.read_exact(&mut byte).ok()?;
@@ -387,81 +375,4 @@ fn send(request: &Request, rules: &Rules, mut said: Said) -> Said {
     }
     said.headers += &format!("Content-Range: bytes {from}-{}/{size}\r\n", size - 1);
     Said { status: 206, headers: said.headers, body: said.body[from..].to_vec() }
-}
-
-fn compressed(coding: &str, body: &[u8]) -> Vec<u8> {
-    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-    let level = flate2::Compression::default();
-    match coding {
-        "gzip" | "x-gzip" => {
-            let mut encoder = GzEncoder::new(Vec::new(), level);
-            encoder.write_all(body).and_then(|()| encoder.finish()).unwrap()
-        }
-        "deflate" => {
-            let mut encoder = ZlibEncoder::new(Vec::new(), level);
-            encoder.write_all(body).and_then(|()| encoder.finish()).unwrap()
-        }
-        "raw deflate" => {
-            let mut encoder = DeflateEncoder::new(Vec::new(), level);
-            encoder.write_all(body).and_then(|()| encoder.finish()).unwrap()
-        }
-        "zstd" => zstd::encode_all(body, 0).unwrap(),
-        "identity" | "br" => body.to_vec(),
-        other => panic!("{other}"),
-    }
-}
-
-/// A proxy that leads to one server, whatever host is asked for; with a name and a password, it wants them.
-pub struct Proxy {
-    pub address: String,
-    pub seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Proxy {
-    pub fn start(hub: &Hub, password: Option<&'static str>) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let (seen, to) = (Arc::new(Mutex::new(Vec::new())), hub.address.rsplit(':').next().unwrap().parse().unwrap());
-        let shared = seen.clone();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let seen = shared.clone();
-                std::thread::spawn(move || {
-                    let Some((first, headers)) = head(&mut stream) else { return };
-                    seen.lock().unwrap().push(first.clone());
-                    if password
-                        .is_some_and(|password| headers.get("proxy-authorization").is_none_or(|sent| sent != password))
-                    {
-                        let _ = stream.write_all(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                        return;
-                    }
-                    let mut there = TcpStream::connect(("127.0.0.1", to)).unwrap();
-                    if first.starts_with("CONNECT ") {
-                        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-                    } else {
-                        let path =
-                            first.split("://").nth(1).and_then(|rest| rest.find('/').map(|at| rest[at..].to_string()));
-                        let mut asked = format!("GET {}\r\nconnection: close\r\n", path.unwrap());
-                        let own = |key: &str| key.starts_with("proxy-") || key == "connection";
-                        for (key, value) in headers.iter().filter(|(key, _)| !own(key)) {
-                            asked += &format!("{key}: {value}\r\n");
-                        }
-                        there.write_all(format!("{asked}\r\n").as_bytes()).unwrap();
-                    }
-                    let (mut back, mut out) = (there.try_clone().unwrap(), stream.try_clone().unwrap());
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut back, &mut out);
-                        let _ = out.shutdown(Shutdown::Both);
-                    });
-                    let _ = std::io::copy(&mut stream, &mut there);
-                });
-            }
-        });
-        Proxy { address, seen }
-    }
-
-    /// First lines of the requests since the last call.
-    pub fn requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
 }

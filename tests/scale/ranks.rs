@@ -211,74 +211,98 @@ fn worlds_that_cannot_be_are_refused() {
     assert!(!run_dir(runs.path()).exists());
 }
 
-/// The ranks of a group as threads of this process.
-fn group<T: Send>(count: usize, work: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
-    let port = free_port().parse().unwrap();
-    let place = |rank| Place { rank, count, host: "127.0.0.1".into(), port, is_kept: false };
-    let work = &work;
-    thread::scope(|scope| {
-        let join = |rank| {
-            let group = Ranks::join(place(rank), Duration::from_secs(20)).unwrap();
-            let done = work(&group);
-            group.finish();
-            done
-        };
-        let threads: Vec<_> = (0..count).map(|rank| scope.spawn(move || join(rank))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
+/// Environment variable that tells a process of this test what to do as a rank.
+const PART: &str = "GIST_TEST_PART";
+/// Begins the line of what a rank found.
+const TOLD: &str = "a rank told: ";
+
+/// Lines that `count` ranks tell of a part of [`one_rank`], by rank. Each is a process: libtorch keeps one record of exchanges for all
+/// groups of a process, and locks it for each group by itself.
+fn group(count: usize, part: &str) -> Vec<String> {
+    let (port, count) = (free_port(), count.to_string());
+    let start = |rank: usize| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "scale::ranks::one_rank", "--nocapture"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let here = [("RANK", &rank.to_string()), ("WORLD_SIZE", &count), ("MASTER_PORT", &port)];
+        command.envs(here).env("MASTER_ADDR", "127.0.0.1").env("GLOO_SOCKET_IFNAME", "lo").env(PART, part);
+        command.spawn().unwrap()
+    };
+    let ranks: Vec<Child> = (0..count.parse().unwrap()).map(start).collect();
+    let told = |rank: Child| {
+        let output = rank.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find_map(|line| line.split_once(TOLD));
+        line.unwrap_or_else(|| panic!("{:?}: {text}{}", output.status, said(&output))).1.to_string()
+    };
+    ranks.into_iter().map(told).collect()
+}
+
+/// One process of [`group`]; by itself it has nothing to do.
+#[test]
+fn one_rank() {
+    let Ok(part) = std::env::var(PART) else { return };
+    let place = Place::of(|name| std::env::var(name).ok()).unwrap().unwrap();
+    let group = Ranks::join(place, Duration::from_secs(60)).unwrap();
+    let told = match part.as_str() {
+        "sum" => {
+            let (rank, each) = (group.rank() as i64, 8 / group.count() as i64);
+            bits(&group.sum("sum", &terms(rank * each..(rank + 1) * each)).unwrap())
+        }
+        "words" => words(&group),
+        other => panic!("{other}"),
+    };
+    group.finish();
+    println!("\n{TOLD}{told}");
+}
+
+/// The sum of these shards' vectors by a tree. Their sizes are powers of ten apart, so that another order gives other bits.
+fn terms(shards: std::ops::Range<i64>) -> Tensor {
+    let mut sum = TreeSum::default();
+    shards.for_each(|shard| sum.push(term(shard)));
+    sum.finish().unwrap()
+}
+
+fn term(shard: i64) -> Tensor {
+    let steps = Tensor::arange(1001, (Kind::Float, tch::Device::Cpu));
+    (steps * (shard + 1) * 0.37).sin() * 10f64.powi(((shard * 5) % 8) as i32)
+}
+
+fn bits(tensor: &Tensor) -> String {
+    Vec::<f32>::try_from(tensor).unwrap().iter().map(|x| format!("{:08x}", x.to_bits())).collect()
 }
 
 #[test]
-#[ignore = "several groups in one process, as no run has them, have crashed once at their end; alone: --ignored"]
 fn a_group_sums_in_the_order_of_the_tree() {
-    // Sizes apart by powers of ten, so that another order gives other bits.
-    let term = |shard: i64| {
-        let steps = Tensor::arange(1001, (Kind::Float, tch::Device::Cpu));
-        (steps * (shard + 1) * 0.37).sin() * 10f64.powi(((shard * 5) % 8) as i32)
-    };
-    let sum = |shards: std::ops::Range<i64>| {
-        let mut sum = TreeSum::default();
-        shards.for_each(|shard| sum.push(term(shard)));
-        sum.finish().unwrap()
-    };
-    let bits = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let whole = bits(&sum(0..8));
+    let whole = bits(&terms(0..8));
     for count in [2, 4, 8] {
-        let each = 8 / count as i64;
-        let sums = group(count, |group| {
-            let rank = group.rank() as i64;
-            bits(&group.sum("sum", &sum(rank * each..(rank + 1) * each)).unwrap())
-        });
-        assert!(sums.iter().all(|found| *found == whole), "{count} ranks");
+        assert!(group(count, "sum").iter().all(|found| *found == whole), "{count} ranks");
     }
-    assert_ne!(
-        bits(&(0..8).fold(Tensor::zeros([1001], (Kind::Float, tch::Device::Cpu)), |sum, s| sum + term(s))),
-        whole
-    );
+    let in_a_row = (0..8).fold(Tensor::zeros([1001], (Kind::Float, tch::Device::Cpu)), |sum, shard| sum + term(shard));
+    assert_ne!(bits(&in_a_row), whole);
+}
+
+/// Tells, gathers and compares; returns how ranks that differ are told apart.
+fn words(group: &Ranks) -> String {
+    let own = vec![group.rank() as u8; group.rank() * 3];
+    assert_eq!(group.gather("bytes", &own).unwrap().concat(), [1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    assert_eq!(group.gather_numbers("numbers", &[group.rank() as f64 / 3.0]).unwrap()[2], 2.0 / 3.0);
+    assert!(group.any("wish", group.rank() == 3).unwrap() && !group.any("wish", false).unwrap());
+    let found = group.from_first(|| Ok(vec![f64::NAN, 0.1])).unwrap();
+    assert!(found[0].is_nan() && found[1] == 0.1 && found.len() == 2);
+    group.same("words", "a\nb").unwrap();
+    let own = if group.rank() == 2 { "a\nc" } else { "a\nb" };
+    group.same("words", own).unwrap_err().to_string()
 }
 
 #[test]
-#[ignore = "several groups in one process, as no run has them, have crashed once at their end; alone: --ignored"]
 fn a_group_tells_gathers_and_compares() {
-    let told = group(4, |group| {
-        let own = vec![group.rank() as u8; group.rank() * 3];
-        assert_eq!(
-            group.gather("bytes", &own).unwrap().concat(),
-            [1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3]
-        );
-        assert_eq!(group.gather_numbers("numbers", &[group.rank() as f64 / 3.0]).unwrap()[2], 2.0 / 3.0);
-        assert!(group.any("wish", group.rank() == 3).unwrap() && !group.any("wish", false).unwrap());
-        let found = group.from_first(|| Ok(vec![f64::NAN, 0.1])).unwrap();
-        assert!(found[0].is_nan() && found[1] == 0.1 && found.len() == 2);
-        group.same("words", "a\nb").unwrap();
-        let own = if group.rank() == 2 { "a\nc" } else { "a\nb" };
-        group.same("words", own).unwrap_err().to_string()
-    });
     let expected = "words: expected \"b\", as rank 0 on ";
-    assert!(
-        told.iter()
-            .all(|said| said.starts_with("rank 2 on ") && said.contains(expected) && said.ends_with("got \"c\""))
-    );
+    for said in group(4, "words") {
+        assert!(said.starts_with("rank 2 on ") && said.contains(expected) && said.ends_with("got \"c\""), "{said}");
+    }
 }
 
 #[test]
