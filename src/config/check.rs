@@ -76,6 +76,16 @@ impl TrainConfig {
         if self.warm_start.fresh_compressor && self.warm_start.from.is_none() {
             return fail("warm_start.fresh_compressor", "expected warm_start.from beside it, got none");
         }
+        if self.warm_start.fresh_readers && (self.warm_start.from.is_none() || self.warm_start.fresh_compressor) {
+            return fail("warm_start.fresh_readers", "expected warm_start.from beside it, and no fresh_compressor");
+        }
+        if self.warm_start.reader_evidence > 0.0 && self.data.facts.is_none() && self.data.qa.is_none() {
+            let message = "expected 0 (only data.facts and data.qa have evidence), got";
+            return Err((
+                "warm_start.reader_evidence".into(),
+                format!("{message} {}", self.warm_start.reader_evidence),
+            ));
+        }
         self.compressor.check().map_err(under("compressor"))?;
         match &self.compressor {
             CompressorConfig::Gist { .. } => match self.distill.windows {
@@ -151,6 +161,10 @@ impl WarmStart {
         at_least("batch", self.batch, 1)?;
         at_least("readers_every", self.readers_every, 1)?;
         at_least("copy_gists", self.copy_gists, 1)?;
+        if !(0.0..=1.0).contains(&self.reader_evidence) {
+            let message = format!("expected a share in [0, 1], got {}", self.reader_evidence);
+            return Err(("reader_evidence".into(), message));
+        }
         if self.rounds == 0 {
             return Ok(());
         }

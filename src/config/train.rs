@@ -326,6 +326,11 @@ impl TrainConfig {
 
     /// Updates of the whole warm start.
     pub fn supervised_updates(&self) -> usize {
+        self.imitation_end() + self.warm_start.reader_updates
+    }
+
+    /// Updates of the warm start before those of the readers alone.
+    pub fn imitation_end(&self) -> usize {
         self.compressor_updates() + self.warm_start.rounds * self.warm_start.round_updates()
     }
 

@@ -14,6 +14,9 @@ pub struct WarmStart {
     /// Whether the compressor is fresh all the same, and only the readers come from there.
     #[serde(skip_serializing_if = "is_false")]
     pub fresh_compressor: bool,
+    /// Whether the readers are fresh all the same, and only the compressor comes from there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fresh_readers: bool,
     /// Folder that receives the warm-started adapters, as bfloat16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
@@ -46,6 +49,11 @@ pub struct WarmStart {
     pub batch: usize,
     /// The readers take a step at every so many of a round's updates; the compressor at each.
     pub readers_every: usize,
+    /// Updates of the readers alone behind the rounds: they read the greedy gists of a compressor that stays as it is.
+    pub reader_updates: usize,
+    /// Share of the windows of those updates whose evidence is read in place of a gist: known without writing, which is
+    /// most of the time of such an update. The data must have evidence.
+    pub reader_evidence: f64,
 }
 
 impl Default for WarmStart {
@@ -53,6 +61,7 @@ impl Default for WarmStart {
         Self {
             from: None,
             fresh_compressor: false,
+            fresh_readers: false,
             output: None,
             copy_updates: 0,
             copy_gists: 8,
@@ -68,6 +77,8 @@ impl Default for WarmStart {
             epochs: 3,
             batch: 24,
             readers_every: 1,
+            reader_updates: 0,
+            reader_evidence: 0.0,
         }
     }
 }
@@ -76,5 +87,10 @@ impl WarmStart {
     /// Updates of one round of imitation.
     pub fn round_updates(&self) -> usize {
         self.epochs * self.windows.div_ceil(self.batch)
+    }
+
+    /// Updates of each reader.
+    pub fn updates_of_readers(&self) -> usize {
+        self.rounds * self.round_updates().div_ceil(self.readers_every) + self.reader_updates
     }
 }

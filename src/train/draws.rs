@@ -8,6 +8,8 @@ pub const WARM_STEP: u64 = 1 << 40;
 pub const ADAPT_STEP: u64 = 1 << 41;
 /// Windows on which copying is learned.
 pub const COPY_STEP: u64 = 1 << 42;
+/// Windows of the readers' own updates, and what they read.
+pub const READER_STEP: u64 = 1 << 45;
 /// Futures that the teacher imagines for the windows of a round. Copying imagines none, so that they may share numbers.
 pub const IMITATION_FUTURES: u64 = COPY_STEP;
 /// Windows that are labelled.

@@ -79,7 +79,7 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
     if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
         all.push(from.join("compressor/adapter_model.safetensors"));
     }
-    if let Some(from) = &config.warm_start.from {
+    if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_readers) {
         for role in ["generator", "empty_reader"] {
             all.push(from.join(role).join("adapter_model.safetensors"));
         }

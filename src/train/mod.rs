@@ -23,5 +23,6 @@ pub mod stage;
 pub mod trainee;
 pub mod updates;
 pub mod validation;
+mod warm_readers;
 pub mod warm_start;
 pub mod windows;

@@ -20,6 +20,11 @@ pub const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
 
 /// Loads the adapters of the three roles from a folder; the compressor's must be of the experiment's kind.
 pub fn load_roles(folder: &Path, config: &TrainConfig, models: &Models) -> Result<[Adapter; 3]> {
+    let reader = |role| load_role(folder, role, config, models);
+    Ok([load_compressor(folder, config, models)?, reader(ROLES[1])?, reader(ROLES[2])?])
+}
+
+fn load_compressor(folder: &Path, config: &TrainConfig, models: &Models) -> Result<Adapter> {
     let compressor = load_role(folder, ROLES[0], config, models)?;
     let kind = |extractive: bool| if extractive { "an extractive" } else { "a gist" };
     let expected = matches!(config.compressor, CompressorConfig::Extractive { .. });
@@ -28,7 +33,7 @@ pub fn load_roles(folder: &Path, config: &TrainConfig, models: &Models) -> Resul
         let message = format!("expected the adapter of {expected} compressor, got that of {got} one");
         return Err(Error::file(folder.join(ROLES[0]), message));
     }
-    Ok([compressor, load_role(folder, ROLES[1], config, models)?, load_role(folder, ROLES[2], config, models)?])
+    Ok(compressor)
 }
 
 /// The roles as the warm start left them.
@@ -76,6 +81,9 @@ pub fn first_roles(config: &TrainConfig, models: &Models) -> Result<[Adapter; 3]
             load_role(from, ROLES[1], config, models)?,
             load_role(from, ROLES[2], config, models)?,
         ]),
+        Some(from) if warm.fresh_readers => {
+            Ok([load_compressor(from, config, models)?, fresh_reader(config, models)?, fresh_reader(config, models)?])
+        }
         Some(from) => load_roles(from, config, models),
         None => Ok([fresh_compressor(config, models)?, fresh_reader(config, models)?, fresh_reader(config, models)?]),
     }

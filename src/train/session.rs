@@ -49,7 +49,7 @@ pub struct WarmRecord {
     pub experiment: String,
     /// Seed of that experiment.
     pub seed: u64,
-    /// Updates of every role.
+    /// Updates of each reader.
     pub updates: usize,
     /// Most tokens of a gist that they were trained with; absent in records of older programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

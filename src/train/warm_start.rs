@@ -2,7 +2,7 @@
 //! lower the true KL on training windows, imitate the best, each as much as it is worth (reward-weighted regression,
 //! Peters & Schaal 2007), and let the generator read them; from the second round on, the policy's own samples compete with
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
-//! useful spans does.
+//! useful spans does. Readers that want longer than the compressor go on alone ([`warm_readers`]).
 //!
 //! Differs from reward-weighted regression in that candidates come from a search that sees the future, not from the policy,
 //! and that weights are normalised within a window.
@@ -29,6 +29,7 @@ use crate::train::shards::Shards;
 use crate::train::stage::{Stage, Updated, ValidationRhythm};
 use crate::train::trainee::Update;
 use crate::train::updates::{ImitationBatch, Weighted, imitation_step};
+use crate::train::warm_readers;
 use std::path::PathBuf;
 use tch::Kind;
 
@@ -64,15 +65,16 @@ pub fn check(config: &TrainConfig) -> Result<()> {
 /// into `warm_start.output`).
 pub fn run(session: &mut Session) -> Result<()> {
     let config = session.inputs.config;
-    let (own, total) = (config.compressor_updates(), config.supervised_updates());
+    let total = config.supervised_updates();
     copy(session)?;
     distill::run(session)?;
-    while session.update() < total {
-        let round = (session.update() - own) / config.warm_start.round_updates();
+    while session.update() < config.imitation_end() {
+        let round = (session.update() - config.compressor_updates()) / config.warm_start.round_updates();
         let windows = session.inputs.training_windows(WARM_STEP + round as u64, config.warm_start.windows)?;
         let labels = label(session, round, &windows)?;
         imitate(session, round, &windows, &labels)?;
     }
+    warm_readers::run(session)?;
     let folder = Session::warm_folder(session.run);
     if session.update() > total || folder.join("record.json").exists() {
         return Ok(());
@@ -80,13 +82,13 @@ pub fn run(session: &mut Session) -> Result<()> {
     let validation = session.validate()?;
     eprintln!("warm start: {validation}");
     let before = match &config.warm_start.from {
-        Some(from) => warm_record(from)?.updates,
-        None => 0,
+        Some(from) if !config.warm_start.fresh_readers => warm_record(from)?.updates,
+        Some(_) | None => 0,
     };
     let record = WarmRecord {
         experiment: config.name.clone(),
         seed: config.seed,
-        updates: before + total - own,
+        updates: before + config.warm_start.updates_of_readers(),
         budget: Some(config.budget_tokens()),
         seconds: session.seconds(),
         context_value: validation.context_value,

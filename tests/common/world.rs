@@ -250,10 +250,13 @@ pub fn fails(code: i32, arguments: &[&str]) -> String {
 /// [`fails`] for tables whose rows differ in what is wrong: 2 where the message begins with a flag, or with a key (of an
 /// experiment file, where one is named), and 1 where it begins with any other file.
 pub fn fails_as_it_says(arguments: &[&str]) -> String {
-    static FLAG_OR_KEY: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^error: (--|[^:]*\.toml: `|[a-z_]+(\.[a-z_]+)+: expected)").unwrap());
+    static FLAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^error: (--|(?:run [^:]*: )?[^:]*\.toml: `)").unwrap());
+    static KEY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^error: ([a-z_]+(?:\.[a-z_]+)+): expected").unwrap());
     let output = gist(arguments);
-    let code = if FLAG_OR_KEY.is_match(&String::from_utf8_lossy(&output.stderr)) { 2 } else { 1 };
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A file that is no experiment where it is named may look like a key.
+    let key = KEY.captures(&said).is_some_and(|found| !found[1].ends_with(".toml"));
+    let code = if FLAG.is_match(&said) || key { 2 } else { 1 };
     message(code, &output, &format!("{arguments:?}"))
 }
 

@@ -1,0 +1,97 @@
+//! The readers' own part of the warm start: generator and twin learn, each from its own input, while the compressor stays as
+//! it is. A compressor that imitates is done before readers are, and an update of theirs costs less.
+
+use crate::compressor::Compressor;
+use crate::compressor::actions::Trajectory;
+use crate::compressor::policy::Trained;
+use crate::config::parts::Sampling;
+use crate::data::Window;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::reading::request;
+use crate::rng::{self, Stream};
+use crate::train::draws::READER_STEP;
+use crate::train::mix::{Draw, Mix};
+use crate::train::readers::{ReaderShard, update_readers};
+use crate::train::session::Session;
+use crate::train::shards::Shards;
+use crate::train::stage::{Stage, Updated, ValidationRhythm};
+use crate::train::trainee::Update;
+
+/// Number of the draw that decides between evidence and gist, behind those of an update's contexts.
+const EVIDENCE_DRAW: u64 = 1 << 32;
+
+/// Runs whatever is left of it.
+pub fn run(session: &mut Session) -> Result<()> {
+    let config = session.inputs.config;
+    let (warm, begin) = (&config.warm_start, config.imitation_end());
+    let stage = Stage {
+        title: "readers",
+        updates: begin..begin + warm.reader_updates,
+        run_seed: config.seed,
+        validation: Some(ValidationRhythm { every: config.train.eval_every, from: begin }),
+        before: None,
+        tokens: None,
+    };
+    stage.run(session, |session, number| {
+        let inputs = session.inputs;
+        let step = READER_STEP + number as u64;
+        let windows = inputs.training_windows(step, warm.batch)?;
+        let taught = inputs.taught(step, &windows)?;
+        let gists = gists(session, step, &windows)?;
+        let groups: Vec<&[Trajectory]> = gists.iter().map(std::slice::from_ref).collect();
+        let mix = Mix {
+            shares: &config.generator,
+            budget: inputs.budget(),
+            vocabulary: inputs.models.decoder.config().vocab_size,
+            tokenizer: &inputs.models.tokenizer,
+            draw: Draw { run_seed: config.seed, step, first_example: 0 },
+        };
+        // The compressor stays: no earlier one is worth reading, and nothing stands in its place.
+        let stale = vec![Vec::new(); windows.len()];
+        let contexts = mix.contexts(&windows, &mix.plan(windows.len()), &groups, &stale)?;
+        let part = ReaderShard { taught: &taught, contexts };
+        let warmup = config.optim.generator.warmup_steps;
+        let lr_factor = config.train.schedule.factor(number - begin, warm.reader_updates, warmup);
+        let update = Update { number, lr_factor, root: session.run.root(), batch: &windows };
+        let readers = update_readers(session, &Shards::WHOLE, &[part], &update)?;
+        let (kl, empty) = (readers.generator.kl, readers.empty.kl);
+        let metrics = Metrics::from([("generator/kl", kl), ("empty_reader/kl", empty)]);
+        Ok(Updated { metrics, live: format!("KL {kl:.4}  empty {empty:.4}") })
+    })
+}
+
+/// What is read of each window: its evidence, or what the compressor writes of it.
+fn gists(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Trajectory>> {
+    let inputs = session.inputs;
+    let (config, budget) = (inputs.config, inputs.budget());
+    let by_evidence = |w: usize| {
+        let mut draw = rng::rng(config.seed, Stream::Mix, step, w as u64, EVIDENCE_DRAW);
+        rng::uniform(&mut draw) < config.warm_start.reader_evidence
+    };
+    let mut ids: Vec<Option<Vec<u32>>> = Vec::with_capacity(windows.len());
+    for (w, window) in windows.iter().enumerate() {
+        ids.push(match by_evidence(w) {
+            true if window.evidence.is_empty() => {
+                let message = "warm_start.reader_evidence: expected windows with evidence, got one without";
+                return Err(Error::invalid(message));
+            }
+            true => Some(window.evidence[..budget.min(window.evidence.len())].to_vec()),
+            false => None,
+        });
+    }
+    let written: Vec<usize> = (0..windows.len()).filter(|&w| ids[w].is_none()).collect();
+    if !written.is_empty() {
+        let compressor = Trained {
+            name: "gist".into(),
+            policy: &session.policy,
+            adapter: &session.compressor.adapter,
+            sampling: Sampling::greedy(),
+            seed: config.seed,
+        };
+        let requests: Vec<_> = written.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
+        let made = compressor.compress(&requests, budget)?;
+        written.into_iter().zip(made).for_each(|(w, gist)| ids[w] = Some(gist.ids));
+    }
+    Ok(ids.into_iter().flatten().map(|ids| Trajectory::imitated(ids, budget)).collect())
+}
