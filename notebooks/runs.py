@@ -162,7 +162,7 @@ def find(experiments=None, root=None, need="metrics"):
         wanted = "" if experiments is None else f" of {', '.join(experiments)}"
         raise NoRuns(
             f"no run{wanted} with {need} in the folder `{root.name or root}`. Make one with "
-            "`gist train experiments/gist.toml`, or name another folder of runs: GIST_RUNS=FOLDER."
+            "`gist train experiments/code.toml`, or name another folder of runs: GIST_RUNS=FOLDER."
         )
     return {group: sorted(runs, key=lambda run: run.seed) for group, runs in groups.items()}
 

@@ -146,7 +146,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
 fn what_is_refused_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad.toml");
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/gist.toml");
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/code.toml");
     for (text, key, words) in REFUSED {
         std::fs::write(&path, format!("base = {:?}\n{text}\n", base.to_str().unwrap())).unwrap();
         let said = resolved(&path).expect_err(text);

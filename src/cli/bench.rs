@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct BenchArgs {
     /// The experiment's TOML file.
-    #[arg(default_value = "experiments/gist.toml")]
+    #[arg(default_value = "experiments/code.toml")]
     experiment: PathBuf,
     #[command(flatten)]
     over: OverArgs,

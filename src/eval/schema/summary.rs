@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn summaries_of_older_versions_are_read() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/results/gist-seed0.json.zst");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/results/code-seed0.json.zst");
         let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
         let read: Summary = serde_json::from_slice(&bytes).unwrap();
         assert_eq!((read.split, read.final_reads, read.eval.cluster), (ExamSplit::Test, 0, Cluster::Document));
