@@ -129,6 +129,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[hardware]\nthreads = 0", "hardware.threads", "expected at least 1, got 0"),
     ("name = \"../elsewhere\"", "name", "letters, digits"),
     // Keys that contradict each other.
+    (
+        "[warm_start]\nfresh_readers = true\nfresh_compressor = true",
+        "warm_start.fresh_readers",
+        "expected warm_start.from beside it, and no fresh_compressor",
+    ),
+    (
+        "[warm_start]\nreader_evidence = 0.5",
+        "warm_start.reader_evidence",
+        "expected 0 (only data.facts and data.qa have evidence), got 0.5",
+    ),
     ("[budget]\ntokens = 20", "budget.tokens", "expected either tokens or keep_ratio, got both"),
     ("[generator]\ncurrent = 0.9", "generator", "sum to 1, got 0.9 + "),
     ("[generator]\ncurrent = nan", "generator", "sum to 1, got NaN + "),

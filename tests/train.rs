@@ -2,6 +2,7 @@
 //! seed and threads decides what that is, however often it is killed.
 
 mod killed;
+mod readers_alone;
 
 use crate::common::{
     UPDATES, assert_same_files, assert_says, command, fails, files, finished, finished_copy, ok, results, rows,

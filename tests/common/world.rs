@@ -250,7 +250,8 @@ pub fn fails(code: i32, arguments: &[&str]) -> String {
 /// [`fails`] for tables whose rows differ in what is wrong: 2 where the message begins with a flag, or with a key (of an
 /// experiment file, where one is named), and 1 where it begins with any other file.
 pub fn fails_as_it_says(arguments: &[&str]) -> String {
-    static FLAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^error: (--|(?:run [^:]*: )?[^:]*\.toml: `)").unwrap());
+    static FLAG: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^error: (--|(?:run [^:]*: )?[^:]*\.toml: `)").unwrap());
     static KEY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^error: ([a-z_]+(?:\.[a-z_]+)+): expected").unwrap());
     let output = gist(arguments);
     let said = String::from_utf8_lossy(&output.stderr);
