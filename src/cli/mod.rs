@@ -1,5 +1,6 @@
 //! Subcommands; the only place with `anyhow`.
 
+mod adversarial;
 mod args;
 mod bench;
 mod benchmark;
@@ -24,6 +25,7 @@ mod start;
 mod status;
 mod sweep;
 mod task_model;
+mod task_rows;
 mod train;
 mod validate;
 

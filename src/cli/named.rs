@@ -9,6 +9,7 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::prompted::Prompt;
 use gist::compressor::scorers::ScorerKind;
 use gist::config::bos::Bos;
+use gist::config::choices::Condition;
 use gist::config::compressors::CompressorConfig;
 use gist::config::hardware::Hardware;
 use gist::config::parts::check_name;
@@ -156,6 +157,12 @@ impl Named {
     /// Whether a run is the one compressor that was named.
     pub fn is_only(&self, run: &TrainedRun) -> bool {
         self.names.is_empty() && self.runs.iter().all(|own| own.dir().root() == run.dir().root())
+    }
+
+    /// Whether a compressor is shown the question: not if a run that is a part of it was trained without one.
+    pub fn sees_query(&self, entrant: &Entrant) -> bool {
+        let is_part = |run: &&TrainedRun| entrant.name.split('+').any(|part| part == run.config().name);
+        !self.runs.iter().filter(is_part).any(|run| run.config().condition == Condition::None)
     }
 
     /// The compressors, runs first.
