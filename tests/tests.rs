@@ -21,6 +21,7 @@ mod distill;
 mod downstream;
 mod encoders;
 mod endpoint;
+mod equivalence;
 mod evaluation;
 mod export;
 mod extractive;

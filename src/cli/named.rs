@@ -143,14 +143,18 @@ impl NamedArgs {
             path.exists() || self.base.is_some(),
             "--base: not given, and {SMOLLM2}, its default, is not there (./setup brings it)"
         );
-        let mut hardware = Hardware { device: "cpu".into(), ..Hardware::default() };
-        self.device.put(&mut hardware)?;
-        let device = device::open(&hardware, false)?;
-        hub::fetch(&path, None, self.offline)?;
-        let folder = base::folder(&path, None)?;
-        Models::load(BaseName { name: &path, folder: &folder, bos: Bos::default() }, hardware.kind(), device)
-            .with_context(|| format!("--base {}", path.display()))
+        model(&path, &self.device, self.offline).with_context(|| format!("--base {}", path.display()))
     }
+}
+
+/// A base of a folder, a GGUF file or the Hub, in the precision of its weights.
+pub fn model(path: &Path, device: &DeviceArg, offline: bool) -> anyhow::Result<Models> {
+    let mut hardware = Hardware { device: "cpu".into(), ..Hardware::default() };
+    device.put(&mut hardware)?;
+    let device = device::open(&hardware, false)?;
+    hub::fetch(path, None, offline)?;
+    let folder = base::folder(path, None)?;
+    Ok(Models::load(BaseName { name: path, folder: &folder, bos: Bos::default() }, hardware.kind(), device)?)
 }
 
 impl Named {
