@@ -37,6 +37,7 @@
 //! | runs and baselines are compared over budgets | [`eval::compare`] |
 //! | rows of a benchmark are read or generated, answers graded | [`data::task`], [`grading`] |
 //! | questions are answered from what is kept | [`eval::task`] |
+//! | a text and its shorter form are compared | [`eval::equivalence`] |
 //! | seeds are pooled, arms of a sweep judged | [`eval::pooled`], [`eval::verdict`] |
 //! | files become tables, figures and pages | [`report`] |
 //! | memory and seconds are estimated and measured | [`cost`] |

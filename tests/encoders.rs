@@ -90,7 +90,7 @@ fn in_bfloat16_they_agree_as_far_as_its_digits_go() {
 }
 
 /// The real weights, when `./setup --minilm` has brought them; with `GIST_NEEDS_MINILM` set they must be there.
-fn minilm() -> Option<PathBuf> {
+pub fn minilm() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".minilm");
     if !folder.exists() && std::env::var_os("GIST_NEEDS_MINILM").is_none() {
         eprintln!("skipped: ./setup --minilm brings the weights");

@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adversarial;
 mod bad_input;
 mod bad_models;
 mod beginning;
@@ -20,6 +21,7 @@ mod distill;
 mod downstream;
 mod encoders;
 mod endpoint;
+mod equivalence;
 mod evaluation;
 mod export;
 mod extractive;

@@ -1,17 +1,17 @@
 //! `benchmark`: the benchmarks there are, their rows in the common form, and a look at them.
 
+use crate::cli::adversarial::{self, AdversarialArgs};
+use crate::cli::task_rows::{read, write_rows};
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::base;
 use gist::data::task::ruler::{RulerSize, RulerTask, generate};
-use gist::data::task::{BENCHMARKS, TaskRow, TaskRows, benchmark, read_task};
+use gist::data::task::{BENCHMARKS, TaskRow, benchmark};
 use gist::rng::{self, Stream};
-use gist::run_dir::write_atomic_by;
 use gist::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Before the name of a task of RULER.
 const RULER: &str = "ruler/";
@@ -23,6 +23,8 @@ pub enum BenchmarkCommand {
     List,
     /// Write rows of a benchmark in the common form, one JSON object a line.
     Prepare(PrepareArgs),
+    /// Make rows that word matching cannot answer, and measure what compressors keep of them and of the plain rows.
+    Adversarial(AdversarialArgs),
     /// Show how many rows a file has, of which kinds, and the first of them.
     Show(ShowArgs),
 }
@@ -73,6 +75,7 @@ pub fn run(command: &BenchmarkCommand) -> anyhow::Result<()> {
             Ok(())
         }
         BenchmarkCommand::Prepare(args) => prepare(args),
+        BenchmarkCommand::Adversarial(args) => adversarial::run(args),
         BenchmarkCommand::Show(args) => show(args),
     }
 }
@@ -90,19 +93,6 @@ fn list() {
     println!("{table}");
 }
 
-/// Rows of a benchmark; those passed over are told on stderr.
-fn read(name: &str, path: &Path) -> anyhow::Result<TaskRows> {
-    let found = read_task(benchmark(name)?, path)?;
-    let passed = [(found.empty, "without a context or a question"), (found.without_answer, "without a reference")];
-    for (count, kind) in passed.into_iter().filter(|(count, _)| *count > 0) {
-        eprintln!("{}: {count} rows {kind} are passed over", path.display());
-    }
-    if found.not_in_context > 0 {
-        eprintln!("{}: of {} rows no reference stands in the context", path.display(), found.not_in_context);
-    }
-    Ok(found)
-}
-
 fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let rows = match args.name.strip_prefix(RULER) {
         Some(task) => ruler(RulerTask::named(task)?, args)?,
@@ -113,14 +103,7 @@ fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
             drawn(read(&args.name, from)?.rows, args)
         }
     };
-    write_atomic_by(&args.output, |file| {
-        let mut out = std::io::BufWriter::new(file);
-        for row in &rows {
-            serde_json::to_writer(&mut out, row)?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()
-    })?;
+    write_rows(&args.output, rows.iter())?;
     println!("{} rows: {}", rows.len(), args.output.display());
     Ok(())
 }

@@ -6,7 +6,6 @@ use crate::cli::start;
 use crate::cli::task_model::TaskModelArgs;
 use anyhow::{Context, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use gist::config::choices::Condition;
 use gist::data::task::{TaskRow, benchmark, read_task};
 use gist::endpoint::Endpoint;
 use gist::error::Error;
@@ -103,9 +102,7 @@ pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
             entrant.members.len(),
             entrant.name
         );
-        let blind = |run: &&gist::runs::TrainedRun| run.config().condition == Condition::None;
-        let is_part = |run: &&gist::runs::TrainedRun| entrant.name.split('+').any(|part| part == run.config().name);
-        let sees_query = !named.runs.iter().filter(is_part).any(|run| blind(&run));
+        let sees_query = named.sees_query(entrant);
         let (name, weights) = (entrant.name.clone(), entrant.made_of[0].clone());
         participants.push(Participant { name, weights, sees_query, compressor: entrant.members[0].as_ref() });
     }

@@ -1,5 +1,6 @@
 //! Subcommands; the only place with `anyhow`.
 
+mod adversarial;
 mod args;
 mod bench;
 mod benchmark;
@@ -10,6 +11,7 @@ mod compare;
 mod compress;
 mod distill;
 mod downstream;
+mod equivalence;
 mod evaluate;
 pub mod exit;
 mod export;
@@ -24,6 +26,7 @@ mod start;
 mod status;
 mod sweep;
 mod task_model;
+mod task_rows;
 mod train;
 mod validate;
 
@@ -76,6 +79,8 @@ enum Command {
     Compress(compress::CompressArgs),
     /// Ask questions of a benchmark with the whole context, with nothing, and with what compressors keep.
     Downstream(downstream::DownstreamArgs),
+    /// Say whether texts and their shorter forms carry the same: embedding, facts, and a judge if one is named.
+    Equivalence(equivalence::EquivalenceArgs),
     /// Write a run's report.html and figures from its files, or a comparison's or a downstream evaluation's page and figures.
     Report {
         /// The directory of a run, a comparison or a downstream evaluation.
@@ -126,6 +131,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Downstream(args) => downstream::run(args),
+        Command::Equivalence(args) => equivalence::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())

@@ -9,6 +9,7 @@ use gist::compressor::frequencies::DocumentFrequencies;
 use gist::compressor::prompted::Prompt;
 use gist::compressor::scorers::ScorerKind;
 use gist::config::bos::Bos;
+use gist::config::choices::Condition;
 use gist::config::compressors::CompressorConfig;
 use gist::config::hardware::Hardware;
 use gist::config::parts::check_name;
@@ -142,20 +143,30 @@ impl NamedArgs {
             path.exists() || self.base.is_some(),
             "--base: not given, and {SMOLLM2}, its default, is not there (./setup brings it)"
         );
-        let mut hardware = Hardware { device: "cpu".into(), ..Hardware::default() };
-        self.device.put(&mut hardware)?;
-        let device = device::open(&hardware, false)?;
-        hub::fetch(&path, None, self.offline)?;
-        let folder = base::folder(&path, None)?;
-        Models::load(BaseName { name: &path, folder: &folder, bos: Bos::default() }, hardware.kind(), device)
-            .with_context(|| format!("--base {}", path.display()))
+        model(&path, &self.device, self.offline).with_context(|| format!("--base {}", path.display()))
     }
+}
+
+/// A base of a folder, a GGUF file or the Hub, in the precision of its weights.
+pub fn model(path: &Path, device: &DeviceArg, offline: bool) -> anyhow::Result<Models> {
+    let mut hardware = Hardware { device: "cpu".into(), ..Hardware::default() };
+    device.put(&mut hardware)?;
+    let device = device::open(&hardware, false)?;
+    hub::fetch(path, None, offline)?;
+    let folder = base::folder(path, None)?;
+    Ok(Models::load(BaseName { name: path, folder: &folder, bos: Bos::default() }, hardware.kind(), device)?)
 }
 
 impl Named {
     /// Whether a run is the one compressor that was named.
     pub fn is_only(&self, run: &TrainedRun) -> bool {
         self.names.is_empty() && self.runs.iter().all(|own| own.dir().root() == run.dir().root())
+    }
+
+    /// Whether a compressor is shown the question: not if a run that is a part of it was trained without one.
+    pub fn sees_query(&self, entrant: &Entrant) -> bool {
+        let is_part = |run: &&TrainedRun| entrant.name.split('+').any(|part| part == run.config().name);
+        !self.runs.iter().filter(is_part).any(|run| run.config().condition == Condition::None)
     }
 
     /// The compressors, runs first.

@@ -14,6 +14,13 @@ pub struct TaskModelArgs {
     /// (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY); else one that runs here, as --base. Absent = --base.
     #[arg(long, value_name = "PROTOCOL:NAME|RUN|MODEL")]
     task_model: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
+}
+
+/// Flags of models behind HTTP.
+#[derive(clap::Args)]
+pub struct HttpArgs {
     /// Server of a model behind HTTP, such as http://127.0.0.1:8000/v1 (vLLM, llama.cpp, Ollama); absent = the provider's own.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
@@ -45,23 +52,31 @@ impl TaskModelArgs {
 
     /// The model behind HTTP, if one is named.
     pub fn endpoint(&self, output: &Path) -> anyhow::Result<Option<Endpoint>> {
-        let Some((protocol, model)) = self.task_model.as_deref().and_then(Protocol::of) else {
-            let given = [
-                ("--base-url", self.base_url.is_some()),
-                ("--request", !self.request.is_empty()),
-                ("--answers", self.answers.is_some()),
-                ("--prices", self.prices.is_some()),
-                ("--max-cost", self.max_cost.is_some()),
-            ];
-            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-                let names: Vec<String> = Protocol::ALL.iter().map(|own| format!("{}:NAME", own.name())).collect();
-                anyhow::bail!(
-                    "{flag}: expected --task-model {} beside it, got a model that runs here",
-                    names.join(" or ")
-                );
-            }
-            return Ok(None);
-        };
+        match self.task_model.as_deref().filter(|name| Protocol::of(name).is_some()) {
+            Some(name) => Ok(Some(self.http.endpoint(name, output, 1)?)),
+            None => self.http.refuse("--task-model").map(|()| None),
+        }
+    }
+}
+
+impl HttpArgs {
+    /// An error where a flag is given that only a model behind HTTP takes, which `flag` would name.
+    pub fn refuse(&self, flag: &str) -> anyhow::Result<()> {
+        let given = [
+            ("--base-url", self.base_url.is_some()),
+            ("--request", !self.request.is_empty()),
+            ("--answers", self.answers.is_some()),
+            ("--prices", self.prices.is_some()),
+            ("--max-cost", self.max_cost.is_some()),
+        ];
+        let Some((own, _)) = given.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+        let names: Vec<String> = Protocol::ALL.iter().map(|own| format!("{}:NAME", own.name())).collect();
+        anyhow::bail!("{own}: expected {flag} {} beside it, got a model that runs here", names.join(" or "))
+    }
+
+    /// The model `PROTOCOL:NAME`, one of `models` that share what may be spent.
+    pub fn endpoint(&self, name: &str, output: &Path, models: usize) -> anyhow::Result<Endpoint> {
+        let (protocol, model) = Protocol::of(name).with_context(|| format!("expected PROTOCOL:NAME, got {name:?}"))?;
         let mut request = Map::new();
         for text in &self.request {
             let form = || format!("--request: expected KEY=JSON, such as seed=1 or temperature=null, got {text:?}");
@@ -81,9 +96,9 @@ impl TaskModelArgs {
             request,
             answers: self.answers.clone().unwrap_or_else(|| output.join("answers")),
             prices: Prices::load(self.prices.as_deref()).map_err(naming("--prices"))?,
-            max_cost: self.max_cost,
+            max_cost: self.max_cost.map(|usd| usd / models as f64),
         };
-        Ok(Some(Endpoint::open(config)?))
+        Ok(Endpoint::open(config)?)
     }
 }
 

@@ -65,9 +65,15 @@ impl Foreign {
     /// The mean hidden state of each text, or that of its first token, cut to what the encoder holds, at length 1: `[N, H]`
     /// f32.
     pub fn embed(&self, encoder: &Encoder, texts: &[&str], first: bool) -> Result<Tensor> {
+        self.embed_within(encoder, texts, first, encoder.config().longest)
+    }
+
+    /// [`Foreign::embed`] of texts that are cut to `longest` tokens, those around a text included.
+    pub fn embed_within(&self, encoder: &Encoder, texts: &[&str], first: bool, longest: i64) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let Marks { begin, end, .. } = &self.marks;
-        let room = (encoder.config().longest as usize).saturating_sub(begin.len() + end.len());
+        let longest = longest.min(encoder.config().longest) as usize;
+        let room = longest.saturating_sub(begin.len() + end.len());
         let mut rows = Vec::with_capacity(texts.len());
         for (text, content) in texts.iter().enumerate() {
             let ids = self.tokenizer.encode(content)?;

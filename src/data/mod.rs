@@ -7,6 +7,7 @@ mod facts;
 mod labelled;
 pub mod overlap;
 mod packing;
+pub mod pairs;
 mod qa;
 mod recall;
 mod recall_bound;

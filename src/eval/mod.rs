@@ -4,6 +4,7 @@ pub mod ceiling;
 pub mod compare;
 pub mod crossed;
 pub mod curves;
+pub mod equivalence;
 pub mod figures;
 pub mod files;
 pub mod gates;

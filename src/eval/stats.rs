@@ -66,6 +66,17 @@ where
     Interval { mean, low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
 }
 
+/// The number of each name's document, by first appearance.
+pub fn clusters<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    names
+        .map(|name| {
+            let next = numbers.len();
+            *numbers.entry(name).or_insert(next)
+        })
+        .collect()
+}
+
 /// The mean of `values` with its interval.
 pub fn mean(values: &[f64], clusters: &[usize], resamples: usize, seed: u64) -> Interval {
     assert_eq!(values.len(), clusters.len(), "mean: one value per window");

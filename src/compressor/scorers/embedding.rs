@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::encoder::{Encoder, pools_first};
 use crate::tensor::to_vec;
 use std::path::Path;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// A sentence encoder with its tokenizer.
 pub struct Embedding {
@@ -25,6 +25,11 @@ impl Embedding {
         let weights = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
         let foreign = Foreign::load(&folder.join("tokenizer.json"))?;
         Ok(Self { foreign, encoder: Encoder::from_named(&config, weights)?, first: pools_first(folder)? })
+    }
+
+    /// The embeddings of texts that are cut to `longest` tokens, each of length 1: `[N, H]`.
+    pub fn embed(&self, texts: &[&str], longest: i64) -> Result<Tensor> {
+        self.foreign.embed_within(&self.encoder, texts, self.first, longest)
     }
 }
 

@@ -2,6 +2,7 @@
 //! has a file here; [`read_task`] reads any of them by name, and the common form `{"id", "context", "query", "answers"}` that
 //! [`TaskRow`] is written as.
 
+pub mod adversarial;
 mod gsm8k;
 mod hotpotqa;
 mod longbench;
@@ -12,6 +13,7 @@ mod read;
 mod row;
 pub mod ruler;
 mod squad;
+mod synonyms;
 
 pub use row::{TaskPrompt, TaskRow};
 

@@ -52,6 +52,13 @@ pub struct TaskPrompt {
     pub answer_tokens: usize,
 }
 
+impl TaskRow {
+    /// Whether a reference stands in a text, letter by letter.
+    pub fn has_reference(&self, text: &str) -> bool {
+        self.answers.iter().any(|reference| !reference.is_empty() && text.contains(reference))
+    }
+}
+
 fn plain() -> String {
     "plain".into()
 }

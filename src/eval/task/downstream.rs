@@ -217,7 +217,7 @@ impl Downstream<'_> {
             output_tokens_closed: closed.billed.output_tokens,
             cut_tokens_full,
             answer_at: place.map(|at| at as f64 / row.context.len().max(1) as f64),
-            answer_kept: row.answers.iter().any(|reference| !reference.is_empty() && text.contains(reference)),
+            answer_kept: row.has_reference(text),
             compressed_text: text.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! Figures of a downstream evaluation: means with intervals by document, of each compressor at each budget.
 
-use crate::eval::stats::{Interval, bootstrap};
+use crate::eval::stats::{Interval, bootstrap, clusters};
 use crate::eval::task::rows::DownstreamRow;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -113,13 +113,7 @@ pub fn figures(rows: &[DownstreamRow], resamples: usize, seed: u64) -> Vec<Downs
 
 fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<DownstreamFigures> {
     let first = rows.first()?;
-    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-    let clusters: Vec<usize> = (rows.iter())
-        .map(|row| {
-            let next = numbers.len();
-            *numbers.entry(row.document.as_str()).or_insert(next)
-        })
-        .collect();
+    let clusters = clusters(rows.iter().map(|row| row.document.as_str()));
     let plain =
         |value: &dyn Fn(&DownstreamRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / rows.len() as f64;
     let mean = |value: fn(&DownstreamRow) -> f64| -> Mean {
@@ -164,7 +158,7 @@ fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<D
         trained: first.compressor_weights != "baseline",
         sees_query: first.sees_query,
         n: rows.len(),
-        documents: numbers.len(),
+        documents: clusters.iter().max().map_or(0, |last| last + 1),
         keep_ratio_macro: plain(&|row| row.compression_ratio),
         keep_ratio_micro: tokens(|row| row.context_tokens_compressed) / tokens(|row| row.context_tokens_full),
         context_tokens: plain(&|row| row.context_tokens_compressed as f64),

@@ -8,6 +8,7 @@
 //! The answers to the whole context and to nothing are asked once an example and shared by all compressors, so that the
 //! difference of `identity` is exactly 0.
 
+pub mod answer_kept;
 pub mod downstream;
 pub mod figures;
 pub mod reader;
