@@ -21,6 +21,7 @@ mod downstream;
 mod encoders;
 mod endpoint;
 mod evaluation;
+mod evidence;
 mod export;
 mod extractive;
 mod files;
