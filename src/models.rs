@@ -3,6 +3,7 @@
 use crate::base;
 use crate::chat::{self, Frame, ReaderFrame};
 use crate::compressor::budget::Controller;
+use crate::compressor::evidence::EvidenceEncoder;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::foreign::Foreign;
 use crate::compressor::gist::GistPolicy;
@@ -123,7 +124,7 @@ impl Models {
 
     /// Network and actions of an extractive compressor beside the base that reads; none for one that writes.
     pub fn extractive_policy(&self, compressor: &CompressorConfig) -> Result<Option<ExtractivePolicy<'_>>> {
-        let CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints } = compressor else {
+        let CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints, evidence } = compressor else {
             return Ok(None);
         };
         let (decoder, tokenizer) = (&self.decoder, &self.tokenizer);
@@ -132,7 +133,9 @@ impl Models {
             return Err(Error::invalid(format!("compressor.blocks: expected at most the base's {most}, got {more}")));
         }
         let load = |e: &EncoderSection| Foreign::load(&e.folder()?.join("tokenizer.json")).map(Box::new);
-        let foreign = encoder.as_ref().map(load).transpose()?;
+        let foreign = encoder.as_ref().filter(|_| !evidence).map(load).transpose()?;
+        let finds = |e: &EncoderSection| EvidenceEncoder::load(&e.folder()?, decoder.device()).map(Box::new);
+        let evidence = encoder.as_ref().filter(|_| *evidence).map(finds).transpose()?;
         let hint = |hint: &Hint| -> Result<Box<dyn Scorer>> {
             match (hint, encoder) {
                 (Hint::Bm25, _) => Ok(Box::new(Bm25)),
@@ -153,6 +156,7 @@ impl Models {
             foreign,
             blocks: *blocks,
             hints,
+            evidence,
             controller: Controller::default(),
         }))
     }

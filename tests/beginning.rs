@@ -158,6 +158,7 @@ fn an_encoder_over_the_base_reads_it_too() {
             foreign: None,
             blocks: None,
             hints: Vec::new(),
+            evidence: None,
             controller: Controller::default(),
         };
         let asked = [request(prefix)];

@@ -127,6 +127,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
         ("encoder", tiny_encoder("xlm-roberta")),
         ("encoder", tiny_kompress()),
         ("embedding", tiny_encoder("modernbert")),
+        ("evidence", tiny_encoder("bert")),
     ] {
         let named = FrozenScorer::try_from(format!("{kind}:{}", folder.path().display())).unwrap();
         let frozen = || Extractive::frozen(&named, Device::Cpu, &tokenizer).unwrap();
@@ -145,6 +146,7 @@ fn for_each(check: impl Fn(&dyn Compressor)) {
             foreign,
             blocks: None,
             hints: Vec::new(),
+            evidence: None,
             controller,
         })
     };
@@ -313,9 +315,18 @@ fn a_million_tokens_are_ranked_all_together() {
     let (tokenizer, decoder, controller) = (tokenizer(), tiny_decoder(), Controller::default());
     let (long, local) = (tokens(8, 0, 1_000_000), tokens(8, 1, 20));
     let (unit, aggregate) = (Unit::Span { tokens: 20, stride: 20 }, Aggregate::Mean);
-    let (decoder, tokenizer, hints) = (&decoder, &tokenizer, Vec::new());
-    let policy =
-        ExtractivePolicy { decoder, tokenizer, unit, aggregate, foreign: None, blocks: None, hints, controller };
+    let (decoder, tokenizer) = (&decoder, &tokenizer);
+    let policy = ExtractivePolicy {
+        decoder,
+        tokenizer,
+        unit,
+        aggregate,
+        foreign: None,
+        blocks: None,
+        hints: Vec::new(),
+        evidence: None,
+        controller,
+    };
     let (policy, adapter) = (Policy::Extractive(policy), random_adapter_with(decoder, Extra::Heads { hints: 0 }, 1));
     let trained =
         Trained { name: "trained".into(), policy: &policy, adapter: &adapter, sampling: Sampling::greedy(), seed: 3 };

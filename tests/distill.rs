@@ -1,7 +1,7 @@
 //! `distill` with the real program: an encoder learns what labelled texts keep, is killed and resumed, and says what is
 //! wrong with its files.
 
-use crate::common::{assert_says, command, fails_as_it_says, ok, rows, tiny_bert, world};
+use crate::common::{assert_says, command, fails, fails_as_it_says, ok, rows, tiny_bert, world};
 use gist::run_dir::read_json;
 use serde_json::{Value, json};
 use std::fs;
@@ -131,6 +131,38 @@ fn an_encoder_of_its_own_is_compared_with_its_embeddings_too() {
 }
 
 #[test]
+fn an_encoder_that_finds_evidence_is_left_in_a_folder_that_others_may_name() {
+    write_world();
+    let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
+    let path = format!("compressor.encoder.path={}", bert.path().display());
+    let flags = ["compressor.evidence=true", &path, "loss.type=listwise", "keep_ratios=[0.5]", "train.epochs=2"];
+    let flags: Vec<&str> = flags.iter().flat_map(|text| ["--set", *text]).collect();
+    let said = ok(&distill(runs.path(), &flags));
+    assert_says(&said, &["embedding", "undistilled", "keep_ratio 0.5"], "an encoder that finds evidence");
+    let run = runs.path().join("marked/seed=0");
+    let outcome: Value = read_json(&run.join("evidence.json")).unwrap();
+    let (few, more) = (&outcome["compressors"]["distilled"], &outcome["keep_ratios"]["0.5"]["distilled"]);
+    let figure = |own: &Value, key: &str| own[key]["mean"].as_f64().unwrap();
+    assert!(figure(more, "recall") >= figure(few, "recall"), "{said}");
+    assert!(more["keep_ratio"].as_f64().unwrap() > 0.3 && more["keep_ratio"].as_f64().unwrap() <= 0.5);
+    assert_eq!(fs::read_to_string(run.join("evidence-0.5.csv")).unwrap().lines().count(), 1 + 12 * 13);
+
+    // The folder is a compressor over any base; without its record, or the encoder that it began from, it is none.
+    let trained = run.join("compressor");
+    let with = format!("evidence:{}", trained.display());
+    let compress = ["compress", "--with", &with, "--base", "base", "--query", "which?", "--budget", "8", "marked.toml"];
+    assert!(!ok(&compress).trim().is_empty());
+    let weights = bert.path().join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    assert_says(&fails(1, &compress), &["evidence.json: `sha256`: expected [", "got ["], "another encoder");
+    fs::remove_file(trained.join("evidence.json")).unwrap();
+    let untouched = ok(&compress);
+    assert!(!untouched.trim().is_empty());
+}
+
+#[test]
 fn bad_files_and_settings_are_named_before_anything_is_written() {
     write_world();
     let runs = tempfile::tempdir().unwrap();
@@ -146,6 +178,13 @@ fn bad_files_and_settings_are_named_before_anything_is_written() {
         (&["compressor.hints=[\"bm25\",\"bm25\"]"], &["`compressor.hints[1]`", "each once, got Bm25 twice"]),
         (&["compressor.hints=[\"embedding\"]"], &["`compressor.hints`", "expected compressor.encoder", "got none"]),
         (&["compressor.hints=[\"luck\"]"], &["compressor.hints", "luck", "bm25"]),
+        (&["compressor.evidence=true"], &["`compressor.evidence`", "expected compressor.encoder", "got none"]),
+        (
+            &["compressor.evidence=true", "compressor.encoder.path=x", "compressor.aggregate=max"],
+            &["`compressor.evidence`", "expected false beside", "got true"],
+        ),
+        (&["loss.type=listwise", "loss.keep_weight=-1"], &["`loss.keep_weight`", "at least 0, got -1"]),
+        (&["keep_ratios=[0.2,1.5]"], &["`keep_ratios[1]`", "got 1500000"]),
         (&["kind=train"], &["`kind`"]),
     ];
     for (set, words) in cases {

@@ -324,6 +324,8 @@ fn what_one_kind_of_compressor_has_the_other_refuses() {
         &["`warm_start.fresh_compressor`: expected warm_start.from"],
     );
     refused(&extractive("compressor.unit.tokens=0"), &["`compressor.unit.tokens`: expected at least 1, got 0"]);
+    let evidence = [EXTRACTIVE, &["compressor.evidence=true", "compressor.encoder.path=x"]].concat();
+    refused(&evidence, &["`compressor.evidence`: expected false", "`gist distill` teaches", "got true"]);
     refused(&extractive("compressor.unit.stride=0"), &["`compressor.unit.stride`: expected at least 1, got 0"]);
     refused(&extractive("compressor.unit.words=1"), &["compressor.unit", "words"]);
     let cold = [EXTRACTIVE, &["distill.loss.type=ranking", "distill.loss.temperature=0"]].concat();

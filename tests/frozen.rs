@@ -179,6 +179,7 @@ fn names_are_read_as_they_are_written() {
     for (name, kind, path, revision) in [
         ("encoder:models/x", FrozenKind::Encoder, "models/x", None),
         ("embedding:.minilm", FrozenKind::Embedding, ".minilm", None),
+        ("evidence:.minilm", FrozenKind::Evidence, ".minilm", None),
         ("encoder:owner/name@v1.0", FrozenKind::Encoder, "owner/name", Some("v1.0")),
         ("encoder:./a@b", FrozenKind::Encoder, "./a@b", None),
         ("encoder:a:b", FrozenKind::Encoder, "a:b", None),
@@ -189,7 +190,7 @@ fn names_are_read_as_they_are_written() {
     }
     for name in ["encoder:", "encoder", "bert:x", ""] {
         let said = FrozenScorer::try_from(name.to_string()).unwrap_err();
-        assert_says(&said, &["expected encoder:PATH or embedding:PATH", &format!("{name:?}")], name);
+        assert_says(&said, &["expected encoder:PATH, embedding:PATH or evidence:PATH", &format!("{name:?}")], name);
     }
 }
 
@@ -224,7 +225,7 @@ fn they_compete_by_name_and_their_readers_know_their_weights() {
 
     let none = folder.path().join("none");
     for (name, words) in [
-        ("encoder:", vec!["--compressors: expected encoder:PATH or embedding:PATH, got \"encoder:\""]),
+        ("encoder:", vec!["--compressors: expected encoder:PATH, embedding:PATH or evidence:PATH, got \"encoder:\""]),
         ("encoder:nobody/nothing", vec!["nobody/nothing: no such folder", "`gist fetch nobody/nothing` brings it"]),
         (&named("encoder", &none), vec!["none/config.json: No such file"]),
         (&named("encoder", bert.path()), vec!["model.safetensors", "`classifier.weight` of 2 labels"]),
@@ -232,7 +233,7 @@ fn they_compete_by_name_and_their_readers_know_their_weights() {
             "best",
             vec![
                 "--compressors: expected names among truncate, recent, ",
-                "encoder:PATH or embedding:PATH, got \"best\"",
+                "encoder:PATH, embedding:PATH or evidence:PATH, got \"best\"",
             ],
         ),
         ("recent+best", vec!["recent+best: expected a run's experiment or a baseline", "got \"best\""]),
@@ -262,7 +263,7 @@ fn an_evaluation_has_them_beside_its_baselines() {
         assert_says(&fails_as_it_says(&train(runs.path(), &["--set", &flag])), words, value);
         assert!(fs::read_dir(runs.path()).unwrap().next().is_none());
     };
-    refused("[\"bert\"]", &["eval.encoders", "expected encoder:PATH or embedding:PATH, got \"bert\""]);
+    refused("[\"bert\"]", &["eval.encoders", "expected encoder:PATH, embedding:PATH or evidence:PATH, got \"bert\""]);
     refused("[\"encoder:a\", \"encoder:a\"]", &["eval.encoders[1]", "expected each once, got \"encoder:a\" twice"]);
     refused("[\"encoder:a\"]", &["a/config.json: No such file"]);
     let runs = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ mod encoders;
 mod endpoint;
 mod equivalence;
 mod evaluation;
+mod evidence;
 mod export;
 mod extractive;
 mod files;

@@ -26,7 +26,7 @@ pub struct CompressArgs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The compressor: a run's directory, or a name as in `gist compare --compressors`: bm25, recent, summary, bm25:sentence,
-    /// encoder:PATH, embedding:PATH, a chain such as attention+bm25.
+    /// encoder:PATH, embedding:PATH, evidence:PATH, a chain such as attention+bm25.
     #[arg(long, value_name = "RUN|NAME")]
     with: String,
     /// Budget of a text, in tokens; absent, without --keep-ratio = the run's own.

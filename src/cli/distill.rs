@@ -10,6 +10,7 @@ use gist::compressor::scorer::Extractive;
 use gist::compressor::scorers::embedding::Embedding;
 use gist::compressor::scorers::{Parts, ScorerKind, build};
 use gist::compressor::{Compressed, Compressor};
+use gist::config::choices::BudgetConfig;
 use gist::config::compressors::CompressorConfig;
 use gist::eval::recovery::{Recovery, recovery};
 use gist::model::lora::Adapter;
@@ -20,6 +21,7 @@ use gist::train::labels::texts::{DISTILLED, Examples, LabelledExample, Ranker, R
 use gist::train::progress::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// `evidence.json` of the run.
 #[derive(Serialize)]
@@ -30,36 +32,58 @@ struct Outcome<'a> {
     training_texts: usize,
     rows: &'a BTreeMap<&'static str, RowCounts>,
     compressors: &'a BTreeMap<String, Recovery>,
+    /// The same figures at each of `keep_ratios`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    keep_ratios: BTreeMap<String, BTreeMap<String, Recovery>>,
 }
 
 /// Trains and evaluates; returns the updates done.
 pub fn run(examples: &Examples, start: &OpenRun) -> anyhow::Result<usize> {
     let config = examples.config;
     let adapter = examples.run(&start.run, start.stop)?;
-    let rows = evaluate(examples, &adapter)?;
-    let figures = recovery(&rows, DISTILLED, config.resamples)?;
+    let further = config.keep_ratios.iter().map(|&share| BudgetConfig { tokens: None, keep_ratio: Some(share) });
+    let budgets: Vec<BudgetConfig> = std::iter::once(config.budget.clone()).chain(further).collect();
+    let mut rows = evaluate(examples, &adapter, &budgets)?.into_iter();
+    let rows_of_budget = rows.next().unwrap_or_default();
+    let figures = recovery(&rows_of_budget, DISTILLED, config.resamples)?;
+    let mut keep_ratios = BTreeMap::new();
+    for (share, rows) in config.keep_ratios.iter().zip(rows) {
+        keep_ratios.insert(share.to_string(), recovery(&rows, DISTILLED, config.resamples)?);
+        write_rows(examples, &rows, &start.run.root().join(format!("evidence-{share}.csv")))?;
+    }
     let (experiment, seed) = (config.name.as_str(), config.seed);
     let (texts, training_texts) = (examples.test.len(), examples.train.len());
-    let outcome = Outcome { experiment, seed, texts, training_texts, rows: &examples.rows, compressors: &figures };
+    let rows = &examples.rows;
+    let outcome = Outcome { experiment, seed, texts, training_texts, rows, compressors: &figures, keep_ratios };
     write_json_atomic(&start.run.root().join("evidence.json"), &outcome)?;
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(["text", "compressor", "keep_ratio", "recall", "precision", "whole"])?;
-    for (name, found) in &rows {
-        for (example, f) in examples.test.iter().zip(found) {
-            let numbers = [f.keep_ratio, f.recall, f.precision, f64::from(f.whole)].map(|x| format!("{x:.5}"));
-            csv.write_record([example.id.clone(), name.clone()].into_iter().chain(numbers))?;
-        }
-    }
-    write_atomic(&start.run.root().join("evidence.csv"), &csv.into_inner()?)?;
+    write_rows(examples, &rows_of_budget, &start.run.root().join("evidence.csv"))?;
     println!("{}", table(&figures));
+    for (share, figures) in &outcome.keep_ratios {
+        println!("keep_ratio {share}\n{}", table(figures));
+    }
     println!("{texts} texts, 95 % intervals by bootstrap over texts; {training_texts} to learn from");
     println!("compressor: {}", start.run.root().join("compressor").display());
     let per_epoch = examples.train.len().div_ceil(config.train.batch);
     Ok(config.train.epochs * per_epoch)
 }
 
-/// Recall and precision on each test text, of the compressor that learned and of the scorers on the same units.
-fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<String, Vec<Recovered>>> {
+/// Recall and precision on each test text, by compressor.
+type Rows = BTreeMap<String, Vec<Recovered>>;
+
+fn write_rows(examples: &Examples, rows: &Rows, path: &Path) -> anyhow::Result<()> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(["text", "compressor", "keep_ratio", "recall", "precision", "whole"])?;
+    for (name, found) in rows {
+        for (example, f) in examples.test.iter().zip(found) {
+            let numbers = [f.keep_ratio, f.recall, f.precision, f64::from(f.whole)].map(|x| format!("{x:.5}"));
+            csv.write_record([example.id.clone(), name.clone()].into_iter().chain(numbers))?;
+        }
+    }
+    Ok(write_atomic(path, &csv.into_inner()?)?)
+}
+
+/// The rows at each budget, of the compressor that learned and of the scorers on the same units.
+fn evaluate(examples: &Examples, adapter: &Adapter, budgets: &[BudgetConfig]) -> anyhow::Result<Vec<Rows>> {
     let (config, tokenizer) = (examples.config, &examples.models.tokenizer);
     let policy = examples.policy()?;
     let texts: Vec<&[u32]> = examples.train.iter().map(|example| example.prefix.as_slice()).collect();
@@ -81,18 +105,22 @@ fn evaluate(examples: &Examples, adapter: &Adapter) -> anyhow::Result<BTreeMap<S
         ));
     }
     let progress = Progress::new("evaluate", all.len(), 0);
-    let mut rows = BTreeMap::new();
+    let mut rows = vec![Rows::new(); budgets.len()];
     for compressor in all {
-        let found = examples.test.iter().enumerate().map(|(i, example)| kept(compressor.as_ref(), example, i as u64));
-        rows.insert(compressor.name().to_string(), found.collect::<anyhow::Result<_>>()?);
+        for (budget, rows) in budgets.iter().zip(&mut rows) {
+            let tokens = |example: &LabelledExample| budget.tokens(example.prefix.len()).min(example.prefix.len());
+            let texts = examples.test.iter().enumerate();
+            let found = texts.map(|(i, example)| kept(compressor.as_ref(), example, tokens(example), i as u64));
+            rows.insert(compressor.name().to_string(), found.collect::<anyhow::Result<_>>()?);
+        }
         progress.step(compressor.name());
     }
     progress.finish();
     Ok(rows)
 }
 
-fn kept(compressor: &dyn Compressor, example: &LabelledExample, key: u64) -> anyhow::Result<Recovered> {
-    let made: Vec<Compressed> = compressor.compress(&[example.request(key)], example.budget)?;
+fn kept(compressor: &dyn Compressor, example: &LabelledExample, budget: usize, key: u64) -> anyhow::Result<Recovered> {
+    let made: Vec<Compressed> = compressor.compress(&[example.request(key)], budget)?;
     let kept = made.first().and_then(|made| made.kept.as_deref());
     Ok(recovered(
         kept.with_context(|| format!("{}: expected kept positions, got none", compressor.name()))?,

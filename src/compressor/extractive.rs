@@ -19,6 +19,7 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{attention, values};
 use crate::compressor::budget::{Controller, extractive, fill};
 use crate::compressor::contract::{Compressed, Request};
+use crate::compressor::evidence::{self, EvidenceEncoder};
 use crate::compressor::foreign::{Encoded, Foreign};
 use crate::compressor::ranges::{range_columns, range_means, windows};
 use crate::compressor::scored::{Scored, Scorer};
@@ -58,6 +59,8 @@ pub struct ExtractivePolicy<'a> {
     pub blocks: Option<usize>,
     /// Scorers whose scores are features of a unit.
     pub hints: Vec<Box<dyn Scorer>>,
+    /// For an adapter that finds evidence: its terms and rows; then neither the base nor `foreign` reads.
+    pub evidence: Option<Box<EvidenceEncoder>>,
     /// Decides what is kept when it is greedy. A unit's score is its logit less that of the end; without a threshold of its
     /// own the controller keeps units of at least 0.
     pub controller: Controller,
@@ -79,6 +82,9 @@ impl ExtractivePolicy<'_> {
 
     /// Scores of the units of every prefix, with gradient if the adapter has one.
     pub fn worths<'r>(&self, adapter: &ActiveAdapter, requests: &'r [Request<'r>]) -> Result<Vec<Worths<'r>>> {
+        if let Some(evidence) = &self.evidence {
+            return self.evident(evidence, adapter, requests);
+        }
         let none = || Error::invalid("expected an adapter with the heads of an extractive compressor, got one without");
         let heads = adapter.heads.as_ref().ok_or_else(none)?;
         let groups = copy_head::values(self.decoder.config());
@@ -118,6 +124,25 @@ impl ExtractivePolicy<'_> {
             all.push(Worths { prefix, logits: Tensor::cat(&[worth, encoded.end.view([1])], 0) });
         }
         Ok(all)
+    }
+
+    /// [`ExtractivePolicy::worths`] of an adapter that finds evidence.
+    fn evident<'r>(
+        &self,
+        evidence: &EvidenceEncoder,
+        adapter: &ActiveAdapter,
+        requests: &'r [Request<'r>],
+    ) -> Result<Vec<Worths<'r>>> {
+        let none = || Error::invalid("compressor.evidence: expected an adapter with an evidence head, got another");
+        let (encoder, head) = adapter.encoder.as_ref().zip(adapter.evidence.as_ref()).ok_or_else(none)?;
+        let prefixes = requests.iter().map(|request| Scored::new(request, self.unit, self.tokenizer));
+        let prefixes = prefixes.collect::<Result<Vec<_>>>()?;
+        let scores = evidence.scores(encoder, head, &prefixes)?;
+        let with_end = |(prefix, scores): (Scored<'r>, Tensor)| {
+            let end = Tensor::full([1], evidence::END, (Kind::Float, scores.device()));
+            Worths { prefix, logits: Tensor::cat(&[scores, end], 0) }
+        };
+        Ok(prefixes.into_iter().zip(scores).map(with_end).collect())
     }
 
     fn encode(&self, adapter: &ActiveAdapter, heads: &Heads, requests: &[Request]) -> Result<Vec<Encoded>> {

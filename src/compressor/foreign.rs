@@ -26,8 +26,8 @@ const TOKENS_AT_ONCE: usize = ROWS_AT_ONCE * 512;
 
 /// The encoder's own tokenizer.
 pub struct Foreign {
-    tokenizer: Tokenizer,
-    marks: Marks,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) marks: Marks,
 }
 
 /// Output of the encoder for one prefix of P tokens.
@@ -39,16 +39,17 @@ pub(super) struct Encoded {
 }
 
 /// One text or a part of it, as the encoder reads it.
-struct Row {
+pub(super) struct Row {
     /// Index of the text that the row is from.
-    text: usize,
-    ids: Vec<u32>,
+    pub text: usize,
+    /// Tokens of the encoder.
+    pub ids: Vec<u32>,
     /// Position in `ids` at which the context begins.
-    head: usize,
+    pub head: usize,
     /// Whether a question stands before the context.
-    pair: bool,
+    pub pair: bool,
     /// Range of `ids` for which this row gives the outputs; for a text without a single token, the beginning.
-    counts: Range<usize>,
+    pub counts: Range<usize>,
 }
 
 impl Foreign {
@@ -170,7 +171,7 @@ impl Foreign {
 }
 
 /// Rows that are read together, in their order.
-fn batches(rows: &[Row]) -> Vec<&[Row]> {
+pub(super) fn batches(rows: &[Row]) -> Vec<&[Row]> {
     let (mut all, mut first) = (Vec::new(), 0);
     while first < rows.len() {
         let (mut count, mut longest) = (0, 0);
@@ -189,7 +190,7 @@ fn batches(rows: &[Row]) -> Vec<&[Row]> {
 
 /// Ids `[N, T]` padded on the right, lengths, and segments `[N, T]`: 1 from a context on that follows a question, if the
 /// encoder tells segments apart.
-fn right_pad(rows: &[Row], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
+pub(super) fn right_pad(rows: &[Row], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
     let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let told_apart = encoder.config().type_vocab_size > 1;
     let (mut ids, mut segments, mut lengths) = (Vec::new(), Vec::new(), Vec::new());

@@ -11,6 +11,7 @@ mod contract;
 pub mod controls;
 pub mod copying;
 pub mod draft;
+pub mod evidence;
 pub mod extractive;
 pub mod foreign;
 pub mod frequencies;

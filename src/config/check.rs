@@ -92,6 +92,9 @@ impl TrainConfig {
                 0 => Ok(()),
                 n => Err(("distill.windows".into(), format!("expected 0 (compressor.type is \"gist\"), got {n}"))),
             },
+            CompressorConfig::Extractive { evidence: true, .. } => {
+                fail("compressor.evidence", "expected false (`gist distill` teaches to find evidence), got true")
+            }
             CompressorConfig::Extractive { .. } => self.check_extractive(),
         }
     }

@@ -1,6 +1,6 @@
 //! Compressors as flags and experiments name them: the one that learns, the scorers, the units that are kept or dropped.
 
-use crate::config::parts::{Problem, at_least, not_negative, under};
+use crate::config::parts::{Problem, at_least, is_false, not_negative, under};
 use crate::error;
 use crate::hub;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,10 @@ pub enum CompressorConfig {
         /// that start at 1 and learn.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hints: Vec<Hint>,
+        /// Whether the encoder finds evidence for a question (`gist distill`): a unit's score begins as a sum of its cosine, its
+        /// BM25 and the cosine of its passage, all standardised, and what is read passage by passage is added to it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        evidence: bool,
     },
 }
 
@@ -77,7 +81,14 @@ impl CompressorConfig {
     /// Says what is impossible, naming the key.
     pub fn check(&self) -> Result<(), Problem> {
         let (unit, encoder, blocks, hints) = match self {
-            CompressorConfig::Extractive { unit, aggregate: _, encoder, blocks, hints } => {
+            CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints, evidence } => {
+                if *evidence && encoder.is_none() {
+                    return Err(("evidence".into(), "expected compressor.encoder beside true, got none".into()));
+                }
+                if *evidence && !(hints.is_empty() && aggregate.is_mean()) {
+                    let message = "expected false beside compressor.hints or compressor.aggregate, got true";
+                    return Err(("evidence".into(), message.into()));
+                }
                 (unit, encoder, blocks, hints)
             }
             CompressorConfig::Gist { instruction } => {
@@ -172,9 +183,11 @@ pub enum FrozenKind {
     Encoder,
     /// A sentence encoder: the cosine of sentence and question.
     Embedding,
+    /// An encoder that `gist distill` taught to find evidence, or a sentence encoder as it comes: the sum that it begins from.
+    Evidence,
 }
 
-/// A frozen model as a scorer, named `encoder:PATH` or `embedding:PATH`; the path is a folder or a repository of the Hugging
+/// A frozen model as a scorer, named `encoder:PATH`, `embedding:PATH` or `evidence:PATH`; the path is a folder or a repository of the Hugging
 /// Face Hub, `owner/name` or `owner/name@revision`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -188,7 +201,8 @@ pub struct FrozenScorer {
 }
 
 /// Prefix of a name, and the kind that it stands for.
-const FROZEN: [(&str, FrozenKind); 2] = [("encoder", FrozenKind::Encoder), ("embedding", FrozenKind::Embedding)];
+const FROZEN: [(&str, FrozenKind); 3] =
+    [("encoder", FrozenKind::Encoder), ("embedding", FrozenKind::Embedding), ("evidence", FrozenKind::Evidence)];
 
 impl FrozenScorer {
     /// Whether a name is meant to be one.
@@ -208,7 +222,8 @@ impl TryFrom<String> for FrozenScorer {
     fn try_from(name: String) -> Result<Self, String> {
         let parts = name.split_once(':').filter(|(_, path)| !path.is_empty());
         let found = parts.and_then(|(kind, path)| Some((FROZEN.iter().find(|(known, _)| *known == kind)?.1, path)));
-        let (kind, path) = found.ok_or(format!("expected encoder:PATH or embedding:PATH, got {name:?}"))?;
+        let (kind, path) =
+            found.ok_or(format!("expected encoder:PATH, embedding:PATH or evidence:PATH, got {name:?}"))?;
         let pinned = path.rsplit_once('@').filter(|(path, _)| hub::is_repository(Path::new(path)));
         let (path, revision) = pinned.map_or((path, None), |(path, revision)| (path, Some(revision.to_string())));
         Ok(Self { kind, path: path.into(), revision })

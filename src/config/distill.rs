@@ -74,6 +74,17 @@ pub enum DistillLoss {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         positive_weight: Option<f64>,
     },
+    /// Cross-entropy of the first draw among the units from those labelled above 0, all alike (listwise ranking, Cao et al.
+    /// 2007), and binary cross-entropy of keeping exactly those beside it.
+    Listwise {
+        /// Weight of the binary cross-entropy.
+        #[serde(default = "default_keep_weight")]
+        keep_weight: f64,
+    },
+}
+
+fn default_keep_weight() -> f64 {
+    0.5
 }
 
 fn default_temperature() -> f64 {
@@ -112,6 +123,7 @@ impl DistillLoss {
             },
             DistillLoss::Keep { positive_weight: Some(weight) } => not_negative("positive_weight", weight),
             DistillLoss::Keep { positive_weight: None } => Ok(()),
+            DistillLoss::Listwise { keep_weight } => not_negative("keep_weight", keep_weight),
         }
     }
 }

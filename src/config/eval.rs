@@ -108,7 +108,7 @@ pub struct EvalConfig {
     /// Baselines evaluated beside what was trained.
     #[serde(skip_serializing_if = "Baselines::is_all")]
     pub baselines: Baselines,
-    /// Frozen models evaluated beside them: `encoder:PATH`, `embedding:PATH`.
+    /// Frozen models evaluated beside them: `encoder:PATH`, `embedding:PATH`, `evidence:PATH`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub encoders: Vec<FrozenScorer>,
     /// Sampling of the `gist_sampled` row.

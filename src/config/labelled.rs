@@ -31,6 +31,9 @@ pub struct LabelledConfig {
     pub compressor: CompressorConfig,
     /// Cap on the tokens kept of a text.
     pub budget: BudgetConfig,
+    /// Further caps of the final figures, as shares of a text's tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_ratios: Vec<f64>,
     /// Loss of the distillation.
     pub loss: DistillLoss,
     /// Optimiser of the compressor.
@@ -131,6 +134,10 @@ impl LabelledConfig {
         };
         self.compressor.check().map_err(under("compressor"))?;
         self.budget.check(LONG_TEXT).map_err(under("budget"))?;
+        for (i, &share) in self.keep_ratios.iter().enumerate() {
+            let further = BudgetConfig { tokens: None, keep_ratio: Some(share) };
+            further.check(LONG_TEXT).map_err(|(_, message)| (format!("keep_ratios[{i}]"), message))?;
+        }
         self.loss.check().map_err(under("loss"))?;
         self.optim.check().map_err(under("optim"))?;
         self.model.lora.check().map_err(under("model.lora"))?;

@@ -1,11 +1,13 @@
-//! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads,
-//! all of it trained, in place of low-rank weights over the base. Saved as a Hugging Face folder: `config.json` and
+//! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads
+//! ([`crate::model::heads`], or [`crate::model::evidence_head`] for evidence), all of it trained, in place of low-rank weights
+//! over the base. Saved as a Hugging Face folder: `config.json` and
 //! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
 //! ignore.
 
 use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
 use crate::model::encoder::{Encoder, EncoderConfig};
+use crate::model::evidence_head::{self, EvidenceHead};
 use crate::model::heads;
 use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS, take};
 use crate::model::params::FlatParams;
@@ -14,12 +16,34 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+/// Prefix of the weights of an evidence head.
+const EVIDENCE: &str = "gist.evidence.";
+/// Learning rate of the weights of the terms, in those of the layers of an evidence head.
+const TERMS_FACTOR: f64 = 20.0;
+
+/// Heads over the encoder.
+#[derive(Clone, Copy)]
+enum EncoderHeads {
+    /// Worth of tokens, spans and units with so many features.
+    Units(i64),
+    /// Worth of units to a question.
+    Evidence,
+}
+
 /// Names and shapes of its parameters.
-fn specs(config: &EncoderConfig, features: i64) -> Vec<(String, Vec<i64>)> {
-    let own = heads::parameters(config.hidden_size, features).into_iter();
-    let mut all = config.parameters();
-    all.extend(own.map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
-    all.push((END.into(), vec![1, config.hidden_size]));
+fn specs(config: &EncoderConfig, heads: EncoderHeads) -> Vec<(String, Vec<i64>)> {
+    let (h, mut all) = (config.hidden_size, config.parameters());
+    match heads {
+        EncoderHeads::Units(features) => {
+            let own = heads::parameters(h, features).into_iter();
+            all.extend(own.map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
+            all.push((END.into(), vec![1, h]));
+        }
+        EncoderHeads::Evidence => {
+            let own = evidence_head::parameters(h).into_iter();
+            all.extend(own.map(|(name, shape)| (format!("{EVIDENCE}{name}"), shape)));
+        }
+    }
     all
 }
 
@@ -38,36 +62,84 @@ impl Adapter {
         let own = heads::initial(config.hidden_size, features, hints, Device::Cpu).into_iter();
         named.extend(own.map(|(name, tensor)| (format!("{HEADS}{name}"), tensor)));
         named.insert(END.into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, Device::Cpu)));
-        Self::pack_encoder(config, &named, features, device)
+        Self::pack_encoder(config, &named, EncoderHeads::Units(features), device)
+    }
+
+    /// Adapter from an encoder's weights, with a fresh head that finds evidence; draws from libtorch's generator.
+    pub fn of_evidence(config: &EncoderConfig, weights: BTreeMap<String, Tensor>, device: Device) -> Result<Self> {
+        let mut named = weights;
+        let own = evidence_head::initial(config.hidden_size).into_iter();
+        named.extend(own.map(|(name, tensor)| (format!("{EVIDENCE}{name}"), tensor)));
+        Self::pack_encoder(config, &named, EncoderHeads::Evidence, device)
+    }
+
+    /// Reads the folder of a trained evidence encoder.
+    pub fn load_evidence(folder: &Path, device: Device) -> Result<Self> {
+        let adapter = Self::load_encoder(folder, 0, device)?;
+        match adapter.finds_evidence() {
+            true => Ok(adapter),
+            false => Err(Error::file(folder, format!("expected weights named `{EVIDENCE}*`, got other heads"))),
+        }
+    }
+
+    /// Whether its head finds evidence.
+    pub fn finds_evidence(&self) -> bool {
+        self.params.specs().iter().any(|(name, _)| name.starts_with(EVIDENCE))
+    }
+
+    /// Views of the encoder in this `kind`, and of the head in f32, of an adapter that finds evidence.
+    pub fn evidence(&self, kind: Kind) -> Result<(Encoder, EvidenceHead)> {
+        let none = || Error::invalid("expected an adapter that is an encoder with an evidence head, got another");
+        let config = self.encoder.as_ref().filter(|_| self.finds_evidence()).ok_or_else(none)?;
+        let own = self.params.views_in(kind).into_iter().filter(|(name, _)| !name.starts_with("gist."));
+        let views = self.params.views().into_iter();
+        let head = views.filter_map(|(name, view)| Some((name.strip_prefix(EVIDENCE)?.to_string(), view)));
+        Ok((Encoder::from_named(config, own.collect())?, EvidenceHead::from_named(head.collect())?))
     }
 
     fn pack_encoder(
         config: &EncoderConfig,
         named: &BTreeMap<String, Tensor>,
-        features: i64,
+        heads: EncoderHeads,
         device: Device,
     ) -> Result<Self> {
         let find = |(name, shape): (String, Vec<i64>)| match named.get(&name) {
             Some(tensor) => Ok((name, tensor.shallow_clone())),
             None => Err(Error::shape(name, format!("a tensor {shape:?}"), "none")),
         };
-        let all = specs(config, features).into_iter().map(find).collect::<Result<Vec<_>>>()?;
+        let all = specs(config, heads).into_iter().map(find).collect::<Result<Vec<_>>>()?;
         let config = Some(config.clone());
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
     }
 
     /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.
     pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
+        let nothing = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));
+        if self.finds_evidence() {
+            let (encoder, head) = self.evidence(kind)?;
+            return Ok(ActiveAdapter {
+                layers: Vec::new(),
+                dropout: None,
+                control: nothing(),
+                end: nothing(),
+                copy: None,
+                heads: None,
+                evidence: Some(head),
+                encoder: Some(encoder),
+                tape: None,
+            });
+        }
         let mut views = self.params.views_in(kind);
         let end = take(&mut views, END)?;
         let own = views.into_iter().filter(|(name, _)| !name.starts_with("gist."));
         Ok(ActiveAdapter {
             layers: Vec::new(),
             dropout: None,
-            control: Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device())),
+            control: nothing(),
             end,
             copy: None,
             heads: self.heads()?,
+            evidence: None,
             encoder: Some(Encoder::from_named(config, own.collect())?),
             tape: None,
         })
@@ -82,18 +154,28 @@ impl Adapter {
         let config = EncoderConfig::load(&folder.join("config.json"))?;
         let path = folder.join("model.safetensors");
         let named = weights::read(&path)?;
-        let features = heads::stored_features(&named, HEADS).max(least);
-        weights::check_exact(&path, &named, &specs(&config, features))?;
-        Self::pack_encoder(&config, &named, features, device)
+        let heads = match named.keys().any(|name| name.starts_with(EVIDENCE)) {
+            true => EncoderHeads::Evidence,
+            false => EncoderHeads::Units(heads::stored_features(&named, HEADS).max(least)),
+        };
+        weights::check_exact(&path, &named, &specs(&config, heads))?;
+        Self::pack_encoder(&config, &named, heads, device)
     }
 
     /// Factors on the learning rate, as flat as the parameters: `factor` for an encoder's own weights, which are pretrained,
-    /// and 1 for its heads. None for low-rank weights.
+    /// and 1 for its heads, but for the weights of the terms of an evidence head, which are three numbers. None for low-rank
+    /// weights.
     pub fn lr_factors(&self, factor: f64) -> Option<Tensor> {
         self.encoder.as_ref()?;
         let factors = self.params.leaf().detach().ones_like();
-        for (_, offset, shape) in self.params.layout().into_iter().filter(|(name, ..)| !name.starts_with("gist.")) {
-            let _ = factors.narrow(0, offset, shape.iter().product()).fill_(factor);
+        let terms = format!("{EVIDENCE}{}", evidence_head::WEIGHTS);
+        for (name, offset, shape) in self.params.layout() {
+            let own = match name.starts_with("gist.") {
+                false => factor,
+                true if name == terms => TERMS_FACTOR,
+                true => continue,
+            };
+            let _ = factors.narrow(0, offset, shape.iter().product()).fill_(own);
         }
         Some(factors)
     }

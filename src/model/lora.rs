@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
 use crate::model::encoder::{Encoder, EncoderConfig};
+use crate::model::evidence_head::EvidenceHead;
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
 use crate::model::projections::Projections;
@@ -59,6 +60,8 @@ pub struct ActiveAdapter {
     pub copy: Option<Tensor>,
     /// Heads of an extractive compressor, f32, if it is one.
     pub heads: Option<Heads>,
+    /// Head of an encoder that finds evidence, f32, if it is one.
+    pub evidence: Option<EvidenceHead>,
     /// The encoder of an extractive compressor that has its own.
     pub encoder: Option<Encoder>,
     /// Under activation checkpointing, what the passes leave for backward.
@@ -248,6 +251,7 @@ impl Adapter {
             end: own(take(&mut views, END)?),
             copy: views.remove(COPY).map(own),
             heads: self.heads()?,
+            evidence: None,
             encoder: None,
             tape,
         })

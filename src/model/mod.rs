@@ -9,6 +9,7 @@ pub mod decoder;
 mod dialects;
 pub mod encoder;
 mod encoder_adapter;
+pub mod evidence_head;
 pub mod folder;
 mod gguf;
 pub mod heads;

@@ -14,6 +14,7 @@ use crate::rng::{self, Stream};
 use crate::tensor::ids_2d;
 use std::collections::BTreeSet;
 use std::path::Path;
+use tch::Device;
 
 /// Names of the roles that learn, and of their folders.
 pub const ROLES: [&str; 3] = ["compressor", "generator", "empty_reader"];
@@ -135,6 +136,13 @@ pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, 
     rng::seed_torch(seed, Stream::Init, 0, 0);
     let known = copy_head::features(decoder.config());
     Adapter::of_encoder(&config, weights, known, hints as i64, decoder.device())
+}
+
+/// An encoder that finds evidence as well as the sum that it begins from.
+pub fn fresh_evidence(section: &EncoderSection, device: Device, seed: u64) -> Result<Adapter> {
+    let (config, weights) = Encoder::read(&section.folder()?)?;
+    rng::seed_torch(seed, Stream::Init, 0, 0);
+    Adapter::of_evidence(&config, weights, device)
 }
 
 /// An extractive compressor that knows nothing yet, where the base itself is the encoder, under a fresh adapter.

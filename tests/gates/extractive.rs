@@ -49,6 +49,7 @@ impl Setting {
             foreign: None,
             blocks: None,
             hints: Vec::new(),
+            evidence: None,
             controller,
         }
     }

@@ -45,8 +45,8 @@ pub struct CompareArgs {
     #[command(flatten)]
     device: DeviceArg,
     /// Baselines beside them, one that scores also with its unit (token, word, sentence), as bm25:token; frozen models, as
-    /// encoder:PATH (a token classifier such as LLMLingua-2's) or embedding:PATH (a sentence encoder), the path a folder or
-    /// OWNER/NAME of the Hub; and chains of two, such as attention+gist: the second compresses what the first kept.
+    /// encoder:PATH (a token classifier such as LLMLingua-2's), embedding:PATH (a sentence encoder) or evidence:PATH (what `gist
+    /// distill` taught to find evidence, or a sentence encoder), the path a folder or OWNER/NAME of the Hub; and chains of two, such as attention+gist: the second compresses what the first kept.
     #[arg(
         long,
         value_name = "NAME,..",

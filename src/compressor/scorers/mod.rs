@@ -4,6 +4,7 @@
 //! a line in [`frozen`].
 
 pub mod embedding;
+pub mod evidence;
 mod parts;
 pub mod token_classifier;
 
@@ -103,5 +104,6 @@ pub fn frozen(scorer: &FrozenScorer, device: Device) -> Result<Box<dyn Scorer>> 
     Ok(match scorer.kind {
         FrozenKind::Encoder => Box::new(token_classifier::Classified::load(&folder, device)?),
         FrozenKind::Embedding => Box::new(embedding::Embedding::load(&folder, device)?),
+        FrozenKind::Evidence => Box::new(evidence::FoundEvidence::load(&folder, device)?),
     })
 }

@@ -65,8 +65,8 @@ impl<'a> Shelf<'a, '_> {
                 Ok(plain(Box::new(Extractive { name, unit, controller, ..common })))
             }
             None => Err(Error::invalid(format!(
-                "expected names among {list}, one that scores with :token, :word or :sentence behind it, or encoder:PATH or \
-                 embedding:PATH, got {name:?}"
+                "expected names among {list}, one that scores with :token, :word or :sentence behind it, or encoder:PATH, \
+                 embedding:PATH or evidence:PATH, got {name:?}"
             ))),
         }
     }

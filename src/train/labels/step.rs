@@ -101,6 +101,15 @@ fn window_loss(
             let target = floats(&target, device);
             Ok(logits.binary_cross_entropy_with_logits(&target, None::<Tensor>, Some(weight), Reduction::Mean))
         }
+        DistillLoss::Listwise { keep_weight } => {
+            let wanted: Vec<f64> = labels.iter().map(|label| f64::from(*label > 0.0)).collect();
+            let positive = wanted.iter().sum::<f64>().max(1.0);
+            let (wanted, units) = (floats(&wanted, device), logits.narrow(0, 0, count as i64));
+            let list = -(&wanted * units.log_softmax(-1, Kind::Float)).sum(Kind::Float) / positive;
+            let own = units - logits.narrow(0, count as i64, 1);
+            let keep = own.binary_cross_entropy_with_logits(&wanted, None::<Tensor>, None::<Tensor>, Reduction::Mean);
+            Ok(list + keep * keep_weight)
+        }
     }
 }
 
@@ -140,6 +149,14 @@ mod tests {
         let entropy: f64 = -p.iter().map(|x| x / p.iter().sum::<f64>()).map(|q| q * q.ln()).sum::<f64>();
         assert!((right - entropy).abs() < 1e-5);
         assert!(value(&[3.0, 1.0, -2.0, 0.0], &labels, ranking) > right);
+        // Softmax over three units and not the end: 3/6, 2/6, 1/6, of which the first and the last are wanted.
+        let logits = [3.0f64.ln(), 2.0f64.ln(), 0.0, 1.0f64.ln()];
+        let list = (2.0f64.ln() + 6.0f64.ln()) / 2.0;
+        let listwise = |keep_weight: f64| value(&logits, &[0.2, 0.0, 1.0], DistillLoss::Listwise { keep_weight });
+        assert!((listwise(0.0) - list).abs() < 1e-5);
+        // The odds of keeping are 3, 2 and 1.
+        let keep = ((4.0f64 / 3.0).ln() + 3.0f64.ln() + 2.0f64.ln()) / 3.0;
+        assert!((listwise(0.5) - list - 0.5 * keep).abs() < 1e-5);
         let keep = DistillLoss::Keep { positive_weight: None };
         // One of three kept: it weighs as much as the two others.
         let loss = |x: f64| (1.0 + (-x).exp()).ln();

@@ -39,7 +39,8 @@ impl<'a> Teacher<'a> {
             return Err(Error::file(folder, message));
         }
         let (unit, aggregate) = (student.unit, student.aggregate);
-        let own = CompressorConfig::Extractive { unit, aggregate, encoder: None, blocks: None, hints: hints.clone() };
+        let (encoder, blocks, hints, evidence) = (None, None, hints.clone(), false);
+        let own = CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints, evidence };
         let none = || Error::invalid("distill.teacher: expected an extractive compressor, got another");
         let policy = inputs.models.extractive_policy(&own)?.ok_or_else(none)?;
         Ok(Self { inputs, policy, adapter })

@@ -4,6 +4,7 @@
 
 use crate::compressor::budget::Controller;
 use crate::compressor::extractive::ExtractivePolicy;
+use crate::compressor::scorers::evidence::EvidenceRecord;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
@@ -19,7 +20,7 @@ use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::inputs::model_files;
 use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
-use crate::train::roles::{ROLES, fresh_encoder, fresh_heads};
+use crate::train::roles::{ROLES, fresh_encoder, fresh_evidence, fresh_heads};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
@@ -166,15 +167,21 @@ impl<'a> Examples<'a> {
     /// Network and actions of the compressor.
     pub fn policy(&self) -> Result<ExtractivePolicy<'_>> {
         let none = || Error::invalid("compressor.type: expected \"extractive\", got another");
-        self.models.extractive_policy(&self.config.compressor)?.ok_or_else(none)
+        let policy = self.models.extractive_policy(&self.config.compressor)?.ok_or_else(none)?;
+        // The examples are in memory, and read once an epoch.
+        let evidence = policy.evidence.map(|evidence| Box::new(evidence.remembering()));
+        Ok(ExtractivePolicy { evidence, ..policy })
     }
 
     /// The compressor before its first update.
     pub fn fresh(&self) -> Result<Trainee> {
         let (config, decoder) = (self.config, &self.models.decoder);
         match &config.compressor {
-            CompressorConfig::Extractive { encoder: Some(encoder), hints, .. } => {
-                let adapter = fresh_encoder(encoder, hints.len(), decoder, config.seed)?;
+            CompressorConfig::Extractive { encoder: Some(encoder), hints, evidence, .. } => {
+                let adapter = match evidence {
+                    true => fresh_evidence(encoder, decoder.device(), config.seed)?,
+                    false => fresh_encoder(encoder, hints.len(), decoder, config.seed)?,
+                };
                 Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
             }
             CompressorConfig::Extractive { hints, .. } => {
@@ -206,6 +213,9 @@ impl<'a> Examples<'a> {
             student.learn(&self.batch(number, per_epoch), number, lr_factor)
         })?;
         student.compressor.save_adapter(run.root(), &self.models.base())?;
+        if let CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } = &config.compressor {
+            EvidenceRecord::save(encoder, &run.root().join(ROLES[0]))?;
+        }
         Ok(student.compressor.adapter)
     }
 
