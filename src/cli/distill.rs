@@ -32,7 +32,7 @@ struct Outcome<'a> {
     training_texts: usize,
     rows: &'a BTreeMap<&'static str, RowCounts>,
     compressors: &'a BTreeMap<String, Recovery>,
-    /// The same figures at each of `keep_ratios`.
+    /// Figures like `compressors` at each of `keep_ratios`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     keep_ratios: BTreeMap<String, BTreeMap<String, Recovery>>,
 }

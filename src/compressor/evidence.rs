@@ -11,7 +11,7 @@
 //! or ends like one, not like a sentence. A passage too long for a row is cut between units, each part under the title. The
 //! cosines are those of the sentence encoder as it comes, so they may be remembered while the other one learns.
 
-use crate::compressor::foreign::{Foreign, Row, batches, right_pad};
+use crate::compressor::foreign::{EncoderRow, Foreign, batches, right_pad};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::bm25::Bm25;
 use crate::error::Result;
@@ -54,7 +54,7 @@ struct Passage {
 
 /// A row, and for each unit in it the places of its tokens.
 struct PassageRow {
-    row: Row,
+    row: EncoderRow,
     places: Vec<(usize, Range<usize>)>,
 }
 
@@ -87,7 +87,7 @@ impl EvidenceEncoder {
         }
         // Rows of like lengths are read together.
         rows.sort_by_key(|row| row.row.ids.len());
-        let (rows, places): (Vec<Row>, Vec<_>) = rows.into_iter().map(|own| (own.row, own.places)).unzip();
+        let (rows, places): (Vec<EncoderRow>, Vec<_>) = rows.into_iter().map(|own| (own.row, own.places)).unzip();
         let (mut states, mut order, mut done) = (Vec::new(), vec![0i64; count], 0);
         let mut next = 0;
         for batch in batches(&rows) {
@@ -191,7 +191,7 @@ impl EvidenceEncoder {
                 ids.extend(own);
             }
             ids.extend(&marks.end);
-            let row = Row { text: 0, counts: 0..ids.len(), head: 0, pair: false, ids };
+            let row = EncoderRow { text: 0, counts: 0..ids.len(), head: 0, pair: false, ids };
             all.push(PassageRow { row, places });
         }
         Ok(all)

@@ -39,7 +39,7 @@ pub(super) struct Encoded {
 }
 
 /// One text or a part of it, as the encoder reads it.
-pub(super) struct Row {
+pub(super) struct EncoderRow {
     /// Index of the text that the row is from.
     pub text: usize,
     /// Tokens of the encoder.
@@ -79,7 +79,7 @@ impl Foreign {
         for (text, content) in texts.iter().enumerate() {
             let ids = self.tokenizer.encode(content)?;
             let ids = [begin, &ids[..ids.len().min(room)], end].concat();
-            rows.push(Row { text, counts: 0..ids.len(), head: begin.len(), pair: false, ids });
+            rows.push(EncoderRow { text, counts: 0..ids.len(), head: begin.len(), pair: false, ids });
         }
         let mut means = Vec::new();
         for batch in batches(&rows) {
@@ -151,7 +151,7 @@ impl Foreign {
     }
 
     /// The rows of a text: of a long question the end, at most a third of a row; of a long context one row a window.
-    fn rows(&self, text: usize, ids: &[u32], question: &[u32], encoder: &Encoder) -> Vec<Row> {
+    fn rows(&self, text: usize, ids: &[u32], question: &[u32], encoder: &Encoder) -> Vec<EncoderRow> {
         let limit = encoder.config().longest as usize;
         let Marks { begin, between, end } = &self.marks;
         let pair = !question.is_empty();
@@ -164,14 +164,14 @@ impl Foreign {
         let row = |(window, counts): (Range<usize>, Range<usize>)| {
             let at = |place: usize| head.len() + place - window.start;
             let counts = if counts.is_empty() { 0..1 } else { at(counts.start)..at(counts.end) };
-            Row { text, ids: [&head, &ids[window], end].concat(), head: head.len(), pair, counts }
+            EncoderRow { text, ids: [&head, &ids[window], end].concat(), head: head.len(), pair, counts }
         };
         windows(ids.len(), room).into_iter().map(row).collect()
     }
 }
 
 /// Rows that are read together, in their order.
-pub(super) fn batches(rows: &[Row]) -> Vec<&[Row]> {
+pub(super) fn batches(rows: &[EncoderRow]) -> Vec<&[EncoderRow]> {
     let (mut all, mut first) = (Vec::new(), 0);
     while first < rows.len() {
         let (mut count, mut longest) = (0, 0);
@@ -190,7 +190,7 @@ pub(super) fn batches(rows: &[Row]) -> Vec<&[Row]> {
 
 /// Ids `[N, T]` padded on the right, lengths, and segments `[N, T]`: 1 from a context on that follows a question, if the
 /// encoder tells segments apart.
-pub(super) fn right_pad(rows: &[Row], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
+pub(super) fn right_pad(rows: &[EncoderRow], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
     let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let told_apart = encoder.config().type_vocab_size > 1;
     let (mut ids, mut segments, mut lengths) = (Vec::new(), Vec::new(), Vec::new());

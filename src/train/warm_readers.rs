@@ -61,7 +61,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     })
 }
 
-/// What is read of each window: its evidence, or what the compressor writes of it.
+/// The text that is read in place of each window's prefix: its evidence, or the gist that the compressor writes.
 fn gists(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Trajectory>> {
     let inputs = session.inputs;
     let (config, budget) = (inputs.config, inputs.budget());
