@@ -17,7 +17,7 @@ mod windows;
 
 pub use corpus::{Document, open_rows, parse_row, read_documents};
 pub use dedup::{Near, near_duplicates};
-pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document, stated};
+pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document};
 pub use labelled::{Labelled, LabelledText, read_labelled};
 pub use qa::{QaContext, QaRows, Question, read_qa};
 pub use recall::{RecallConfig, RecallDocument, Split, recall_document};

@@ -3,7 +3,7 @@
 
 use crate::chat::ReaderFrame;
 use crate::config::choices::Condition;
-use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document, stated};
+use crate::data::{Document, FactsDocument, FactsShape, Probe, Split, Window, WindowShape, facts_document};
 use crate::error::{Error, Result};
 use crate::retention::names_and_numbers;
 use crate::tokenizer::Tokenizer;
@@ -71,8 +71,10 @@ impl FactsWindows {
             }
             probes.push(probe);
         }
-        let told = probe.map_or(&made.facts[..], |one| std::slice::from_ref(&made.facts[one]));
-        let evidence = stated(told, self.setting.budget, &|text| Ok(ids(text)?.len()))?;
+        let evidence = match probe {
+            None => made.stated(self.setting.budget, &|text| Ok(ids(text)?.len()))?,
+            Some(one) => made.facts[one].stated(),
+        };
         let (frame, evidence) = (self.setting.frame.before().to_vec(), ids(&evidence)?);
         let window = Window { document: made.source, start: context as usize, frame, prefix, probes, evidence };
         Ok((window, made))

@@ -65,7 +65,7 @@ pub struct Fact {
 
 impl Fact {
     /// The fact as a plain sentence: the text that asks for it, and the answer.
-    pub fn plain(&self) -> String {
+    pub fn stated(&self) -> String {
         format!("{}{}", self.local, self.future)
     }
 
@@ -86,24 +86,21 @@ pub struct FactsDocument {
     pub facts: Vec<Fact>,
 }
 
-/// Facts in `most` tokens: what a compressor that knew them would write. Each as its own sentence, so that a reader sees what
-/// the teacher sees; one that would take more than its share of the tokens that are left as a plain sentence, else as a note.
-/// The rule looks back only, as one who writes does.
-pub fn stated(facts: &[Fact], most: usize, tokens: &dyn Fn(&str) -> Result<usize>) -> Result<String> {
-    let (mut text, mut used) = (String::new(), 0);
-    for (i, fact) in facts.iter().enumerate() {
-        let share = most.saturating_sub(used) / (facts.len() - i);
-        let blank = if text.is_empty() { "" } else { " " };
-        for form in [fact.sentence.clone(), fact.plain(), fact.noted()] {
-            let longer = format!("{text}{blank}{form}");
-            let count = tokens(&longer)?;
-            if count.saturating_sub(used) <= share || form == fact.noted() {
-                (text, used) = (longer, count);
+impl FactsDocument {
+    /// The facts in at most `most` tokens: what a compressor that knew them would write. As plain sentences, in the words in
+    /// which they are asked for, as far as they fit; of more, the last ones as notes.
+    pub fn stated(&self, most: usize, tokens: &dyn Fn(&str) -> Result<usize>) -> Result<String> {
+        let mut text = String::new();
+        for sentences in (0..=self.facts.len()).rev() {
+            let (stated, noted) = self.facts.split_at(sentences);
+            let parts = stated.iter().map(Fact::stated).chain(noted.iter().map(Fact::noted));
+            text = parts.collect::<Vec<_>>().join(" ");
+            if tokens(&text)? <= most {
                 break;
             }
         }
+        Ok(text)
     }
-    Ok(text)
 }
 
 /// The context of this index: consecutive sentences of one of `texts` with facts between them, as long as `shape.tokens`
@@ -266,22 +263,14 @@ mod tests {
     #[test]
     fn facts_are_stated_in_as_many_tokens_as_there_are() {
         let document = &documents(Split::Test)[0];
-        let facts = &document.facts;
-        let of = |form: fn(&Fact) -> String| facts.iter().map(form).collect::<Vec<_>>().join(" ");
-        let verbatim = |fact: &Fact| fact.sentence.clone();
-        assert_eq!(stated(facts, 1000, &words).unwrap(), of(verbatim));
-        assert_eq!(stated(facts, 1, &words).unwrap(), of(Fact::noted));
-        // Whatever there is room for, each fact is in one of its forms, and one that had room for its sentence has it.
-        let longest = words(&of(verbatim)).unwrap();
-        for most in 1..longest {
-            let text = stated(facts, most, &words).unwrap();
-            assert!(facts.iter().all(|fact| text.to_lowercase().contains(&fact.value.to_lowercase())), "{text}");
-            let first = verbatim(&facts[0]);
-            assert_eq!(text.starts_with(&first), words(&first).unwrap() <= most / facts.len(), "{most}: {text}");
-            if words(&of(Fact::noted)).unwrap() <= most / facts.len() {
-                assert!(words(&text).unwrap() <= most, "{most}: {text}");
-            }
-        }
+        let whole = document.stated(1000, &words).unwrap();
+        assert_eq!(whole, document.facts.iter().map(Fact::stated).collect::<Vec<_>>().join(" "));
+        let mixed = document.stated(words(&whole).unwrap() - 1, &words).unwrap();
+        assert!(mixed.ends_with(&document.facts[2].noted()));
+        assert!(mixed.starts_with(&format!("{} {}", document.facts[0].stated(), document.facts[1].stated())));
+        let least = document.stated(1, &words).unwrap();
+        assert_eq!(least, document.facts.iter().map(Fact::noted).collect::<Vec<_>>().join(" "));
+        assert!(document.facts.iter().all(|fact| least.contains(&fact.value)));
     }
 
     #[test]
