@@ -280,6 +280,7 @@ fn passages(prefix: &Scored) -> Vec<Passage> {
             }
         }
         if let Some((_, passage)) = all.last_mut()
+            && !passage.title.is_empty()
             && begins < passage.title.end
             && passage.units.start + passage.titles == u
         {
@@ -344,7 +345,8 @@ mod tests {
         ];
         assert_eq!(cut(text), expected);
         assert_eq!(cut("# Alone\n"), [passage("", &["# Alone\n"], 0)], "nothing stands under it");
-        assert_eq!(cut("\n \nA b.\n"), [passage("", &["\n \n", "A b.\n"], 0)]);
+        assert_eq!(cut("\n \nA b.\n"), [passage("", &["\n", " \n", "A b.\n"], 0)]);
+        assert_eq!(cut("\n# One\nA b.\n"), [passage("One", &["\n", "# One\n", "A b.\n"], 2)]);
         assert!(cut("").is_empty());
     }
 
