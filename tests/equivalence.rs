@@ -67,7 +67,7 @@ fn a_model_is_its_mean_and_a_gate_its_worst_model() {
     let row = equivalence.row(7, &of(Domain::Code)).unwrap();
     let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5, "{a} {b}: {row:?}");
     let steady = row.models["steady"];
-    [steady.embedding, steady.facts, steady.judge.unwrap()].map(|own| near(own, 1.0));
+    [steady.embedding, steady.facts, steady.judge.unwrap()].into_iter().for_each(|own| near(own, 1.0));
     let unsteady = row.models["unsteady"];
     near(unsteady.embedding, 0.5);
     near(unsteady.facts, 0.5);

@@ -12,7 +12,7 @@ use gist::data::task::{TaskPrompt, TaskRow};
 use gist::endpoint::{Endpoint, EndpointQuestion, Protocol};
 use gist::error::Error;
 use gist::eval::equivalence::{
-    ANSWER_TOKENS, AskedModel, Equivalence, EquivalenceFigures, EquivalenceRow, GATES, figures,
+    ANSWER_TOKENS, Ask, AskedModel, Equivalence, EquivalenceFigures, EquivalenceRow, GATES, figures,
 };
 use gist::eval::task::reader::LocalReader;
 use gist::hash::FileHash;
@@ -151,7 +151,7 @@ fn write(args: &EquivalenceArgs, rows: &[EquivalenceRow], opened: &BTreeMap<Stri
 
 /// A model that runs here, or one behind HTTP, as something that answers prompts.
 fn asked<'a>(name: &str, opened: &'a OpenModel, stop: &'a AtomicBool) -> AskedModel<'a> {
-    let ask: Box<dyn Fn(&[String]) -> gist::error::Result<Vec<String>> + 'a> = match opened {
+    let ask: Ask<'a> = match opened {
         OpenModel::Local(models) => {
             Box::new(|prompts: &[String]| prompts.iter().map(|prompt| local(models, prompt)).collect())
         }

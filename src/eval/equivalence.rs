@@ -83,12 +83,15 @@ impl GateScores {
     }
 }
 
+/// The answers to some prompts.
+pub type Ask<'a> = Box<dyn Fn(&[String]) -> Result<Vec<String>> + 'a>;
+
 /// A model that answers prompts.
 pub struct AskedModel<'a> {
     /// Name in rows.
     pub name: String,
-    /// The answers to some prompts.
-    pub ask: Box<dyn Fn(&[String]) -> Result<Vec<String>> + 'a>,
+    /// How it is asked.
+    pub ask: Ask<'a>,
 }
 
 /// Embedding, models and judge.

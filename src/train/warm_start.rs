@@ -2,7 +2,7 @@
 //! lower the true KL on training windows, imitate the best, each as much as it is worth (reward-weighted regression,
 //! Peters & Schaal 2007), and let the generator read them; from the second round on, the policy's own samples compete with
 //! the spans. A policy that spreads over the whole vocabulary gives the policy gradient nothing to grip; one that copies
-//! useful spans does. Readers that want longer than the compressor go on alone ([`warm_readers`]).
+//! useful spans does. Readers that want longer than the compressor go on alone (`warm_readers`).
 //!
 //! Differs from reward-weighted regression in that candidates come from a search that sees the future, not from the policy,
 //! and that weights are normalised within a window.

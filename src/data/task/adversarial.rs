@@ -5,7 +5,7 @@
 //! context    the row's own text, and beside it a paragraph that repeats the new question again and again
 //! ```
 //! - **Paraphrase.** No content word of the new question stands in a sentence that holds a reference. Common words give way to a
-//!   synonym ([`SYNONYMS`]), names and numbers to "that one". A row for which that is not enough is passed over.
+//!   synonym (`src/data/task/synonyms.rs`), names and numbers to "that one". A row for which that is not enough is passed over.
 //! - **Filler.** Sentences that repeat the new question and hold no reference, until their paragraph (the entity block) has more
 //!   tokens than the largest budget.
 //!
