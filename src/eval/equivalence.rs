@@ -90,7 +90,7 @@ pub type Ask<'a> = Box<dyn Fn(&[String]) -> Result<Vec<String>> + 'a>;
 pub struct AskedModel<'a> {
     /// Name in rows.
     pub name: String,
-    /// How it is asked.
+    /// Function that asks it.
     pub ask: Ask<'a>,
 }
 
