@@ -107,11 +107,13 @@ fn evaluate(examples: &Examples, adapter: &Adapter, budgets: &[BudgetConfig]) ->
     let progress = Progress::new("evaluate", all.len(), 0);
     let mut rows = vec![Rows::new(); budgets.len()];
     for compressor in all {
-        for (budget, rows) in budgets.iter().zip(&mut rows) {
-            let tokens = |example: &LabelledExample| budget.tokens(example.prefix.len()).min(example.prefix.len());
-            let texts = examples.test.iter().enumerate();
-            let found = texts.map(|(i, example)| kept(compressor.as_ref(), example, tokens(example), i as u64));
-            rows.insert(compressor.name().to_string(), found.collect::<anyhow::Result<_>>()?);
+        for (i, example) in examples.test.iter().enumerate() {
+            let length = example.prefix.len();
+            let tokens: Vec<usize> = budgets.iter().map(|budget| budget.tokens(length).min(length)).collect();
+            let found = kept(compressor.as_ref(), example, &tokens, i as u64)?;
+            for (found, rows) in found.into_iter().zip(&mut rows) {
+                rows.entry(compressor.name().to_string()).or_default().push(found);
+            }
         }
         progress.step(compressor.name());
     }
@@ -119,13 +121,19 @@ fn evaluate(examples: &Examples, adapter: &Adapter, budgets: &[BudgetConfig]) ->
     Ok(rows)
 }
 
-fn kept(compressor: &dyn Compressor, example: &LabelledExample, budget: usize, key: u64) -> anyhow::Result<Recovered> {
-    let made: Vec<Compressed> = compressor.compress(&[example.request(key)], budget)?;
-    let kept = made.first().and_then(|made| made.kept.as_deref());
-    Ok(recovered(
-        kept.with_context(|| format!("{}: expected kept positions, got none", compressor.name()))?,
-        &example.wanted,
-    ))
+/// The evidence that a compressor recovers of a text, at each budget.
+fn kept(
+    compressor: &dyn Compressor,
+    example: &LabelledExample,
+    budgets: &[usize],
+    key: u64,
+) -> anyhow::Result<Vec<Recovered>> {
+    let none = || format!("{}: expected kept positions, got none", compressor.name());
+    let recover = |made: Vec<Compressed>| -> anyhow::Result<Recovered> {
+        let kept = made.first().and_then(|made| made.kept.as_deref());
+        Ok(recovered(kept.with_context(none)?, &example.wanted))
+    };
+    compressor.compress_each(&[example.request(key)], budgets)?.into_iter().map(recover).collect()
 }
 
 fn table(figures: &BTreeMap<String, Recovery>) -> Table {

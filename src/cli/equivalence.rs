@@ -21,7 +21,7 @@ use gist::progress::Progress;
 use gist::report::format::percent_ci;
 use gist::run_dir::{Build, FolderLock, write_atomic, write_json_atomic};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
@@ -80,23 +80,22 @@ pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
         args.embedding.display()
     );
     let embedding = Embedding::load(&args.embedding, Device::Cpu)?;
-    let names: Vec<&String> = args.models.iter().chain(&args.judge).collect();
+    // A model that is among --models and the judge too is opened once.
+    let names: BTreeSet<&String> = args.models.iter().chain(&args.judge).collect();
     let behind_http = names.iter().filter(|name| Protocol::of(name).is_some()).count();
     if behind_http == 0 {
         args.http.refuse("--models or --judge")?;
     }
     let mut opened = BTreeMap::new();
-    for &name in &names {
-        if !opened.contains_key(name) {
-            let own = match Protocol::of(name) {
-                Some(_) => OpenModel::Remote(Box::new(args.http.endpoint(name, &args.output, behind_http)?)),
-                None => {
-                    let model = named::model(Path::new(name), &args.device, args.offline);
-                    OpenModel::Local(Box::new(model.with_context(|| format!("--models or --judge {name}"))?))
-                }
-            };
-            opened.insert(name.clone(), own);
-        }
+    for name in names {
+        let own = match Protocol::of(name) {
+            Some(_) => OpenModel::Remote(Box::new(args.http.endpoint(name, &args.output, behind_http)?)),
+            None => {
+                let model = named::model(Path::new(name), &args.device, args.offline);
+                OpenModel::Local(Box::new(model.with_context(|| format!("--models or --judge {name}"))?))
+            }
+        };
+        opened.insert(name.clone(), own);
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let _lock = FolderLock::take(&args.output)?;

@@ -47,6 +47,11 @@ pub trait Compressor {
     /// One result for each request, each at most [`Compressor::most`] tokens (only the identity control is exempt).
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>>;
 
+    /// [`Compressor::compress`] at each of these budgets; what scores reads every prefix once for all of them.
+    fn compress_each(&self, requests: &[Request], budgets: &[usize]) -> Result<Vec<Vec<Compressed>>> {
+        budgets.iter().map(|&budget| self.compress(requests, budget)).collect()
+    }
+
     /// The most tokens of prefix and question that are read where `budget` is asked for; what is longer loses a part. None where
     /// any length is read whole.
     fn reads_at_once(&self, _budget: usize) -> Option<usize> {

@@ -11,11 +11,12 @@
 //! or ends like one, not like a sentence. A passage too long for a row is cut between units, each part under the title. The
 //! cosines are those of the sentence encoder as it comes, so they may be remembered while the other one learns.
 
-use crate::compressor::foreign::{EncoderRow, Foreign, batches, right_pad};
+use crate::compressor::foreign::{EncoderRow, batches, right_pad};
 use crate::compressor::scored::{Scored, Scorer};
 use crate::compressor::scorers::bm25::Bm25;
+use crate::compressor::scorers::embedding::Embedding;
 use crate::error::Result;
-use crate::model::encoder::{Encoder, pools_first};
+use crate::model::encoder::Encoder;
 use crate::model::evidence_head::{EvidenceHead, TERMS};
 use crate::tensor::{std_dev, to_vec, widened};
 use std::cell::RefCell;
@@ -35,9 +36,7 @@ type Known = (Vec<u32>, String);
 
 /// The sentence encoder as it comes, for the terms, and its tokenizer, for the rows.
 pub struct EvidenceEncoder {
-    foreign: Foreign,
-    untouched: Encoder,
-    first: bool,
+    embedding: Embedding,
     known: Option<RefCell<BTreeMap<Known, Vec<f32>>>>,
 }
 
@@ -61,11 +60,7 @@ struct PassageRow {
 impl EvidenceEncoder {
     /// Reads the folder of the sentence encoder.
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
-        let (config, weights) = Encoder::read(folder)?;
-        let weights = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
-        let untouched = Encoder::from_named(&config, weights)?;
-        let foreign = Foreign::load(&folder.join("tokenizer.json"))?;
-        Ok(Self { foreign, untouched, first: pools_first(folder)?, known: None })
+        Ok(Self { embedding: Embedding::load(folder, device)?, known: None })
     }
 
     /// This encoder with a memory for the terms of every request, for a set of texts that is read again and again.
@@ -141,7 +136,7 @@ impl EvidenceEncoder {
         if question.is_empty() || units.is_empty() {
             return Ok(vec![0.0; units.len() * TERMS.len()]);
         }
-        let passages = self.passages(prefix, self.untouched.config().longest as usize)?;
+        let passages = self.passages(prefix, self.embedding.encoder.config().longest as usize)?;
         let said = |passage: &Passage| {
             let units = passage.units.start + passage.titles..passage.units.end;
             let body: String = units.map(|unit| prefix.decoded.slice(&prefix.units[unit])).collect();
@@ -155,7 +150,7 @@ impl EvidenceEncoder {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&text| texts[text].len());
         let sorted: Vec<&str> = order.iter().map(|&text| texts[text]).collect();
-        let all = self.foreign.embed(&self.untouched, &sorted, self.first)?; // [U + passages + 1, H]
+        let all = self.embedding.embed(&sorted, i64::MAX)?; // [U + passages + 1, H]
         let asked = order.iter().position(|&text| text + 1 == texts.len()).unwrap_or(0);
         let mut cosines = vec![0.0; texts.len()];
         for (cosine, text) in to_vec(&all.matmul(&all.get(asked as i64)))?.into_iter().zip(order) {
@@ -173,7 +168,7 @@ impl EvidenceEncoder {
 
     /// The rows of a prefix whose first unit has the number `first`.
     fn rows(&self, prefix: &Scored, first: usize, limit: usize) -> Result<Vec<PassageRow>> {
-        let marks = &self.foreign.marks;
+        let marks = &self.embedding.foreign.marks;
         let head = self.head(prefix, limit)?;
         let mut all = Vec::new();
         for passage in self.passages(prefix, limit)? {
@@ -184,7 +179,7 @@ impl EvidenceEncoder {
             places.extend((passage.units.start..body).map(|unit| (first + unit, ids.len()..ids.len() + title.len())));
             ids.extend(title);
             for unit in body..passage.units.end {
-                let own = self.foreign.tokenizer.encode(prefix.decoded.slice(&prefix.units[unit]))?;
+                let own = self.embedding.foreign.tokenizer.encode(prefix.decoded.slice(&prefix.units[unit]))?;
                 let room = limit.saturating_sub(ids.len() + marks.end.len());
                 let own = &own[..own.len().min(room)];
                 places.push((first + unit, ids.len()..ids.len() + own.len()));
@@ -200,13 +195,13 @@ impl EvidenceEncoder {
     /// The passages of a prefix, cut so that each fits a row of `limit` tokens; a unit that does not fit stands alone.
     fn passages(&self, prefix: &Scored, limit: usize) -> Result<Vec<Passage>> {
         let mut all = Vec::new();
-        let head = self.head(prefix, limit)?.len() + self.foreign.marks.end.len();
+        let head = self.head(prefix, limit)?.len() + self.embedding.foreign.marks.end.len();
         for passage in passages(prefix) {
             let room = limit.saturating_sub(head + self.title(prefix, &passage, limit)?.len());
             let (mut start, mut used) = (passage.units.start, 0);
             let mut titles = passage.titles;
             for unit in passage.units.start + passage.titles..passage.units.end {
-                let tokens = self.foreign.tokenizer.encode(prefix.decoded.slice(&prefix.units[unit]))?.len();
+                let tokens = self.embedding.foreign.tokenizer.encode(prefix.decoded.slice(&prefix.units[unit]))?.len();
                 if used > 0 && used + tokens > room {
                     all.push(Passage { title: passage.title.clone(), units: start..unit, titles });
                     (start, used, titles) = (unit, 0, 0);
@@ -220,8 +215,8 @@ impl EvidenceEncoder {
 
     /// Beginning of every row: the question, of a long one the end.
     fn head(&self, prefix: &Scored, limit: usize) -> Result<Vec<u32>> {
-        let marks = &self.foreign.marks;
-        let question = self.foreign.tokenizer.encode(prefix.question.text())?;
+        let marks = &self.embedding.foreign.marks;
+        let question = self.embedding.foreign.tokenizer.encode(prefix.question.text())?;
         if question.is_empty() {
             return Ok(marks.begin.clone());
         }
@@ -230,7 +225,7 @@ impl EvidenceEncoder {
     }
 
     fn title(&self, prefix: &Scored, passage: &Passage, limit: usize) -> Result<Vec<u32>> {
-        let mut ids = self.foreign.tokenizer.encode(&titled(prefix, passage))?;
+        let mut ids = self.embedding.foreign.tokenizer.encode(&titled(prefix, passage))?;
         ids.truncate(limit / TITLE_SHARE);
         Ok(ids)
     }

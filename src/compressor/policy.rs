@@ -70,6 +70,13 @@ pub struct Trained<'a> {
     pub seed: u64,
 }
 
+impl<'a> Trained<'a> {
+    /// The compressor that takes its likeliest action.
+    pub fn greedy(name: &str, policy: &'a Policy<'a>, adapter: &'a Adapter, seed: u64) -> Self {
+        Self { name: name.into(), policy, adapter, sampling: Sampling::greedy(), seed }
+    }
+}
+
 impl Compressor for Trained<'_> {
     fn name(&self) -> &str {
         &self.name

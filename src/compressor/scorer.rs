@@ -66,11 +66,17 @@ impl Compressor for Extractive<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        Ok(self.compress_each(requests, &[budget])?.remove(0))
+    }
+
+    fn compress_each(&self, requests: &[Request], budgets: &[usize]) -> Result<Vec<Vec<Compressed>>> {
         let controller = &self.controller;
-        let keep = |(prefix, scores): &(Scored, Vec<f64>)| controller.keep(prefix, scores, budget);
-        let mut all = Vec::with_capacity(requests.len());
+        let mut all = vec![Vec::with_capacity(requests.len()); budgets.len()];
         for batch in requests.chunks(REQUESTS_AT_ONCE) {
-            all.par_extend(self.scored(batch)?.par_iter().map(keep));
+            let scored = self.scored(batch)?;
+            for (&budget, made) in budgets.iter().zip(&mut all) {
+                made.par_extend(scored.par_iter().map(|(prefix, scores)| controller.keep(prefix, scores, budget)));
+            }
         }
         Ok(all)
     }

@@ -187,8 +187,8 @@ pub enum FrozenKind {
     Evidence,
 }
 
-/// A frozen model as a scorer, named `encoder:PATH`, `embedding:PATH` or `evidence:PATH`; the path is a folder or a repository of the Hugging
-/// Face Hub, `owner/name` or `owner/name@revision`.
+/// A frozen model as a scorer, named `encoder:PATH`, `embedding:PATH` or `evidence:PATH`; the path is a folder or a repository
+/// of the Hugging Face Hub, `owner/name` or `owner/name@revision`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FrozenScorer {

@@ -61,6 +61,11 @@ impl Window {
         Self { document, start, frame: Vec::new(), prefix, probes, evidence: Vec::new() }
     }
 
+    /// The evidence, or as much of it as `most` tokens hold.
+    pub fn evidence_within(&self, most: usize) -> Vec<u32> {
+        self.evidence[..most.min(self.evidence.len())].to_vec()
+    }
+
     /// Its only probe, or the first of several.
     pub fn probe(&self) -> &Probe {
         &self.probes[0]

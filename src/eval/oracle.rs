@@ -68,8 +68,8 @@ impl Evaluated<'_> {
         if windows.iter().any(|window| window.evidence.is_empty()) {
             return Ok(());
         }
-        let gold = |window: &Window| window.evidence[..budget.min(window.evidence.len())].to_vec();
-        let made = windows.iter().map(|window| Compressed { ids: gold(window), ..Compressed::default() });
+        let made = windows.iter().map(|window| window.evidence_within(budget));
+        let made = made.map(|ids| Compressed { ids, ..Compressed::default() });
         self.push("gold", Standing::Hindsight, (0..windows.len()).collect(), made.collect())
     }
 

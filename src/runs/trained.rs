@@ -4,7 +4,6 @@ use crate::compressor::budget::Controller;
 use crate::compressor::policy::{Policy, Trained};
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::experiment;
-use crate::config::parts::Sampling;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::hash::FileHash;
@@ -180,9 +179,7 @@ impl Compressor for TrainedCompressor<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        let (name, policy) = (self.name.clone(), &self.policy);
-        Trained { name, policy, adapter: &self.adapter, sampling: Sampling::greedy(), seed: 0 }
-            .compress(requests, budget)
+        Trained::greedy(&self.name, &self.policy, &self.adapter, 0).compress(requests, budget)
     }
 
     fn most(&self, budget: usize) -> usize {

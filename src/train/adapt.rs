@@ -95,8 +95,8 @@ fn outputs(inputs: Inputs, lesson: &Lesson, windows: &[Window], update: usize, p
     let mut draw = rng::rng(seed, Stream::Mix, step, pass as u64, 0);
     let budget = lesson.budgets[rng::below(&mut draw, lesson.budgets.len())];
     if lesson.evidence {
-        let cut = |window: &Window| window.evidence[..budget.min(window.evidence.len())].to_vec();
-        return Ok(windows.iter().map(|window| Compressed { ids: cut(window), ..Compressed::default() }).collect());
+        let cut = windows.iter().map(|window| window.evidence_within(budget));
+        return Ok(cut.map(|ids| Compressed { ids, ..Compressed::default() }).collect());
     }
     let turns = lesson.compressors.len();
     let first = rng::below(&mut rng::rng(seed, Stream::Mix, step, pass as u64, 1), turns);

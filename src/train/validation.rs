@@ -4,7 +4,6 @@
 use crate::compressor::budget::recent;
 use crate::compressor::policy::{Policy, Trained};
 use crate::compressor::{Compressed, Compressor};
-use crate::config::parts::Sampling;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
@@ -64,13 +63,7 @@ pub fn validate<'w>(inputs: Inputs<'w>, taught: &OnceCell<Taught<'w>>, roles: &V
             taught.get_or_init(|| read)
         }
     };
-    let greedy = Trained {
-        name: "gist".into(),
-        policy: roles.policy,
-        adapter: roles.compressor,
-        sampling: Sampling::greedy(),
-        seed: config.seed,
-    };
+    let greedy = Trained::greedy("gist", roles.policy, roles.compressor, config.seed);
     let requests: Vec<_> = valid.iter().enumerate().map(|(i, w)| request(w, config.condition, i as u64)).collect();
     let gists = greedy.compress(&requests, budget)?;
     let mut last = Vec::with_capacity(valid.len());

@@ -4,11 +4,10 @@
 use crate::compressor::Compressor;
 use crate::compressor::actions::Trajectory;
 use crate::compressor::policy::Trained;
-use crate::config::parts::Sampling;
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::reading::request;
+use crate::reading::{Taught, request};
 use crate::rng::{self, Stream};
 use crate::train::draws::READER_STEP;
 use crate::train::mix::{Draw, Mix};
@@ -38,31 +37,42 @@ pub fn run(session: &mut Session) -> Result<()> {
         let step = READER_STEP + number as u64;
         let windows = inputs.training_windows(step, warm.batch)?;
         let taught = inputs.taught(step, &windows)?;
-        let gists = gists(session, step, &windows)?;
-        let groups: Vec<&[Trajectory]> = gists.iter().map(std::slice::from_ref).collect();
-        let mix = Mix {
-            shares: &config.generator,
-            budget: inputs.budget(),
-            vocabulary: inputs.models.decoder.config().vocab_size,
-            tokenizer: &inputs.models.tokenizer,
-            draw: Draw { run_seed: config.seed, step, first_example: 0 },
-        };
-        // The compressor stays: no earlier one is worth reading, and nothing stands in its place.
-        let stale = vec![Vec::new(); windows.len()];
-        let contexts = mix.contexts(&windows, &mix.plan(windows.len()), &groups, &stale)?;
-        let part = ReaderShard { taught: &taught, contexts };
         let warmup = config.optim.generator.warmup_steps;
         let lr_factor = config.train.schedule.factor(number - begin, warm.reader_updates, warmup);
         let update = Update { number, lr_factor, root: session.run.root(), batch: &windows };
-        let readers = update_readers(session, &Shards::WHOLE, &[part], &update)?;
-        let (kl, empty) = (readers.generator.kl, readers.empty.kl);
-        let metrics = Metrics::from([("generator/kl", kl), ("empty_reader/kl", empty)]);
-        Ok(Updated { metrics, live: format!("KL {kl:.4}  empty {empty:.4}") })
+        read(session, step, &taught, &gists(session, step, &windows)?, &update)
     })
 }
 
+/// One step of both readers of a warm start: the generator on the gists of each window among other contexts as the experiment
+/// mixes them, its twin on nothing. `step` names the draws.
+pub fn read(
+    session: &mut Session,
+    step: u64,
+    taught: &Taught,
+    gists: &[Vec<Trajectory>],
+    update: &Update<Vec<Window>>,
+) -> Result<Updated> {
+    let (inputs, windows) = (session.inputs, update.batch);
+    let mix = Mix {
+        shares: &inputs.config.generator,
+        budget: inputs.budget(),
+        vocabulary: inputs.models.decoder.config().vocab_size,
+        tokenizer: &inputs.models.tokenizer,
+        draw: Draw { run_seed: inputs.config.seed, step, first_example: 0 },
+    };
+    let groups: Vec<&[Trajectory]> = gists.iter().map(Vec::as_slice).collect();
+    // No compressor is stale yet: nothing stands in its place.
+    let stale = vec![Vec::new(); windows.len()];
+    let contexts = mix.contexts(windows, &mix.plan(windows.len()), &groups, &stale)?;
+    let readers = update_readers(session, &Shards::WHOLE, &[ReaderShard { taught, contexts }], update)?;
+    let (kl, empty) = (readers.generator.kl, readers.empty.kl);
+    let metrics = Metrics::from([("generator/kl", kl), ("empty_reader/kl", empty)]);
+    Ok(Updated { metrics, live: format!("KL {kl:.4}  empty {empty:.4}") })
+}
+
 /// The text that is read in place of each window's prefix: its evidence, or the gist that the compressor writes.
-fn gists(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Trajectory>> {
+fn gists(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Vec<Trajectory>>> {
     let inputs = session.inputs;
     let (config, budget) = (inputs.config, inputs.budget());
     let by_evidence = |w: usize| {
@@ -76,22 +86,17 @@ fn gists(session: &Session, step: u64, windows: &[Window]) -> Result<Vec<Traject
                 let message = "warm_start.reader_evidence: expected windows with evidence, got one without";
                 return Err(Error::invalid(message));
             }
-            true => Some(window.evidence[..budget.min(window.evidence.len())].to_vec()),
+            true => Some(window.evidence_within(budget)),
             false => None,
         });
     }
     let written: Vec<usize> = (0..windows.len()).filter(|&w| ids[w].is_none()).collect();
     if !written.is_empty() {
-        let compressor = Trained {
-            name: "gist".into(),
-            policy: &session.policy,
-            adapter: &session.compressor.adapter,
-            sampling: Sampling::greedy(),
-            seed: config.seed,
-        };
+        let (policy, adapter) = (&session.policy, &session.compressor.adapter);
+        let compressor = Trained::greedy("gist", policy, adapter, config.seed);
         let requests: Vec<_> = written.iter().map(|&w| request(&windows[w], config.condition, w as u64)).collect();
         let made = compressor.compress(&requests, budget)?;
         written.into_iter().zip(made).for_each(|(w, gist)| ids[w] = Some(gist.ids));
     }
-    Ok(ids.into_iter().flatten().map(|ids| Trajectory::imitated(ids, budget)).collect())
+    Ok(ids.into_iter().flatten().map(|ids| vec![Trajectory::imitated(ids, budget)]).collect())
 }

@@ -21,11 +21,9 @@ use crate::run_dir::{read_json, write_json_atomic};
 use crate::search::{SpanSearch, SpanShape};
 use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
 use crate::train::labels::distill;
-use crate::train::mix::{Draw, Mix, random_spans};
+use crate::train::mix::random_spans;
 use crate::train::progress::Progress;
-use crate::train::readers::{ReaderShard, update_readers};
 use crate::train::session::{Session, WarmRecord, warm_record};
-use crate::train::shards::Shards;
 use crate::train::stage::{Stage, Updated, ValidationRhythm};
 use crate::train::trainee::Update;
 use crate::train::updates::{ImitationBatch, Weighted, imitation_step};
@@ -171,8 +169,7 @@ fn search(session: &Session, round: usize, stretch: usize, windows: &[Window]) -
     if windows.iter().all(|window| !window.evidence.is_empty()) {
         // The data knows the gist to imitate.
         let budget = session.inputs.budget();
-        let evidence = |window: &Window| window.evidence[..budget.min(window.evidence.len())].to_vec();
-        return Ok(windows.iter().map(|window| vec![(evidence(window), 0.0)]).collect());
+        return Ok(windows.iter().map(|window| vec![(window.evidence_within(budget), 0.0)]).collect());
     }
     let _guard = tch::no_grad_guard();
     let inputs = session.inputs;
@@ -228,7 +225,6 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
     let (warm, budget) = (&config.warm_start, session.inputs.budget());
     let (per_round, per_epoch) = (warm.round_updates(), windows.len().div_ceil(warm.batch));
     let begin = config.compressor_updates() + round * per_round;
-    let vocabulary = session.inputs.models.decoder.config().vocab_size;
     let stage = Stage {
         title: &format!("imitate round {}", round + 1),
         updates: begin..begin + per_round,
@@ -260,18 +256,9 @@ fn imitate(session: &mut Session, round: usize, windows: &[Window], labels: &[Ve
         let taught = session.inputs.taught(IMITATION_FUTURES + number as u64, &chosen)?;
         let read: Vec<Vec<Trajectory>> =
             groups.into_iter().map(|group| group.into_iter().map(|(gist, _)| gist).collect()).collect();
-        let read: Vec<&[Trajectory]> = read.iter().map(Vec::as_slice).collect();
-        let draw = Draw { run_seed: config.seed, step: WARM_STEP + number as u64, first_example: 0 };
-        let tokenizer = &session.inputs.models.tokenizer;
-        let mix = Mix { shares: &config.generator, budget, vocabulary, tokenizer, draw };
-        // No compressor is stale yet: nothing stands in its place.
-        let stale = vec![Vec::new(); chosen.len()];
-        let contexts = mix.contexts(&chosen, &mix.plan(chosen.len()), &read, &stale)?;
-        let part = ReaderShard { taught: &taught, contexts };
-        let readers = update_readers(session, &Shards::WHOLE, &[part], &update)?;
-        metrics.extend([("generator/kl", readers.generator.kl), ("empty_reader/kl", readers.empty.kl)]);
-        let (kl, empty) = (readers.generator.kl, readers.empty.kl);
-        Ok(Updated { metrics, live: format!("imitation {imitation:.3}  KL {kl:.4}  empty {empty:.4}") })
+        let readers = warm_readers::read(session, WARM_STEP + number as u64, &taught, &read, &update)?;
+        metrics.extend(readers.metrics);
+        Ok(Updated { metrics, live: format!("imitation {imitation:.3}  {}", readers.live) })
     })
 }
 

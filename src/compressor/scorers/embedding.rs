@@ -13,8 +13,8 @@ use tch::{Device, Tensor};
 
 /// A sentence encoder with its tokenizer.
 pub struct Embedding {
-    foreign: Foreign,
-    encoder: Encoder,
+    pub(in crate::compressor) foreign: Foreign,
+    pub(in crate::compressor) encoder: Encoder,
     first: bool,
 }
 

@@ -315,12 +315,19 @@ impl Compressor for Ranker<'_> {
     }
 
     fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
+        Ok(self.compress_each(requests, &[budget])?.remove(0))
+    }
+
+    fn compress_each(&self, requests: &[Request], budgets: &[usize]) -> Result<Vec<Vec<Compressed>>> {
         let _guard = tch::no_grad_guard();
         let active = self.policy.decoder.activate(self.adapter, false)?;
-        let mut all = Vec::with_capacity(requests.len());
+        let controller = Controller::default();
+        let mut all = vec![Vec::with_capacity(requests.len()); budgets.len()];
         for batch in requests.chunks(TEXTS_AT_ONCE) {
             let scored = self.policy.scored(&active, batch)?;
-            all.extend(scored.iter().map(|(prefix, scores)| Controller::default().keep(prefix, scores, budget)));
+            for (&budget, made) in budgets.iter().zip(&mut all) {
+                made.extend(scored.iter().map(|(prefix, scores)| controller.keep(prefix, scores, budget)));
+            }
         }
         Ok(all)
     }
