@@ -87,18 +87,19 @@ fn an_encoder_learns_what_labelled_texts_keep_and_goes_on_where_it_was_killed() 
     write_world();
     let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let said = ok(&distill(whole.path(), &[]));
-    assert_says(&said, &["distilled", "bm25", "12 texts", "24 to learn from"], "distill");
+    assert_says(&said, &["distilled", "bm25", "texts: test 12", "24 texts to learn from"], "distill");
     let run = whole.path().join("marked/seed=0");
     let outcome: Value = read_json(&run.join("evidence.json")).unwrap();
-    let figure = |name: &str, key: &str| outcome["compressors"][name][key]["mean"].as_f64().unwrap();
+    let found = &outcome["data_sets"]["test"]["keep_ratio 0.3"];
+    let figure = |name: &str, key: &str| found[name][key]["mean"].as_f64().unwrap();
     assert!(figure("distilled", "recall") > 0.9, "{said}");
     assert!(figure("random", "recall") < 0.6, "{said}");
     assert!(figure("random", "behind") > 0.3, "{said}");
-    for (name, found) in outcome["compressors"].as_object().unwrap() {
+    for (name, found) in found.as_object().unwrap() {
         assert!(found["keep_ratio"].as_f64().unwrap() <= 0.3, "{name}");
     }
     assert_eq!(outcome["rows"]["train"], json!({"read": 24, "kept": 24, "dropped": {}}));
-    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 12 * 12);
+    assert_eq!(fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count(), 1 + 12 * 13);
     assert!(run.join("compressor/adapter_model.safetensors").exists());
 
     let other = killed.path().join("marked/seed=0");
@@ -135,17 +136,39 @@ fn an_encoder_that_finds_evidence_is_left_in_a_folder_that_others_may_name() {
     write_world();
     let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
     let path = format!("compressor.encoder.path={}", bert.path().display());
-    let flags = ["compressor.evidence=true", &path, "loss.type=listwise", "keep_ratios=[0.5]", "train.epochs=2"];
+    let files = "data.train=[\"marked-train.jsonl\",\"marked-valid.jsonl\"]";
+    let sets = "data.test={one=\"marked-test.jsonl\",two=\"marked-valid.jsonl\"}";
+    let flags = [
+        "compressor.evidence=true",
+        &path,
+        "loss.type=listwise",
+        "keep_ratios=[0.5]",
+        "train.epochs=2",
+        files,
+        sets,
+        "data.strict_splits=false",
+    ];
     let flags: Vec<&str> = flags.iter().flat_map(|text| ["--set", *text]).collect();
     let said = ok(&distill(runs.path(), &flags));
-    assert_says(&said, &["embedding", "undistilled", "keep_ratio 0.5"], "an encoder that finds evidence");
+    assert_says(&said, &["embedding", "undistilled", "one, keep_ratio 0.5", "mean of the data sets"], "evidence");
     let run = runs.path().join("marked/seed=0");
     let outcome: Value = read_json(&run.join("evidence.json")).unwrap();
-    let (few, more) = (&outcome["compressors"]["distilled"], &outcome["keep_ratios"]["0.5"]["distilled"]);
+    let of = |budget: &str, name: &str| outcome["data_sets"]["one"][budget][name].clone();
+    let (few, more) = (&of("keep_ratio 0.3", "distilled"), &of("keep_ratio 0.5", "distilled"));
+    assert_eq!(of("keep_ratio 0.5", "labelled")["recall"]["mean"], 1.0, "the labelled units fit");
+    let mean = &outcome["mean"]["keep_ratio 0.5"]["bm25"]["recall"]["mean"];
+    let two = &outcome["data_sets"]["two"]["keep_ratio 0.5"]["bm25"]["recall"]["mean"];
+    let one = &of("keep_ratio 0.5", "bm25")["recall"]["mean"];
+    let [mean, one, two] = [mean, one, two].map(|value| value.as_f64().unwrap());
+    assert!((mean - (one + two) / 2.0).abs() < 1e-12);
     let figure = |own: &Value, key: &str| own[key]["mean"].as_f64().unwrap();
     assert!(figure(more, "recall") >= figure(few, "recall"), "{said}");
     assert!(more["keep_ratio"].as_f64().unwrap() > 0.3 && more["keep_ratio"].as_f64().unwrap() <= 0.5);
-    assert_eq!(fs::read_to_string(run.join("evidence-0.5.csv")).unwrap().lines().count(), 1 + 12 * 13);
+    let (texts, trained_on) = (outcome["texts"].clone(), outcome["training_texts"].as_u64().unwrap());
+    let (one, two) = (texts["one"].as_u64().unwrap(), texts["two"].as_u64().unwrap());
+    assert_eq!((one, trained_on), (12, 24 + two));
+    let lines = fs::read_to_string(run.join("evidence.csv")).unwrap().lines().count() as u64;
+    assert_eq!(lines, 1 + (one + two) * 2 * 14);
 
     // The folder is a compressor over any base; without its record, or the encoder that it began from, it is none.
     let trained = run.join("compressor");
@@ -159,6 +182,42 @@ fn an_encoder_that_finds_evidence_is_left_in_a_folder_that_others_may_name() {
     assert_says(&fails(1, &compress), &["evidence.json: `sha256`: expected [", "got ["], "another encoder");
     fs::remove_file(trained.join("evidence.json")).unwrap();
     assert_says(&fails(1, &compress), &["compressor/tokenizer.json: No such file"], "no record");
+}
+
+#[test]
+fn low_rank_weights_beside_an_encoder_are_taught_and_judged_again() {
+    write_world();
+    let (bert, runs) = (tiny_bert(), tempfile::tempdir().unwrap());
+    let path = format!("compressor.encoder.path={}", bert.path().display());
+    let flags =
+        ["compressor.evidence=true", "compressor.encoder.rank=2", &path, "loss.type=listwise", "train.epochs=2"];
+    let flags: Vec<&str> = flags.iter().flat_map(|text| ["--set", *text]).collect();
+    ok(&distill(runs.path(), &[&flags[..], &["--set", "name=again", "--set", "train.checkpoint_every=7"]].concat()));
+    ok(&distill(runs.path(), &flags));
+    let (run, again) = (runs.path().join("marked/seed=0"), runs.path().join("again/seed=0"));
+    let taught = run.join("compressor");
+    let files: Vec<String> =
+        fs::read_dir(&taught).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    let expected = ["adapter_config.json", "adapter_model.safetensors", "evidence.json"];
+    assert!(files.len() == 3 && expected.iter().all(|name| files.iter().any(|file| file == name)), "{files:?}");
+    let weights = |run: &Path| fs::read(run.join("compressor/adapter_model.safetensors")).unwrap();
+    assert_eq!(weights(&run), weights(&again));
+
+    let judge = |folder: &str, name: &str| {
+        let name = format!("name={name}");
+        let arguments = [&distill(runs.path(), &flags)[..], &["--set", &name, "--evaluate", folder]].concat();
+        command(&arguments).current_dir(&world().root).output().unwrap()
+    };
+    let judged = judge(taught.to_str().unwrap(), "judged");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+    let figures = |run: &str| -> Value {
+        let outcome: Value = read_json(&runs.path().join(run).join("seed=0/evidence.json")).unwrap();
+        outcome["data_sets"].clone()
+    };
+    assert_eq!(figures("judged"), figures("marked"));
+    let absent = judge("nowhere", "absent");
+    assert_says(&String::from_utf8_lossy(&absent.stderr), &["nowhere/config.json", "No such file"], "no encoder");
+    assert!(!runs.path().join("absent").exists());
 }
 
 #[test]
@@ -182,6 +241,16 @@ fn bad_files_and_settings_are_named_before_anything_is_written() {
             &["compressor.evidence=true", "compressor.encoder.path=x", "compressor.aggregate=max"],
             &["`compressor.evidence`", "expected false beside", "got true"],
         ),
+        (
+            &["compressor.evidence=true", "compressor.encoder.path=x", "compressor.encoder.rank=0"],
+            &["`compressor.encoder.rank`", "expected at least 1, got 0"],
+        ),
+        (
+            &["compressor.encoder.path=x", "compressor.encoder.rank=4"],
+            &["`compressor.encoder.rank`", "compressor.evidence = true beside it, got 4"],
+        ),
+        (&["data.train=[]"], &["`data.train`", "at least 1"]),
+        (&["data.test=[\"a\"]"], &["`data.test", "expected a path or a table of paths by name"]),
         (&["loss.type=listwise", "loss.keep_weight=-1"], &["`loss.keep_weight`", "at least 0, got -1"]),
         (&["keep_ratios=[0.2,1.5]"], &["`keep_ratios[1]`", "got 1500000"]),
         (&["kind=train"], &["`kind`"]),

@@ -13,6 +13,7 @@ use gist::config::compressors::Unit;
 use gist::model::encoder::Encoder;
 use gist::model::lora::Adapter;
 use gist::tensor::to_vec;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -115,8 +116,67 @@ fn a_learned_term_does_not_depend_on_what_is_read_beside_it() {
     // Saved and read again, it is the same.
     let folder = tempfile::tempdir().unwrap();
     adapter.save(folder.path(), &gist::model::peft::Base::default()).unwrap();
-    let again = Adapter::load_evidence(folder.path(), Device::Cpu).unwrap();
+    let again = Adapter::load_evidence(folder.path(), bert.path(), Device::Cpu).unwrap();
     assert_eq!(again.params().leaf(), adapter.params().leaf());
-    let other = Adapter::load_evidence(bert.path(), Device::Cpu).err().unwrap().to_string();
+    let other = Adapter::load_evidence(bert.path(), bert.path(), Device::Cpu).err().unwrap().to_string();
     assert!(other.contains("model.safetensors"), "{other}");
+}
+
+#[test]
+fn low_rank_weights_beside_an_encoder_are_their_product_added_to_its_own() {
+    let bert = tiny_bert();
+    let read = || Encoder::read(bert.path()).unwrap();
+    let (config, weights) = read();
+    gist::rng::seed_torch(0, gist::rng::Stream::Init, 0, 0);
+    let mut low = Adapter::of_low_rank_evidence(&config, weights, 2, Device::Cpu).unwrap();
+    assert!(low.params().numel() < read().1.values().map(|weight| weight.numel() as i64).sum::<i64>());
+    let drawn = |(name, weight): (String, Tensor)| (name, weight.rand_like() - 0.5);
+    let drawn: BTreeMap<String, Tensor> = low.params().named().into_iter().map(drawn).collect();
+    low.params_mut().load(&drawn).unwrap();
+
+    // The same encoder with the products added: alpha / r is 2.
+    let (_, mut merged) = read();
+    for (name, down) in drawn.iter().filter(|(name, _)| name.ends_with("lora_A.weight")) {
+        let up = &drawn[&name.replace("lora_A", "lora_B")];
+        let plain = name.trim_start_matches("base_model.model.").replace("lora_A.weight", "weight");
+        let weight = merged.get_mut(&plain).unwrap();
+        *weight = weight.shallow_clone() + up.matmul(down) * 2.0;
+    }
+    let mut full = Adapter::of_evidence(&config, merged, Device::Cpu).unwrap();
+    let own = |(name, weight): (String, Tensor)| {
+        let drawn = drawn.get(&name).map_or_else(|| weight.shallow_clone(), Tensor::shallow_clone);
+        (name, drawn)
+    };
+    let named = full.params().named().into_iter().map(own).collect();
+    full.params_mut().load(&named).unwrap();
+
+    let tokenizer = tokenizer();
+    let (prefix, query) = (tokenizer.encode(TEXT).unwrap(), tokenizer.encode(QUESTION).unwrap());
+    let request = Request { prefix: &prefix, local: &[], query: &query, key: 0 };
+    let evidence = EvidenceEncoder::load(bert.path(), Device::Cpu).unwrap();
+    let scores = |adapter: &Adapter| {
+        let (encoder, head) = adapter.evidence(Kind::Float).unwrap();
+        let scored = Scored::new(&request, Unit::Sentence {}, &tokenizer).unwrap();
+        evidence.scores(&encoder, &head, &[scored]).unwrap().remove(0)
+    };
+    let found = scores(&low);
+    assert!((&found - scores(&full)).abs().max().double_value(&[]) < 1e-4);
+    let loss = found.sum(Kind::Float);
+    loss.backward();
+    let gradient = low.params().leaf().grad();
+    assert!(gradient.ne(0.0).sum(Kind::Int64).int64_value(&[]) > low.params().numel() / 2);
+
+    let folder = tempfile::tempdir().unwrap();
+    let base = gist::model::peft::Base { name: "bert".into(), ..Default::default() };
+    low.save(folder.path(), &base).unwrap();
+    let again = Adapter::load_evidence(folder.path(), bert.path(), Device::Cpu).unwrap();
+    assert_eq!(again.params().leaf(), low.params().leaf());
+    let peft: serde_json::Value = gist::run_dir::read_json(&folder.path().join("adapter_config.json")).unwrap();
+    assert_eq!(
+        (&peft["r"], &peft["lora_alpha"], &peft["task_type"]),
+        (&2.into(), &4.0.into(), &"FEATURE_EXTRACTION".into())
+    );
+    let targets = "attention.output.dense, attention.self.key, attention.self.query, attention.self.value, intermediate.dense, output.dense";
+    let found = peft["target_modules"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    assert_eq!(found.collect::<Vec<_>>().join(", "), targets);
 }

@@ -1,12 +1,9 @@
-"""Cuts the shipped sample out of HotpotQA (distractor setting): python3 data/hotpotqa/build.py ROWS.jsonl
-
-A larger one, into another folder: python3 data/hotpotqa/build.py ROWS.jsonl FOLDER TEST VALID TRAIN, which are counts; where
-there are fewer rows, the training split is what is left.
+"""Cuts the shipped rows out of HotpotQA (distractor setting): python3 data/hotpotqa/build.py ROWS.jsonl [FOLDER]
 
 ROWS.jsonl holds rows of HotpotQA with `id`, `question`, `context` ([[title, [sentence, ...]], ...]) and
-`supporting_facts` ([[title, sentence], ...]). Rows are shuffled with seed 0; the first become the test split, the next
-validation, the next training, and a row is passed over if a paragraph that supports its answer also supports one of an
-earlier split.
+`supporting_facts` ([[title, sentence], ...]). Rows are shuffled with seed 0; VALID of them become the validation split, the
+rest the training split, but for the rows of `data/tasks`, which answers and evidence are judged by. No question and no paragraph
+that supports an answer is in two of the three. The first SHIPPED training rows ship; with FOLDER all of them are written there.
 """
 import json
 import pathlib
@@ -14,26 +11,46 @@ import random
 import subprocess
 import sys
 
-COUNTS = [int(count) for count in sys.argv[3:6]] or [120, 30, 200]
-SPLITS = list(zip(["test", "valid", "train"], COUNTS, strict=True))
+# The first rows, from which `data/tasks` keeps apart: FIRST of training before and after the VALID ones.
+FIRST, VALID, SHIPPED = [120, 200], 30, 540
+HERE = pathlib.Path(__file__).resolve().parent
+FOLDER = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
+
+
+def read(path):
+    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
+    return [json.loads(line) for line in packed.decode().splitlines()]
+
+
+def gold(row):
+    return {title for title, _ in row["supporting_facts"]}
+
+
+def write(split, rows):
+    keys = ["id", "question", "context", "supporting_facts"]
+    text = "".join(json.dumps({key: row[key] for key in keys}, ensure_ascii=False) + "\n" for row in rows)
+    path = FOLDER / f"{split}.jsonl.zst"
+    subprocess.run(["zstd", "--ultra", "-22", "--long=27", "-q", "-f", "-o", path], input=text.encode(), check=True)
+    print(split, len(rows), path.stat().st_size)
+
 
 rows = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
 rows.sort(key=lambda row: row["id"])
 random.Random(0).shuffle(rows)
-folder = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else pathlib.Path(__file__).parent
-taken, seen = iter(rows), set()
-for split, count in SPLITS:
-    kept, own = [], set()
+taken, seen, parts = iter(rows), set(), []
+for count in [FIRST[0], VALID, FIRST[1]]:
+    kept = []
     while len(kept) < count:
-        row = next(taken, None)
-        if row is None:
-            break
-        gold = {title for title, _ in row["supporting_facts"]}
-        if not gold & seen:
-            own |= gold
-            kept.append({key: row[key] for key in ["id", "question", "context", "supporting_facts"]})
-    seen |= own
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-    path = folder / f"{split}.jsonl.zst"
-    subprocess.run(["zstd", "-19", "-q", "-f", "-o", path], input=text.encode(), check=True)
-    print(split, len(kept), path.stat().st_size)
+        row = next(taken)
+        if not gold(row) & seen:
+            kept.append(row)
+    seen |= set().union(*map(gold, kept))
+    parts.append(kept)
+train, valid = parts[0] + parts[2], parts[1]
+judged = read(HERE.parent / "tasks" / "hotpotqa.jsonl.zst")
+apart = set().union(*map(gold, judged + valid))
+questions = {row["question"] for row in judged + valid}
+used = {row["id"] for row in train}
+train += [row for row in rows if row["id"] not in used and not gold(row) & apart and row["question"] not in questions]
+write("valid", valid)
+write("train", train if FOLDER != HERE else train[:SHIPPED])

@@ -72,7 +72,7 @@ enum Command {
     /// Label the training windows of an extractive experiment: what each unit of a prefix is worth to the teacher.
     Label(label::LabelArgs),
     /// Distil an extractive encoder from texts of which somebody said what to keep, and compare it with retrieval.
-    Distill(RunArgs),
+    Distill(distill::DistillArgs),
     /// Draw rate–distortion curves of finished runs and baselines on the same windows, read by the same readers.
     Compare(compare::CompareArgs),
     /// Make texts shorter: text or rows in, text or rows out, by a run or any baseline, within a budget.
@@ -150,12 +150,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Train(args) => train::start(&args),
         Command::Distill(args) => {
-            let Some(plan) = start::plan::<LabelledConfig>(&args)? else { return Ok(()) };
+            let Some(plan) = start::plan::<LabelledConfig>(&args.run)? else { return Ok(()) };
             let examples = Examples::load(&plan.config, plan.device)?;
             let shared = overlap::check(&plan.config)?;
-            plan.open()?.guard(&Examples::inputs(&plan.config)?, |s| {
+            let mut inputs = Examples::inputs(&plan.config)?;
+            if let Some(taught) = &args.evaluate {
+                examples.taught(taught)?;
+                inputs.extend(gist::model::weights::files_or_adapter(taught));
+            }
+            plan.open()?.guard(&inputs, |s| {
                 Provenance::add_shared_documents(&s.run, &shared)?;
-                distill::run(&examples, s)
+                distill::run(&examples, s, args.evaluate.as_deref())
             })
         }
         Command::Export(args) => export::run(&args),

@@ -31,13 +31,10 @@ pub const END: f64 = 2.0;
 const QUESTION_SHARE: usize = 3;
 const TITLE_SHARE: usize = 8;
 
-/// Prefix and question.
-type Known = (Vec<u32>, String);
-
 /// The sentence encoder as it comes, for the terms, and its tokenizer, for the rows.
 pub struct EvidenceEncoder {
     embedding: Embedding,
-    known: Option<RefCell<BTreeMap<Known, Vec<f32>>>>,
+    known: Option<RefCell<BTreeMap<String, Vec<f32>>>>,
 }
 
 /// Units of a prefix that are read together.
@@ -63,7 +60,8 @@ impl EvidenceEncoder {
         Ok(Self { embedding: Embedding::load(folder, device)?, known: None })
     }
 
-    /// This encoder with a memory for the terms of every request, for a set of texts that is read again and again.
+    /// This encoder with a memory for the embedding of every unit, passage and question, for texts that are read again and
+    /// again.
     pub fn remembering(self) -> Self {
         Self { known: Some(RefCell::default()), ..self }
     }
@@ -111,7 +109,7 @@ impl EvidenceEncoder {
         let states = Tensor::cat(&states, 0).index_select(0, &order); // [ΣU, H]
         let mut terms = Vec::with_capacity(count * TERMS.len());
         for prefix in prefixes {
-            terms.extend(self.remembered(prefix)?);
+            terms.extend(self.terms(prefix)?);
         }
         let terms = Tensor::from_slice(&terms).view([count as i64, TERMS.len() as i64]).to_device(encoder.device());
         let scores = head.scores(&states, &terms);
@@ -119,15 +117,22 @@ impl EvidenceEncoder {
         Ok(prefixes.iter().zip(&firsts).map(own).collect())
     }
 
-    fn remembered(&self, prefix: &Scored) -> Result<Vec<f32>> {
-        let Some(known) = &self.known else { return self.terms(prefix) };
-        let key = (prefix.request.prefix.to_vec(), prefix.question.text().to_string());
-        if let Some(terms) = known.borrow().get(&key) {
-            return Ok(terms.clone());
+    /// Embeddings `[N, H]` of texts.
+    fn embedded(&self, texts: &[&str]) -> Result<Tensor> {
+        let mut own = BTreeMap::new();
+        let mut kept = self.known.as_ref().map(RefCell::borrow_mut);
+        let known = kept.as_deref_mut().unwrap_or(&mut own);
+        let mut fresh: Vec<&str> = texts.iter().copied().filter(|text| !known.contains_key(*text)).collect();
+        // Texts of like lengths are read together.
+        fresh.sort_by_key(|text| (text.len(), *text));
+        fresh.dedup();
+        if !fresh.is_empty() {
+            for (text, embedding) in fresh.iter().zip(self.embedding.embed(&fresh, i64::MAX)?.unbind(0)) {
+                known.insert((*text).to_string(), Vec::try_from(embedding)?);
+            }
         }
-        let terms = self.terms(prefix)?;
-        known.borrow_mut().insert(key, terms.clone());
-        Ok(terms)
+        let rows: Vec<Tensor> = texts.iter().filter_map(|text| Some(Tensor::from_slice(known.get(*text)?))).collect();
+        Ok(Tensor::stack(&rows, 0))
     }
 
     /// The terms of each unit, one unit after the other; without a question 0.
@@ -146,16 +151,8 @@ impl EvidenceEncoder {
         let mut texts: Vec<&str> = units.iter().map(|unit| prefix.decoded.slice(unit).trim()).collect();
         texts.extend(wholes.iter().map(String::as_str));
         texts.push(question);
-        // Texts of like lengths are read together.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&text| texts[text].len());
-        let sorted: Vec<&str> = order.iter().map(|&text| texts[text]).collect();
-        let all = self.embedding.embed(&sorted, i64::MAX)?; // [U + passages + 1, H]
-        let asked = order.iter().position(|&text| text + 1 == texts.len()).unwrap_or(0);
-        let mut cosines = vec![0.0; texts.len()];
-        for (cosine, text) in to_vec(&all.matmul(&all.get(asked as i64)))?.into_iter().zip(order) {
-            cosines[text] = cosine;
-        }
+        let all = self.embedded(&texts)?; // [U + passages + 1, H]
+        let cosines = to_vec(&all.matmul(&all.get(texts.len() as i64 - 1)))?;
         let (own, wholes) = cosines.split_at(units.len());
         let mut passage = vec![0.0; units.len()];
         for (whole, cosine) in passages.iter().zip(wholes) {

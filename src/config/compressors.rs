@@ -52,7 +52,7 @@ pub enum Hint {
     Embedding,
 }
 
-/// An encoder (BERT, DistilBERT, RoBERTa, XLM-R, ModernBERT), all of which learns.
+/// An encoder (BERT, DistilBERT, RoBERTa, XLM-R, ModernBERT).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderSection {
@@ -64,6 +64,10 @@ pub struct EncoderSection {
     /// Share of the learning rate that its own weights get; the heads over it get all.
     #[serde(default = "lr_factor")]
     pub lr_factor: f64,
+    /// Rank of low-rank weights that learn beside its own, which stay as they are, for an encoder that finds evidence
+    /// (`evidence = true`); absent = its own learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<i64>,
 }
 
 impl EncoderSection {
@@ -84,6 +88,16 @@ impl CompressorConfig {
             CompressorConfig::Extractive { unit, aggregate, encoder, blocks, hints, evidence } => {
                 if *evidence && encoder.is_none() {
                     return Err(("evidence".into(), "expected compressor.encoder beside true, got none".into()));
+                }
+                if let Some(rank) = encoder.as_ref().and_then(|encoder| encoder.rank) {
+                    let wrong = match (rank, evidence) {
+                        (..1, _) => Some("expected at least 1"),
+                        (_, false) => Some("expected it absent, or compressor.evidence = true beside it"),
+                        (_, true) => None,
+                    };
+                    if let Some(wrong) = wrong {
+                        return Err(("encoder.rank".into(), format!("{wrong}, got {rank}")));
+                    }
                 }
                 if *evidence && !(hints.is_empty() && aggregate.is_mean()) {
                     let message = "expected false beside compressor.hints or compressor.aggregate, got true";
@@ -188,7 +202,8 @@ pub enum FrozenKind {
 }
 
 /// A frozen model as a scorer, named `encoder:PATH`, `embedding:PATH` or `evidence:PATH`; the path is a folder or a repository
-/// of the Hugging Face Hub, `owner/name` or `owner/name@revision`.
+/// of the Hugging Face Hub, `owner/name` or `owner/name@revision`. `evidence` alone, or `extractive:evidence`, is the encoder
+/// that ships.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FrozenScorer {
@@ -204,10 +219,14 @@ pub struct FrozenScorer {
 const FROZEN: [(&str, FrozenKind); 3] =
     [("encoder", FrozenKind::Encoder), ("embedding", FrozenKind::Embedding), ("evidence", FrozenKind::Evidence)];
 
+/// Names of the evidence encoder that ships, and its folder.
+const SHIPPED: ([&str; 2], &str) = (["evidence", "extractive:evidence"], "checkpoints/minilm/evidence");
+
 impl FrozenScorer {
     /// Whether a name is meant to be one.
     pub fn is_meant(name: &str) -> bool {
-        name.split_once(':').is_some_and(|(kind, _)| FROZEN.iter().any(|(known, _)| *known == kind))
+        SHIPPED.0.contains(&name)
+            || name.split_once(':').is_some_and(|(kind, _)| FROZEN.iter().any(|(known, _)| *known == kind))
     }
 
     /// Folder of the model's files: `path` itself, or the cached repository that it names.
@@ -220,6 +239,9 @@ impl TryFrom<String> for FrozenScorer {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
+        if SHIPPED.0.contains(&name.as_str()) {
+            return Ok(Self { kind: FrozenKind::Evidence, path: SHIPPED.1.into(), revision: None });
+        }
         let parts = name.split_once(':').filter(|(_, path)| !path.is_empty());
         let found = parts.and_then(|(kind, path)| Some((FROZEN.iter().find(|(known, _)| *known == kind)?.1, path)));
         let (kind, path) =
@@ -238,6 +260,9 @@ impl From<FrozenScorer> for String {
 
 impl std::fmt::Display for FrozenScorer {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        if (self.kind, self.path.as_path()) == (FrozenKind::Evidence, Path::new(SHIPPED.1)) {
+            return f.write_str(SHIPPED.0[0]);
+        }
         let kind = FROZEN.iter().find(|(_, kind)| *kind == self.kind).map_or("", |(name, _)| name);
         write!(f, "{kind}:{}", self.path.display())?;
         self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))

@@ -10,7 +10,8 @@ use crate::config::hardware::Hardware;
 use crate::config::parts::{LoraConfig, OptimConfig, Problem, Schedule, at_least, check_name, is_false, under};
 use crate::error;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Experiment file of a distillation from labelled texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,16 +76,56 @@ impl ReadingModel {
     }
 }
 
+/// A file, or several whose rows are taken together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum Files {
+    /// A file.
+    One(PathBuf),
+    /// Several, in this order.
+    Several(Vec<PathBuf>),
+}
+
+impl Files {
+    /// Their paths.
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Files::One(path) => std::slice::from_ref(path),
+            Files::Several(paths) => paths,
+        }
+    }
+}
+
+/// A data set, or several by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a table of paths by name")]
+pub enum DataSets {
+    /// A file of one, which is called `test`.
+    One(PathBuf),
+    /// A file of each.
+    Named(BTreeMap<String, PathBuf>),
+}
+
+impl DataSets {
+    /// Their names and paths.
+    pub fn named(&self) -> Vec<(&str, &Path)> {
+        match self {
+            DataSets::One(path) => vec![("test", path)],
+            DataSets::Named(paths) => paths.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect(),
+        }
+    }
+}
+
 /// Files of labelled texts (`.jsonl`, optionally `.zst` or `.gz`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledData {
     /// Texts to learn from.
-    pub train: PathBuf,
+    pub train: Files,
     /// Texts for validation while learning.
     pub valid: PathBuf,
     /// Texts for the final figures; never used before.
-    pub test: PathBuf,
+    pub test: DataSets,
     /// Refuse a document that is in two splits, word for word or nearly; otherwise it is warned of.
     #[serde(default, skip_serializing_if = "is_false")]
     pub strict_splits: bool,
@@ -134,6 +175,8 @@ impl LabelledConfig {
         };
         self.compressor.check().map_err(under("compressor"))?;
         self.budget.check(LONG_TEXT).map_err(under("budget"))?;
+        at_least("data.train", self.data.train.paths().len(), 1)?;
+        at_least("data.test", self.data.test.named().len(), 1)?;
         for (i, &share) in self.keep_ratios.iter().enumerate() {
             let further = BudgetConfig { tokens: None, keep_ratio: Some(share) };
             further.check(LONG_TEXT).map_err(|(_, message)| (format!("keep_ratios[{i}]"), message))?;

@@ -1,8 +1,8 @@
 //! Texts of which somebody said what to keep: rows of a `.jsonl` file (plain, `.zst` or `.gz`), in one of three forms.
 //!
 //! ```text
-//! {"text": …, "query"?: …, "keep": [[first, end], …]}          characters
-//! {"text": …, "query"?: …, "compressed": …}                    words that a shorter version kept (see `align`)
+//! {"text": …, "query"?: …, "document"?: …, "keep": [[first, end], …]}     characters
+//! {"text": …, "query"?: …, "document"?: …, "compressed": …}               words that a shorter version kept (see `align`)
 //! {"context": [[title, [sentence, …]], …], "question": …, "supporting_facts": [[title, sentence], …]}     HotpotQA
 //! ```
 //! Rows that do not fit are counted by reason and left out; a row in none of the three forms is an error.
@@ -23,6 +23,8 @@ use std::path::Path;
 pub struct LabelledText {
     /// Name of the row.
     pub id: String,
+    /// Name of the document that the text is from; that of the row where it says none.
+    pub document: String,
     /// The text.
     pub text: String,
     /// The question that it is to answer; empty when there is none.
@@ -44,6 +46,7 @@ pub struct Labelled {
 struct Spans {
     #[serde(default, deserialize_with = "name")]
     id: Option<String>,
+    document: Option<String>,
     text: String,
     query: Option<String>,
     keep: Vec<(usize, usize)>,
@@ -53,6 +56,7 @@ struct Spans {
 struct Pair {
     #[serde(default, deserialize_with = "name")]
     id: Option<String>,
+    document: Option<String>,
     text: String,
     query: Option<String>,
     compressed: String,
@@ -105,24 +109,25 @@ pub fn read_labelled(path: &Path) -> Result<Labelled> {
     for (line, text) in read_lines(path)? {
         let name = |id: Option<String>| id.unwrap_or_else(|| format!("row {line}"));
         let made = match LabelledRow::parse(path, line, &text)? {
-            LabelledRow::Spans(Spans { id, text, query, keep }) => {
-                spans(&text, &keep).map(|keep| (name(id), text, query.unwrap_or_default(), keep))
+            LabelledRow::Spans(Spans { id, document, text, query, keep }) => {
+                spans(&text, &keep).map(|keep| (name(id), document, text, query.unwrap_or_default(), keep))
             }
-            LabelledRow::Pair(Pair { id, text, query, compressed }) => {
+            LabelledRow::Pair(Pair { id, document, text, query, compressed }) => {
                 let aligned = align(&text, &compressed);
                 let keep = aligned.keep.clone();
                 pairs.push((found.texts.len(), aligned));
-                Ok((name(id), text, query.unwrap_or_default(), keep))
+                Ok((name(id), document, text, query.unwrap_or_default(), keep))
             }
             LabelledRow::Hotpot(Hotpot { id, context, question, supporting_facts }) => {
-                evidence(&context, &supporting_facts).map(|(text, keep)| (name(id), text, question, keep))
+                evidence(&context, &supporting_facts).map(|(text, keep)| (name(id), None, text, question, keep))
             }
         };
         match made {
-            Ok((id, text, query, keep)) => {
+            Ok((id, document, text, query, keep)) => {
                 let borders = character_borders(&text);
                 let keep = keep.iter().map(|range| widened(&borders, range)).collect();
-                found.texts.push(LabelledText { id, text, query, keep });
+                let document = document.unwrap_or_else(|| id.clone());
+                found.texts.push(LabelledText { id, document, text, query, keep });
             }
             Err(reason) => *found.left_out.entry(reason.to_string()).or_default() += 1,
         }

@@ -326,7 +326,7 @@ fn weights_of(name: &str, eval: &EvalConfig) -> Result<String> {
 
 /// SHA-256 of the weight files of a frozen model, joined.
 pub(super) fn frozen_weights(scorer: &FrozenScorer) -> Result<String> {
-    let hashes = weights::files(&scorer.folder()?)
+    let hashes = weights::files_or_adapter(&scorer.folder()?)
         .iter()
         .map(|file| Ok(FileHash::of(file)?.sha256))
         .collect::<Result<Vec<_>>>()?;

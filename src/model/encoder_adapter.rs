@@ -1,17 +1,21 @@
 //! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads
-//! ([`crate::model::heads`], or [`crate::model::evidence_head`] for evidence), all of it trained, in place of low-rank weights
-//! over the base. Saved as a Hugging Face folder: `config.json` and
-//! `model.safetensors` with the encoder under its own names, which other tools load, and the heads as `gist.*`, which they
-//! ignore.
+//! ([`crate::model::heads`], or [`crate::model::evidence_head`] for evidence), in place of low-rank weights over the base.
+//!
+//! Where all of it is trained it is saved as a Hugging Face folder: `config.json` and `model.safetensors` with the encoder under
+//! its own names, which other tools load, and the heads as `gist.*`, which they ignore. One that finds evidence may stay as it
+//! is, with low-rank weights beside those of every projection in its blocks; these are saved in PEFT's layout
+//! ([`crate::model::peft`]), the heads as `gist.*` among them.
 
 use crate::config::parts::LoraConfig;
 use crate::error::{Error, Result};
-use crate::model::encoder::{Encoder, EncoderConfig};
+use crate::model::encoder::{Encoder, EncoderConfig, LORA};
+use crate::model::encoder_base::{EncoderBase, PEFT, projections, targets};
 use crate::model::evidence_head::{self, EvidenceHead};
 use crate::model::heads;
 use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS, take};
 use crate::model::params::FlatParams;
-use crate::model::weights;
+use crate::model::peft;
+use crate::model::weights::{self, ADAPTER};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -20,6 +24,17 @@ use tch::{Device, Kind, Tensor};
 const EVIDENCE: &str = "gist.evidence.";
 /// Learning rate of the weights of the terms, in those of the layers of an evidence head.
 const TERMS_FACTOR: f64 = 20.0;
+
+/// Names and shapes of low-rank weights and an evidence head over an encoder that stays as it is.
+fn low_rank_specs(config: &EncoderConfig, rank: i64) -> Vec<(String, Vec<i64>)> {
+    let pair = |(name, shape): (String, Vec<i64>)| {
+        let [down, up] = LORA.map(|end| format!("{PEFT}{name}.{end}"));
+        [(down, vec![rank, shape[1]]), (up, vec![shape[0], rank])]
+    };
+    let head = evidence_head::parameters(config.hidden_size).into_iter();
+    let head = head.map(|(name, shape)| (format!("{EVIDENCE}{name}"), shape));
+    projections(config).into_iter().flat_map(pair).chain(head).collect()
+}
 
 /// Heads over the encoder.
 #[derive(Clone, Copy)]
@@ -73,8 +88,54 @@ impl Adapter {
         Self::pack_encoder(config, &named, EncoderHeads::Evidence, device)
     }
 
-    /// Reads the folder of a trained evidence encoder.
-    pub fn load_evidence(folder: &Path, device: Device) -> Result<Self> {
+    /// An adapter that finds evidence by low-rank weights of this rank, α twice that, beside those of the encoder, which stay as
+    /// they are.
+    pub fn of_low_rank_evidence(
+        config: &EncoderConfig,
+        weights: BTreeMap<String, Tensor>,
+        rank: i64,
+        device: Device,
+    ) -> Result<Self> {
+        let mut head: BTreeMap<String, Tensor> = evidence_head::initial(config.hidden_size).into_iter().collect();
+        let fresh = |(name, shape): (String, Vec<i64>)| {
+            let zeros = Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
+            let bound = || 1.0 / (shape[1] as f64).sqrt();
+            let value = match name.strip_prefix(EVIDENCE).and_then(|name| head.remove(name)) {
+                Some(value) => value,
+                None if name.ends_with(LORA[0]) => zeros.empty_like().uniform_(-bound(), bound()),
+                None => zeros,
+            };
+            (name, value)
+        };
+        let named = low_rank_specs(config, rank).into_iter().map(fresh).collect();
+        let lora = LoraConfig { rank, alpha: 2.0 * rank as f64, dropout: 0.0, target_modules: targets(config) };
+        Self::pack_low_rank(config, weights, lora, named, device)
+    }
+
+    fn pack_low_rank(
+        config: &EncoderConfig,
+        weights: BTreeMap<String, Tensor>,
+        lora: LoraConfig,
+        named: Vec<(String, Tensor)>,
+        device: Device,
+    ) -> Result<Self> {
+        let frozen = weights.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect();
+        let encoder = Some(EncoderBase::frozen(config, frozen));
+        Ok(Self { config: lora, params: FlatParams::pack(&named, device)?, encoder })
+    }
+
+    /// Reads the folder of a trained evidence encoder, over the encoder in `base` if that stayed as it is.
+    pub fn load_evidence(folder: &Path, base: &Path, device: Device) -> Result<Self> {
+        if folder.join(ADAPTER).exists() {
+            let (config, weights) = Encoder::read(base)?;
+            let lora = peft::low_rank(folder)?;
+            let path = folder.join(ADAPTER);
+            let mut found = weights::read(&path)?;
+            let specs = low_rank_specs(&config, lora.rank);
+            weights::check_exact(&path, &found, &specs)?;
+            let named = specs.into_iter().filter_map(|(name, _)| found.remove_entry(&name)).collect();
+            return Self::pack_low_rank(&config, weights, lora, named, device);
+        }
         let adapter = Self::load_encoder(folder, 0, device)?;
         match adapter.finds_evidence() {
             true => Ok(adapter),
@@ -90,11 +151,29 @@ impl Adapter {
     /// Views of the encoder in this `kind`, and of the head in f32, of an adapter that finds evidence.
     pub fn evidence(&self, kind: Kind) -> Result<(Encoder, EvidenceHead)> {
         let none = || Error::invalid("expected an adapter that is an encoder with an evidence head, got another");
-        let config = self.encoder.as_ref().filter(|_| self.finds_evidence()).ok_or_else(none)?;
-        let own = self.params.views_in(kind).into_iter().filter(|(name, _)| !name.starts_with("gist."));
+        let base = self.encoder.as_ref().filter(|_| self.finds_evidence()).ok_or_else(none)?;
+        let frozen = base.frozen.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(kind)));
+        let scaling = self.config.alpha / self.config.rank as f64;
+        let learning = self.params.views_in(kind).into_iter().filter(|(name, _)| !name.starts_with("gist."));
+        let learning = learning.map(|(name, view)| match (name.strip_prefix(PEFT), name.ends_with(LORA[1])) {
+            (Some(plain), true) => (plain.to_string(), view * scaling),
+            (Some(plain), false) => (plain.to_string(), view),
+            (None, _) => (name, view),
+        });
         let views = self.params.views().into_iter();
         let head = views.filter_map(|(name, view)| Some((name.strip_prefix(EVIDENCE)?.to_string(), view)));
-        Ok((Encoder::from_named(config, own.collect())?, EvidenceHead::from_named(head.collect())?))
+        Ok((
+            Encoder::from_named(&base.config, frozen.chain(learning).collect())?,
+            EvidenceHead::from_named(head.collect())?,
+        ))
+    }
+
+    /// The weights in `folder` of an adapter like this one, whose encoder stays as it is; none if it is another.
+    pub fn saved_beside_encoder(&self, folder: &Path) -> Result<Option<BTreeMap<String, Tensor>>> {
+        match &self.encoder {
+            Some(encoder) if !encoder.learns() => weights::read(&folder.join(ADAPTER)).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn pack_encoder(
@@ -108,8 +187,8 @@ impl Adapter {
             None => Err(Error::shape(name, format!("a tensor {shape:?}"), "none")),
         };
         let all = specs(config, heads).into_iter().map(find).collect::<Result<Vec<_>>>()?;
-        let config = Some(config.clone());
-        Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder: config })
+        let encoder = Some(EncoderBase::learning(config));
+        Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder })
     }
 
     /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.

@@ -10,7 +10,8 @@ use crate::config::parts::{LoraConfig, Projection};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
-use crate::model::encoder::{Encoder, EncoderConfig};
+use crate::model::encoder::Encoder;
+use crate::model::encoder_base::EncoderBase;
 use crate::model::evidence_head::EvidenceHead;
 use crate::model::heads::{self, Heads};
 use crate::model::params::FlatParams;
@@ -32,7 +33,7 @@ pub struct Adapter {
     pub(super) config: LoraConfig,
     pub(super) params: FlatParams,
     /// An encoder in place of low-rank weights (see [`crate::model::encoder_adapter`]).
-    pub(super) encoder: Option<EncoderConfig>,
+    pub(super) encoder: Option<EncoderBase>,
 }
 
 /// Options for activating an adapter.
@@ -194,7 +195,7 @@ impl Adapter {
         &self.config
     }
 
-    /// Rank, scaling and targets of an adapter that is low-rank; none of one that is an encoder.
+    /// Rank, scaling and targets of low-rank weights over the base; none of an adapter with an encoder.
     pub fn low_rank(&self) -> Option<&LoraConfig> {
         self.encoder.is_none().then_some(&self.config)
     }
@@ -217,14 +218,18 @@ impl Adapter {
 
     /// An independent copy (for a frozen, averaged or stale policy).
     pub fn duplicate(&self) -> Self {
-        Self { config: self.config.clone(), params: self.params.duplicate(), encoder: self.encoder.clone() }
+        Self {
+            config: self.config.clone(),
+            params: self.params.duplicate(),
+            encoder: self.encoder.as_ref().map(EncoderBase::duplicate),
+        }
     }
 
     /// The weights as forward passes over a base need them; each must be there.
     pub(super) fn activate(&self, model: &ModelConfig, how: Activation) -> Result<ActiveAdapter> {
         let Activation { kind, training, checkpointing } = how;
         if let Some(encoder) = &self.encoder {
-            return self.activate_encoder(encoder, kind);
+            return self.activate_encoder(&encoder.config, kind);
         }
         let mut views = self.params.views_in(kind);
         let tape = checkpointing.then(Tape::default);

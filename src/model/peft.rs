@@ -24,22 +24,17 @@ use crate::model::copy_head;
 use crate::model::heads;
 use crate::model::lora::{Adapter, CONTROL, COPY, END, Extra, HEADS, specs};
 use crate::model::params::FlatParams;
-use crate::model::weights;
+use crate::model::peft_config::{CONFIG, EMBEDDING, HEAD, PeftConfig, TOKENS, last_names};
+use crate::model::weights::{self, ADAPTER};
 use crate::run_dir::{read_json, write_json_atomic};
 use crate::tokenizer::{CONTROLS, Tokenizer};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
-const TOKENS: &str = "trainable_token_indices";
 const BASE: &str = "gist.base_sha256";
 const BEGIN: &str = "gist.begin";
-const EMBEDDING: &str = "embed_tokens";
-const HEAD: &str = "lm_head";
 
 /// Base model that an adapter is made for.
 #[derive(Clone, Debug, Default)]
@@ -52,131 +47,6 @@ pub struct Base {
     pub begin: Vec<u32>,
 }
 
-/// The part of PEFT's `adapter_config.json` that matters here.
-#[derive(Serialize, Deserialize)]
-struct PeftConfig {
-    peft_type: String,
-    task_type: Option<String>,
-    base_model_name_or_path: Option<String>,
-    r: i64,
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    bias: String,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
-    inference_mode: bool,
-    target_modules: Vec<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
-}
-
-/// Variants of LoRA that peft knows and this module does not: each must be absent, null, false or empty.
-const UNSUPPORTED: [&str; 17] = [
-    "alora_invocation_tokens",
-    "arrow_config",
-    "exclude_modules",
-    "kasa_config",
-    "monteclora_config",
-    "target_parameters",
-    "use_bdlora",
-    "use_qalora",
-    "velora_config",
-    "use_dora",
-    "use_rslora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "layers_to_transform",
-    "layer_replication",
-];
-
-/// Names of projections out of paths of modules (`model.layers.0.self_attn.q_proj`, as EVA writes them), each once. A block
-/// without one of them lacks its weights.
-fn last_names(modules: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in modules.iter().filter_map(|module| module.rsplit('.').next()) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_string());
-        }
-    }
-    names
-}
-
-fn is_unset(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(items) => items.is_empty(),
-        _ => false,
-    }
-}
-
-/// Values of `init_lora_weights` that leave the base as it is.
-const INITS: [&str; 4] = ["eva", "gaussian", "mica", "orthogonal"];
-/// Beginnings of those after which the base is another.
-const CHANGING: [&str; 5] = ["pissa", "olora", "corda", "lora_ga", "loftq"];
-const INIT: &str = "init_lora_weights";
-
-/// Fails where the adapter belongs to a base that was changed when it was begun, or may have been.
-fn check_init(value: Option<&Value>) -> std::result::Result<(), String> {
-    let value = match value {
-        None | Some(Value::Null | Value::Bool(_)) => return Ok(()),
-        Some(value) => value,
-    };
-    let name = value.as_str().unwrap_or_default().to_lowercase();
-    if INITS.contains(&name.as_str()) {
-        return Ok(());
-    }
-    Err(match CHANGING.iter().find(|changing| name.starts_with(**changing)) {
-        Some(&"loftq") => {
-            format!("`{INIT}`: expected an adapter of the base as it is, got {value}: LoftQ quantised it")
-        }
-        Some(_) => format!(
-            "`{INIT}`: expected an adapter of the base as it is, got {value}, whose beginning was subtracted from the \
-             base; peft's save_pretrained makes a plain one of it with path_initial_model_for_weight_conversion"
-        ),
-        None => format!("`{INIT}`: expected true, false or one of {INITS:?}, got {value}"),
-    })
-}
-
-impl PeftConfig {
-    fn check(&self) -> std::result::Result<(), String> {
-        if self.peft_type != "LORA" {
-            return Err(format!("`peft_type`: expected \"LORA\", got {:?}", self.peft_type));
-        }
-        if self.bias != "none" {
-            return Err(format!("`bias`: expected \"none\", got {:?}", self.bias));
-        }
-        if self.fan_in_fan_out {
-            return Err("`fan_in_fan_out`: expected false, got true".into());
-        }
-        check_init(self.rest.get(INIT))?;
-        for key in UNSUPPORTED {
-            if let Some(value) = self.rest.get(key).filter(|value| !is_unset(value)) {
-                return Err(format!("`{key}`: expected it unset, got {value}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ids of the trainable tokens of each table that has some; a bare list is of the embedding.
-    fn trained_tokens(&self) -> std::result::Result<BTreeMap<String, Vec<i64>>, String> {
-        let Some(value) = self.rest.get(TOKENS).filter(|value| !is_unset(value)) else { return Ok(BTreeMap::new()) };
-        let by_table = if value.is_array() { json!({EMBEDDING: value}) } else { value.clone() };
-        let lists: BTreeMap<String, Vec<i64>> = serde_json::from_value(by_table)
-            .map_err(|_| format!("`{TOKENS}`: expected a list of ids, or one for each table, got {value}"))?;
-        let table = |name: String| name.rsplit('.').next().map(String::from).unwrap_or_default();
-        let lists: BTreeMap<String, Vec<i64>> = lists.into_iter().map(|(name, ids)| (table(name), ids)).collect();
-        match lists.keys().find(|name| ![EMBEDDING, HEAD].contains(&name.as_str())) {
-            Some(other) => Err(format!("`{TOKENS}`: expected {EMBEDDING:?} and {HEAD:?}, got {other:?}")),
-            None => Ok(lists),
-        }
-    }
-}
-
 /// Name of the rows that peft's trainable tokens put into a table.
 fn rows_of(table: &str) -> String {
     let module = if table == EMBEDDING { "model.embed_tokens" } else { table };
@@ -184,15 +54,31 @@ fn rows_of(table: &str) -> String {
 }
 
 impl Adapter {
+    /// Writes an adapter over an encoder, with these low-rank weights and heads.
+    pub(super) fn write_features(&self, folder: &Path, base: &Base, named: &[(String, Tensor)]) -> Result<()> {
+        self.write_task("FEATURE_EXTRACTION", folder, base, named, None)
+    }
+
     fn write(&self, folder: &Path, base: &Base, named: &[(String, Tensor)], tokens: Option<Value>) -> Result<()> {
+        self.write_task("CAUSAL_LM", folder, base, named, tokens)
+    }
+
+    fn write_task(
+        &self,
+        task: &str,
+        folder: &Path,
+        base: &Base,
+        named: &[(String, Tensor)],
+        tokens: Option<Value>,
+    ) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let told = base.sha256.iter().map(|sha256| (BASE.to_string(), sha256.clone()));
         let begin = (!base.begin.is_empty()).then(|| (BEGIN.to_string(), json!(base.begin).to_string()));
         let told = told.chain(begin);
-        weights::write_telling(&folder.join(WEIGHTS), named, told)?;
+        weights::write_telling(&folder.join(ADAPTER), named, told)?;
         let peft = PeftConfig {
             peft_type: "LORA".into(),
-            task_type: Some("CAUSAL_LM".into()),
+            task_type: Some(task.into()),
             base_model_name_or_path: Some(base.name.clone()),
             r: self.config.rank,
             lora_alpha: self.config.alpha,
@@ -216,7 +102,10 @@ impl Adapter {
     pub fn save_as(&self, folder: &Path, base: &Base, kind: Kind) -> Result<()> {
         let rounded = |(name, tensor): (String, Tensor)| (name, tensor.to_kind(kind));
         match &self.encoder {
-            Some(encoder) => self.save_encoder(encoder, folder),
+            Some(encoder) if encoder.learns() => self.save_encoder(&encoder.config, folder),
+            Some(_) => {
+                self.write_features(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>())
+            }
             None => self.write(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>(), None),
         }
     }
@@ -262,13 +151,8 @@ impl Adapter {
             return Self::load_encoder(folder, copy_head::features(model), device);
         }
         let path = folder.join(CONFIG);
-        let peft: Value = read_json(&path)?;
+        let mut peft = PeftConfig::read(folder)?;
         let refuse = |message: String| Error::file(&path, message);
-        if let Some(pattern @ Value::String(_)) = peft.get("target_modules") {
-            return Err(refuse(format!("`target_modules`: expected a list of names, got {pattern}")));
-        }
-        let mut peft: PeftConfig = serde_json::from_value(peft).map_err(|error| refuse(error.to_string()))?;
-        peft.check().map_err(refuse)?;
         peft.target_modules = last_names(&peft.target_modules);
         let tokens = peft.trained_tokens().map_err(refuse)?;
         let config = LoraConfig {
@@ -282,7 +166,7 @@ impl Adapter {
             let key = theirs.iter().find(|(ours, _)| *ours == key).map_or(key.as_str(), |(_, theirs)| theirs);
             refuse(format!("`{key}`: {message}"))
         })?;
-        let path = folder.join(WEIGHTS);
+        let path = folder.join(ADAPTER);
         let mut found = weights::read(&path)?;
         if !tokens.is_empty() {
             take_tokens(folder, &tokens, model, &mut found)?;
@@ -310,6 +194,20 @@ impl Adapter {
     }
 }
 
+/// Rank, scaling and targets of a folder's adapter, whatever it is over.
+pub(super) fn low_rank(folder: &Path) -> Result<LoraConfig> {
+    let peft = PeftConfig::read(folder)?;
+    match peft.r {
+        ..1 => Err(Error::file(folder.join(CONFIG), format!("`r`: expected at least 1, got {}", peft.r))),
+        rank => Ok(LoraConfig {
+            rank,
+            alpha: peft.lora_alpha,
+            dropout: peft.lora_dropout,
+            target_modules: peft.target_modules,
+        }),
+    }
+}
+
 /// Turns the rows of peft's trainable tokens into those of the control tokens.
 fn take_tokens(
     folder: &Path,
@@ -331,7 +229,7 @@ fn take_tokens(
         );
         return Err(Error::file(folder.join(CONFIG), message));
     };
-    let path = folder.join(WEIGHTS);
+    let path = folder.join(ADAPTER);
     let mut take = |table: &str, count: usize| -> Result<Tensor> {
         let name = rows_of(table);
         let rows = found.remove(&name).ok_or_else(|| Error::file(&path, format!("`{name}` is missing")))?;
@@ -369,7 +267,7 @@ fn control_ids(folder: &Path, rows: i64) -> Result<[i64; 3]> {
 /// Fails if the adapter in `folder` says that it was made for a base with other weights than those of identity `sha256`, or
 /// whose rows began otherwise than with `begin`; one that says nothing, as peft's own, passes.
 pub fn check_base(folder: &Path, sha256: &str, begin: &[u32]) -> Result<()> {
-    let path = folder.join(WEIGHTS);
+    let path = folder.join(ADAPTER);
     let told = if path.exists() { weights::metadata(&path)? } else { BTreeMap::new() };
     let (own, other) = (json!(begin).to_string(), told.get(BEGIN).map_or("[]", String::as_str));
     if told.contains_key(BASE) && own != other {

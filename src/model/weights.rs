@@ -19,6 +19,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
+/// File of the weights of an adapter ([`crate::model::peft`]).
+pub(super) const ADAPTER: &str = "adapter_model.safetensors";
 /// Name of the embedding.
 const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Name of an output head of its own.
@@ -156,6 +158,12 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     }
     let shards = hub::weight_map(&index).map(|map| map.into_values().collect::<BTreeSet<_>>());
     std::iter::once(index).chain(shards.unwrap_or_default().iter().map(|shard| folder.join(shard))).collect()
+}
+
+/// Files of the weights in a folder that may hold an adapter in their place ([`crate::model::peft`]).
+pub fn files_or_adapter(folder: &Path) -> Vec<PathBuf> {
+    let adapter = folder.join(ADAPTER);
+    if adapter.exists() { vec![adapter] } else { files(folder) }
 }
 
 /// The kind in which a base keeps its embedding (a tied one perhaps under the head's name); float32 for a GGUF file, whose

@@ -1,7 +1,7 @@
 //! The inputs of a training stage: the experiment, its models, its windows; and the files that they come from.
 
 use crate::base;
-use crate::config::compressors::CompressorConfig;
+use crate::config::compressors::{CompressorConfig, FrozenKind};
 use crate::config::eval::ExamSplit;
 use crate::config::train::TrainConfig;
 use crate::data::Window;
@@ -74,7 +74,12 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
         all.extend(model_files(&encoder.folder()?));
     }
     for frozen in &config.eval.encoders {
-        all.extend(model_files(&frozen.folder()?));
+        let folder = frozen.folder()?;
+        match frozen.kind {
+            // Its tokenizer is that of the sentence encoder that its record names.
+            FrozenKind::Evidence => all.extend(weights::files_or_adapter(&folder)),
+            FrozenKind::Encoder | FrozenKind::Embedding => all.extend(model_files(&folder)),
+        }
     }
     if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
         all.push(from.join("compressor/adapter_model.safetensors"));

@@ -5,7 +5,7 @@ use crate::config::labelled::LabelledConfig;
 use crate::config::pretrain::PretrainConfig;
 use crate::config::train::TrainConfig;
 use crate::data::overlap::{SplitOverlap, SplitTexts, overlaps, report};
-use crate::data::{Document, read_documents, read_labelled, read_qa};
+use crate::data::{Document, LabelledText, read_documents, read_labelled, read_qa};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
@@ -47,14 +47,14 @@ impl Splits for TrainConfig {
 impl Splits for LabelledConfig {
     fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
         let data = &self.data;
-        let files = [("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)];
-        let mut splits = Vec::new();
-        for (key, file) in files {
-            let rows = read_labelled(file)?.texts.into_iter();
-            splits
-                .push((key, rows.map(|row| Document { id: row.id, text: row.text, source: String::new() }).collect()));
-        }
-        Ok(splits)
+        let read = |files: &[&Path]| -> Result<Vec<Document>> {
+            let all = files.iter().map(|file| Ok(read_labelled(file)?.texts)).collect::<Result<Vec<_>>>()?;
+            let document = |row: LabelledText| Document { id: row.id, text: row.text, source: String::new() };
+            Ok(all.into_iter().flatten().map(document).collect())
+        };
+        let train: Vec<&Path> = data.train.paths().iter().map(PathBuf::as_path).collect();
+        let test: Vec<&Path> = data.test.named().into_iter().map(|(_, path)| path).collect();
+        Ok(vec![("data.train", read(&train)?), ("data.valid", read(&[&data.valid])?), ("data.test", read(&test)?)])
     }
 
     fn strict(&self) -> bool {

@@ -142,7 +142,10 @@ pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, 
 pub fn fresh_evidence(section: &EncoderSection, device: Device, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
-    Adapter::of_evidence(&config, weights, device)
+    match section.rank {
+        Some(rank) => Adapter::of_low_rank_evidence(&config, weights, rank, device),
+        None => Adapter::of_evidence(&config, weights, device),
+    }
 }
 
 /// An extractive compressor that knows nothing yet, where the base itself is the encoder, under a fresh adapter.

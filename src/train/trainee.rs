@@ -106,9 +106,14 @@ impl Trainee {
 
     /// Restores adapter and optimiser from a checkpoint.
     pub fn restore(&mut self, folder: &Path, decoder: &Decoder) -> Result<()> {
-        let saved = decoder.load_adapter(&folder.join(self.name))?;
-        let named: std::collections::BTreeMap<String, Tensor> = saved.params().named().into_iter().collect();
-        self.adapter.params_mut().load(&named)?;
+        let folder_of_adapter = folder.join(self.name);
+        match self.adapter.saved_beside_encoder(&folder_of_adapter)? {
+            Some(named) => self.adapter.params_mut().load(&named)?,
+            None => {
+                let saved = decoder.load_adapter(&folder_of_adapter)?;
+                self.adapter.params_mut().load(&saved.params().named().into_iter().collect())?;
+            }
+        }
         self.optim.load(&checkpoint::tensors(folder, &format!("{}_optimizer", self.name))?)
     }
 }

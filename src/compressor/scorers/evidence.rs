@@ -73,7 +73,9 @@ impl FoundEvidence {
         let (untouched, adapter) = match record.exists() {
             true => {
                 let found: EvidenceRecord = read_json(&record)?;
-                (found.folder(&record)?, Adapter::load_evidence(folder, device)?)
+                let untouched = found.folder(&record)?;
+                let adapter = Adapter::load_evidence(folder, &untouched, device)?;
+                (untouched, adapter)
             }
             false => {
                 let (config, named) = Encoder::read(folder)?;

@@ -10,6 +10,6 @@ mod named;
 mod network;
 
 pub use config::{EncoderConfig, EncoderFamily};
-pub(super) use named::{Affine, NamedWeights};
+pub(super) use named::{Affine, LORA, NamedWeights};
 pub(super) use network::Checkpoint;
 pub use network::{Encoder, pools_first, real};

@@ -86,7 +86,7 @@ impl Checkpoint {
 
 enum Network {
     Bert(Bert),
-    Modern(ModernBert),
+    Modern(Box<ModernBert>),
 }
 
 /// An encoder over views of its weights.
@@ -102,7 +102,7 @@ impl Encoder {
         let mut named = NamedWeights(named);
         let (words, network) = match &config.modern {
             Some(modern) => {
-                (named.tensor(modern::WORDS)?, Network::Modern(ModernBert::take(config, modern, &mut named)?))
+                (named.tensor(modern::WORDS)?, Network::Modern(Box::new(ModernBert::take(config, modern, &mut named)?)))
             }
             None => (named.tensor(bert::WORDS)?, Network::Bert(Bert::take(config, &mut named)?)),
         };

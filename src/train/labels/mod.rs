@@ -3,8 +3,10 @@
 //! keep, and `gist distill` learns from that ([`texts`]). One update is the same for both ([`step`]).
 
 pub mod distill;
+pub mod example;
 pub mod labelled_window;
 pub mod measured;
+pub mod rankers;
 pub mod step;
 pub mod teacher;
 pub mod texts;

@@ -2,16 +2,16 @@
 //! teacher, no reader, no windows. The query stands before or behind the text, as the encoder has it; no loss is taken
 //! there.
 
-use crate::compressor::budget::Controller;
+use crate::compressor::Compressor;
 use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::scorers::evidence::EvidenceRecord;
-use crate::compressor::{Compressed, Compressor, Request};
 use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
 use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::lora::Adapter;
+use crate::model::peft::Base;
 use crate::models::{BaseName, Models};
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
@@ -19,6 +19,8 @@ use crate::run_dir::RunDir;
 use crate::tensor::mean;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::inputs::model_files;
+use crate::train::labels::example::LabelledExample;
+use crate::train::labels::rankers::Ranker;
 use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
 use crate::train::roles::{ROLES, fresh_encoder, fresh_evidence, fresh_heads};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
@@ -34,33 +36,10 @@ use tch::Device;
 const HALF: f64 = 0.5;
 /// Name of the compressor that learned.
 pub const DISTILLED: &str = "distilled";
+/// Name of what the budget allows.
+pub const LABELLED: &str = "labelled";
 /// Name of that compressor before its first update.
 pub const UNDISTILLED: &str = "undistilled";
-/// Texts scored at once.
-const TEXTS_AT_ONCE: usize = 16;
-
-/// A labelled text in tokens of the reading model.
-pub struct LabelledExample {
-    /// Name of the row.
-    pub id: String,
-    /// The text.
-    pub prefix: Vec<u32>,
-    /// The query that it is kept for.
-    pub query: Vec<u32>,
-    /// For each token, whether it is labelled.
-    pub wanted: Vec<bool>,
-    /// Tokens that may be kept.
-    pub budget: usize,
-    /// Worth of each unit: the share of its tokens that is labelled, 0 below a half.
-    worth: Vec<f64>,
-}
-
-impl LabelledExample {
-    /// The request to a compressor.
-    pub fn request(&self, key: u64) -> Request<'_> {
-        Request { prefix: &self.prefix, local: &[], query: &self.query, key }
-    }
-}
 
 /// Counts of the rows of a file, by what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,6 +52,14 @@ pub struct RowCounts {
     pub dropped: BTreeMap<String, usize>,
 }
 
+impl RowCounts {
+    fn add(&mut self, other: RowCounts) {
+        self.read += other.read;
+        self.kept += other.kept;
+        other.dropped.into_iter().for_each(|(why, count)| *self.dropped.entry(why).or_default() += count);
+    }
+}
+
 /// The base, its tokenizer and the examples of an experiment.
 pub struct Examples<'a> {
     /// The experiment.
@@ -83,10 +70,10 @@ pub struct Examples<'a> {
     pub train: Vec<LabelledExample>,
     /// Examples for validation while learning.
     pub valid: Vec<LabelledExample>,
-    /// Examples for the final figures.
-    pub test: Vec<LabelledExample>,
-    /// Counts of the rows of `train`, `valid` and `test`.
-    pub rows: BTreeMap<&'static str, RowCounts>,
+    /// Examples for the final figures, by data set.
+    pub test: BTreeMap<String, Vec<LabelledExample>>,
+    /// Counts of the rows of each file: `train`, `valid` and the data sets.
+    pub rows: BTreeMap<String, RowCounts>,
 }
 
 impl<'a> Examples<'a> {
@@ -95,13 +82,24 @@ impl<'a> Examples<'a> {
         let model = &config.model;
         let base = BaseName { name: &model.path, folder: &model.folder()?, bos: model.bos };
         let models = Models::load(base, config.hardware.kind(), device)?;
-        let (train, valid, test, rows) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        let (train, valid, test, rows) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
         let mut examples = Examples { config, models, train, valid, test, rows };
-        let d = &config.data;
-        let read = |path: &Path| examples.read(path);
-        let (train, valid, test) = (read(&d.train)?, read(&d.valid)?, read(&d.test)?);
-        (examples.train, examples.valid, examples.test) = (train.0, valid.0, test.0);
-        examples.rows = [("train", train.1), ("valid", valid.1), ("test", test.1)].into();
+        let data = &config.data;
+        let mut counts = RowCounts::default();
+        for path in data.train.paths() {
+            let (rows, own) = examples.read(path)?;
+            examples.train.extend(rows);
+            counts.add(own);
+        }
+        examples.rows.insert("train".into(), counts);
+        let (rows, counts) = examples.read(&data.valid)?;
+        examples.valid = rows;
+        examples.rows.insert("valid".into(), counts);
+        for (name, path) in data.test.named() {
+            let (rows, counts) = examples.read(path)?;
+            examples.test.insert(name.into(), rows);
+            examples.rows.insert(name.into(), counts);
+        }
         examples.fresh()?;
         Ok(examples)
     }
@@ -109,7 +107,9 @@ impl<'a> Examples<'a> {
     /// Files that a run depends on, for its provenance.
     pub fn inputs(config: &LabelledConfig) -> Result<Vec<PathBuf>> {
         let mut all = model_files(&config.model.folder()?);
-        all.extend([&config.data.train, &config.data.valid, &config.data.test].map(PathBuf::clone));
+        all.extend_from_slice(config.data.train.paths());
+        all.push(config.data.valid.clone());
+        all.extend(config.data.test.named().into_iter().map(|(_, path)| path.to_path_buf()));
         if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {
             all.extend(model_files(&encoder.folder()?));
         }
@@ -160,7 +160,15 @@ impl<'a> Examples<'a> {
         Ok(match worth.iter().any(|worth| *worth > 0.0) {
             false => Err("no unit that is labelled by half"),
             true if budget == 0 => Err("no budget"),
-            true => Ok(LabelledExample { id: text.id.clone(), prefix, query, wanted, budget, worth }),
+            true => Ok(LabelledExample {
+                id: text.id.clone(),
+                document: text.document.clone(),
+                prefix,
+                query,
+                wanted,
+                budget,
+                worth,
+            }),
         })
     }
 
@@ -171,6 +179,28 @@ impl<'a> Examples<'a> {
         // The examples are in memory, and read once an epoch.
         let evidence = policy.evidence.map(|evidence| Box::new(evidence.remembering()));
         Ok(ExtractivePolicy { evidence, ..policy })
+    }
+
+    /// The adapter of an evidence encoder in `folder`, over the encoder of the experiment if that stayed as it is.
+    pub fn taught(&self, folder: &Path) -> Result<Adapter> {
+        match &self.config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } => {
+                Adapter::load_evidence(folder, &encoder.folder()?, self.models.decoder.device())
+            }
+            CompressorConfig::Extractive { .. } | CompressorConfig::Gist { .. } => {
+                Err(Error::invalid("compressor.evidence: expected true beside --evaluate, got false"))
+            }
+        }
+    }
+
+    /// The model that the adapter is made for.
+    fn base(&self) -> Base {
+        match &self.config.compressor {
+            CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } => {
+                Base { name: encoder.path.display().to_string(), ..Base::default() }
+            }
+            CompressorConfig::Extractive { .. } | CompressorConfig::Gist { .. } => self.models.base(),
+        }
     }
 
     /// The compressor before its first update.
@@ -212,7 +242,7 @@ impl<'a> Examples<'a> {
             let lr_factor = config.train.schedule.factor(number, updates, config.optim.warmup_steps);
             student.learn(&self.batch(number, per_epoch), number, lr_factor)
         })?;
-        student.compressor.save_adapter(run.root(), &self.models.base())?;
+        student.compressor.save_adapter(run.root(), &self.base())?;
         if let CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } = &config.compressor {
             EvidenceRecord::save(encoder, &run.root().join(ROLES[0]))?;
         }
@@ -291,44 +321,10 @@ impl<'a> Learner<'a> for Student<'a> {
     fn save(&mut self) -> Result<()> {
         let mut groups = Groups::new();
         self.compressor.groups(&mut groups);
-        let (counters, base) = (self.ledger.counters(), self.examples.models.base());
+        let (counters, base) = (self.ledger.counters(), self.examples.base());
         checkpoint::save(&self.run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
             self.compressor.save_adapter(folder, &base)
         })?;
         checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
-    }
-}
-
-/// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
-pub struct Ranker<'a> {
-    /// Name in tables.
-    pub name: &'static str,
-    /// The network.
-    pub policy: &'a ExtractivePolicy<'a>,
-    /// Weights of the network.
-    pub adapter: &'a Adapter,
-}
-
-impl Compressor for Ranker<'_> {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn compress(&self, requests: &[Request], budget: usize) -> Result<Vec<Compressed>> {
-        Ok(self.compress_each(requests, &[budget])?.remove(0))
-    }
-
-    fn compress_each(&self, requests: &[Request], budgets: &[usize]) -> Result<Vec<Vec<Compressed>>> {
-        let _guard = tch::no_grad_guard();
-        let active = self.policy.decoder.activate(self.adapter, false)?;
-        let controller = Controller::default();
-        let mut all = vec![Vec::with_capacity(requests.len()); budgets.len()];
-        for batch in requests.chunks(TEXTS_AT_ONCE) {
-            let scored = self.policy.scored(&active, batch)?;
-            for (&budget, made) in budgets.iter().zip(&mut all) {
-                made.extend(scored.iter().map(|(prefix, scores)| controller.keep(prefix, scores, budget)));
-            }
-        }
-        Ok(all)
     }
 }
