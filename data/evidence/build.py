@@ -6,29 +6,18 @@ QED's dev rows, are what an encoder is judged by. A context of SQuAD is up to SQ
 one of QED a paragraph among paragraphs of other questions. No article of a training row is one of a judged row.
 """
 
-import json
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from rows import read, write  # noqa: E402
+
 SQUAD_PARAGRAPHS, SQUAD_ARTICLES, SQUAD_QUESTIONS = 8, 110, 3
 QED_PARAGRAPHS, QED_TRAIN, QED_TEST = 4, 330, 300
 END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
-
-
-def read(path):
-    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-    return [json.loads(line) for line in packed.decode().splitlines()]
-
-
-def write(name, rows):
-    path = HERE / f"{name}.jsonl.zst"
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    subprocess.run(["zstd", "-q", "-f", "--ultra", "-22", "-o", path, "-"], input=text.encode(), check=True)
-    print(name, len(rows), path.stat().st_size)
 
 
 def sentence(text, at):
@@ -90,10 +79,10 @@ def qed_rows(rows, draw, count, titles):
 draw = random.Random(0)
 squad, qed_train, qed_dev = map(read, sys.argv[1:])
 judged = [{**row} for row in read(HERE.parent / "tasks" / "squad.jsonl.zst")]
-write("squad", list(squad_rows(judged, draw, len(judged), None)))
-write("qed", list(qed_rows(qed_dev, draw, QED_TEST, set())))
+write(HERE / "squad.jsonl.zst", list(squad_rows(judged, draw, len(judged), None)))
+write(HERE / "qed.jsonl.zst", list(qed_rows(qed_dev, draw, QED_TEST, set())))
 judged = {row["title"] for row in judged} | {row["title"].replace(" ", "_") for row in qed_dev}
 squad = [row for row in squad if row["title"] not in judged]
 train = list(squad_rows(squad, draw, SQUAD_ARTICLES, SQUAD_QUESTIONS))
 train += qed_rows(qed_train, draw, QED_TRAIN, {title.replace("_", " ") for title in judged})
-write("train", train)
+write(HERE / "train.jsonl.zst", train)

@@ -8,30 +8,24 @@ that supports an answer is in two of the three. The first SHIPPED training rows 
 import json
 import pathlib
 import random
-import subprocess
 import sys
 
 # The first rows, from which `data/tasks` keeps apart: FIRST of training before and after the VALID ones.
 FIRST, VALID, SHIPPED = [120, 200], 30, 540
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from rows import read, write  # noqa: E402
+
 FOLDER = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
-
-
-def read(path):
-    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-    return [json.loads(line) for line in packed.decode().splitlines()]
 
 
 def gold(row):
     return {title for title, _ in row["supporting_facts"]}
 
 
-def write(split, rows):
+def ship(split, rows):
     keys = ["id", "question", "context", "supporting_facts"]
-    text = "".join(json.dumps({key: row[key] for key in keys}, ensure_ascii=False) + "\n" for row in rows)
-    path = FOLDER / f"{split}.jsonl.zst"
-    subprocess.run(["zstd", "--ultra", "-22", "--long=27", "-q", "-f", "-o", path], input=text.encode(), check=True)
-    print(split, len(rows), path.stat().st_size)
+    write(FOLDER / f"{split}.jsonl.zst", [{key: row[key] for key in keys} for row in rows])
 
 
 rows = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
@@ -52,5 +46,5 @@ apart = set().union(*map(gold, judged + valid))
 questions = {row["question"] for row in judged + valid}
 used = {row["id"] for row in train}
 train += [row for row in rows if row["id"] not in used and not gold(row) & apart and row["question"] not in questions]
-write("valid", valid)
-write("train", train if FOLDER != HERE else train[:SHIPPED])
+ship("valid", valid)
+ship("train", train if FOLDER != HERE else train[:SHIPPED])

@@ -6,21 +6,21 @@ Paragraphs of one article are joined in their order up to CHARACTERS, about 800 
 its questions. Training contexts are of training articles; validation and test share out the articles of DEV.
 """
 
-import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from rows import read, write  # noqa: E402
+
 CHARACTERS, QUESTIONS = 3600, 4
 SIZES = {"train": 24, "valid": 8, "test": 20}
 
 
 def articles(path: str) -> dict:
-    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
     found = {}
-    for row in map(json.loads, packed.decode().splitlines()):
+    for row in read(path):
         found.setdefault(row["title"], []).append(row)
     return found
 
@@ -52,10 +52,7 @@ def main() -> None:
         by_title = [rows for title in titles if (rows := contexts(title, from_[title], draw))]
         # Articles take turns, so that there are as many as can be.
         turns = [rows[turn] for turn in range(max(map(len, by_title))) for rows in by_title if turn < len(rows)]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in turns[: SIZES[split]])
-        packed = ["zstd", "-q", "-f", "--ultra", "-22", "-o", HERE / f"{split}.jsonl.zst", "-"]
-        subprocess.run(packed, input=lines.encode(), check=True)
-        print(split, len(turns[: SIZES[split]]), len(lines))
+        write(HERE / f"{split}.jsonl.zst", turns[: SIZES[split]])
 
 
 main()

@@ -2,30 +2,19 @@
 
 The files are `.jsonl.zst`: paragraphs of SQuAD 1.1 dev with their questions, paragraphs of SQuAD 2.0 dev with the unanswerable
 ones, rows of HotpotQA (distractor), whole papers of Qasper. Paragraphs take turns by article (seed 0), and keep at most
-QUESTIONS of their questions. HotpotQA's rows share no question and no supporting paragraph with the first rows of `data/hotpotqa`, whose further ones keep
-apart from them.
+QUESTIONS of their questions. HotpotQA's rows share no question and no supporting paragraph with the first rows of
+`data/hotpotqa`, whose further ones keep apart from them.
 """
 
-import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from rows import read, write  # noqa: E402
+
 PARAGRAPHS, QUESTIONS, UNANSWERABLE, ROWS = 240, 2, 60, 320
-
-
-def read(path):
-    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-    return [json.loads(line) for line in packed.decode().splitlines()]
-
-
-def write(name, rows):
-    path = HERE / f"{name}.jsonl.zst"
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    subprocess.run(["zstd", "-q", "-f", "--ultra", "-22", "-o", path, "-"], input=text.encode(), check=True)
-    print(name, len(rows), path.stat().st_size)
 
 
 def turns(rows, draw, count):
@@ -49,8 +38,8 @@ def asked(rows, draw, count):
 draw = random.Random(0)
 dev, unanswerable, hotpotqa, qasper = map(read, sys.argv[1:])
 squad = list(asked(turns(dev, draw, PARAGRAPHS), draw, QUESTIONS))
-write("squad", squad)
-write("squad_v2", squad[: UNANSWERABLE // 2] + list(asked(turns(unanswerable, draw, UNANSWERABLE), draw, QUESTIONS)))
+write(HERE / "squad.jsonl.zst", squad)
+write(HERE / "squad_v2.jsonl.zst", squad[: UNANSWERABLE // 2] + list(asked(turns(unanswerable, draw, UNANSWERABLE), draw, QUESTIONS)))
 seen, titles = set(), set()
 for split, first in [("train", 320), ("valid", 30)]:
     for row in read(HERE.parent / "hotpotqa" / f"{split}.jsonl.zst")[:first]:
@@ -60,5 +49,5 @@ free = [row for row in hotpotqa if row["question"] not in seen and not titles & 
 free.sort(key=lambda row: row["id"])
 draw.shuffle(free)
 keys = ["id", "question", "answer", "type", "context", "supporting_facts"]
-write("hotpotqa", [{key: row[key] for key in keys} for row in free[:ROWS]])
-write("qasper", qasper)
+write(HERE / "hotpotqa.jsonl.zst", [{key: row[key] for key in keys} for row in free[:ROWS]])
+write(HERE / "qasper.jsonl.zst", qasper)

@@ -8,19 +8,15 @@ articles of the final split those of FINAL.
 Each is cut at the end of a paragraph. No article is in two files.
 """
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from rows import read, write  # noqa: E402
+
 # Articles and characters of each, about 5 characters a token.
 SIZES = {"train": (120, 7000), "valid": (27, 6000), "test": (60, 6000), "final": (60, 6000)}
-
-
-def rows(path: str):
-    packed = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-    yield from map(json.loads, packed.decode().splitlines())
 
 
 def cut(text: str, most: int) -> str:
@@ -34,20 +30,18 @@ def cut(text: str, most: int) -> str:
 
 def main() -> None:
     part, valid, final = sys.argv[1:]
-    sources = {"train": rows(part), "valid": rows(valid), "final": rows(final)}
+    sources = {"train": iter(read(part)), "valid": iter(read(valid)), "final": iter(read(final))}
     sources["test"] = sources["valid"]
     for split, (count, most) in SIZES.items():
-        lines = []
+        rows = []
         for row in sources[split]:
             text = cut(row["text"], most)
             if len(text) < 0.6 * most:
                 continue
-            lines.append(json.dumps({"id": row["title"], "source": "wikipedia", "text": text}, ensure_ascii=False))
-            if len(lines) == count:
+            rows.append({"id": row["title"], "source": "wikipedia", "text": text})
+            if len(rows) == count:
                 break
-        packed = ["zstd", "-q", "-f", "--ultra", "-22", "-o", HERE / f"{split}.jsonl.zst", "-"]
-        subprocess.run(packed, input=("\n".join(lines) + "\n").encode(), check=True)
-        print(split, len(lines))
+        write(HERE / f"{split}.jsonl.zst", rows)
 
 
 main()

@@ -53,13 +53,18 @@ pub struct DistillArgs {
     pub evaluate: Option<PathBuf>,
 }
 
-/// Trains, unless `taught` is a folder of an encoder that is, and evaluates; returns the updates done.
-pub fn run(examples: &Examples, start: &OpenRun, taught: Option<&Path>) -> anyhow::Result<usize> {
+/// An evidence encoder that was taught before, and its folder.
+pub type Taught = (Adapter, PathBuf);
+
+/// Trains, unless there is an encoder that was `taught` before, and evaluates; returns the updates done.
+pub fn run(examples: &Examples, start: &OpenRun, taught: Option<Taught>) -> anyhow::Result<usize> {
     let config = examples.config;
-    let per_epoch = examples.train.len().div_ceil(config.train.batch);
-    let (adapter, updates) = match taught {
-        Some(folder) => (examples.taught(folder)?, 0),
-        None => (examples.run(&start.run, start.stop)?, config.train.epochs * per_epoch),
+    let (adapter, folder, updates) = match taught {
+        Some((adapter, folder)) => (adapter, folder, 0),
+        None => {
+            let updates = config.train.epochs * examples.train.len().div_ceil(config.train.batch);
+            (examples.run(&start.run, start.stop)?, start.run.root().join("compressor"), updates)
+        }
     };
     let further = config.keep_ratios.iter().map(|&share| BudgetConfig { tokens: None, keep_ratio: Some(share) });
     let budgets: Vec<BudgetConfig> = std::iter::once(config.budget.clone()).chain(further).collect();
@@ -93,8 +98,7 @@ pub fn run(examples: &Examples, start: &OpenRun, taught: Option<&Path>) -> anyho
         println!("mean of the data sets, {budget}\n{}", mean_table(figures));
     }
     println!("texts: {counted}; 95 % intervals by bootstrap over documents; {training_texts} texts to learn from");
-    let own = start.run.root().join("compressor");
-    println!("compressor: {}", taught.unwrap_or(&own).display());
+    println!("compressor: {}", folder.display());
     Ok(updates)
 }
 
@@ -149,8 +153,8 @@ fn evaluate(
     };
     let before = examples.fresh()?.adapter;
     let mut all: Vec<Box<dyn Compressor>> = vec![
-        Box::new(Ranker { name: DISTILLED, policy: &policy, adapter }),
-        Box::new(Ranker { name: UNDISTILLED, policy: &policy, adapter: &before }),
+        Box::new(Ranker::new(DISTILLED, &policy, adapter)?),
+        Box::new(Ranker::new(UNDISTILLED, &policy, &before)?),
     ];
     all.extend(ScorerKind::ALL.iter().map(|&kind| scored(kind.name().into(), build(kind, parts))));
     if let CompressorConfig::Extractive { encoder: Some(encoder), .. } = &config.compressor {

@@ -154,13 +154,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let examples = Examples::load(&plan.config, plan.device)?;
             let shared = overlap::check(&plan.config)?;
             let mut inputs = Examples::inputs(&plan.config)?;
-            if let Some(taught) = &args.evaluate {
-                examples.taught(taught)?;
-                inputs.extend(gist::model::weights::files_or_adapter(taught));
-            }
+            let load = |folder: &PathBuf| anyhow::Ok((examples.taught(folder)?, folder.clone()));
+            let taught = args.evaluate.as_ref().map(load).transpose()?;
+            inputs.extend(args.evaluate.iter().flat_map(|folder| gist::model::weights::files_or_adapter(folder)));
             plan.open()?.guard(&inputs, |s| {
                 Provenance::add_shared_documents(&s.run, &shared)?;
-                distill::run(&examples, s, args.evaluate.as_deref())
+                distill::run(&examples, s, taught)
             })
         }
         Command::Export(args) => export::run(&args),

@@ -27,7 +27,7 @@ pub struct Recovery {
 pub struct MeanRecall {
     /// Mean recall.
     pub recall: Interval,
-    /// That of the compressor that learned, less this one's.
+    /// Recall of the compressor that learned, less this one's.
     pub behind: Option<Interval>,
 }
 

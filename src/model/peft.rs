@@ -54,23 +54,7 @@ fn rows_of(table: &str) -> String {
 }
 
 impl Adapter {
-    /// Writes an adapter over an encoder, with these low-rank weights and heads.
-    pub(super) fn write_features(&self, folder: &Path, base: &Base, named: &[(String, Tensor)]) -> Result<()> {
-        self.write_task("FEATURE_EXTRACTION", folder, base, named, None)
-    }
-
     fn write(&self, folder: &Path, base: &Base, named: &[(String, Tensor)], tokens: Option<Value>) -> Result<()> {
-        self.write_task("CAUSAL_LM", folder, base, named, tokens)
-    }
-
-    fn write_task(
-        &self,
-        task: &str,
-        folder: &Path,
-        base: &Base,
-        named: &[(String, Tensor)],
-        tokens: Option<Value>,
-    ) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let told = base.sha256.iter().map(|sha256| (BASE.to_string(), sha256.clone()));
         let begin = (!base.begin.is_empty()).then(|| (BEGIN.to_string(), json!(base.begin).to_string()));
@@ -78,7 +62,7 @@ impl Adapter {
         weights::write_telling(&folder.join(ADAPTER), named, told)?;
         let peft = PeftConfig {
             peft_type: "LORA".into(),
-            task_type: Some(task.into()),
+            task_type: Some(if self.encoder.is_some() { "FEATURE_EXTRACTION" } else { "CAUSAL_LM" }.into()),
             base_model_name_or_path: Some(base.name.clone()),
             r: self.config.rank,
             lora_alpha: self.config.alpha,
@@ -103,10 +87,9 @@ impl Adapter {
         let rounded = |(name, tensor): (String, Tensor)| (name, tensor.to_kind(kind));
         match &self.encoder {
             Some(encoder) if encoder.learns() => self.save_encoder(&encoder.config, folder),
-            Some(_) => {
-                self.write_features(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>())
+            Some(_) | None => {
+                self.write(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>(), None)
             }
-            None => self.write(folder, base, &self.params.named().into_iter().map(rounded).collect::<Vec<_>>(), None),
         }
     }
 

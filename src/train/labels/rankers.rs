@@ -6,7 +6,7 @@ use crate::compressor::extractive::ExtractivePolicy;
 use crate::compressor::scored::Scored;
 use crate::compressor::{Compressed, Compressor, Request};
 use crate::error::Result;
-use crate::model::lora::Adapter;
+use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::train::labels::example::LabelledExample;
 
 /// Texts scored at once.
@@ -38,12 +38,17 @@ impl Compressor for LabelOrder<'_> {
 
 /// An extractive compressor that fills its budget: units by their worth, whatever it thinks of the end.
 pub struct Ranker<'a> {
-    /// Name in tables.
-    pub name: &'static str,
-    /// The network.
-    pub policy: &'a ExtractivePolicy<'a>,
-    /// Weights of the network.
-    pub adapter: &'a Adapter,
+    name: &'static str,
+    policy: &'a ExtractivePolicy<'a>,
+    active: ActiveAdapter,
+}
+
+impl<'a> Ranker<'a> {
+    /// The ranker with these weights.
+    pub fn new(name: &'static str, policy: &'a ExtractivePolicy<'a>, adapter: &Adapter) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        Ok(Self { name, policy, active: policy.decoder.activate(adapter, false)? })
+    }
 }
 
 impl Compressor for Ranker<'_> {
@@ -57,11 +62,10 @@ impl Compressor for Ranker<'_> {
 
     fn compress_each(&self, requests: &[Request], budgets: &[usize]) -> Result<Vec<Vec<Compressed>>> {
         let _guard = tch::no_grad_guard();
-        let active = self.policy.decoder.activate(self.adapter, false)?;
         let controller = Controller::default();
         let mut all = vec![Vec::with_capacity(requests.len()); budgets.len()];
         for batch in requests.chunks(TEXTS_AT_ONCE) {
-            let scored = self.policy.scored(&active, batch)?;
+            let scored = self.policy.scored(&self.active, batch)?;
             for (&budget, made) in budgets.iter().zip(&mut all) {
                 made.extend(scored.iter().map(|(prefix, scores)| controller.keep(prefix, scores, budget)));
             }

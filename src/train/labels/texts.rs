@@ -306,7 +306,7 @@ impl<'a> Learner<'a> for Student<'a> {
     }
 
     fn validate(&mut self) -> Result<HeldOut> {
-        let ranker = Ranker { name: DISTILLED, policy: &self.policy, adapter: &self.compressor.adapter };
+        let ranker = Ranker::new(DISTILLED, &self.policy, &self.compressor.adapter)?;
         let mut found = Vec::new();
         for (i, example) in self.examples.valid.iter().enumerate() {
             let made = ranker.compress(&[example.request(i as u64)], example.budget)?;
