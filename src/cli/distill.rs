@@ -54,10 +54,10 @@ pub struct DistillArgs {
 }
 
 /// An evidence encoder that was taught before, and its folder.
-pub type Taught = (Adapter, PathBuf);
+pub type TaughtEncoder = (Adapter, PathBuf);
 
 /// Trains, unless there is an encoder that was `taught` before, and evaluates; returns the updates done.
-pub fn run(examples: &Examples, start: &OpenRun, taught: Option<Taught>) -> anyhow::Result<usize> {
+pub fn run(examples: &Examples, start: &OpenRun, taught: Option<TaughtEncoder>) -> anyhow::Result<usize> {
     let config = examples.config;
     let (adapter, folder, updates) = match taught {
         Some((adapter, folder)) => (adapter, folder, 0),
