@@ -20,6 +20,7 @@
 //! | the base and its tokenizer are loaded | [`models`] |
 //! | a base is trained from text | [`train::pretrain`] |
 //! | extractive compressors are labelled and distilled | [`train::labels`] |
+//! | an encoder learns to point at answers | [`train::spans`], read by [`reading::span`] |
 //! | compressor and readers are warm-started | [`train::warm_start`] |
 //! | **co-training, one step from top to bottom** | [`train::cotrain`] |
 //! | ‥ gists are sampled in groups | [`rollout`], by a policy of [`compressor`] |

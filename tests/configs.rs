@@ -4,6 +4,7 @@ use crate::common::{assert_says, command, message};
 use gist::config::labelled::LabelledConfig;
 use gist::config::merge::{load_tree, to_toml};
 use gist::config::pretrain::PretrainConfig;
+use gist::config::span_reader::SpanReaderConfig;
 use gist::config::train::TrainConfig;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,11 @@ fn resolved(path: &Path) -> Result<String, String> {
     let under_hardware = |(key, message): (String, String)| invalid((format!("hardware.{key}"), message));
     if tree.get_str("kind") == Some("distill") {
         let config: LabelledConfig = tree.resolve().map_err(|e| e.to_string())?;
+        config.check().map_err(invalid)?;
+        config.hardware.check().map_err(under_hardware)?;
+        Ok(to_toml(&config).unwrap())
+    } else if tree.get_str("kind") == Some("span_reader") {
+        let config: SpanReaderConfig = tree.resolve().map_err(|e| e.to_string())?;
         config.check().map_err(invalid)?;
         config.hardware.check().map_err(under_hardware)?;
         Ok(to_toml(&config).unwrap())
@@ -179,7 +185,7 @@ fn every_bad_file_is_said_to_be() {
         (write("latin.toml", b"kind = \"tr\xe9in\""), "latin.toml:1: expected UTF-8, got byte 0xe9"),
         (
             write("kind.toml", b"name = \"x\""),
-            "kind.toml: `kind`: expected \"pretrain\", \"distill\" or \"train\", got nothing",
+            "kind.toml: `kind`: expected \"pretrain\", \"distill\", \"span_reader\" or \"train\", got nothing",
         ),
         (write("missing.toml", b"kind = \"train\"\nname = \"x\""), "missing.toml: `model`: missing; it has no default"),
         (write("above.toml", b"base = \"gone.toml\""), "above.toml: `base`: cannot read "),

@@ -294,6 +294,13 @@ fn figures_are_those_by_hand() {
     ];
     let own = figures(&all, 500, 0).remove(0);
     assert_eq!((own.n, own.documents), (4, 2));
+    assert!(own.f1_less.is_empty(), "nobody stands beside it");
+    let beside = |row: &DownstreamRow| DownstreamRow { compressor: "other".into(), compressed_f1: 0.25, ..row.clone() };
+    let both: Vec<DownstreamRow> = all.iter().cloned().chain(all[1..].iter().map(beside)).collect();
+    let less = figures(&both, 500, 0).remove(0).f1_less;
+    assert_eq!(less.keys().collect::<Vec<_>>(), ["other"]);
+    // Of the three examples of both: 1.0, 0.0 and 0.5 less 0.25 each.
+    assert_eq!(less["other"].mean, 0.25);
     assert_eq!(
         (own.full_f1.mean, own.compressed_f1.mean, own.closed_f1.mean, own.delta_f1.mean),
         (0.75, 0.5, 0.125, -0.25)

@@ -12,6 +12,7 @@ use gist::compressor::scorers::evidence::FoundEvidence;
 use gist::config::compressors::Unit;
 use gist::model::encoder::Encoder;
 use gist::model::lora::Adapter;
+use gist::model::row_head::RowHead;
 use gist::tensor::to_vec;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -87,7 +88,7 @@ fn terms_are_cosines_and_bm25_and_the_score_begins_as_their_sum() {
 fn a_learned_term_does_not_depend_on_what_is_read_beside_it() {
     let (bert, tokenizer) = (tiny_bert(), tokenizer());
     let (config, weights) = Encoder::read(bert.path()).unwrap();
-    let mut adapter = Adapter::of_evidence(&config, weights, Device::Cpu).unwrap();
+    let mut adapter = Adapter::of_rows(&config, weights, RowHead::Evidence, Device::Cpu).unwrap();
     let named = adapter.params().named().into_iter();
     // A last layer that says something.
     let spoken = |(name, weight): (String, Tensor)| match name == "gist.evidence.2.weight" {
@@ -116,9 +117,9 @@ fn a_learned_term_does_not_depend_on_what_is_read_beside_it() {
     // Saved and read again, it is the same.
     let folder = tempfile::tempdir().unwrap();
     adapter.save(folder.path(), &gist::model::peft::Base::default()).unwrap();
-    let again = Adapter::load_evidence(folder.path(), bert.path(), Device::Cpu).unwrap();
+    let again = Adapter::load_rows(folder.path(), RowHead::Evidence, bert.path(), Device::Cpu).unwrap();
     assert_eq!(again.params().leaf(), adapter.params().leaf());
-    let other = Adapter::load_evidence(bert.path(), bert.path(), Device::Cpu).err().unwrap().to_string();
+    let other = Adapter::load_rows(bert.path(), RowHead::Evidence, bert.path(), Device::Cpu).err().unwrap().to_string();
     assert!(other.contains("model.safetensors"), "{other}");
 }
 
@@ -128,7 +129,7 @@ fn low_rank_weights_beside_an_encoder_are_their_product_added_to_its_own() {
     let read = || Encoder::read(bert.path()).unwrap();
     let (config, weights) = read();
     gist::rng::seed_torch(0, gist::rng::Stream::Init, 0, 0);
-    let mut low = Adapter::of_low_rank_evidence(&config, weights, 2, Device::Cpu).unwrap();
+    let mut low = Adapter::of_low_rank_rows(&config, weights, RowHead::Evidence, 2, Device::Cpu).unwrap();
     assert!(low.params().numel() < read().1.values().map(|weight| weight.numel() as i64).sum::<i64>());
     let drawn = |(name, weight): (String, Tensor)| (name, weight.rand_like() - 0.5);
     let drawn: BTreeMap<String, Tensor> = low.params().named().into_iter().map(drawn).collect();
@@ -142,7 +143,7 @@ fn low_rank_weights_beside_an_encoder_are_their_product_added_to_its_own() {
         let weight = merged.get_mut(&plain).unwrap();
         *weight = weight.shallow_clone() + up.matmul(down) * 2.0;
     }
-    let mut full = Adapter::of_evidence(&config, merged, Device::Cpu).unwrap();
+    let mut full = Adapter::of_rows(&config, merged, RowHead::Evidence, Device::Cpu).unwrap();
     let own = |(name, weight): (String, Tensor)| {
         let drawn = drawn.get(&name).map_or_else(|| weight.shallow_clone(), Tensor::shallow_clone);
         (name, drawn)
@@ -169,7 +170,7 @@ fn low_rank_weights_beside_an_encoder_are_their_product_added_to_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let base = gist::model::peft::Base { name: "bert".into(), ..Default::default() };
     low.save(folder.path(), &base).unwrap();
-    let again = Adapter::load_evidence(folder.path(), bert.path(), Device::Cpu).unwrap();
+    let again = Adapter::load_rows(folder.path(), RowHead::Evidence, bert.path(), Device::Cpu).unwrap();
     assert_eq!(again.params().leaf(), low.params().leaf());
     let peft: serde_json::Value = gist::run_dir::read_json(&folder.path().join("adapter_config.json")).unwrap();
     assert_eq!(

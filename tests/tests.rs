@@ -46,6 +46,7 @@ mod runs;
 mod scale;
 mod scorers;
 mod shipped;
+mod spans;
 mod sweep;
 mod tasks;
 mod tidy;

@@ -1,7 +1,8 @@
-"""Cuts the shipped rows of benchmarks: python3 data/tasks/build.py SQUAD_DEV SQUAD_V2 HOTPOTQA QASPER
+"""Cuts the shipped rows of benchmarks: python3 data/tasks/build.py SQUAD_DEV SQUAD_V2 HOTPOTQA QASPER HUMANEVAL MBPP
 
 The files are `.jsonl.zst`: paragraphs of SQuAD 1.1 dev with their questions, paragraphs of SQuAD 2.0 dev with the unanswerable
-ones, rows of HotpotQA (distractor), whole papers of Qasper. Paragraphs take turns by article (seed 0), and keep at most
+ones, rows of HotpotQA (distractor), whole papers of Qasper, the first FUNCTIONS problems in the files of HumanEval and
+of MBPP's test split, after three of MBPP's prompts. Paragraphs take turns by article (seed 0), and keep at most
 QUESTIONS of their questions. HotpotQA's rows share no question and no supporting paragraph with the first rows of
 `data/hotpotqa`, whose further ones keep apart from them.
 """
@@ -14,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from rows import read, write  # noqa: E402
 
-PARAGRAPHS, QUESTIONS, UNANSWERABLE, ROWS = 240, 2, 60, 320
+PARAGRAPHS, QUESTIONS, UNANSWERABLE, ROWS, FUNCTIONS = 240, 2, 60, 320, 30
 
 
 def turns(rows, draw, count):
@@ -36,12 +37,12 @@ def asked(rows, draw, count):
 
 
 draw = random.Random(0)
-dev, unanswerable, hotpotqa, qasper = map(read, sys.argv[1:])
+dev, unanswerable, hotpotqa, qasper, humaneval, mbpp = map(read, sys.argv[1:])
 squad = list(asked(turns(dev, draw, PARAGRAPHS), draw, QUESTIONS))
 write(HERE / "squad.jsonl.zst", squad)
 write(HERE / "squad_v2.jsonl.zst", squad[: UNANSWERABLE // 2] + list(asked(turns(unanswerable, draw, UNANSWERABLE), draw, QUESTIONS)))
 seen, titles = set(), set()
-for split, first in [("train", 320), ("valid", 30)]:
+for split, first in [("train", 319), ("valid", 30)]:
     for row in read(HERE.parent / "hotpotqa" / f"{split}.jsonl.zst")[:first]:
         seen.add(row["question"])
         titles.update(title for title, _ in row["supporting_facts"])
@@ -51,3 +52,6 @@ draw.shuffle(free)
 keys = ["id", "question", "answer", "type", "context", "supporting_facts"]
 write(HERE / "hotpotqa.jsonl.zst", [{key: row[key] for key in keys} for row in free[:ROWS]])
 write(HERE / "qasper.jsonl.zst", qasper)
+write(HERE / "humaneval.jsonl.zst", humaneval[:FUNCTIONS])
+shown, tested = [[row for row in mbpp if own(row["task_id"])] for own in [range(1, 11).__contains__, range(11, 511).__contains__]]
+write(HERE / "mbpp.jsonl.zst", shown[:3] + tested[:FUNCTIONS])

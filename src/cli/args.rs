@@ -65,6 +65,11 @@ pub struct AdaptArgs {
 }
 
 impl AdaptArgs {
+    /// Whether the flag was given.
+    pub fn is_given(&self) -> bool {
+        self.adapt_readers.is_some()
+    }
+
     /// The compressors that get a reader of their own; an error on a name that the evaluation does not have.
     pub fn names(&self, config: &TrainConfig) -> anyhow::Result<Vec<String>> {
         let Some(asked) = &self.adapt_readers else { return Ok(Vec::new()) };

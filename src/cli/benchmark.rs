@@ -1,13 +1,14 @@
-//! `benchmark`: the benchmarks there are, their rows in the common form, and a look at them.
+//! `benchmark`: the benchmarks there are, their rows in the common form, what of them was trained on, and a look at them.
 
 use crate::cli::adversarial::{self, AdversarialArgs};
+use crate::cli::leaks::{self, LeaksArgs};
 use crate::cli::task_rows::{read, write_rows};
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::base;
 use gist::data::task::ruler::{RulerSize, RulerTask, generate};
-use gist::data::task::{BENCHMARKS, TaskRow, benchmark};
+use gist::data::task::{BENCHMARKS, TaskRow, benchmark, joined};
 use gist::rng::{self, Stream};
 use gist::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub enum BenchmarkCommand {
     Prepare(PrepareArgs),
     /// Make rows that word matching cannot answer, and measure what compressors keep of them and of the plain rows.
     Adversarial(AdversarialArgs),
+    /// Say whether rows, their questions, contexts or answers are in files that something was trained on.
+    Leaks(LeaksArgs),
     /// Show how many rows a file has, of which kinds, and the first of them.
     Show(ShowArgs),
 }
@@ -43,6 +46,9 @@ pub struct PrepareArgs {
     /// Rows at most, drawn evenly by the seed; absent = all, and 100 of RULER.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Join up to N contexts of one document, in the order of the file, before --limit; absent = none.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    join: Option<u64>,
     /// Seed of draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -76,6 +82,7 @@ pub fn run(command: &BenchmarkCommand) -> anyhow::Result<()> {
         }
         BenchmarkCommand::Prepare(args) => prepare(args),
         BenchmarkCommand::Adversarial(args) => adversarial::run(args),
+        BenchmarkCommand::Leaks(args) => leaks::run(args),
         BenchmarkCommand::Show(args) => show(args),
     }
 }
@@ -95,12 +102,20 @@ fn list() {
 
 fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let rows = match args.name.strip_prefix(RULER) {
-        Some(task) => ruler(RulerTask::named(task)?, args)?,
+        Some(task) => {
+            ensure!(args.join.is_none(), "--join: expected a benchmark that is read from a file, got {}", args.name);
+            ruler(RulerTask::named(task)?, args)?
+        }
         None => {
             let known = benchmark(&args.name)?;
             let from =
                 args.from.as_ref().with_context(|| format!("--from: expected a file of {}, got none", known.name))?;
-            drawn(read(&args.name, from)?.rows, args)
+            let rows = read(&args.name, from)?.rows;
+            let rows = match args.join {
+                Some(most) => joined(rows, most as usize),
+                None => rows,
+            };
+            drawn(rows, args)
         }
     };
     write_rows(&args.output, rows.iter())?;

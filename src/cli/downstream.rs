@@ -1,5 +1,6 @@
 //! `downstream`: do questions still get their answers from what a compressor keeps?
 
+use crate::cli::args::naming;
 use crate::cli::compare::ask;
 use crate::cli::named::NamedArgs;
 use crate::cli::start;
@@ -13,6 +14,7 @@ use gist::eval::task::downstream::{Downstream, IDENTITY, Participant};
 use gist::eval::task::figures::{DownstreamFigures, Mean, figures};
 use gist::eval::task::reader::LocalReader;
 use gist::eval::task::rows::{DownstreamRow, METRIC_VERSION, RowFile, RowOrigin};
+use gist::eval::task::span_model::SpanModel;
 use gist::eval::task::task_model::{RemoteReader, TaskModel};
 use gist::hash::FileHash;
 use gist::report::format::{percent, percent_ci, points_ci};
@@ -25,8 +27,8 @@ use std::path::PathBuf;
 /// Flags of `downstream`.
 #[derive(clap::Args)]
 pub struct DownstreamArgs {
-    /// Benchmark that the questions are of: hotpotqa, longbench, qasper, squad, squad_v2, or plain for rows in the common form
-    /// (`gist benchmark prepare` writes them).
+    /// Benchmark that the questions are of (`gist benchmark list` names all), or plain for rows in the common form (`gist benchmark
+    /// prepare` writes them).
     #[arg(long, value_name = "NAME")]
     benchmark: String,
     /// File of its rows.
@@ -107,11 +109,14 @@ pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
         participants.push(Participant { name, weights, sees_query, compressor: entrant.members[0].as_ref() });
     }
     let answer_tokens = args.answer_tokens.into();
-    let model = match &endpoint {
-        Some(endpoint) => {
-            TaskModel::Remote(RemoteReader { endpoint, tokenizer: &named.models.tokenizer, answer_tokens })
+    let tokenizer = &named.models.tokenizer;
+    let model = match (&endpoint, args.model.span()) {
+        (Some(endpoint), _) => TaskModel::Remote(RemoteReader { endpoint, tokenizer, answer_tokens }),
+        (None, Some(folder)) => {
+            let reader = SpanModel::load(folder, tokenizer, named.models.decoder.device());
+            TaskModel::Span(Box::new(reader.map_err(naming("--task-model"))?))
         }
-        None => TaskModel::Local(LocalReader { models: &named.models, answer_tokens }),
+        (None, None) => TaskModel::Local(LocalReader { models: &named.models, answer_tokens }),
     };
     if args.estimate_only {
         return estimate(&model, &examples, participants.len(), &budgets);
@@ -132,6 +137,12 @@ pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
     if let Some(endpoint) = &endpoint {
         (origin.task_model, origin.task_model_sha256) = (endpoint.name(), None);
         (origin.endpoint, origin.request) = (Some(endpoint.base_url()), endpoint.further());
+    }
+    if let (TaskModel::Span(reader), Some(folder)) = (&model, args.model.span()) {
+        origin.task_model = format!("span:{}", folder.display());
+        origin.task_model_sha256 = Some(reader.sha256.clone());
+    }
+    if !matches!(model, TaskModel::Local(_)) {
         origin.tokenizer = Some(base.sha256.unwrap_or(base.name));
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
@@ -220,7 +231,7 @@ fn estimate(model: &TaskModel, examples: &[TaskRow], compressors: usize, budgets
     let kept = (full as f64 * shares * compressors as f64) as usize;
     let tokens = full + kept + around * times;
     let dollars = match model {
-        TaskModel::Local(_) => "$0 (a model that runs here)".into(),
+        TaskModel::Local(_) | TaskModel::Span(_) => "$0 (a model that runs here)".into(),
         TaskModel::Remote(reader) => match (reader.endpoint.price(), most) {
             (Some(price), Some(most)) => format!(
                 "about ${:.4} where every answer is as long as it may be, ${most:.4} at most (price of {} as of {})",

@@ -1,29 +1,23 @@
 //! `equivalence`: do a text and its shorter form say the same? Three gates over pairs, the third optional.
 
 use crate::cli::args::DeviceArg;
-use crate::cli::named;
+use crate::cli::asked::{OpenModels, Opening};
 use crate::cli::start;
 use crate::cli::task_model::HttpArgs;
 use anyhow::{Context, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::compressor::scorers::embedding::Embedding;
 use gist::data::pairs::read_pairs;
-use gist::data::task::{TaskPrompt, TaskRow};
-use gist::endpoint::{Endpoint, EndpointQuestion, Protocol};
 use gist::error::Error;
-use gist::eval::equivalence::{
-    ANSWER_TOKENS, Ask, AskedModel, Equivalence, EquivalenceFigures, EquivalenceRow, GATES, figures,
-};
-use gist::eval::task::reader::LocalReader;
+use gist::eval::equivalence::{ANSWER_TOKENS, Equivalence, EquivalenceFigures, EquivalenceRow, GATES, figures};
 use gist::hash::FileHash;
-use gist::models::Models;
 use gist::progress::Progress;
 use gist::report::format::percent_ci;
 use gist::run_dir::{Build, FolderLock, write_atomic, write_json_atomic};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use tch::Device;
 
 /// Flags of `equivalence`.
@@ -64,12 +58,6 @@ pub struct EquivalenceArgs {
     http: HttpArgs,
 }
 
-/// A model that was opened.
-enum OpenModel {
-    Local(Box<Models>),
-    Remote(Box<Endpoint>),
-}
-
 /// Scores pairs, and writes rows and figures.
 pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
     let mut pairs = read_pairs(&args.from)?;
@@ -80,27 +68,19 @@ pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
         args.embedding.display()
     );
     let embedding = Embedding::load(&args.embedding, Device::Cpu)?;
+    let opening = Opening {
+        flags: "--models or --judge",
+        http: &args.http,
+        device: &args.device,
+        offline: args.offline,
+        output: &args.output,
+    };
     // A model that is among --models and the judge too is opened once.
-    let names: BTreeSet<&String> = args.models.iter().chain(&args.judge).collect();
-    let behind_http = names.iter().filter(|name| Protocol::of(name).is_some()).count();
-    if behind_http == 0 {
-        args.http.refuse("--models or --judge")?;
-    }
-    let mut opened = BTreeMap::new();
-    for name in names {
-        let own = match Protocol::of(name) {
-            Some(_) => OpenModel::Remote(Box::new(args.http.endpoint(name, &args.output, behind_http)?)),
-            None => {
-                let model = named::model(Path::new(name), &args.device, args.offline);
-                OpenModel::Local(Box::new(model.with_context(|| format!("--models or --judge {name}"))?))
-            }
-        };
-        opened.insert(name.clone(), own);
-    }
+    let opened = opening.open(args.models.iter().chain(&args.judge))?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let _lock = FolderLock::take(&args.output)?;
     let stop = start::catch_interrupt()?;
-    let asked = |name: &String| opened.get(name).map(|own| asked(name, own, stop));
+    let asked = |name: &String| opened.asked(name, ANSWER_TOKENS, "equivalence", stop);
     let equivalence = Equivalence {
         embedding: &embedding,
         models: args.models.iter().filter_map(asked).collect(),
@@ -124,21 +104,15 @@ pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
 }
 
 /// Rows and summary, in files and as a table.
-fn write(args: &EquivalenceArgs, rows: &[EquivalenceRow], opened: &BTreeMap<String, OpenModel>) -> anyhow::Result<()> {
+fn write(args: &EquivalenceArgs, rows: &[EquivalenceRow], opened: &OpenModels) -> anyhow::Result<()> {
     let lines = rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     write_atomic(&args.output.join("rows.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
     let all = figures(rows, args.resamples, args.seed);
-    let spent: BTreeMap<&String, _> = (opened.iter())
-        .filter_map(|(name, own)| match own {
-            OpenModel::Remote(endpoint) => Some((name, endpoint.spent())),
-            OpenModel::Local(_) => None,
-        })
-        .collect();
     let weights = FileHash::of(&args.embedding.join("model.safetensors"))?.sha256;
     let summary = json!({
         "dataset": FileHash::of(&args.from)?.sha256, "embedding": weights, "models": args.models, "judge": args.judge,
         "thresholds": BTreeMap::from(GATES), "classified": rows.iter().filter(|row| !row.domain_given).count(),
-        "seed": args.seed, "resamples": args.resamples, "git_sha": Build::own().to_string(), "spent_now": spent,
+        "seed": args.seed, "resamples": args.resamples, "git_sha": Build::own().to_string(), "spent_now": opened.spent(),
         "domains": all,
     });
     write_json_atomic(&args.output.join("summary.json"), &summary)?;
@@ -146,35 +120,6 @@ fn write(args: &EquivalenceArgs, rows: &[EquivalenceRow], opened: &BTreeMap<Stri
     println!("share of pairs that pass; 95 % intervals by bootstrap over pairs");
     println!("figures: {}", args.output.join("summary.json").display());
     Ok(())
-}
-
-/// A model that runs here, or one behind HTTP, as something that answers prompts.
-fn asked<'a>(name: &str, opened: &'a OpenModel, stop: &'a AtomicBool) -> AskedModel<'a> {
-    let ask: Ask<'a> = match opened {
-        OpenModel::Local(models) => {
-            Box::new(|prompts: &[String]| prompts.iter().map(|prompt| local(models, prompt)).collect())
-        }
-        OpenModel::Remote(endpoint) => Box::new(move |prompts: &[String]| {
-            let (answer_tokens, about) = (ANSWER_TOKENS, "equivalence");
-            let questions = prompts.iter().map(|text| EndpointQuestion { text, answer_tokens, about });
-            Ok(endpoint
-                .ask(&questions.collect::<Vec<_>>(), stop)?
-                .into_iter()
-                .map(|answer| answer.reply.text)
-                .collect())
-        }),
-    };
-    AskedModel { name: name.to_string(), ask }
-}
-
-/// The greedy answer of a base; of a prompt that it has no room for, the middle is cut out.
-fn local(models: &Models, prompt: &str) -> gist::error::Result<String> {
-    let reader = LocalReader { models, answer_tokens: ANSWER_TOKENS };
-    let (before, after) = (String::new(), String::new());
-    let prompted = Some(TaskPrompt { before, after, answer_tokens: ANSWER_TOKENS });
-    let row = TaskRow { id: "equivalence".into(), prompt: prompted, ..TaskRow::default() };
-    let question = reader.question(&row, Some(prompt))?;
-    Ok(reader.answers(&row, &[question])?.remove(0))
 }
 
 fn table(all: &BTreeMap<&'static str, EquivalenceFigures>) -> Table {

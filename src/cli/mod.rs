@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod args;
+mod asked;
 mod bench;
 mod benchmark;
 mod ceiling;
@@ -15,13 +16,16 @@ mod equivalence;
 mod evaluate;
 pub mod exit;
 mod export;
+mod judge;
 mod label;
+mod leaks;
 pub mod memory;
 mod merge;
 mod named;
 mod plan;
 mod pool;
 mod ranks;
+mod span_reader;
 mod start;
 mod status;
 mod sweep;
@@ -81,6 +85,8 @@ enum Command {
     Downstream(downstream::DownstreamArgs),
     /// Say whether texts and their shorter forms carry the same: embedding, facts, and a judge if one is named.
     Equivalence(equivalence::EquivalenceArgs),
+    /// Grade from 1 to 10 how well a model could act on what compressors kept, by any model as judge.
+    Judge(judge::JudgeArgs),
     /// Write a run's report.html and figures from its files, or a comparison's or a downstream evaluation's page and figures.
     Report {
         /// The directory of a run, a comparison or a downstream evaluation.
@@ -132,6 +138,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compress(args) => compress::run(&args),
         Command::Downstream(args) => downstream::run(args),
         Command::Equivalence(args) => equivalence::run(&args),
+        Command::Judge(args) => judge::run(&args),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())

@@ -84,8 +84,9 @@ pub fn plan_as<T: Experiment>(args: &RunArgs, writes: bool) -> anyhow::Result<Op
 /// Replaces `model.bos = "auto"` by `true` or `false`, where the tokenizer that decides is there.
 fn settle_bos<T: Experiment>(config: &mut T) -> anyhow::Result<()> {
     let (bos, tokenizer) = match config.bos() {
-        Ok((bos, tokenizer)) if tokenizer.as_ref().is_none_or(|path| path.exists()) => (bos, tokenizer),
-        Ok(_) | Err(_) => {
+        Ok(None) => return Ok(()),
+        Ok(Some((bos, tokenizer))) if tokenizer.as_ref().is_none_or(|path| path.exists()) => (bos, tokenizer),
+        Ok(Some(_)) | Err(_) => {
             eprintln!(
                 "model.bos = \"auto\" stays as it is: the base's tokenizer, which decides it, is not there yet (`gist fetch` brings it)"
             );

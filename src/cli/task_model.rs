@@ -7,12 +7,18 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Name of the span reader that ships, and what begins the names of others.
+const SPAN: &str = "span";
+/// Folder of the span reader that ships.
+const SHIPPED_READER: &str = "checkpoints/minilm/reader";
+
 /// Flags of the model that answers.
 #[derive(clap::Args)]
 pub struct TaskModelArgs {
     /// Model that answers: openai:NAME, anthropic:NAME or gemini:NAME for one behind HTTP, with a key in the environment or in .env
-    /// (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY); else one that runs here, as --base. Absent = --base.
-    #[arg(long, value_name = "PROTOCOL:NAME|RUN|MODEL")]
+    /// (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY); span for the span reader that ships, or span:FOLDER for another; else
+    /// a decoder that runs here, as --base. Absent = --base.
+    #[arg(long, value_name = "PROTOCOL:NAME|span|RUN|MODEL")]
     task_model: Option<String>,
     #[command(flatten)]
     http: HttpArgs,
@@ -45,9 +51,15 @@ pub struct HttpArgs {
 }
 
 impl TaskModelArgs {
-    /// The name of a model that runs here, if one is given.
+    /// The name of a decoder that runs here, if one is given.
     pub fn local(&self) -> Option<&Path> {
-        self.task_model.as_deref().filter(|name| Protocol::of(name).is_none()).map(Path::new)
+        let others = |name: &&str| Protocol::of(name).is_none() && span(name).is_none();
+        self.task_model.as_deref().filter(others).map(Path::new)
+    }
+
+    /// The folder of the span reader, if one is named.
+    pub fn span(&self) -> Option<&Path> {
+        self.task_model.as_deref().and_then(span)
     }
 
     /// The model behind HTTP, if one is named.
@@ -99,6 +111,15 @@ impl HttpArgs {
             max_cost: self.max_cost.map(|usd| usd / models as f64),
         };
         Ok(Endpoint::open(config)?)
+    }
+}
+
+/// The folder of a span reader that a name stands for.
+fn span(name: &str) -> Option<&Path> {
+    match name.split_once(':') {
+        None if name == SPAN => Some(Path::new(SHIPPED_READER)),
+        Some((SPAN, folder)) => Some(Path::new(folder)),
+        _ => None,
     }
 }
 

@@ -1,11 +1,15 @@
-//! `train`: warm start, co-training, final evaluation, report.
+//! `train`: warm start, co-training, final evaluation, report; or the training of a span reader ([`crate::cli::span_reader`]).
 
 use crate::cli::args::{AdaptArgs, RunArgs};
 use crate::cli::evaluate::{count_reading, show};
 use crate::cli::ranks;
+use crate::cli::span_reader;
 use crate::cli::start::{self, OpenRun, PreparedRun};
+use anyhow::ensure;
 use gist::compressor::scorers::frozen;
-use gist::config::experiment::load;
+use gist::config::experiment::{Experiment, load};
+use gist::config::merge::load_tree;
+use gist::config::span_reader::SpanReaderConfig;
 use gist::config::train::TrainConfig;
 use gist::cost::memory::peak_rss_mib;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
@@ -34,6 +38,12 @@ pub struct TrainArgs {
 
 /// Runs an experiment, as one process, as the one that starts several, or as one of these.
 pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
+    if load_tree(&args.run.experiment, &args.run.set)?.get_str("kind") == Some(SpanReaderConfig::KIND) {
+        for (flag, given) in [("--ranks", args.ranks.is_some()), ("--adapt-readers", args.adapt.is_given())] {
+            ensure!(!given, "{flag}: expected an experiment with a compressor, got a span reader");
+        }
+        return span_reader::start(&args.run);
+    }
     let is_run = !args.run.dry_run;
     let place = ranks::place(args.ranks)?.filter(|_| is_run);
     if let Some(count) = args.ranks.filter(|_| place.is_none() && is_run) {

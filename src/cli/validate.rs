@@ -6,6 +6,7 @@ use gist::config::experiment::{resolve, wrong_kind};
 use gist::config::labelled::LabelledConfig;
 use gist::config::merge;
 use gist::config::pretrain::PretrainConfig;
+use gist::config::span_reader::SpanReaderConfig;
 use gist::config::submit::SubmitConfig;
 use gist::config::sweep::KEYS;
 use gist::config::train::TrainConfig;
@@ -48,10 +49,11 @@ fn check(path: &Path) -> anyhow::Result<String> {
     let kind = match (tree.get_str("kind"), is_base) {
         (Some("pretrain"), false) => resolve::<PretrainConfig>(&tree).map(|_| "pretrain")?,
         (Some("distill"), false) => resolve::<LabelledConfig>(&tree).map(|_| "distill")?,
+        (Some("span_reader"), false) => resolve::<SpanReaderConfig>(&tree).map(|_| "span_reader")?,
         (Some("train"), false) => resolve::<TrainConfig>(&tree).map(|_| "train")?,
         (Some("pretrain"), true) => bases::check_pretrain(tree).map(|()| "base of pretrain")?,
         (Some("train"), true) => bases::check_train(tree).map(|()| "base of train")?,
-        _ => Err(wrong_kind(&tree, "\"pretrain\", \"distill\" or \"train\""))?,
+        _ => Err(wrong_kind(&tree, "\"pretrain\", \"distill\", \"span_reader\" or \"train\""))?,
     };
     Ok(kind.to_string())
 }

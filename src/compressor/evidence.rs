@@ -183,7 +183,7 @@ impl EvidenceEncoder {
                 ids.extend(own);
             }
             ids.extend(&marks.end);
-            let row = EncoderRow { text: 0, counts: 0..ids.len(), head: 0, pair: false, ids };
+            let row = EncoderRow { text: 0, counts: 0..ids.len(), head: 0, first: 0, pair: false, ids };
             all.push(PassageRow { row, places });
         }
         Ok(all)

@@ -16,6 +16,7 @@ use crate::model::lora::ActiveAdapter;
 use crate::model::token_classifier::TokenClassifier;
 use crate::tensor::{to_vec, widened};
 use crate::tokenizer::{Bytes, Marks, Tokenizer};
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -26,8 +27,10 @@ const TOKENS_AT_ONCE: usize = ROWS_AT_ONCE * 512;
 
 /// The encoder's own tokenizer.
 pub struct Foreign {
-    pub(super) tokenizer: Tokenizer,
-    pub(super) marks: Marks,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Tokens round a text.
+    pub marks: Marks,
 }
 
 /// Output of the encoder for one prefix of P tokens.
@@ -39,13 +42,15 @@ pub(super) struct Encoded {
 }
 
 /// One text or a part of it, as the encoder reads it.
-pub(super) struct EncoderRow {
+pub struct EncoderRow {
     /// Index of the text that the row is from.
     pub text: usize,
     /// Tokens of the encoder.
     pub ids: Vec<u32>,
     /// Position in `ids` at which the context begins.
     pub head: usize,
+    /// Number of the context's token that stands there.
+    pub first: usize,
     /// Whether a question stands before the context.
     pub pair: bool,
     /// Range of `ids` for which this row gives the outputs; for a text without a single token, the beginning.
@@ -79,7 +84,7 @@ impl Foreign {
         for (text, content) in texts.iter().enumerate() {
             let ids = self.tokenizer.encode(content)?;
             let ids = [begin, &ids[..ids.len().min(room)], end].concat();
-            rows.push(EncoderRow { text, counts: 0..ids.len(), head: begin.len(), pair: false, ids });
+            rows.push(EncoderRow { text, counts: 0..ids.len(), head: begin.len(), first: 0, pair: false, ids });
         }
         let mut means = Vec::new();
         for batch in batches(&rows) {
@@ -102,7 +107,7 @@ impl Foreign {
         let (mut rows, mut all) = (Vec::new(), Vec::new());
         for (t, text) in texts.iter().enumerate() {
             let (ids, bytes) = self.tokenizer.aligned(text)?;
-            rows.extend(self.rows(t, &ids, &[], encoder));
+            rows.extend(self.rows(t, &ids, &[], encoder.config().longest));
             all.push((Vec::with_capacity(ids.len()), bytes));
         }
         for batch in batches(&rows) {
@@ -122,7 +127,8 @@ impl Foreign {
         let (mut contexts, mut rows) = (Vec::new(), Vec::new());
         for (p, Scored { decoded, question, .. }) in prefixes.iter().enumerate() {
             let (ids, bytes) = self.tokenizer.aligned(decoded.text())?;
-            rows.extend(self.rows(p, &ids, &self.tokenizer.encode(question.text())?, encoder));
+            let question = self.tokenizer.encode(question.text())?;
+            rows.extend(self.rows(p, &ids, &question, encoder.config().longest));
             contexts.push(sharing(&decoded.ranges().collect::<Vec<_>>(), &bytes));
         }
         let mut tokens: Vec<Vec<Tensor>> = prefixes.iter().map(|_| Vec::new()).collect();
@@ -150,9 +156,10 @@ impl Foreign {
             .collect())
     }
 
-    /// The rows of a text: of a long question the end, at most a third of a row; of a long context one row a window.
-    fn rows(&self, text: usize, ids: &[u32], question: &[u32], encoder: &Encoder) -> Vec<EncoderRow> {
-        let limit = encoder.config().longest as usize;
+    /// The rows of a text, each of `longest` tokens at most: of a long question the end, at most a third of a row; of a long
+    /// context one row a window.
+    pub fn rows(&self, text: usize, ids: &[u32], question: &[u32], longest: i64) -> Vec<EncoderRow> {
+        let limit = longest as usize;
         let Marks { begin, between, end } = &self.marks;
         let pair = !question.is_empty();
         let mut head = begin.clone();
@@ -164,14 +171,21 @@ impl Foreign {
         let row = |(window, counts): (Range<usize>, Range<usize>)| {
             let at = |place: usize| head.len() + place - window.start;
             let counts = if counts.is_empty() { 0..1 } else { at(counts.start)..at(counts.end) };
-            EncoderRow { text, ids: [&head, &ids[window], end].concat(), head: head.len(), pair, counts }
+            EncoderRow {
+                text,
+                first: window.start,
+                ids: [&head, &ids[window], end].concat(),
+                head: head.len(),
+                pair,
+                counts,
+            }
         };
         windows(ids.len(), room).into_iter().map(row).collect()
     }
 }
 
 /// Rows that are read together, in their order.
-pub(super) fn batches(rows: &[EncoderRow]) -> Vec<&[EncoderRow]> {
+pub fn batches(rows: &[EncoderRow]) -> Vec<&[EncoderRow]> {
     let (mut all, mut first) = (Vec::new(), 0);
     while first < rows.len() {
         let (mut count, mut longest) = (0, 0);
@@ -190,7 +204,8 @@ pub(super) fn batches(rows: &[EncoderRow]) -> Vec<&[EncoderRow]> {
 
 /// Ids `[N, T]` padded on the right, lengths, and segments `[N, T]`: 1 from a context on that follows a question, if the
 /// encoder tells segments apart.
-pub(super) fn right_pad(rows: &[EncoderRow], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
+pub fn right_pad<R: Borrow<EncoderRow>>(rows: &[R], encoder: &Encoder) -> (Tensor, Vec<i64>, Tensor) {
+    let rows: Vec<&EncoderRow> = rows.iter().map(Borrow::borrow).collect();
     let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let told_apart = encoder.config().type_vocab_size > 1;
     let (mut ids, mut segments, mut lengths) = (Vec::new(), Vec::new(), Vec::new());

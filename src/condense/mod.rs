@@ -102,34 +102,64 @@ struct Piece {
     budget: usize,
 }
 
+/// Text, stretch, first token and the one behind the last of a piece.
+type PieceKey = [usize; 4];
+
+impl Piece {
+    fn key(&self) -> PieceKey {
+        [self.source, self.stretch, self.tokens.start, self.tokens.end]
+    }
+}
+
 impl Condenser<'_> {
     /// Each text within `budget`. An error about a text by itself (tags that do not match, protected spans above the budget)
     /// stands in its place; one of the compressor ends all.
     pub fn condense(&self, texts: &[PlainText], budget: &BudgetConfig) -> Result<Vec<Result<Condensed>>> {
-        let read = texts.iter().map(|text| self.read(text, budget)).collect::<Vec<Result<Source>>>();
-        let mut by_budget: BTreeMap<usize, Vec<Piece>> = BTreeMap::new();
-        for (number, source) in read.iter().enumerate() {
-            for piece in source.iter().flat_map(|source| self.pieces(number, source)) {
-                by_budget.entry(piece.budget).or_default().push(piece);
+        Ok(self.condense_each(texts, std::slice::from_ref(budget))?.remove(0))
+    }
+
+    /// [`Condenser::condense`] for each of several budgets, where what a compressor does for all of them is done once.
+    pub fn condense_each(&self, texts: &[PlainText], budgets: &[BudgetConfig]) -> Result<Vec<Vec<Result<Condensed>>>> {
+        let read = |budget: &BudgetConfig| texts.iter().map(|text| self.read(text, budget)).collect();
+        let sources: Vec<Vec<Result<Source>>> = budgets.iter().map(read).collect();
+        // The budgets that each piece is read for, and their numbers.
+        let mut pieces: BTreeMap<PieceKey, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        for (b, own) in sources.iter().enumerate() {
+            for (number, source) in own.iter().enumerate() {
+                for piece in source.iter().flat_map(|source| self.pieces(number, source)) {
+                    let (tokens, numbers) = pieces.entry(piece.key()).or_default();
+                    tokens.push(piece.budget);
+                    numbers.push(b);
+                }
             }
         }
-        let mut made: BTreeMap<[usize; 3], (Range<usize>, Compressed)> = BTreeMap::new();
-        for (budget, pieces) in by_budget {
-            let requests: Vec<Request> = (pieces.iter())
-                .filter_map(|piece| {
-                    let source = read[piece.source].as_ref().ok()?;
-                    let prefix = &source.stretches[piece.stretch].ids[piece.tokens.clone()];
-                    Some(Request { prefix, local: &[], query: &source.query, key: texts[piece.source].key })
+        let mut groups: BTreeMap<Vec<usize>, Vec<(PieceKey, Vec<usize>)>> = BTreeMap::new();
+        for (key, (tokens, numbers)) in pieces {
+            groups.entry(tokens).or_default().push((key, numbers));
+        }
+        let mut made: Vec<BTreeMap<PieceKey, Compressed>> = budgets.iter().map(|_| BTreeMap::new()).collect();
+        for (tokens, group) in groups {
+            let requests: Vec<Request> = (group.iter())
+                .filter_map(|([source, stretch, start, end], numbers)| {
+                    let own = sources[*numbers.first()?][*source].as_ref().ok()?;
+                    let prefix = &own.stretches[*stretch].ids[*start..*end];
+                    Some(Request { prefix, local: &[], query: &own.query, key: texts[*source].key })
                 })
                 .collect();
-            let compressed = self.compressor.compress(&requests, budget)?;
-            check_count(self.compressor.name(), requests.len(), compressed.len())?;
-            for (piece, own) in pieces.into_iter().zip(compressed) {
-                made.insert([piece.source, piece.stretch, piece.tokens.start], (piece.tokens, own));
+            let lists = self.compressor.compress_each(&requests, &tokens)?;
+            check_count(self.compressor.name(), tokens.len(), lists.len())?;
+            for (at, compressed) in lists.into_iter().enumerate() {
+                check_count(self.compressor.name(), requests.len(), compressed.len())?;
+                for ((key, numbers), own) in group.iter().zip(compressed) {
+                    made[numbers[at]].insert(*key, own);
+                }
             }
         }
-        let texts = texts.iter().zip(read).enumerate();
-        Ok(texts.map(|(number, (text, source))| self.joined(text.text, &source?, number, &made)).collect())
+        let joined = |(own, made): (Vec<Result<Source>>, &BTreeMap<PieceKey, Compressed>)| {
+            let texts = texts.iter().zip(own).enumerate();
+            texts.map(|(number, (text, source))| self.joined(text.text, &source?, number, made)).collect()
+        };
+        Ok(sources.into_iter().zip(&made).map(joined).collect())
     }
 
     fn read(&self, text: &PlainText, budget: &BudgetConfig) -> Result<Source> {
@@ -180,7 +210,7 @@ impl Condenser<'_> {
         text: &str,
         source: &Source,
         number: usize,
-        made: &BTreeMap<[usize; 3], (Range<usize>, Compressed)>,
+        made: &BTreeMap<PieceKey, Compressed>,
     ) -> Result<Condensed> {
         let (fits, mut out, mut tokens_after) = (source.tokens <= source.budget, String::new(), 0);
         let mut kept = Some(Vec::new());
@@ -193,14 +223,14 @@ impl Condenser<'_> {
                 continue;
             }
             let mut ids = Vec::new();
-            for (tokens, compressed) in made.range([number, place, 0]..[number, place + 1, 0]).map(|(_, own)| own) {
+            for ([.., first, _], compressed) in made.range([number, place, 0, 0]..[number, place + 1, 0, 0]) {
                 ids.extend(&compressed.ids);
                 let Some(places) = compressed.kept.as_ref().filter(|_| kept.is_some()) else {
                     kept = None;
                     continue;
                 };
                 for &at in places {
-                    let (start, end) = own.bytes[tokens.start + at];
+                    let (start, end) = own.bytes[first + at];
                     let score = compressed.scores.as_ref().map(|scores| scores[at]).filter(|score| score.is_finite());
                     let range = KeptBytes { start: bytes.start + start, end: bytes.start + end, score };
                     kept.iter_mut().for_each(|all| add(all, range));

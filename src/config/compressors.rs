@@ -65,7 +65,7 @@ pub struct EncoderSection {
     #[serde(default = "lr_factor")]
     pub lr_factor: f64,
     /// Rank of low-rank weights that learn beside its own, which stay as they are, for an encoder that finds evidence
-    /// (`evidence = true`); absent = its own learn.
+    /// (`evidence = true`) or answers; absent = its own learn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<i64>,
 }

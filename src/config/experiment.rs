@@ -1,4 +1,4 @@
-//! Experiments: the three kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
+//! Experiments: the kinds of configuration that `gist` runs, read from TOML and checked; one trait gives the name,
 //! device and models of each.
 
 use crate::base;
@@ -9,6 +9,7 @@ use crate::config::labelled::LabelledConfig;
 use crate::config::merge::{self, Tree};
 use crate::config::parts::Problem;
 use crate::config::pretrain::PretrainConfig;
+use crate::config::span_reader::SpanReaderConfig;
 use crate::config::submit::SubmitConfig;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
@@ -33,9 +34,9 @@ pub trait Experiment: Serialize + DeserializeOwned {
     fn check(&self) -> std::result::Result<(), Problem>;
     /// Folder or repository of each model that it reads, with the revision asked for.
     fn models(&self) -> Vec<NamedModel<'_>>;
-    /// `model.bos`, and the file with the tokenizer that decides where it is `"auto"`; none where a tokenizer is trained. An
-    /// error where the model is neither a folder nor in the cache.
-    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)>;
+    /// `model.bos`, and the file with the tokenizer that decides where it is `"auto"`, none where a tokenizer is trained; none of
+    /// an experiment without a base. An error where the model is neither a folder nor in the cache.
+    fn bos(&mut self) -> Result<Option<(&mut Bos, Option<PathBuf>)>>;
 }
 
 /// A model that an experiment names.
@@ -71,9 +72,9 @@ impl Experiment for PretrainConfig {
     fn models(&self) -> Vec<NamedModel<'_>> {
         Vec::new()
     }
-    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+    fn bos(&mut self) -> Result<Option<(&mut Bos, Option<PathBuf>)>> {
         let tokenizer = self.given_tokenizer()?;
-        Ok((&mut self.model.bos, tokenizer))
+        Ok(Some((&mut self.model.bos, tokenizer)))
     }
 }
 
@@ -92,9 +93,9 @@ impl Experiment for TrainConfig {
             .map(|scorer| NamedModel { path: &scorer.path, revision: scorer.revision.as_deref() });
         std::iter::once(base).chain(encoder(&self.compressor)).chain(frozen).collect()
     }
-    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+    fn bos(&mut self) -> Result<Option<(&mut Bos, Option<PathBuf>)>> {
         let tokenizer = base::file(&self.model.folder()?, base::TOKENIZER);
-        Ok((&mut self.model.bos, Some(tokenizer)))
+        Ok(Some((&mut self.model.bos, Some(tokenizer))))
     }
 }
 
@@ -108,9 +109,23 @@ impl Experiment for LabelledConfig {
         let base = NamedModel { path: &self.model.path, revision: self.model.revision.as_deref() };
         std::iter::once(base).chain(encoder(&self.compressor)).collect()
     }
-    fn bos(&mut self) -> Result<(&mut Bos, Option<PathBuf>)> {
+    fn bos(&mut self) -> Result<Option<(&mut Bos, Option<PathBuf>)>> {
         let tokenizer = base::file(&self.model.folder()?, base::TOKENIZER);
-        Ok((&mut self.model.bos, Some(tokenizer)))
+        Ok(Some((&mut self.model.bos, Some(tokenizer))))
+    }
+}
+
+impl Experiment for SpanReaderConfig {
+    const KIND: &'static str = "span_reader";
+    fn name(&self) -> String {
+        format!("{}/seed={}", self.name, self.seed)
+    }
+    common!(SpanReaderConfig);
+    fn models(&self) -> Vec<NamedModel<'_>> {
+        vec![NamedModel { path: &self.encoder.path, revision: self.encoder.revision.as_deref() }]
+    }
+    fn bos(&mut self) -> Result<Option<(&mut Bos, Option<PathBuf>)>> {
+        Ok(None)
     }
 }
 

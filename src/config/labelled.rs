@@ -156,6 +156,18 @@ impl Default for LabelledLoop {
     }
 }
 
+impl LabelledLoop {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.schedule.check().map_err(under("schedule"))?;
+        at_least("epochs", self.epochs, 1)?;
+        at_least("batch", self.batch, 1)?;
+        at_least("micro", self.micro, 1)?;
+        at_least("eval_every", self.eval_every, 1)?;
+        at_least("checkpoint_every", self.checkpoint_every, 1)
+    }
+}
+
 fn default_resamples() -> usize {
     2000
 }
@@ -184,12 +196,7 @@ impl LabelledConfig {
         self.loss.check().map_err(under("loss"))?;
         self.optim.check().map_err(under("optim"))?;
         self.model.lora.check().map_err(under("model.lora"))?;
-        self.train.schedule.check().map_err(under("train.schedule"))?;
-        at_least("train.epochs", self.train.epochs, 1)?;
-        at_least("train.batch", self.train.batch, 1)?;
-        at_least("train.micro", self.train.micro, 1)?;
-        at_least("train.eval_every", self.train.eval_every, 1)?;
-        at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        self.train.check().map_err(under("train"))?;
         at_least("resamples", self.resamples, 100)
     }
 }

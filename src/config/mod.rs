@@ -22,6 +22,7 @@ pub mod pretrain;
 pub mod questions;
 pub mod reader;
 mod run_names;
+pub mod span_reader;
 pub mod submit;
 pub mod sweep;
 pub mod train;

@@ -10,7 +10,7 @@ use super::dedup::near_duplicates;
 use crate::error::{Error, Result};
 
 /// Jaccard similarity of 5-word shingles above which two texts count as one document.
-const NEARLY: f64 = 0.5;
+pub(super) const NEARLY: f64 = 0.5;
 /// Pairs that an [`SplitOverlap`] names.
 const NAMED: usize = 3;
 

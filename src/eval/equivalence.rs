@@ -13,12 +13,12 @@
 use crate::compressor::scorers::embedding::Embedding;
 use crate::data::pairs::{Domain, TextPair};
 use crate::error::Result;
+use crate::eval::asked::{AskedModel, json_in};
 use crate::eval::stats::bootstrap;
 use crate::eval::task::figures::Mean;
 use crate::tensor::to_vec;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -81,17 +81,6 @@ impl GateScores {
             judge: (!judged.is_empty()).then(|| one(&judged)),
         }
     }
-}
-
-/// The answers to some prompts.
-pub type Ask<'a> = Box<dyn Fn(&[String]) -> Result<Vec<String>> + 'a>;
-
-/// A model that answers prompts.
-pub struct AskedModel<'a> {
-    /// Name in rows.
-    pub name: String,
-    /// Function that asks it.
-    pub ask: Ask<'a>,
 }
 
 /// Embedding, models and judge.
@@ -217,8 +206,7 @@ fn judge_prompt(wish: &str, full: &str, short: &str) -> String {
 /// doubt.
 pub fn judge_score(reply: &str) -> f64 {
     let read = || -> Option<(f64, f64)> {
-        let json = reply.get(reply.find('{')?..=reply.rfind('}')?)?;
-        let value: Value = serde_json::from_str(json).ok()?;
+        let value = json_in(reply)?;
         let base = match value["verdict"].as_str()?.to_lowercase().as_str() {
             "equivalent" => 1.0,
             "partial" => 0.65,

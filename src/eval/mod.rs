@@ -1,5 +1,6 @@
 //! Evaluation: every compressor on equal terms, statistics, gates, and the files that come of it.
 
+pub mod asked;
 pub mod ceiling;
 pub mod compare;
 pub mod crossed;
@@ -8,6 +9,7 @@ pub mod equivalence;
 pub mod figures;
 pub mod files;
 pub mod gates;
+pub mod judge;
 pub mod ledger;
 pub mod oracle;
 pub mod pooled;

@@ -9,6 +9,7 @@
 //! | [`longbench`] | QA F1, ROUGE-L, classification, retrieval, counting, code similarity |
 //! | [`choice`] | the letter of LongBench v2; a reference within an answer (MeetingBank) |
 //! | [`gsm8k`] | the number that an answer ends in |
+//! | [`python`] | a program with its tests, run in a process of its own |
 //! | [`ruler`] | all references found, any reference found |
 
 pub mod choice;
@@ -17,6 +18,7 @@ mod grade;
 pub mod gsm8k;
 pub mod hotpotqa;
 pub mod longbench;
+pub mod python;
 pub mod qasper;
 mod rouge;
 pub mod ruler;
@@ -61,6 +63,8 @@ pub enum Grading {
     LongbenchV2,
     /// MeetingBank: whether a reference is in the first line.
     MeetingbankQa,
+    /// A program that passes its tests ([`python`]); where there are none to run, the reference, blanks at its ends aside.
+    Program,
 }
 
 impl Grading {
@@ -86,6 +90,7 @@ impl Grading {
             Grading::RulerPart => single(ruler::part(prediction, references)),
             Grading::Gsm8k => single(best(&|one| gsm8k::final_number(prediction, one))),
             Grading::LongbenchV2 => single(best(&|one| choice::multiple_choice(prediction, one))),
+            Grading::Program => single(best(&|one| f64::from(u8::from(prediction.trim() == one.trim())))),
             Grading::MeetingbankQa => single(best(&|one| choice::contained(prediction, one))),
         }
     }

@@ -1,8 +1,9 @@
 //! An extractive compressor that is an encoder of its own (BERT, RoBERTa, ModernBERT: [`crate::model::encoder`]) with heads
-//! ([`crate::model::heads`], or [`crate::model::evidence_head`] for evidence), in place of low-rank weights over the base.
+//! ([`crate::model::heads`], or [`crate::model::row_head`] over a question and a text), in place of low-rank weights over the
+//! base.
 //!
 //! Where all of it is trained it is saved as a Hugging Face folder: `config.json` and `model.safetensors` with the encoder under
-//! its own names, which other tools load, and the heads as `gist.*`, which they ignore. One that finds evidence may stay as it
+//! its own names, which other tools load, and the heads as `gist.*`, which they ignore. One that reads questions may stay as it
 //! is, with low-rank weights beside those of every projection in its blocks; these are saved in PEFT's layout
 //! ([`crate::model::peft`]), the heads as `gist.*` among them.
 
@@ -15,25 +16,23 @@ use crate::model::heads;
 use crate::model::lora::{ActiveAdapter, Adapter, END, HEADS, take};
 use crate::model::params::FlatParams;
 use crate::model::peft;
+use crate::model::row_head::RowHead;
+use crate::model::span_head::AnswerHead;
 use crate::model::weights::{self, ADAPTER};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Prefix of the weights of an evidence head.
-const EVIDENCE: &str = "gist.evidence.";
 /// Learning rate of the weights of the terms, in those of the layers of an evidence head.
 const TERMS_FACTOR: f64 = 20.0;
 
-/// Names and shapes of low-rank weights and an evidence head over an encoder that stays as it is.
-fn low_rank_specs(config: &EncoderConfig, rank: i64) -> Vec<(String, Vec<i64>)> {
+/// Names and shapes of low-rank weights and a head over an encoder that stays as it is.
+fn low_rank_specs(config: &EncoderConfig, rank: i64, head: RowHead) -> Vec<(String, Vec<i64>)> {
     let pair = |(name, shape): (String, Vec<i64>)| {
         let [down, up] = LORA.map(|end| format!("{PEFT}{name}.{end}"));
         [(down, vec![rank, shape[1]]), (up, vec![shape[0], rank])]
     };
-    let head = evidence_head::parameters(config.hidden_size).into_iter();
-    let head = head.map(|(name, shape)| (format!("{EVIDENCE}{name}"), shape));
-    projections(config).into_iter().flat_map(pair).chain(head).collect()
+    projections(config).into_iter().flat_map(pair).chain(head.parameters(config.hidden_size)).collect()
 }
 
 /// Heads over the encoder.
@@ -41,8 +40,8 @@ fn low_rank_specs(config: &EncoderConfig, rank: i64) -> Vec<(String, Vec<i64>)> 
 enum EncoderHeads {
     /// Worth of tokens, spans and units with so many features.
     Units(i64),
-    /// Worth of units to a question.
-    Evidence,
+    /// A question and a text in one row.
+    Row(RowHead),
 }
 
 /// Names and shapes of its parameters.
@@ -54,10 +53,7 @@ fn specs(config: &EncoderConfig, heads: EncoderHeads) -> Vec<(String, Vec<i64>)>
             all.extend(own.map(|(name, shape)| (format!("{HEADS}{name}"), shape)));
             all.push((END.into(), vec![1, h]));
         }
-        EncoderHeads::Evidence => {
-            let own = evidence_head::parameters(h).into_iter();
-            all.extend(own.map(|(name, shape)| (format!("{EVIDENCE}{name}"), shape)));
-        }
+        EncoderHeads::Row(head) => all.extend(head.parameters(h)),
     }
     all
 }
@@ -80,34 +76,39 @@ impl Adapter {
         Self::pack_encoder(config, &named, EncoderHeads::Units(features), device)
     }
 
-    /// Adapter from an encoder's weights, with a fresh head that finds evidence; draws from libtorch's generator.
-    pub fn of_evidence(config: &EncoderConfig, weights: BTreeMap<String, Tensor>, device: Device) -> Result<Self> {
-        let mut named = weights;
-        let own = evidence_head::initial(config.hidden_size).into_iter();
-        named.extend(own.map(|(name, tensor)| (format!("{EVIDENCE}{name}"), tensor)));
-        Self::pack_encoder(config, &named, EncoderHeads::Evidence, device)
-    }
-
-    /// An adapter that finds evidence by low-rank weights of this rank, α twice that, beside those of the encoder, which stay as
-    /// they are.
-    pub fn of_low_rank_evidence(
+    /// Adapter from an encoder's weights, with a fresh head over rows; draws from libtorch's generator.
+    pub fn of_rows(
         config: &EncoderConfig,
         weights: BTreeMap<String, Tensor>,
+        head: RowHead,
+        device: Device,
+    ) -> Result<Self> {
+        let mut named = weights;
+        named.extend(head.initial(config.hidden_size));
+        Self::pack_encoder(config, &named, EncoderHeads::Row(head), device)
+    }
+
+    /// An adapter with a fresh head over rows and low-rank weights of this rank, α twice that, beside those of the encoder, which
+    /// stay as they are.
+    pub fn of_low_rank_rows(
+        config: &EncoderConfig,
+        weights: BTreeMap<String, Tensor>,
+        head: RowHead,
         rank: i64,
         device: Device,
     ) -> Result<Self> {
-        let mut head: BTreeMap<String, Tensor> = evidence_head::initial(config.hidden_size).into_iter().collect();
+        let mut drawn = head.initial(config.hidden_size);
         let fresh = |(name, shape): (String, Vec<i64>)| {
             let zeros = Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu));
             let bound = || 1.0 / (shape[1] as f64).sqrt();
-            let value = match name.strip_prefix(EVIDENCE).and_then(|name| head.remove(name)) {
+            let value = match drawn.remove(&name) {
                 Some(value) => value,
                 None if name.ends_with(LORA[0]) => zeros.empty_like().uniform_(-bound(), bound()),
                 None => zeros,
             };
             (name, value)
         };
-        let named = low_rank_specs(config, rank).into_iter().map(fresh).collect();
+        let named = low_rank_specs(config, rank, head).into_iter().map(fresh).collect();
         let lora = LoraConfig { rank, alpha: 2.0 * rank as f64, dropout: 0.0, target_modules: targets(config) };
         Self::pack_low_rank(config, weights, lora, named, device)
     }
@@ -124,34 +125,37 @@ impl Adapter {
         Ok(Self { config: lora, params: FlatParams::pack(&named, device)?, encoder })
     }
 
-    /// Reads the folder of a trained evidence encoder, over the encoder in `base` if that stayed as it is.
-    pub fn load_evidence(folder: &Path, base: &Path, device: Device) -> Result<Self> {
-        if folder.join(ADAPTER).exists() {
-            let (config, weights) = Encoder::read(base)?;
-            let lora = peft::low_rank(folder)?;
-            let path = folder.join(ADAPTER);
-            let mut found = weights::read(&path)?;
-            let specs = low_rank_specs(&config, lora.rank);
-            weights::check_exact(&path, &found, &specs)?;
-            let named = specs.into_iter().filter_map(|(name, _)| found.remove_entry(&name)).collect();
-            return Self::pack_low_rank(&config, weights, lora, named, device);
-        }
-        let adapter = Self::load_encoder(folder, 0, device)?;
-        match adapter.finds_evidence() {
+    /// Reads the folder of a trained encoder with this head, over the encoder in `base` if that stayed as it is.
+    pub fn load_rows(folder: &Path, head: RowHead, base: &Path, device: Device) -> Result<Self> {
+        let adapter = match folder.join(ADAPTER).exists() {
+            true => {
+                let (config, weights) = Encoder::read(base)?;
+                let lora = peft::low_rank(folder)?;
+                let path = folder.join(ADAPTER);
+                let mut found = weights::read(&path)?;
+                let specs = low_rank_specs(&config, lora.rank, head);
+                weights::check_exact(&path, &found, &specs)?;
+                let named = specs.into_iter().filter_map(|(name, _)| found.remove_entry(&name)).collect();
+                Self::pack_low_rank(&config, weights, lora, named, device)?
+            }
+            false => Self::load_encoder(folder, 0, device)?,
+        };
+        match adapter.row_head() == Some(head) {
             true => Ok(adapter),
-            false => Err(Error::file(folder, format!("expected weights named `{EVIDENCE}*`, got other heads"))),
+            false => Err(Error::file(folder, format!("expected weights named `{}*`, got other heads", head.prefix()))),
         }
     }
 
-    /// Whether its head finds evidence.
-    pub fn finds_evidence(&self) -> bool {
-        self.params.specs().iter().any(|(name, _)| name.starts_with(EVIDENCE))
+    /// Its head over rows, if it has one.
+    fn row_head(&self) -> Option<RowHead> {
+        RowHead::of(self.params.specs().iter().map(|(name, _)| name.as_str()))
     }
 
-    /// Views of the encoder in this `kind`, and of the head in f32, of an adapter that finds evidence.
-    pub fn evidence(&self, kind: Kind) -> Result<(Encoder, EvidenceHead)> {
-        let none = || Error::invalid("expected an adapter that is an encoder with an evidence head, got another");
-        let base = self.encoder.as_ref().filter(|_| self.finds_evidence()).ok_or_else(none)?;
+    /// Views of an encoder in this `kind`, and of its head over rows in f32.
+    fn rows(&self, head: RowHead, kind: Kind) -> Result<(Encoder, BTreeMap<String, Tensor>)> {
+        let none =
+            || Error::invalid(format!("expected an encoder with weights named `{}*`, got another", head.prefix()));
+        let base = self.encoder.as_ref().filter(|_| self.row_head() == Some(head)).ok_or_else(none)?;
         let frozen = base.frozen.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(kind)));
         let scaling = self.config.alpha / self.config.rank as f64;
         let learning = self.params.views_in(kind).into_iter().filter(|(name, _)| !name.starts_with("gist."));
@@ -161,11 +165,20 @@ impl Adapter {
             (None, _) => (name, view),
         });
         let views = self.params.views().into_iter();
-        let head = views.filter_map(|(name, view)| Some((name.strip_prefix(EVIDENCE)?.to_string(), view)));
-        Ok((
-            Encoder::from_named(&base.config, frozen.chain(learning).collect())?,
-            EvidenceHead::from_named(head.collect())?,
-        ))
+        let own = views.filter_map(|(name, view)| Some((name.strip_prefix(head.prefix())?.to_string(), view)));
+        Ok((Encoder::from_named(&base.config, frozen.chain(learning).collect())?, own.collect()))
+    }
+
+    /// The encoder in this `kind`, and the head in f32, of an adapter that finds evidence.
+    pub fn evidence(&self, kind: Kind) -> Result<(Encoder, EvidenceHead)> {
+        let (encoder, head) = self.rows(RowHead::Evidence, kind)?;
+        Ok((encoder, EvidenceHead::from_named(head)?))
+    }
+
+    /// The encoder in this `kind`, and the head in f32, of an adapter that finds answers.
+    pub fn spans(&self, kind: Kind) -> Result<(Encoder, AnswerHead)> {
+        let (encoder, head) = self.rows(RowHead::Span, kind)?;
+        Ok((encoder, AnswerHead::from_named(head)?))
     }
 
     /// The weights in `folder` of an adapter like this one, whose encoder stays as it is; none if it is another.
@@ -191,10 +204,40 @@ impl Adapter {
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder })
     }
 
+    /// This adapter with its low-rank weights cut to a lower rank, α twice that: of each pair's product the nearest of that rank
+    /// (Eckart & Young 1936).
+    pub fn reduced(&self, rank: i64) -> Result<Self> {
+        let most = self.config.rank;
+        let none = || Error::invalid(format!("expected low-rank weights of rank {rank} or more, got rank {most}"));
+        let base =
+            self.encoder.as_ref().filter(|base| !base.learns() && (1..=most).contains(&rank)).ok_or_else(none)?;
+        let _guard = tch::no_grad_guard();
+        let mut known: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
+        let (scaling, new_scaling) = (self.config.alpha / most as f64, 2.0);
+        let mut named = Vec::new();
+        for (name, _) in self.params.specs() {
+            let Some(stem) = name.strip_suffix(LORA[0]) else {
+                if !name.ends_with(LORA[1]) {
+                    named.extend(known.remove_entry(name));
+                }
+                continue;
+            };
+            let [down, up] = LORA.map(|end| format!("{stem}{end}"));
+            let product = take(&mut known, &up)?.matmul(&take(&mut known, &down)?) * scaling;
+            let (left, values, right) = product.f_svd(true, true)?;
+            let root = values.narrow(0, 0, rank).sqrt();
+            named.push((down, right.tr().narrow(0, 0, rank) * root.unsqueeze(1)));
+            named.push((up, left.narrow(1, 0, rank) * root / new_scaling));
+        }
+        let device = self.params.leaf().device();
+        let config = LoraConfig { rank, alpha: new_scaling * rank as f64, ..self.config.clone() };
+        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: Some(base.duplicate()) })
+    }
+
     /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.
     pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
         let nothing = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));
-        if self.finds_evidence() {
+        if self.row_head() == Some(RowHead::Evidence) {
             let (encoder, head) = self.evidence(kind)?;
             return Ok(ActiveAdapter {
                 layers: Vec::new(),
@@ -233,9 +276,9 @@ impl Adapter {
         let config = EncoderConfig::load(&folder.join("config.json"))?;
         let path = folder.join("model.safetensors");
         let named = weights::read(&path)?;
-        let heads = match named.keys().any(|name| name.starts_with(EVIDENCE)) {
-            true => EncoderHeads::Evidence,
-            false => EncoderHeads::Units(heads::stored_features(&named, HEADS).max(least)),
+        let heads = match RowHead::of(named.keys().map(String::as_str)) {
+            Some(head) => EncoderHeads::Row(head),
+            None => EncoderHeads::Units(heads::stored_features(&named, HEADS).max(least)),
         };
         weights::check_exact(&path, &named, &specs(&config, heads))?;
         Self::pack_encoder(&config, &named, heads, device)
@@ -247,7 +290,7 @@ impl Adapter {
     pub fn lr_factors(&self, factor: f64) -> Option<Tensor> {
         self.encoder.as_ref()?;
         let factors = self.params.leaf().detach().ones_like();
-        let terms = format!("{EVIDENCE}{}", evidence_head::WEIGHTS);
+        let terms = format!("{}{}", RowHead::Evidence.prefix(), evidence_head::WEIGHTS);
         for (name, offset, shape) in self.params.layout() {
             let own = match name.starts_with("gist.") {
                 false => factor,

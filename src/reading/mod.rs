@@ -16,6 +16,7 @@
 
 mod answers;
 mod probes;
+pub mod span;
 
 pub use answers::{AnswerShape, answer, answer_texts};
 

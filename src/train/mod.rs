@@ -19,6 +19,7 @@ pub mod roles;
 pub mod rollout_log;
 pub mod session;
 pub mod shards;
+pub mod spans;
 pub mod stage;
 pub mod trainee;
 pub mod updates;

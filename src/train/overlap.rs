@@ -3,10 +3,14 @@
 use crate::config::eval::ExamSplit;
 use crate::config::labelled::LabelledConfig;
 use crate::config::pretrain::PretrainConfig;
+use crate::config::span_reader::SpanReaderConfig;
 use crate::config::train::TrainConfig;
 use crate::data::overlap::{SplitOverlap, SplitTexts, overlaps, report};
+use crate::data::task::TaskRow;
 use crate::data::{Document, LabelledText, read_documents, read_labelled, read_qa};
 use crate::error::Result;
+use crate::train::spans::examples::read as read_questions;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// An experiment whose text is divided into splits.
@@ -55,6 +59,26 @@ impl Splits for LabelledConfig {
         let train: Vec<&Path> = data.train.paths().iter().map(PathBuf::as_path).collect();
         let test: Vec<&Path> = data.test.named().into_iter().map(|(_, path)| path).collect();
         Ok(vec![("data.train", read(&train)?), ("data.valid", read(&[&data.valid])?), ("data.test", read(&test)?)])
+    }
+
+    fn strict(&self) -> bool {
+        self.data.strict_splits
+    }
+}
+
+impl Splits for SpanReaderConfig {
+    fn splits(&self) -> Result<Vec<(&'static str, Vec<Document>)>> {
+        let (data, mut splits) = (&self.data, Vec::new());
+        for (key, files) in [("data.train", &data.train), ("data.valid", &data.valid), ("data.test", &data.test)] {
+            let mut contexts: BTreeMap<String, Document> = BTreeMap::new();
+            for row in read_questions(key, files)?.into_values().flatten() {
+                let TaskRow { id, context, .. } = row;
+                let document = |text: String| Document { id, text, source: String::new() };
+                contexts.entry(context.clone()).or_insert_with(|| document(context));
+            }
+            splits.push((key, contexts.into_values().collect()));
+        }
+        Ok(splits)
     }
 
     fn strict(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::model::copy_head;
 use crate::model::decoder::Decoder;
 use crate::model::encoder::Encoder;
 use crate::model::lora::{Adapter, Extra};
+use crate::model::row_head::RowHead;
 use crate::models::Models;
 use crate::rng::{self, Stream};
 use crate::tensor::ids_2d;
@@ -138,13 +139,13 @@ pub fn fresh_encoder(section: &EncoderSection, hints: usize, decoder: &Decoder, 
     Adapter::of_encoder(&config, weights, known, hints as i64, decoder.device())
 }
 
-/// An encoder that finds evidence as well as the sum that it begins from.
-pub fn fresh_evidence(section: &EncoderSection, device: Device, seed: u64) -> Result<Adapter> {
+/// An encoder under a fresh head over rows; a fresh evidence head scores as the untaught sum does.
+pub fn fresh_rows(section: &EncoderSection, head: RowHead, device: Device, seed: u64) -> Result<Adapter> {
     let (config, weights) = Encoder::read(&section.folder()?)?;
     rng::seed_torch(seed, Stream::Init, 0, 0);
     match section.rank {
-        Some(rank) => Adapter::of_low_rank_evidence(&config, weights, rank, device),
-        None => Adapter::of_evidence(&config, weights, device),
+        Some(rank) => Adapter::of_low_rank_rows(&config, weights, head, rank, device),
+        None => Adapter::of_rows(&config, weights, head, device),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::run_dir::write_json_atomic;
 use crate::train::checkpoint::{self, Groups};
 use crate::train::optim::{Optimizer, StepInfo};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -107,13 +108,16 @@ impl Trainee {
     /// Restores adapter and optimiser from a checkpoint.
     pub fn restore(&mut self, folder: &Path, decoder: &Decoder) -> Result<()> {
         let folder_of_adapter = folder.join(self.name);
-        match self.adapter.saved_beside_encoder(&folder_of_adapter)? {
-            Some(named) => self.adapter.params_mut().load(&named)?,
-            None => {
-                let saved = decoder.load_adapter(&folder_of_adapter)?;
-                self.adapter.params_mut().load(&saved.params().named().into_iter().collect())?;
-            }
-        }
+        let saved = match self.adapter.saved_beside_encoder(&folder_of_adapter)? {
+            Some(named) => named,
+            None => decoder.load_adapter(&folder_of_adapter)?.params().named().into_iter().collect(),
+        };
+        self.restore_weights(folder, &saved)
+    }
+
+    /// Restores the optimiser from the checkpoint in `folder`, the adapter from `saved`.
+    pub fn restore_weights(&mut self, folder: &Path, saved: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.adapter.params_mut().load(saved)?;
         self.optim.load(&checkpoint::tensors(folder, &format!("{}_optimizer", self.name))?)
     }
 }

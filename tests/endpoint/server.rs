@@ -138,14 +138,32 @@ pub fn billed(prompt: &str) -> usize {
     prompt.split_whitespace().count() + 7
 }
 
-/// The reply of each protocol, whole, as its documentation has it: the number of coins that a text says somebody hid.
+/// A judge's reply: 9 where a short form says how many coins who was asked about hid, else 2, and 1 less of a model called strict;
+/// answers are equivalent if they are the same. None of a prompt for no judge.
+fn verdict(prompt: &str, model: &str) -> Option<String> {
+    let between = |from: &str, to: &str| Some(prompt.split_once(from)?.1.split_once(to)?.0);
+    if prompt.contains("\"grade\"") {
+        let name = between("How many coins did ", " ")?;
+        let short = between("Short form:\n", "\n\nAnswer with JSON")?;
+        let grade = if short.contains(&format!("{name} hid ")) { 9 } else { 2 };
+        return Some(format!("{{\"grade\": {}}}", grade - i32::from(model == "strict")));
+    }
+    let whole = between("With the whole text:\n", "\n\nWith the short form:\n")?;
+    let short = between("With the short form:\n", "\n\nAnswer with JSON")?;
+    let verdict = if whole == short { "equivalent" } else { "not_equivalent" };
+    Some(format!("{{\"verdict\": \"{verdict}\", \"confidence\": 1.0}}"))
+}
+
+/// The reply of each protocol, whole, as its documentation has it: the number of coins that a text says somebody hid, or the verdict
+/// of a judge.
 fn reply(call: &Call, counted: bool) -> String {
     let prompt = prompt(call);
     let name = prompt.rsplit("How many coins did ").next().unwrap_or_default().split(' ').next().unwrap_or_default();
     let told = prompt.split(&format!("{name} hid ")).nth(1).and_then(|rest| rest.split(' ').next());
     let text = told.map_or("I do not know.".to_string(), |number| format!("{number}\nThat is what the text says."));
-    let (input, output) = (billed(prompt), text.split_whitespace().count());
     let model = call.body["model"].as_str().unwrap_or("gemini-test").to_string();
+    let text = verdict(prompt, &model).unwrap_or(text);
+    let (input, output) = (billed(prompt), text.split_whitespace().count());
     let mut reply = if call.path.ends_with("/chat/completions") {
         json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": model,

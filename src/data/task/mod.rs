@@ -3,11 +3,15 @@
 //! [`TaskRow`] is written as.
 
 pub mod adversarial;
+mod code;
 mod gsm8k;
 mod hotpotqa;
+mod join;
+pub mod leaks;
 mod longbench;
 mod longbench_v2;
 mod meetingbank;
+mod program;
 mod qasper;
 mod read;
 mod row;
@@ -15,6 +19,8 @@ pub mod ruler;
 mod squad;
 mod synonyms;
 
+pub use join::joined;
+pub use program::{ProgramForm, TaskProgram};
 pub use row::{TaskPrompt, TaskRow};
 
 use crate::data::task::read::read_rows;
@@ -35,7 +41,13 @@ pub struct Benchmark {
 }
 
 /// All benchmarks that are read from a file; RULER is generated ([`ruler`]).
-pub const BENCHMARKS: [Benchmark; 9] = [
+pub const BENCHMARKS: [Benchmark; 12] = [
+    Benchmark {
+        name: "ds1000",
+        format: ".jsonl of the project; programs are run",
+        source: "CC BY-SA 4.0, xlang-ai/DS-1000",
+        read: code::read_ds1000,
+    },
     Benchmark {
         name: "gsm8k",
         format: ".jsonl of the project; the first 8 problems are the context",
@@ -49,6 +61,12 @@ pub const BENCHMARKS: [Benchmark; 9] = [
         read: hotpotqa::read,
     },
     Benchmark {
+        name: "humaneval",
+        format: ".jsonl of the project; programs are run",
+        source: "MIT, openai/human-eval",
+        read: code::read_humaneval,
+    },
+    Benchmark {
         name: "longbench",
         format: ".jsonl of the project, English and code tasks",
         source: "MIT and the tasks' own, THUDM/LongBench",
@@ -59,6 +77,12 @@ pub const BENCHMARKS: [Benchmark; 9] = [
         format: "data.json of the project, or a question a line",
         source: "THUDM/LongBench, version 2",
         read: longbench_v2::read,
+    },
+    Benchmark {
+        name: "mbpp",
+        format: ".jsonl of the project; the first 3 problems are the context, programs are run",
+        source: "CC BY 4.0, google-research/mbpp",
+        read: code::read_mbpp,
     },
     Benchmark {
         name: "meetingbank",
@@ -125,6 +149,11 @@ pub fn read_task(benchmark: &Benchmark, path: &Path) -> Result<TaskRows> {
         if let Some(first) = seen.insert(row.id.clone(), number) {
             let message =
                 format!("`id`: expected each id once, got {:?} in rows {} and {}", row.id, first + 1, number + 1);
+            return Err(Error::file(path, message));
+        }
+        if row.tells_itself() {
+            let message =
+                format!("{:?}: expected a context without its reference and tests, got one with them", row.id);
             return Err(Error::file(path, message));
         }
         if row.context.trim().is_empty() || row.query.trim().is_empty() {

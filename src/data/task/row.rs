@@ -1,5 +1,6 @@
 //! A row of any benchmark, in the common form.
 
+use crate::data::task::program::TaskProgram;
 use crate::grading::Grading;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,9 @@ pub struct TaskRow {
     /// Text before the context, between it and the question, and behind the question, where the benchmark has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<TaskPrompt>,
+    /// The program that an answer is tested in, where it is code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<TaskProgram>,
 }
 
 /// The prompt of a benchmark: `before` context `after`; the question stands in `after`.
@@ -56,6 +60,20 @@ impl TaskRow {
     /// Whether a reference stands in a text, letter by letter.
     pub fn has_reference(&self, text: &str) -> bool {
         self.answers.iter().any(|reference| !reference.is_empty() && text.contains(reference))
+    }
+}
+
+/// Shortest reference or test whose presence in a context means something, in bytes.
+const TELLING: usize = 24;
+
+impl TaskRow {
+    /// Whether what is shown of a row whose answer is a program holds its reference or its tests.
+    pub fn tells_itself(&self) -> bool {
+        let Some(program) = &self.program else { return false };
+        let prompt = self.prompt.as_ref().map_or_else(String::new, |own| [&own.before[..], &own.after].concat());
+        let shown = [&self.context, &self.query, &prompt];
+        let tells = |own: &str| own.trim().len() >= TELLING && shown.iter().any(|text| text.contains(own.trim()));
+        tells(program.hidden()) || self.answers.iter().any(|own| tells(own))
     }
 }
 

@@ -8,11 +8,16 @@ use crate::data::task::TaskRow;
 use crate::error::{Error, Result};
 use crate::eval::task::rows::{DownstreamRow, GradedAnswer, RowFile, RowKey, RowOrigin, key};
 use crate::eval::task::task_model::{QuestionGroup, TaskAnswer, TaskModel};
+use crate::grading::Grade;
+use crate::grading::python::{self, Ended};
 use crate::hash::sha256;
 use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// Time of a program that does nothing.
+const PROBE_SECONDS: u32 = 20;
 
 /// Name of the whole context among the compressors.
 pub const IDENTITY: &str = "identity";
@@ -62,6 +67,10 @@ impl Downstream<'_> {
         let all: Vec<(usize, &'b TaskRow)> = examples.iter().enumerate().collect();
         let open: Vec<&(usize, &'b TaskRow)> = all.iter().filter(is_open).collect();
         let progress = Progress::new("downstream", examples.len(), examples.len() - open.len());
+        // Before any answer is paid for.
+        if open.iter().any(|(_, row)| row.program.is_some()) {
+            python::run("", PROBE_SECONDS)?;
+        }
         let (mut full, mut count) = (0.0, 0.0);
         for some in open.chunks(self.model.together()) {
             if self.stop.load(Ordering::SeqCst) {
@@ -77,7 +86,7 @@ impl Downstream<'_> {
                 other => other?.into_iter(),
             };
             for own in prepared {
-                let made = self.rows(own, &mut answers, &there);
+                let made = self.rows(own, &mut answers, &there)?;
                 full += made.first().map_or(0.0, |own| own.full_f1);
                 count += 1.0;
                 file.push(made)?;
@@ -111,13 +120,16 @@ impl Downstream<'_> {
         for own in &self.participants {
             let condenser = Condenser { compressor: own.compressor, tokenizer };
             let query = if own.sees_query { row.query.as_str() } else { "" };
-            for &share in self.budgets.iter().filter(|share| !there.contains(&key(&row.id, &own.name, **share))) {
-                let begun = Instant::now();
-                let budget = BudgetConfig { tokens: None, keep_ratio: Some(share) };
-                let text = [PlainText { text: &row.context, query, key: number }];
-                let made = condenser.condense(&text, &budget)?.remove(0);
+            let is_open = |share: &f64| !there.contains(&key(&row.id, &own.name, *share));
+            let shares: Vec<f64> = self.budgets.iter().copied().filter(is_open).collect();
+            let budget = |&share: &f64| BudgetConfig { tokens: None, keep_ratio: Some(share) };
+            let begun = Instant::now();
+            let text = [PlainText { text: &row.context, query, key: number }];
+            let made = condenser.condense_each(&text, &shares.iter().map(budget).collect::<Vec<_>>())?;
+            let took = milliseconds(begun) / shares.len().max(1) as f64;
+            for (share, made) in shares.into_iter().zip(made.into_iter().flatten()) {
                 let made = made.map_err(|error| Error::invalid(format!("example {:?}: {error}", row.id)))?;
-                kept.push(KeptText { own, share, made, took: milliseconds(begun) });
+                kept.push(KeptText { own, share, made, took });
             }
         }
         let questions = kept.iter().map(|own| self.model.question(row, Some(&own.made.text)));
@@ -137,20 +149,20 @@ impl Downstream<'_> {
         prepared: Prepared,
         answers: &mut impl Iterator<Item = Vec<TaskAnswer>>,
         there: &BTreeSet<RowKey>,
-    ) -> Vec<DownstreamRow> {
+    ) -> Result<Vec<DownstreamRow>> {
         let Prepared { row, known, tokens_full, cut_tokens_full, kept, .. } = prepared;
-        let mut next = || -> Vec<GradedAnswer> {
+        let mut next = || -> Result<Vec<GradedAnswer>> {
             answers.next().into_iter().flatten().map(|answer| graded(row, answer)).collect()
         };
         let [full, closed] = match known {
             Some(known) => known,
             None => {
-                let (mut full, mut closed) = (next(), next());
+                let (mut full, mut closed) = (next()?, next()?);
                 [full.remove(0), closed.remove(0)]
             }
         };
         let common = Common { row, full: &full, closed: &closed, tokens_full, cut_tokens_full };
-        let mut rows: Vec<DownstreamRow> = (kept.into_iter().zip(next()))
+        let mut rows: Vec<DownstreamRow> = (kept.into_iter().zip(next()?))
             .map(|(KeptText { own, share, made, took }, answer)| {
                 let sees = own.sees_query;
                 let arm = Arm { name: &own.name, weights: &own.weights, sees, share, budget: made.budget };
@@ -161,7 +173,7 @@ impl Downstream<'_> {
             let arm = Arm { name: IDENTITY, weights: "baseline", sees: false, share: 1.0, budget: tokens_full };
             rows.push(self.row(&common, arm, full.clone(), &row.context, tokens_full, 0.0));
         }
-        rows
+        Ok(rows)
     }
 
     fn row(
@@ -238,14 +250,21 @@ struct KeptText<'a> {
     own: &'a Participant<'a>,
     share: f64,
     made: Condensed,
-    /// Milliseconds.
+    /// Milliseconds for all budgets, divided by their number.
     took: f64,
 }
 
-fn graded(row: &TaskRow, answer: TaskAnswer) -> GradedAnswer {
-    let grade = row.grading.grade(&answer.output, &row.answers, &row.classes);
+fn graded(row: &TaskRow, answer: TaskAnswer) -> Result<GradedAnswer> {
+    let grade = match &row.program {
+        None => row.grading.grade(&answer.output, &row.answers, &row.classes),
+        Some(program) => {
+            let passed = python::run(&program.with(&answer.output), program.seconds)? == Ended::Passed;
+            let score = f64::from(u8::from(passed));
+            Grade { exact_match: score, f1: score }
+        }
+    };
     let TaskAnswer { output, latency_ms, billed } = answer;
-    GradedAnswer { output, exact_match: grade.exact_match, f1: grade.f1, latency_ms, billed }
+    Ok(GradedAnswer { output, exact_match: grade.exact_match, f1: grade.f1, latency_ms, billed })
 }
 
 /// Answers and lengths that all rows of an example share.

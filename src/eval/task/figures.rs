@@ -1,6 +1,6 @@
 //! Figures of a downstream evaluation: means with intervals by document, of each compressor at each budget.
 
-use crate::eval::stats::{Interval, bootstrap, clusters};
+use crate::eval::stats::{self, Interval, bootstrap, clusters};
 use crate::eval::task::rows::DownstreamRow;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -71,6 +71,8 @@ pub struct DownstreamFigures {
     pub delta_exact_match: Mean,
     /// F1 compressed less full, paired.
     pub delta_f1: Mean,
+    /// F1 less that of each other compressor at the same budget, paired over the examples of both.
+    pub f1_less: BTreeMap<String, Mean>,
     /// (compressed − closed) / (full − closed) of F1: 1 = nothing lost, 0 = as good as nothing read.
     pub gap_closed: Mean,
     /// Share of examples of which a reference stands in what was kept.
@@ -108,7 +110,24 @@ pub fn figures(rows: &[DownstreamRow], resamples: usize, seed: u64) -> Vec<Downs
     let of = |(name, budget): (&str, u64)| -> Vec<&DownstreamRow> {
         rows.iter().filter(|row| row.compressor == name && row.key().2 == budget).collect()
     };
-    arms.into_iter().filter_map(|arm| arm_figures(&of(arm), resamples, seed)).collect()
+    let own = |&(name, budget): &(&str, u64)| {
+        let own = of((name, budget));
+        let others = arms.iter().filter(|other| other.1 == budget && other.0 != name);
+        let less = others.map(|&other| (other.0.to_string(), less(&own, &of(other), resamples, seed))).collect();
+        Some(DownstreamFigures { f1_less: less, ..arm_figures(&own, resamples, seed)? })
+    };
+    arms.iter().filter_map(own).collect()
+}
+
+/// Mean F1 of an arm less that of another, paired by example.
+fn less(own: &[&DownstreamRow], other: &[&DownstreamRow], resamples: usize, seed: u64) -> Mean {
+    let theirs: BTreeMap<&str, f64> = other.iter().map(|row| (row.example_id.as_str(), row.compressed_f1)).collect();
+    let pairs: Vec<(&str, f64)> = (own.iter())
+        .filter_map(|row| Some((row.document.as_str(), row.compressed_f1 - theirs.get(row.example_id.as_str())?)))
+        .collect();
+    let documents = clusters(pairs.iter().map(|(document, _)| *document));
+    let values: Vec<f64> = pairs.iter().map(|(_, value)| *value).collect();
+    stats::mean(&values, &documents, resamples, seed).into()
 }
 
 fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<DownstreamFigures> {
@@ -170,6 +189,7 @@ fn arm_figures(rows: &[&DownstreamRow], resamples: usize, seed: u64) -> Option<D
         closed_f1: mean(|row| row.closed_f1),
         delta_exact_match: mean(|row| row.delta_exact_match),
         delta_f1: mean(|row| row.delta_f1),
+        f1_less: BTreeMap::new(),
         gap_closed: gap.into(),
         answer_kept: plain(&|row| f64::from(u8::from(row.answer_kept))),
         latency_ms_full: plain(&|row| row.latency_ms_full),

@@ -13,4 +13,5 @@ pub mod downstream;
 pub mod figures;
 pub mod reader;
 pub mod rows;
+pub mod span_model;
 pub mod task_model;

@@ -92,6 +92,9 @@ impl LocalReader<'_> {
 
 /// A text as it is graded: of a short answer the first line.
 pub fn as_graded(row: &TaskRow, text: &str) -> String {
+    if row.program.is_some() {
+        return text.to_string();
+    }
     match (&row.prompt, row.benchmark.as_str()) {
         (Some(_), _) => text.trim().to_string(),
         (None, "longbench") => graded(row.slice.as_deref().unwrap_or_default(), text).trim().to_string(),

@@ -129,7 +129,7 @@ pub struct DownstreamRow {
     pub latency_ms_full: f64,
     /// Milliseconds of the answer to what was kept: its part of those that were answered together.
     pub latency_ms_compressed: f64,
-    /// Milliseconds of the compressor.
+    /// Milliseconds of the compressor for all budgets, divided by their number.
     pub latency_ms_compressor: f64,
     /// Dollars for the whole context; 0 of a model that runs here, none where the price is not known.
     pub cost_usd_full: Option<f64>,

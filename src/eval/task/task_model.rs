@@ -1,10 +1,11 @@
-//! The model that answers: a base that runs here, or one of others behind HTTP.
+//! The model that answers: a base that runs here, a span reader, or a model behind HTTP.
 
 use crate::data::task::TaskRow;
 use crate::endpoint::{Endpoint, EndpointAnswer, EndpointQuestion};
 use crate::error::Result;
 use crate::eval::task::reader::{LocalReader, TaskQuestion, as_graded};
 use crate::eval::task::rows::Billed;
+use crate::eval::task::span_model::SpanModel;
 use crate::tokenizer::Tokenizer;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -20,6 +21,8 @@ const WISH_CLOSED: &str =
 pub enum TaskModel<'a> {
     /// A base that runs here.
     Local(LocalReader<'a>),
+    /// An encoder that points at answers.
+    Span(Box<SpanModel<'a>>),
     /// A model behind HTTP.
     Remote(RemoteReader<'a>),
 }
@@ -58,6 +61,7 @@ impl TaskModel<'_> {
     pub fn tokenizer(&self) -> &Tokenizer {
         match self {
             TaskModel::Local(reader) => &reader.models.tokenizer,
+            TaskModel::Span(reader) => reader.tokenizer,
             TaskModel::Remote(reader) => reader.tokenizer,
         }
     }
@@ -65,7 +69,7 @@ impl TaskModel<'_> {
     /// Examples whose questions are asked together.
     pub fn together(&self) -> usize {
         match self {
-            TaskModel::Local(_) => 1,
+            TaskModel::Local(_) | TaskModel::Span(_) => 1,
             TaskModel::Remote(reader) => reader.endpoint.concurrency(),
         }
     }
@@ -77,6 +81,7 @@ impl TaskModel<'_> {
     pub fn question(&self, row: &TaskRow, context: Option<&str>) -> Result<TaskQuestion> {
         match self {
             TaskModel::Local(reader) => reader.question(row, context),
+            TaskModel::Span(reader) => reader.question(row, context),
             TaskModel::Remote(reader) => reader.question(row, context),
         }
     }
@@ -87,7 +92,8 @@ impl TaskModel<'_> {
     /// A model that fails, or [`crate::error::Error::Interrupted`] once `stop` is set.
     pub fn answers(&self, groups: &[QuestionGroup], stop: &AtomicBool) -> Result<Vec<Vec<TaskAnswer>>> {
         match self {
-            TaskModel::Local(reader) => groups.iter().map(|group| local(reader, group)).collect(),
+            TaskModel::Local(reader) => here(groups, |row, questions| reader.answers(row, questions)),
+            TaskModel::Span(reader) => here(groups, |row, questions| reader.answers(row, questions)),
             TaskModel::Remote(reader) => reader.answers(groups, stop),
         }
     }
@@ -95,7 +101,7 @@ impl TaskModel<'_> {
     /// Dollars so far, in words.
     pub fn spending(&self) -> String {
         match self {
-            TaskModel::Local(_) => "$0".into(),
+            TaskModel::Local(_) | TaskModel::Span(_) => "$0".into(),
             TaskModel::Remote(reader) => match reader.endpoint.spent().usd {
                 Some(usd) => format!("${usd:.4}"),
                 None => "price unknown".into(),
@@ -104,13 +110,19 @@ impl TaskModel<'_> {
     }
 }
 
-/// The answers of a model that runs here; the time is divided evenly.
-fn local(reader: &LocalReader, group: &QuestionGroup) -> Result<Vec<TaskAnswer>> {
-    let begun = Instant::now();
-    let outputs = reader.answers(group.row, &group.questions)?;
-    let latency_ms = begun.elapsed().as_secs_f64() * 1e3 / group.questions.len().max(1) as f64;
-    let billed = Billed { cost_usd: Some(0.0), ..Billed::default() };
-    Ok(outputs.into_iter().map(|output| TaskAnswer { output, latency_ms, billed }).collect())
+/// The answers of a model that runs here; the time of a group is divided evenly.
+fn here(
+    groups: &[QuestionGroup],
+    answers: impl Fn(&TaskRow, &[TaskQuestion]) -> Result<Vec<String>>,
+) -> Result<Vec<Vec<TaskAnswer>>> {
+    let own = |group: &QuestionGroup| {
+        let begun = Instant::now();
+        let outputs = answers(group.row, &group.questions)?;
+        let latency_ms = begun.elapsed().as_secs_f64() * 1e3 / group.questions.len().max(1) as f64;
+        let billed = Billed { cost_usd: Some(0.0), ..Billed::default() };
+        Ok(outputs.into_iter().map(|output| TaskAnswer { output, latency_ms, billed }).collect())
+    };
+    groups.iter().map(own).collect()
 }
 
 impl RemoteReader<'_> {

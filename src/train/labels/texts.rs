@@ -4,14 +4,16 @@
 
 use crate::compressor::Compressor;
 use crate::compressor::extractive::ExtractivePolicy;
-use crate::compressor::scorers::evidence::EvidenceRecord;
+use crate::compressor::scorers::evidence::RECORD;
 use crate::config::compressors::CompressorConfig;
 use crate::config::labelled::LabelledConfig;
 use crate::data::{self, LabelledText};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::model::encoder_record::EncoderRecord;
 use crate::model::lora::Adapter;
 use crate::model::peft::Base;
+use crate::model::row_head::RowHead;
 use crate::models::{BaseName, Models};
 use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
@@ -22,7 +24,7 @@ use crate::train::inputs::model_files;
 use crate::train::labels::example::LabelledExample;
 use crate::train::labels::rankers::Ranker;
 use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
-use crate::train::roles::{ROLES, fresh_encoder, fresh_evidence, fresh_heads};
+use crate::train::roles::{ROLES, fresh_encoder, fresh_heads, fresh_rows};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
@@ -185,7 +187,7 @@ impl<'a> Examples<'a> {
     pub fn taught(&self, folder: &Path) -> Result<Adapter> {
         match &self.config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } => {
-                Adapter::load_evidence(folder, &encoder.folder()?, self.models.decoder.device())
+                Adapter::load_rows(folder, RowHead::Evidence, &encoder.folder()?, self.models.decoder.device())
             }
             CompressorConfig::Extractive { .. } | CompressorConfig::Gist { .. } => {
                 Err(Error::invalid("compressor.evidence: expected true beside --evaluate, got false"))
@@ -209,7 +211,7 @@ impl<'a> Examples<'a> {
         match &config.compressor {
             CompressorConfig::Extractive { encoder: Some(encoder), hints, evidence, .. } => {
                 let adapter = match evidence {
-                    true => fresh_evidence(encoder, decoder.device(), config.seed)?,
+                    true => fresh_rows(encoder, RowHead::Evidence, decoder.device(), config.seed)?,
                     false => fresh_encoder(encoder, hints.len(), decoder, config.seed)?,
                 };
                 Ok(Trainee::new(ROLES[0], adapter, &config.optim).with_encoder_factor(encoder.lr_factor, &config.optim))
@@ -244,7 +246,7 @@ impl<'a> Examples<'a> {
         })?;
         student.compressor.save_adapter(run.root(), &self.base())?;
         if let CompressorConfig::Extractive { encoder: Some(encoder), evidence: true, .. } = &config.compressor {
-            EvidenceRecord::save(encoder, &run.root().join(ROLES[0]))?;
+            EncoderRecord::save(encoder, &run.root().join(ROLES[0]).join(RECORD))?;
         }
         Ok(student.compressor.adapter)
     }
