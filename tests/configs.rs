@@ -1,8 +1,9 @@
 //! Every TOML file in the tree, and what a TOML file may not say.
 
 use crate::common::{assert_says, command, message};
+use gist::config::experiment::Experiment;
 use gist::config::labelled::LabelledConfig;
-use gist::config::merge::{load_tree, to_toml};
+use gist::config::merge::{Tree, load_tree, to_toml};
 use gist::config::pretrain::PretrainConfig;
 use gist::config::span_reader::SpanReaderConfig;
 use gist::config::train::TrainConfig;
@@ -20,29 +21,21 @@ fn tomls(folder: &str) -> Vec<PathBuf> {
 /// The resolved configuration, or why there is none.
 fn resolved(path: &Path) -> Result<String, String> {
     let tree = load_tree(path, &[]).map_err(|e| e.to_string())?;
+    match tree.get_str("kind") {
+        Some("distill") => whole::<LabelledConfig>(&tree),
+        Some("span_reader") => whole::<SpanReaderConfig>(&tree),
+        Some("pretrain") => whole::<PretrainConfig>(&tree),
+        _ => whole::<TrainConfig>(&tree),
+    }
+}
+
+fn whole<T: Experiment>(tree: &Tree) -> Result<String, String> {
     let invalid = |(key, message): (String, String)| tree.invalid(&key, message).to_string();
     let under_hardware = |(key, message): (String, String)| invalid((format!("hardware.{key}"), message));
-    if tree.get_str("kind") == Some("distill") {
-        let config: LabelledConfig = tree.resolve().map_err(|e| e.to_string())?;
-        config.check().map_err(invalid)?;
-        config.hardware.check().map_err(under_hardware)?;
-        Ok(to_toml(&config).unwrap())
-    } else if tree.get_str("kind") == Some("span_reader") {
-        let config: SpanReaderConfig = tree.resolve().map_err(|e| e.to_string())?;
-        config.check().map_err(invalid)?;
-        config.hardware.check().map_err(under_hardware)?;
-        Ok(to_toml(&config).unwrap())
-    } else if tree.get_str("kind") == Some("pretrain") {
-        let config: PretrainConfig = tree.resolve().map_err(|e| e.to_string())?;
-        config.check().map_err(invalid)?;
-        config.hardware.check().map_err(under_hardware)?;
-        Ok(to_toml(&config).unwrap())
-    } else {
-        let config: TrainConfig = tree.resolve().map_err(|e| e.to_string())?;
-        config.check().map_err(invalid)?;
-        config.hardware.check().map_err(under_hardware)?;
-        Ok(to_toml(&config).unwrap())
-    }
+    let config: T = tree.resolve().map_err(|e| e.to_string())?;
+    config.check().map_err(invalid)?;
+    config.hardware().check().map_err(under_hardware)?;
+    Ok(to_toml(&config).unwrap())
 }
 
 #[test]

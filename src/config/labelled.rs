@@ -168,7 +168,7 @@ impl LabelledLoop {
     }
 }
 
-fn default_resamples() -> usize {
+pub(super) fn default_resamples() -> usize {
     2000
 }
 

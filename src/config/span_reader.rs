@@ -3,7 +3,7 @@
 
 use crate::config::compressors::EncoderSection;
 use crate::config::hardware::Hardware;
-use crate::config::labelled::LabelledLoop;
+use crate::config::labelled::{LabelledLoop, default_resamples};
 use crate::config::parts::{OptimConfig, Problem, at_least, check_name, is_false, not_negative, under};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,10 +62,6 @@ pub struct SpanData {
 
 fn default_unanswerable() -> f64 {
     0.2
-}
-
-fn default_resamples() -> usize {
-    2000
 }
 
 impl SpanReaderConfig {
