@@ -1,21 +1,20 @@
 //! Rows of benchmarks: each project's own format, rows of RULER, bad input, and `gist benchmark`.
 
-use crate::common::{assert_says, command, fails, ok, world};
+use crate::common::{assert_says, fails, ok, world};
 use gist::data::task::ruler::{RulerSize, RulerTask, generate};
 use gist::data::task::{TaskRow, TaskRows, benchmark, read_task};
 use gist::grading::Grading;
-use gist::grading::python::{self, Ended};
 use gist::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A file of the shipped rows.
-fn shipped(name: &str) -> PathBuf {
+pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/tasks/{name}.jsonl.zst"))
 }
 
-fn read(name: &str, path: &Path) -> TaskRows {
+pub fn read(name: &str, path: &Path) -> TaskRows {
     read_task(benchmark(name).unwrap(), path).unwrap()
 }
 
@@ -336,106 +335,4 @@ fn benchmarks_are_listed_prepared_and_shown() {
         assert_says(&prepare(name, more), &[said], name);
     }
     assert!(!world().root.join("x.jsonl").exists());
-}
-
-#[test]
-fn rows_that_were_trained_on_are_found() {
-    let root = &world().root;
-    let row = |id: &str, query: &str, context: &str| {
-        json!({"id": id, "context": context, "query": query, "answers": ["7"]}).to_string()
-    };
-    let judged = [row("a", "How many?", "There are 7 of them in all."), row("b", "Why?", "Because 7 is a number.")];
-    std::fs::write(root.join("judged.jsonl"), judged.join("\n")).unwrap();
-    std::fs::write(root.join("apart.jsonl"), row("c", "When?", "At 7.")).unwrap();
-    std::fs::write(
-        root.join("taught.jsonl"),
-        json!({"text": "Quite another.", "query": "how MANY?", "keep": [[0, 5]]}).to_string(),
-    )
-    .unwrap();
-    let command = ["benchmark", "leaks", "plain", "--from", "judged.jsonl", "--trained-on"];
-    let said = ok(&[&command[..], &["plain=apart.jsonl"]].concat());
-    assert_says(&said, &["apart.jsonl", "other paragraphs"], "nothing leaks");
-    let said = fails(1, &[&command[..], &["plain=apart.jsonl,labelled=taught.jsonl"]].concat());
-    assert_says(
-        &said,
-        &["judged.jsonl: expected rows that nothing was trained on, got some in taught.jsonl (a)"],
-        "a leak",
-    );
-    assert_says(
-        &fails(2, &[&command[..], &["apart.jsonl"]].concat()),
-        &["--trained-on: expected FORM=FILE"],
-        "no form",
-    );
-    let unknown = fails(2, &[&command[..], &["trivia=apart.jsonl"]].concat());
-    assert_says(&unknown, &["--trained-on: expected a benchmark among", "\"trivia\""], "no such form");
-}
-
-/// The encoder and the reader that ship were taught by rows that are apart from those that they are judged by.
-#[test]
-fn no_shipped_row_was_trained_on() {
-    for (name, taught) in [
-        ("hotpotqa", "labelled=data/hotpotqa/train.jsonl.zst,labelled=data/evidence/train.jsonl.zst"),
-        ("squad", "labelled=data/hotpotqa/train.jsonl.zst,labelled=data/evidence/train.jsonl.zst"),
-    ] {
-        let from = format!("data/tasks/{name}.jsonl.zst");
-        let arguments = ["benchmark", "leaks", name, "--from", &from, "--trained-on", taught];
-        let output = command(&arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-/// Rows of HumanEval and MBPP that ship: their references pass, other answers do not, and nothing of the tests is shown.
-#[test]
-fn programs_that_ship_pass_with_their_references_alone() {
-    for (name, count) in [("humaneval", 30), ("mbpp", 30)] {
-        let rows = read(name, &shipped(name)).rows;
-        assert_eq!(rows.len(), count, "{name}");
-        for row in &rows {
-            let program = row.program.as_ref().unwrap();
-            let shown = row.prompt.as_ref().map(|own| [&own.before[..], &row.context, &own.after].concat()).unwrap();
-            assert!(!shown.contains(row.answers[0].trim()) && !shown.contains(program.hidden().trim()), "{}", row.id);
-            assert_eq!(
-                python::run(&program.with(&row.answers[0]), program.seconds).unwrap(),
-                Ended::Passed,
-                "{}",
-                row.id
-            );
-        }
-        for row in rows.iter().take(3) {
-            let program = row.program.as_ref().unwrap();
-            for wrong in ["", "    return None", "def unknown(): pass"] {
-                let ended = python::run(&program.with(wrong), program.seconds).unwrap();
-                assert!(matches!(ended, Ended::Failed(_)), "{} {wrong:?}: {ended:?}", row.id);
-            }
-        }
-    }
-    let rows = read("mbpp", &shipped("mbpp")).rows;
-    assert!(rows[0].query.contains("The function is called ") && rows.iter().all(|row| row.context == rows[0].context));
-}
-
-/// The rows of DS-1000 here are made up.
-#[test]
-fn programs_of_ds1000_are_tested_by_their_context_which_is_shown_to_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ds1000.jsonl");
-    let context = "def test_execution(code):\n    space = {'a': [3, 1, 2]}\n    exec(code, space)\n    assert space['result'] == [1, 2, 3]\n\
-        def test_string(code):\n    assert 'for' not in code\n";
-    let problem = |prompt: &str| {
-        json!({"prompt": prompt, "reference_code": "result = sorted(a)  # ascending", "code_context": context,
-            "metadata": {"problem_id": 7, "library": "Numpy"}})
-    };
-    std::fs::write(&path, problem("Sort a.\nA:\n<code>\nBEGIN SOLUTION").to_string()).unwrap();
-    let row = &read("ds1000", &path).rows[0];
-    assert_eq!((row.id.as_str(), row.slice.as_deref()), ("7", Some("Numpy")));
-    let program = row.program.as_ref().unwrap();
-    let ended = |answer: &str| python::run(&program.with(answer), 20).unwrap();
-    assert_eq!(ended("result = sorted(a)\n</code>\nThat is all."), Ended::Passed);
-    assert_eq!(ended("```python\nresult = sorted(a)\n```"), Ended::Passed);
-    assert!(matches!(ended("result = [x for x in sorted(a)]"), Ended::Failed(said) if said.contains("AssertionError")));
-    assert!(matches!(ended("result = a"), Ended::Failed(_)));
-    for telling in ["Sort a: result = sorted(a)  # ascending", context] {
-        std::fs::write(&path, problem(telling).to_string()).unwrap();
-        let said = read_task(benchmark("ds1000").unwrap(), &path).unwrap_err().to_string();
-        assert_says(&said, &["ds1000.jsonl: \"7\": expected a context without its reference and tests"], "a leak");
-    }
 }

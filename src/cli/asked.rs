@@ -22,35 +22,44 @@ enum OpenModel {
 /// Models by name, each opened once.
 pub struct OpenModels(BTreeMap<String, OpenModel>);
 
-/// Settings to open models with.
-pub struct Opening<'a> {
-    /// Flags that name the models, for errors.
-    pub flags: &'a str,
-    /// Flags of models behind HTTP.
-    pub http: &'a HttpArgs,
-    /// Device of a base that runs here.
-    pub device: &'a DeviceArg,
-    /// Whether the Hub is asked for nothing.
-    pub offline: bool,
-    /// Folder of the command, for paid answers.
-    pub output: &'a Path,
+/// Flags of commands that ask models, and say figures with intervals of the answers.
+#[derive(clap::Args)]
+pub struct AskedArgs {
+    /// Seed of the intervals.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Resamples of the intervals.
+    #[arg(long, default_value_t = 2000)]
+    pub resamples: usize,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Ask the Hub for nothing: its models must be in the cache.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
-impl Opening<'_> {
-    /// Opens models; those behind HTTP share what may be spent.
-    pub fn open<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> anyhow::Result<OpenModels> {
+impl AskedArgs {
+    /// Opens models, which `flags` name in errors; those behind HTTP share what may be spent, and leave paid answers in `output`.
+    pub fn open<'n>(
+        &self,
+        flags: &str,
+        names: impl IntoIterator<Item = &'n String>,
+        output: &Path,
+    ) -> anyhow::Result<OpenModels> {
         let names: BTreeSet<&String> = names.into_iter().collect();
         let behind_http = names.iter().filter(|name| Protocol::of(name).is_some()).count();
         if behind_http == 0 {
-            self.http.refuse(self.flags)?;
+            self.http.refuse(flags)?;
         }
         let mut opened = BTreeMap::new();
         for name in names {
             let own = match Protocol::of(name) {
-                Some(_) => OpenModel::Remote(Box::new(self.http.endpoint(name, self.output, behind_http)?)),
+                Some(_) => OpenModel::Remote(Box::new(self.http.endpoint(name, output, behind_http)?)),
                 None => {
-                    let model = named::model(Path::new(name), self.device, self.offline);
-                    OpenModel::Local(Box::new(model.with_context(|| format!("{} {name}", self.flags))?))
+                    let model = named::model(Path::new(name), &self.device, self.offline);
+                    OpenModel::Local(Box::new(model.with_context(|| format!("{flags} {name}"))?))
                 }
             };
             opened.insert(name.clone(), own);

@@ -1,9 +1,7 @@
 //! `equivalence`: do a text and its shorter form say the same? Three gates over pairs, the third optional.
 
-use crate::cli::args::DeviceArg;
-use crate::cli::asked::{OpenModels, Opening};
+use crate::cli::asked::{AskedArgs, OpenModels};
 use crate::cli::start;
-use crate::cli::task_model::HttpArgs;
 use anyhow::{Context, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::compressor::scorers::embedding::Embedding;
@@ -43,19 +41,8 @@ pub struct EquivalenceArgs {
     /// Pairs at most, the first ones; absent = all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Seed of the intervals.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Resamples of the intervals.
-    #[arg(long, default_value_t = 2000)]
-    resamples: usize,
     #[command(flatten)]
-    device: DeviceArg,
-    /// Ask the Hub for nothing: its models must be in the cache.
-    #[arg(long)]
-    offline: bool,
-    #[command(flatten)]
-    http: HttpArgs,
+    asked: AskedArgs,
 }
 
 /// Scores pairs, and writes rows and figures.
@@ -68,15 +55,9 @@ pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
         args.embedding.display()
     );
     let embedding = Embedding::load(&args.embedding, Device::Cpu)?;
-    let opening = Opening {
-        flags: "--models or --judge",
-        http: &args.http,
-        device: &args.device,
-        offline: args.offline,
-        output: &args.output,
-    };
     // A model that is among --models and the judge too is opened once.
-    let opened = opening.open(args.models.iter().chain(&args.judge))?;
+    let names = args.models.iter().chain(&args.judge);
+    let opened = args.asked.open("--models or --judge", names, &args.output)?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let _lock = FolderLock::take(&args.output)?;
     let stop = start::catch_interrupt()?;
@@ -107,12 +88,12 @@ pub fn run(args: &EquivalenceArgs) -> anyhow::Result<()> {
 fn write(args: &EquivalenceArgs, rows: &[EquivalenceRow], opened: &OpenModels) -> anyhow::Result<()> {
     let lines = rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     write_atomic(&args.output.join("rows.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
-    let all = figures(rows, args.resamples, args.seed);
+    let all = figures(rows, args.asked.resamples, args.asked.seed);
     let weights = FileHash::of(&args.embedding.join("model.safetensors"))?.sha256;
     let summary = json!({
         "dataset": FileHash::of(&args.from)?.sha256, "embedding": weights, "models": args.models, "judge": args.judge,
         "thresholds": BTreeMap::from(GATES), "classified": rows.iter().filter(|row| !row.domain_given).count(),
-        "seed": args.seed, "resamples": args.resamples, "git_sha": Build::own().to_string(), "spent_now": opened.spent(),
+        "seed": args.asked.seed, "resamples": args.asked.resamples, "git_sha": Build::own().to_string(), "spent_now": opened.spent(),
         "domains": all,
     });
     write_json_atomic(&args.output.join("summary.json"), &summary)?;

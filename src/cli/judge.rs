@@ -1,9 +1,7 @@
 //! `judge`: grades from 1 to 10 of what compressors kept, by any model, over the rows of a downstream evaluation.
 
-use crate::cli::args::DeviceArg;
-use crate::cli::asked::Opening;
+use crate::cli::asked::AskedArgs;
 use crate::cli::start;
-use crate::cli::task_model::HttpArgs;
 use anyhow::{Context, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::error::Error;
@@ -34,19 +32,8 @@ pub struct JudgeArgs {
     /// Examples at most, the first ones; absent = all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Seed of the intervals.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Resamples of the intervals.
-    #[arg(long, default_value_t = 2000)]
-    resamples: usize,
     #[command(flatten)]
-    device: DeviceArg,
-    /// Ask the Hub for nothing: its models must be in the cache.
-    #[arg(long)]
-    offline: bool,
-    #[command(flatten)]
-    http: HttpArgs,
+    asked: AskedArgs,
 }
 
 /// Grades, and writes rows and figures.
@@ -63,8 +50,7 @@ pub fn run(args: &JudgeArgs) -> anyhow::Result<()> {
     }
     let examples: BTreeSet<&String> = rows.iter().map(|row| &row.example_id).collect();
     let output = args.output.as_ref().unwrap_or(&args.from);
-    let opening = Opening { flags: "--judges", http: &args.http, device: &args.device, offline: args.offline, output };
-    let opened = opening.open(&args.judges)?;
+    let opened = args.asked.open("--judges", &args.judges, output)?;
     std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
     let _lock = FolderLock::take(output)?;
     let stop = start::catch_interrupt()?;
@@ -84,10 +70,10 @@ pub fn run(args: &JudgeArgs) -> anyhow::Result<()> {
     progress.finish();
     let lines = judged.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     write_atomic(&output.join("judged.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
-    let (all, agreed) = (figures(&judged, args.resamples, args.seed), agreement(&judged));
+    let (all, agreed) = (figures(&judged, args.asked.resamples, args.asked.seed), agreement(&judged));
     let summary = json!({
         "rows": FileHash::of(&path)?.sha256, "judges": args.judges, "examples": examples.len(), "compressors": all,
-        "agreement": agreed, "seed": args.seed, "resamples": args.resamples, "git_sha": Build::own().to_string(),
+        "agreement": agreed, "seed": args.asked.seed, "resamples": args.asked.resamples, "git_sha": Build::own().to_string(),
         "spent_now": opened.spent(),
     });
     write_json_atomic(&output.join("judged.json"), &summary)?;

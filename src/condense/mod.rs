@@ -89,26 +89,34 @@ struct Tokens {
 /// A text that was cut into stretches.
 struct Source {
     stretches: Vec<Tokens>,
+    /// Tokens of protected stretches.
+    protected: usize,
+    /// All tokens.
     tokens: usize,
-    budget: usize,
     query: Vec<u32>,
 }
 
-/// A piece of a free stretch that a compressor is to read.
+impl Source {
+    /// A budget in tokens; an error where protected spans alone are more.
+    fn budget(&self, budget: &BudgetConfig) -> Result<usize> {
+        let (budget, protected) = (budget.tokens(self.tokens), self.protected);
+        match protected > budget {
+            true => {
+                let expected = format!("expected protected spans of at most the budget's {budget} tokens");
+                Err(Error::invalid(format!("{expected}, got {protected}")))
+            }
+            false => Ok(budget),
+        }
+    }
+}
+
+/// A piece of a free stretch that a compressor is to read: numbers of text and stretch, first token and the one behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Piece {
     source: usize,
     stretch: usize,
-    tokens: Range<usize>,
-    budget: usize,
-}
-
-/// Text, stretch, first token and the one behind the last of a piece.
-type PieceKey = [usize; 4];
-
-impl Piece {
-    fn key(&self) -> PieceKey {
-        [self.source, self.stretch, self.tokens.start, self.tokens.end]
-    }
+    first: usize,
+    end: usize,
 }
 
 impl Condenser<'_> {
@@ -118,51 +126,55 @@ impl Condenser<'_> {
         Ok(self.condense_each(texts, std::slice::from_ref(budget))?.remove(0))
     }
 
-    /// [`Condenser::condense`] for each of several budgets, where what a compressor does for all of them is done once.
+    /// [`Condenser::condense`] for each of several budgets; a text is read once, and so is what a compressor scores once.
     pub fn condense_each(&self, texts: &[PlainText], budgets: &[BudgetConfig]) -> Result<Vec<Vec<Result<Condensed>>>> {
-        let read = |budget: &BudgetConfig| texts.iter().map(|text| self.read(text, budget)).collect();
-        let sources: Vec<Vec<Result<Source>>> = budgets.iter().map(read).collect();
-        // The budgets that each piece is read for, and their numbers.
-        let mut pieces: BTreeMap<PieceKey, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-        for (b, own) in sources.iter().enumerate() {
-            for (number, source) in own.iter().enumerate() {
-                for piece in source.iter().flat_map(|source| self.pieces(number, source)) {
-                    let (tokens, numbers) = pieces.entry(piece.key()).or_default();
-                    tokens.push(piece.budget);
-                    numbers.push(b);
+        let sources: Vec<Result<Source>> = texts.iter().map(|text| self.read(text)).collect();
+        // The budgets, in tokens, that each piece is read for, and their numbers.
+        let mut pieces: BTreeMap<Piece, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        for (number, source) in sources.iter().enumerate() {
+            for (b, budget) in budgets.iter().enumerate() {
+                let Some((source, Ok(budget))) = source.as_ref().ok().map(|own| (own, own.budget(budget))) else {
+                    continue;
+                };
+                for (piece, tokens) in self.pieces(number, source, budget) {
+                    let own = pieces.entry(piece).or_default();
+                    own.0.push(tokens);
+                    own.1.push(b);
                 }
             }
         }
-        let mut groups: BTreeMap<Vec<usize>, Vec<(PieceKey, Vec<usize>)>> = BTreeMap::new();
-        for (key, (tokens, numbers)) in pieces {
-            groups.entry(tokens).or_default().push((key, numbers));
+        let mut groups: BTreeMap<Vec<usize>, Vec<(Piece, Vec<usize>)>> = BTreeMap::new();
+        for (piece, (tokens, numbers)) in pieces {
+            groups.entry(tokens).or_default().push((piece, numbers));
         }
-        let mut made: Vec<BTreeMap<PieceKey, Compressed>> = budgets.iter().map(|_| BTreeMap::new()).collect();
+        let mut made: Vec<BTreeMap<Piece, Compressed>> = budgets.iter().map(|_| BTreeMap::new()).collect();
         for (tokens, group) in groups {
-            let requests: Vec<Request> = (group.iter())
-                .filter_map(|([source, stretch, start, end], numbers)| {
-                    let own = sources[*numbers.first()?][*source].as_ref().ok()?;
-                    let prefix = &own.stretches[*stretch].ids[*start..*end];
-                    Some(Request { prefix, local: &[], query: &own.query, key: texts[*source].key })
-                })
-                .collect();
+            let request = |(piece, _): &(Piece, Vec<usize>)| {
+                let source = sources[piece.source].as_ref().ok()?;
+                let prefix = &source.stretches[piece.stretch].ids[piece.first..piece.end];
+                Some(Request { prefix, local: &[], query: &source.query, key: texts[piece.source].key })
+            };
+            let requests: Vec<Request> = group.iter().filter_map(request).collect();
             let lists = self.compressor.compress_each(&requests, &tokens)?;
             check_count(self.compressor.name(), tokens.len(), lists.len())?;
             for (at, compressed) in lists.into_iter().enumerate() {
                 check_count(self.compressor.name(), requests.len(), compressed.len())?;
-                for ((key, numbers), own) in group.iter().zip(compressed) {
-                    made[numbers[at]].insert(*key, own);
+                for ((piece, numbers), own) in group.iter().zip(compressed) {
+                    made[numbers[at]].insert(*piece, own);
                 }
             }
         }
-        let joined = |(own, made): (Vec<Result<Source>>, &BTreeMap<PieceKey, Compressed>)| {
-            let texts = texts.iter().zip(own).enumerate();
-            texts.map(|(number, (text, source))| self.joined(text.text, &source?, number, made)).collect()
+        let within = |(budget, made): (&BudgetConfig, &BTreeMap<Piece, Compressed>)| {
+            let one = |(number, (text, source)): (usize, (&PlainText, &Result<Source>))| match source {
+                Ok(source) => self.joined(text.text, source, number, source.budget(budget)?, made),
+                Err(error) => Err(Error::invalid(error.to_string())),
+            };
+            texts.iter().zip(&sources).enumerate().map(one).collect()
         };
-        Ok(sources.into_iter().zip(&made).map(joined).collect())
+        Ok(budgets.iter().zip(&made).map(within).collect())
     }
 
-    fn read(&self, text: &PlainText, budget: &BudgetConfig) -> Result<Source> {
+    fn read(&self, text: &PlainText) -> Result<Source> {
         let mut all = Vec::new();
         for stretch in stretches(text.text)? {
             let (ids, bytes) = self.tokenizer.aligned(&text.text[stretch.bytes.clone()])?;
@@ -172,36 +184,29 @@ impl Condenser<'_> {
             all.iter().filter(|own| own.stretch.protected == protected).map(|own| own.ids.len()).sum()
         };
         let (protected, tokens) = (count(true), count(true) + count(false));
-        let budget = budget.tokens(tokens);
-        if protected > budget {
-            let message = format!("expected protected spans of at most the budget's {budget} tokens, got {protected}");
-            return Err(Error::invalid(message));
-        }
-        Ok(Source { stretches: all, tokens, budget, query: self.tokenizer.encode(text.query)? })
+        Ok(Source { stretches: all, protected, tokens, query: self.tokenizer.encode(text.query)? })
     }
 
-    /// The pieces of a text, each with its share of what protected spans leave; none where the text fits its budget.
-    fn pieces(&self, number: usize, source: &Source) -> Vec<Piece> {
-        if source.tokens <= source.budget {
+    /// The pieces of a text, each with its share of what protected spans leave of the budget; none where the text fits it.
+    fn pieces(&self, number: usize, source: &Source, budget: usize) -> Vec<(Piece, usize)> {
+        if source.tokens <= budget {
             return Vec::new();
         }
-        let free = source.stretches.iter().enumerate().filter(|(_, own)| !own.stretch.protected);
-        let total: usize = free.clone().map(|(_, own)| own.ids.len()).sum();
-        let rest = source.budget - (source.tokens - total);
+        let total = source.tokens - source.protected;
+        let rest = budget - source.protected;
         let (mut before, mut all) = (0, Vec::new());
-        for (stretch, own) in free {
+        for (stretch, own) in source.stretches.iter().enumerate().filter(|(_, own)| !own.stretch.protected) {
             let share = shared(rest, before..before + own.ids.len(), total);
             before += own.ids.len();
             let room = self.compressor.reads_at_once(share).map(|most| most.saturating_sub(source.query.len()).max(1));
             let parts = own.ids.len().div_ceil(room.unwrap_or(usize::MAX)).max(1);
             let cut = |part: usize| part * own.ids.len() / parts;
             all.extend((0..parts).map(|part| {
-                let tokens = cut(part)..cut(part + 1);
-                let budget = shared(share, tokens.clone(), own.ids.len().max(1));
-                Piece { source: number, stretch, tokens, budget }
+                let (first, end) = (cut(part), cut(part + 1));
+                (Piece { source: number, stretch, first, end }, shared(share, first..end, own.ids.len().max(1)))
             }));
         }
-        all.retain(|piece| !piece.tokens.is_empty() && piece.budget > 0);
+        all.retain(|(piece, budget)| piece.first < piece.end && *budget > 0);
         all
     }
 
@@ -210,9 +215,10 @@ impl Condenser<'_> {
         text: &str,
         source: &Source,
         number: usize,
-        made: &BTreeMap<PieceKey, Compressed>,
+        budget: usize,
+        made: &BTreeMap<Piece, Compressed>,
     ) -> Result<Condensed> {
-        let (fits, mut out, mut tokens_after) = (source.tokens <= source.budget, String::new(), 0);
+        let (fits, mut out, mut tokens_after) = (source.tokens <= budget, String::new(), 0);
         let mut kept = Some(Vec::new());
         for (place, own) in source.stretches.iter().enumerate() {
             let bytes = own.stretch.bytes.clone();
@@ -223,7 +229,8 @@ impl Condenser<'_> {
                 continue;
             }
             let mut ids = Vec::new();
-            for ([.., first, _], compressed) in made.range([number, place, 0, 0]..[number, place + 1, 0, 0]) {
+            let from = |stretch: usize| Piece { source: number, stretch, first: 0, end: 0 };
+            for (Piece { first, .. }, compressed) in made.range(from(place)..from(place + 1)) {
                 ids.extend(&compressed.ids);
                 let Some(places) = compressed.kept.as_ref().filter(|_| kept.is_some()) else {
                     kept = None;
@@ -240,7 +247,7 @@ impl Condenser<'_> {
             out.push_str(&self.tokenizer.decode(&ids)?);
         }
         let tokens_encoded = self.tokenizer.encode(&out)?.len();
-        let (tokens_before, budget) = (source.tokens, source.budget);
+        let tokens_before = source.tokens;
         Ok(Condensed { text: out, tokens_before, tokens_after, tokens_encoded, budget, kept })
     }
 }

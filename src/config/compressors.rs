@@ -71,6 +71,14 @@ pub struct EncoderSection {
 }
 
 impl EncoderSection {
+    /// Says what is impossible, naming the key.
+    pub fn check(&self) -> Result<(), Problem> {
+        if let Some(rank) = self.rank.filter(|rank| *rank < 1) {
+            return Err(("rank".into(), format!("expected at least 1, got {rank}")));
+        }
+        not_negative("lr_factor", self.lr_factor)
+    }
+
     /// Folder of the encoder's files: `path` itself, or the cached repository that it names.
     pub fn folder(&self) -> error::Result<PathBuf> {
         hub::folder(&self.path, self.revision.as_deref())
@@ -89,14 +97,11 @@ impl CompressorConfig {
                 if *evidence && encoder.is_none() {
                     return Err(("evidence".into(), "expected compressor.encoder beside true, got none".into()));
                 }
-                if let Some(rank) = encoder.as_ref().and_then(|encoder| encoder.rank) {
-                    let wrong = match (rank, evidence) {
-                        (..1, _) => Some("expected at least 1"),
-                        (_, false) => Some("expected it absent, or compressor.evidence = true beside it"),
-                        (_, true) => None,
-                    };
-                    if let Some(wrong) = wrong {
-                        return Err(("encoder.rank".into(), format!("{wrong}, got {rank}")));
+                if let Some(encoder) = encoder {
+                    encoder.check().map_err(under("encoder"))?;
+                    if let Some(rank) = encoder.rank.filter(|_| !evidence) {
+                        let expected = "expected it absent, or compressor.evidence = true beside it";
+                        return Err(("encoder.rank".into(), format!("{expected}, got {rank}")));
                     }
                 }
                 if *evidence && !(hints.is_empty() && aggregate.is_mean()) {
@@ -120,12 +125,11 @@ impl CompressorConfig {
         if encoder.is_none() && hints.contains(&Hint::Embedding) {
             return Err(("hints".into(), "expected compressor.encoder beside \"embedding\", got none".into()));
         }
-        let Some(encoder) = encoder else { return Ok(()) };
-        if blocks.is_some() {
+        if encoder.is_some() && blocks.is_some() {
             let message = "expected none beside compressor.encoder, which reads in the base's place";
             return Err(("blocks".into(), message.into()));
         }
-        not_negative("encoder.lr_factor", encoder.lr_factor)
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::config::compressors::EncoderSection;
 use crate::config::hardware::Hardware;
 use crate::config::labelled::{LabelledLoop, default_resamples};
-use crate::config::parts::{OptimConfig, Problem, at_least, check_name, is_false, not_negative, under};
+use crate::config::parts::{OptimConfig, Problem, at_least, check_name, is_false, under};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,10 +71,7 @@ impl SpanReaderConfig {
             return Err(("kind".into(), format!("expected \"span_reader\", got {:?}", self.kind)));
         }
         check_name(&self.name)?;
-        if let Some(rank) = self.encoder.rank.filter(|rank| *rank < 1) {
-            return Err(("encoder.rank".into(), format!("expected at least 1, got {rank}")));
-        }
-        not_negative("encoder.lr_factor", self.encoder.lr_factor)?;
+        self.encoder.check().map_err(under("encoder"))?;
         if let Some(last) = self.final_rank.filter(|last| !(1..=self.encoder.rank.unwrap_or(0)).contains(last)) {
             let rank = self.encoder.rank.map_or("none".to_string(), |rank| rank.to_string());
             return Err(("final_rank".into(), format!("expected 1 to encoder.rank, which is {rank}, got {last}")));

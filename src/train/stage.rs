@@ -7,9 +7,11 @@ use crate::metrics::Metrics;
 use crate::parallel::ranks::Ranks;
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
+use crate::train::checkpoint;
 use crate::train::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,26 @@ impl<'a> Ledger<'a> {
         let now = Instant::now();
         let seconds_before = counters.seconds;
         Self { counters, seconds_before, started: now, saved: now, checkpoints, run, log: None, stop, group: None }
+    }
+
+    /// Goes on from the run's last checkpoint, which `restore` reads, or from the beginning, with a checkpoint every so many
+    /// updates.
+    pub fn open(
+        run: &'a RunDir,
+        every: usize,
+        stop: &'a AtomicBool,
+        restore: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let mut counters = Counters::default();
+        if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
+            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
+            counters = checkpoint::state(&folder)?;
+            restore(&folder)?;
+        }
+        let rhythm = CheckpointRhythm { every: Some(every), pause: None };
+        let mut ledger = Self::new(Some(run), counters, rhythm, stop);
+        ledger.open_log()?;
+        Ok(ledger)
     }
 
     /// Goes on in step with the other ranks of a group.

@@ -6,9 +6,10 @@ use crate::hash::sha256;
 use crate::model::decoder::Decoder;
 use crate::model::lora::{ActiveAdapter, Adapter};
 use crate::model::peft::Base;
-use crate::run_dir::write_json_atomic;
+use crate::run_dir::{RunDir, write_json_atomic};
 use crate::train::checkpoint::{self, Groups};
 use crate::train::optim::{Optimizer, StepInfo};
+use crate::train::stage::Counters;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,6 +104,16 @@ impl Trainee {
     /// [`Trainee::save_adapter`] in this kind of number.
     pub fn save_adapter_as(&self, folder: &Path, base: &Base, kind: Kind) -> Result<()> {
         self.adapter.save_as(&folder.join(self.name), base, kind)
+    }
+
+    /// Writes a checkpoint of this role alone, and keeps the newest few.
+    pub fn checkpoint(&self, run: &RunDir, counters: Counters, base: &Base) -> Result<()> {
+        let mut groups = Groups::new();
+        self.groups(&mut groups);
+        checkpoint::save(&run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
+            self.save_adapter(folder, base)
+        })?;
+        checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)
     }
 
     /// Restores adapter and optimiser from a checkpoint.

@@ -19,13 +19,12 @@ use crate::retention::{Recovered, recovered};
 use crate::rng::{self, Stream};
 use crate::run_dir::RunDir;
 use crate::tensor::mean;
-use crate::train::checkpoint::{self, Groups};
 use crate::train::inputs::model_files;
 use crate::train::labels::example::LabelledExample;
 use crate::train::labels::rankers::Ranker;
 use crate::train::labels::step::{LabelBatch, LabelUpdate, LabelledPrefix, label_step};
 use crate::train::roles::{ROLES, fresh_encoder, fresh_heads, fresh_rows};
-use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
+use crate::train::stage::{HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
 use crate::train::trainee::{Trainee, Update};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -273,15 +272,8 @@ impl<'a> Student<'a> {
     /// A fresh one, or that of the run's last checkpoint.
     fn open(examples: &'a Examples<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
         let (policy, mut compressor) = (examples.policy()?, examples.fresh()?);
-        let mut counters = Counters::default();
-        if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
-            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
-            counters = checkpoint::state(&folder)?;
-            compressor.restore(&folder, &examples.models.decoder)?;
-        }
-        let rhythm = CheckpointRhythm { every: Some(examples.config.train.checkpoint_every), pause: None };
-        let mut ledger = Ledger::new(Some(run), counters, rhythm, stop);
-        ledger.open_log()?;
+        let restore = |folder: &Path| compressor.restore(folder, &examples.models.decoder);
+        let ledger = Ledger::open(run, examples.config.train.checkpoint_every, stop, restore)?;
         Ok(Self { examples, policy, compressor, run, ledger })
     }
 
@@ -321,12 +313,6 @@ impl<'a> Learner<'a> for Student<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let mut groups = Groups::new();
-        self.compressor.groups(&mut groups);
-        let (counters, base) = (self.ledger.counters(), self.examples.base());
-        checkpoint::save(&self.run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
-            self.compressor.save_adapter(folder, &base)
-        })?;
-        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
+        self.compressor.checkpoint(self.run, self.ledger.counters(), &self.examples.base())
     }
 }

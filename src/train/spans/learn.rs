@@ -5,6 +5,7 @@ use crate::compressor::foreign::{EncoderRow, Foreign};
 use crate::config::span_reader::SpanReaderConfig;
 use crate::data::task::TaskRow;
 use crate::error::Result;
+use crate::grading::Grade;
 use crate::metrics::Metrics;
 use crate::model::encoder::EncoderConfig;
 use crate::model::encoder_record::EncoderRecord;
@@ -15,11 +16,10 @@ use crate::progress::Progress;
 use crate::reading::span::{RECORD, SpanReader};
 use crate::run_dir::RunDir;
 use crate::tensor::mean;
-use crate::train::checkpoint::{self, Groups};
 use crate::train::inputs::model_files;
 use crate::train::roles::fresh_rows;
 use crate::train::spans::examples::{self, SpanExample};
-use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
+use crate::train::stage::{HeldOut, Learner, Ledger, Stage, Updated, ValidationRhythm};
 use crate::train::trainee::{Trainee, Update};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,15 +45,6 @@ pub struct SpanInputs<'a> {
     foreign: Rc<Foreign>,
     train: Vec<SpanExample>,
     device: Device,
-}
-
-/// Grade of an answer.
-#[derive(Clone, Copy, Debug)]
-pub struct GradedSpan {
-    /// 1 where it is a reference, word for word.
-    pub exact_match: f64,
-    /// Overlap in words.
-    pub f1: f64,
 }
 
 impl<'a> SpanInputs<'a> {
@@ -97,7 +88,7 @@ impl<'a> SpanInputs<'a> {
     }
 
     /// Grades of a reader's answers to questions; a question of a benchmark with unanswerable ones may get none.
-    pub fn graded(&self, adapter: &Adapter, questions: &[TaskRow], title: Option<&str>) -> Result<Vec<GradedSpan>> {
+    pub fn graded(&self, adapter: &Adapter, questions: &[TaskRow], title: Option<&str>) -> Result<Vec<Grade>> {
         let _guard = tch::no_grad_guard();
         let reader = SpanReader::new(Rc::clone(&self.foreign), adapter, self.config.hardware.kind())?;
         let progress = match title {
@@ -108,8 +99,7 @@ impl<'a> SpanInputs<'a> {
         for part in questions.chunks(ASKED_AT_ONCE) {
             let asked: Vec<(&str, &str)> = part.iter().map(|row| (row.query.as_str(), row.context.as_str())).collect();
             for (row, answer) in part.iter().zip(reader.answers(&asked)?) {
-                let grade = row.grading.grade(answer.said(row.grading), &row.answers, &row.classes);
-                all.push(GradedSpan { exact_match: grade.exact_match, f1: grade.f1 });
+                all.push(row.grading.grade(answer.said(row.grading), &row.answers, &row.classes));
             }
             progress.step("");
         }
@@ -141,7 +131,12 @@ impl<'a> SpanInputs<'a> {
         }
         EncoderRecord::save(&config.encoder, &folder.join(RECORD))?;
         // As it was saved.
-        Adapter::load_rows(&folder, RowHead::Span, &config.encoder.folder()?, self.device)
+        self.saved(&folder)
+    }
+
+    /// The reader in a folder.
+    fn saved(&self, folder: &Path) -> Result<Adapter> {
+        Adapter::load_rows(folder, RowHead::Span, &self.config.encoder.folder()?, self.device)
     }
 
     /// The model that the adapter is made for.
@@ -164,17 +159,12 @@ struct Student<'a> {
 impl<'a> Student<'a> {
     /// A fresh one, or that of the run's last checkpoint.
     fn open(inputs: &'a SpanInputs<'a>, run: &'a RunDir, stop: &'a AtomicBool) -> Result<Self> {
-        let (mut reader, mut counters) = (inputs.fresh()?, Counters::default());
-        if let Some((_, folder)) = checkpoint::latest(&run.checkpoints())? {
-            checkpoint::prune(&run.checkpoints(), checkpoint::KEPT)?;
-            counters = checkpoint::state(&folder)?;
-            let base = inputs.config.encoder.folder()?;
-            let saved = Adapter::load_rows(&folder.join(READER), RowHead::Span, &base, inputs.device)?;
-            reader.restore_weights(&folder, &saved.params().named().into_iter().collect())?;
-        }
-        let rhythm = CheckpointRhythm { every: Some(inputs.config.train.checkpoint_every), pause: None };
-        let mut ledger = Ledger::new(Some(run), counters, rhythm, stop);
-        ledger.open_log()?;
+        let mut reader = inputs.fresh()?;
+        let restore = |folder: &Path| {
+            let saved = inputs.saved(&folder.join(READER))?;
+            reader.restore_weights(folder, &saved.params().named().into_iter().collect())
+        };
+        let ledger = Ledger::open(run, inputs.config.train.checkpoint_every, stop, restore)?;
         Ok(Self { inputs, reader, run, ledger, epoch: None, batches: Vec::new() })
     }
 
@@ -235,19 +225,13 @@ impl<'a> Learner<'a> for Student<'a> {
 
     fn validate(&mut self) -> Result<HeldOut> {
         let found = self.inputs.graded(&self.reader.adapter, &self.inputs.valid, None)?;
-        let of = |value: fn(&GradedSpan) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
+        let of = |value: fn(&Grade) -> f64| mean(&found.iter().map(value).collect::<Vec<_>>());
         let (f1, exact) = (of(|own| own.f1), of(|own| own.exact_match));
         let metrics = Metrics::from([("eval/f1", f1), ("eval/exact_match", exact)]);
         Ok(HeldOut { metrics, said: format!("validation F1 {f1:.3}, exact match {exact:.3}") })
     }
 
     fn save(&mut self) -> Result<()> {
-        let mut groups = Groups::new();
-        self.reader.groups(&mut groups);
-        let (counters, base) = (self.ledger.counters(), self.inputs.base());
-        checkpoint::save(&self.run.checkpoint(counters.update), counters.update, &groups, &counters, |folder| {
-            self.reader.save_adapter(folder, &base)
-        })?;
-        checkpoint::prune(&self.run.checkpoints(), checkpoint::KEPT)
+        self.reader.checkpoint(self.run, self.ledger.counters(), &self.inputs.base())
     }
 }
