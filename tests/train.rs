@@ -209,6 +209,7 @@ fn an_evaluation_again_finds_the_same_and_only_writes_its_own_files() {
     fs::remove_dir_all(run.join("eval")).unwrap();
     let said = ok(&["eval", run.to_str().unwrap()]);
     assert_says(&said, &["gist", "recent", "report: "], "eval");
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("K_e/K_g ")), "{said}");
     assert_eq!(timeless_summary(&run), timeless_summary(finished()));
     let mut after = files(&run);
     for own in ["summary.json", "report.html", "provenance.json"] {

@@ -150,9 +150,12 @@ pub fn count_reading(run: &TrainedRun, config: &TrainConfig) -> anyhow::Result<(
     Ok(())
 }
 
-/// Writes the report of a run, and prints its table.
+/// Writes the report of a run, and prints its table, where the report is, and as the last line K_e/K_g.
 pub fn show(run: &TrainedRun, summary: &Summary) -> anyhow::Result<()> {
     println!("{}", report::table(summary));
     println!("report: {}", report::render(run.dir().root())?.display());
+    if let Some(ledger) = &summary.eval.ledger {
+        println!("{}", report::ledger::ratio(ledger));
+    }
     Ok(())
 }

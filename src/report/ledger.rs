@@ -30,11 +30,16 @@ fn times(share: Share) -> String {
     }
 }
 
+/// What the gist alone saves, with its interval.
+pub fn ratio(ledger: &KlLedger) -> String {
+    format!("K_e/K_g {}", times(ledger.ke_over_kg))
+}
+
 /// The ratios, in one line.
 pub fn sentence(ledger: &KlLedger) -> String {
     format!(
-        "K_e/K_g {} · K_u/K_g {:.2} · gap closed {} by KL, {} by the NLL of the true future · teacher calibration {}",
-        times(ledger.ke_over_kg),
+        "{} · K_u/K_g {:.2} · gap closed {} by KL, {} by the NLL of the true future · teacher calibration {}",
+        ratio(ledger),
         ledger.ku_over_kg,
         percent_ci(ledger.gap_closed.mean, ledger.gap_closed.ci95),
         percent_ci(ledger.nll_gap_closed.mean, ledger.nll_gap_closed.ci95),

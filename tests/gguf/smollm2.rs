@@ -232,9 +232,9 @@ fn facts_are_asked_of_the_real_model_and_evidence_answers_them() {
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let found: Value = serde_json::from_slice(&fs::read(output.path().join("facts/ceiling.json")).unwrap()).unwrap();
     let kl = |name: &str| found["eval"]["compressors"][name]["kl"].as_f64().unwrap();
-    // Measured in PyTorch: nothing 2.4, recent tokens 2.2, the facts 0.4 nats a token.
-    assert!(kl("empty") > 1.5 && kl("recent") > 1.0, "{} {}", kl("empty"), kl("recent"));
-    assert!(kl("gold") < 0.35 * kl("empty"), "{} {}", kl("gold"), kl("empty"));
+    // Measured in PyTorch on training contexts: nothing 3.5, the facts 0.2 nats a token.
+    assert!(kl("empty") > 2.0 && kl("recent") > 1.5, "{} {}", kl("empty"), kl("recent"));
+    assert!(kl("gold") < 0.25 * kl("empty"), "{} {}", kl("gold"), kl("empty"));
     // The base with its chat template is prompted too; neither prompt finds all three facts in so few tokens.
     for name in ["summary", "dense_notes"] {
         assert!(kl(name) > kl("gold") && kl(name) < 1.5 * kl("empty"), "{name}: {}", kl(name));

@@ -1,14 +1,14 @@
 //! Facts set into running text, and the probes that ask for them: contexts of which it is known what will be asked.
 //!
 //! ```text
-//! context   … sentence. The mascot of the Osmond archive is a heron. sentence. sentence. 4711 is the access code of … sentence.
-//! local     The mascot of the Osmond archive is            one probe a fact, behind a blank line
+//! context   … sentence. At the Osmond archive, the mascot is a heron. sentence. sentence. The access code of … is 4711. …
+//! local     At the Osmond archive, the mascot is           one probe a fact, behind a blank line
 //! future    " a heron."
 //! ```
 //!
 //! A fact is an attribute of an entity with a value ([`templates`]). Its sentence stands between two sentences of the text,
 //! at a random place. Entities and people of one split are named in no other ([`words`]); half of the attributes that
-//! validation and test state are stated in no other split.
+//! validation and test state, and half of the ways in which they state them, are in no other split.
 //!
 //! A compressor that learns that facts are asked for gives up the rest; probes that ask for names and numbers of the text round
 //! the facts ([`FactsDocument::unasked`]) say how much.
@@ -64,9 +64,9 @@ pub struct Fact {
 }
 
 impl Fact {
-    /// The fact as a plain sentence: the text that asks for it, and the answer.
+    /// The fact as a plain sentence, the same way for all.
     pub fn stated(&self) -> String {
-        format!("{}{}", self.local, self.future)
+        format!("The {} of the {} is {}.", self.attribute, self.entity, self.value)
     }
 
     /// The fact in as few words as a reader can use: entity, attribute, value.
@@ -87,8 +87,8 @@ pub struct FactsDocument {
 }
 
 impl FactsDocument {
-    /// The facts in at most `most` tokens: what a compressor that knew them would write. As plain sentences, in the words in
-    /// which they are asked for, as far as they fit; of more, the last ones as notes.
+    /// The facts in at most `most` tokens: what a compressor that knew them would write. As plain sentences, as far as they
+    /// fit; of more, the last ones as notes.
     pub fn stated(&self, most: usize, tokens: &dyn Fn(&str) -> Result<usize>) -> Result<String> {
         let mut text = String::new();
         for sentences in (0..=self.facts.len()).rev() {
@@ -151,13 +151,13 @@ fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
         let Attribute { key, kind, seen, value } = attribute(draw, split);
         let value = value(draw, split);
         let phrasings = phrasings(split);
-        let phrasing = phrasings[rng::below(draw, phrasings.len())];
+        let local = asked(phrasings[rng::below(draw, phrasings.len())], &key, &entity);
         facts.push(Fact {
-            sentence: state(phrasing, &key, &entity, &value),
+            sentence: format!("{local} {value}."),
             place: 0..0,
             kind,
             seen,
-            local: format!("The {key} of the {entity} is"),
+            local,
             attribute: key,
             future: format!(" {value}."),
             entity,
@@ -167,14 +167,9 @@ fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
     facts
 }
 
-fn state(phrasing: &str, key: &str, entity: &str, value: &str) -> String {
-    let capital = |text: &str| {
-        let mut letters = text.chars();
-        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>())
-    };
-    let entity = format!("the {entity}");
-    let (big_entity, big_value) = (capital(&entity), capital(value));
-    let places = [("{k}", key), ("{e}", &entity), ("{E}", &big_entity), ("{v}", value), ("{V}", &big_value)];
+/// The words of a phrasing before the value.
+fn asked(phrasing: &str, attribute: &str, entity: &str) -> String {
+    let places = [("{k}", attribute), ("{e}", &format!("the {entity}")), ("{E}", &format!("The {entity}"))];
     places.iter().fold(phrasing.to_string(), |text, (place, with)| text.replace(place, with))
 }
 
@@ -235,7 +230,8 @@ mod tests {
                 assert_eq!(&document.context[fact.place.clone()], fact.sentence);
                 assert!(fact.sentence.to_lowercase().contains(&fact.value.to_lowercase()), "{fact:?}");
                 assert!(!fact.sentence.contains(['{', '}']));
-                assert!(fact.local.starts_with("The ") && fact.future == format!(" {}.", fact.value));
+                assert_eq!(format!("{}{}", fact.local, fact.future), fact.sentence);
+                assert_eq!(fact.future, format!(" {}.", fact.value));
             }
             let rest =
                 document.facts.iter().fold(document.context.clone(), |text, fact| text.replace(&fact.sentence, ""));
@@ -246,18 +242,24 @@ mod tests {
 
     #[test]
     fn entities_of_a_split_and_half_of_its_attributes_are_in_no_other() {
-        let locals = |split| -> BTreeSet<String> {
-            documents(split).into_iter().flat_map(|document| document.facts).map(|fact| fact.local).collect()
+        let facts = |split| documents(split).into_iter().flat_map(|document| document.facts).collect::<Vec<_>>();
+        let (train, test) = (facts(Split::Train), facts(Split::Test));
+        let named = |facts: &[Fact]| -> BTreeSet<String> {
+            facts.iter().filter_map(|fact| Some(fact.entity.split_once(' ')?.0.to_string())).collect()
         };
-        let (train, test) = (locals(Split::Train), locals(Split::Test));
-        assert!(train.is_disjoint(&test));
-        let name = |local: &String| local.rsplit(' ').nth(2).unwrap().to_string();
-        let named = |locals: &BTreeSet<String>| locals.iter().map(name).collect::<BTreeSet<_>>();
         assert!(named(&train).is_disjoint(&named(&test)));
-        let unseen =
-            documents(Split::Test).iter().flat_map(|document| &document.facts).filter(|fact| !fact.seen).count();
+        let unseen = test.iter().filter(|fact| !fact.seen).count();
         assert!((240..360).contains(&unseen), "{unseen} of 600");
-        assert!(documents(Split::Train).iter().flat_map(|document| &document.facts).all(|fact| fact.seen));
+        assert!(train.iter().all(|fact| fact.seen));
+    }
+
+    #[test]
+    fn half_of_the_ways_to_state_a_fact_are_in_no_other_split() {
+        for split in [Split::Valid, Split::Test] {
+            let (own, trained) = (phrasings(split), phrasings(Split::Train));
+            assert_eq!(own.iter().filter(|one| !trained.contains(one)).count(), 4);
+            assert_eq!(own.len(), 8);
+        }
     }
 
     #[test]

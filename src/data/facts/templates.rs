@@ -1,16 +1,20 @@
 //! Attributes that a generated fact may state: how it is phrased, how it is asked for, and what values it takes.
 //!
-//! Every attribute has several phrasings, with the value at the end, at the front and in the middle, so that no fixed string
-//! marks a fact. The probe is always a cloze: the beginning of a sentence that the value completes. Validation and
-//! test state attributes that all splits have and, as often, ones that no other split has. Training has its own, and makes up
-//! a thousand more, so that nothing is gained by learning them by heart.
+//! There are two dozen ways to state a fact, so that no fixed string marks one. The probe is a cloze in the words of the
+//! sentence that states the fact, up to the value: of a fact that is stated in other words than it is asked for
+//! ("A heron, so the sign at the Osmond archive says, is its mascot." and "The mascot of the Osmond archive is") a small
+//! teacher, SmolLM2-135M, knows two in five, of one that is stated as it is asked for 97 in 100. What the teacher does not
+//! know no gist can tell.
+//!
+//! Validation and test use attributes and ways that all splits have and, as often, ones that no other split has. Training has
+//! its own, and makes up a thousand more attributes, so that nothing is gained by learning them by heart.
 
 use crate::data::Split;
 use crate::data::facts::values::{self, pick};
 use crate::rng;
 use rand_chacha::ChaCha8Rng;
 
-/// The splits that may state an attribute.
+/// The splits that may use an attribute, or a way to state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatedIn {
     /// All splits.
@@ -88,43 +92,50 @@ struct Listed {
     value: DrawValue,
 }
 
-/// Ways to state a fact: `{k}` the attribute, `{e}` the entity with its article, `{v}` the value, `{V}` with a capital. Every
-/// split states the first [`SHARED_PHRASINGS`]; training the others too.
-const PHRASINGS: [&str; 24] = [
-    "The {k} of {e} is {v}.",
-    "The {k} of {e} has long been {v}.",
-    "{V} is the {k} of {e}.",
-    "At {e}, the {k} is {v}.",
-    "According to its register, {e} gives {v} as its {k}.",
-    "For {e} the {k} was recorded as {v}.",
-    "{E} lists {v} as the {k}.",
-    "Visitors of {e} learn that its {k} is {v}.",
-    "It is {v} that serves as the {k} of {e}.",
-    "{V}, so the sign at {e} says, is its {k}.",
-    "Since that year {e} has had {v} as its {k}.",
-    "Of {e} it is told that the {k} is {v}.",
-    "In the books of {e} one finds {v} for the {k}.",
-    "{E} has a {k} of its own, namely {v}.",
-    "As for the {k} of {e}, it is {v}.",
-    "{V} became the {k} of {e} some time ago.",
-    "Few people know the {k} of {e}: {v}.",
-    "The council named {v} when asked for the {k} of {e}.",
-    "Everyone at {e} gives the {k} as {v}.",
-    "Today {v} is still the {k} of {e}.",
-    "The {k}, {v}, is known to all who work at {e}.",
-    "With {v} as its {k}, {e} is unlike any other.",
-    "{E}, whose {k} is {v}, stands near the square.",
-    "Letters sent by {e} mention {v}, its {k}.",
-];
-/// Number of the phrasings that validation and test use.
-const SHARED_PHRASINGS: usize = 8;
+/// A way to state a fact: the words before the value, `{k}` the attribute, `{e}` the entity with its article, `{E}` with a
+/// capital. The value and a full stop follow.
+#[derive(Clone, Copy)]
+struct Phrasing {
+    words: &'static str,
+    /// Splits that use it.
+    group: StatedIn,
+}
 
-/// Ways in which `split` states facts.
-pub fn phrasings(split: Split) -> &'static [&'static str] {
-    match split {
-        Split::Train => &PHRASINGS,
-        Split::Valid | Split::Test => &PHRASINGS[..SHARED_PHRASINGS],
-    }
+const fn said(group: StatedIn, words: &'static str) -> Phrasing {
+    Phrasing { words, group }
+}
+
+/// Ways to state a fact, and to ask for it.
+const PHRASINGS: [Phrasing; 24] = [
+    said(StatedIn::Common, "The {k} of {e} is"),
+    said(StatedIn::Common, "At {e}, the {k} is"),
+    said(StatedIn::Common, "{E} has its own {k}, namely"),
+    said(StatedIn::Common, "The guide to {e} says that its {k} is"),
+    said(StatedIn::Train, "The {k} of {e} has long been"),
+    said(StatedIn::Train, "Of {e} it is told that the {k} is"),
+    said(StatedIn::Train, "Visitors of {e} learn that its {k} is"),
+    said(StatedIn::Train, "For {e} the {k} was recorded as"),
+    said(StatedIn::Train, "Few people know the {k} of {e}:"),
+    said(StatedIn::Train, "In the books of {e} the {k} is given as"),
+    said(StatedIn::Train, "Since that year the {k} of {e} has been"),
+    said(StatedIn::Train, "Today the {k} of {e} is still"),
+    said(StatedIn::Train, "When asked for the {k} of {e}, the council named"),
+    said(StatedIn::Train, "Those who work at {e} know that its {k} is"),
+    said(StatedIn::Train, "{E} keeps a note of its {k}, which is"),
+    said(StatedIn::Train, "As for the {k} of {e}, it is"),
+    said(StatedIn::Valid, "Letters sent by {e} mention its {k}:"),
+    said(StatedIn::Valid, "The records of {e} show the {k} to be"),
+    said(StatedIn::Valid, "Nobody disputes that at {e} the {k} is"),
+    said(StatedIn::Valid, "{E} lists as its {k}"),
+    said(StatedIn::Test, "Everyone at {e} gives the {k} as"),
+    said(StatedIn::Test, "The sign at {e} gives its {k} as"),
+    said(StatedIn::Test, "Travellers remember that the {k} of {e} was"),
+    said(StatedIn::Test, "Until this day {e} has as its {k}"),
+];
+
+/// Ways in which `split` states facts: the common ones and its own.
+pub fn phrasings(split: Split) -> Vec<&'static str> {
+    PHRASINGS.iter().filter(|one| one.group.of(split).is_some()).map(|one| one.words).collect()
 }
 
 const fn listed(key: &'static str, kind: Kind, group: StatedIn, value: DrawValue) -> Listed {
@@ -262,10 +273,10 @@ const HEADS: [(&str, Kind, DrawValue); 40] = [
     ("ticket colour", Kind::Thing, values::colour),
 ];
 
-impl Listed {
-    /// Whether `split` may state it, and whether no other split does.
-    fn of(&self, split: Split) -> Option<bool> {
-        match (self.group, split) {
+impl StatedIn {
+    /// Whether `split` is one of them, and whether training is not.
+    fn of(self, split: Split) -> Option<bool> {
+        match (self, split) {
             (StatedIn::Common, _) | (StatedIn::Train, Split::Train) => Some(false),
             (StatedIn::Valid, Split::Valid) | (StatedIn::Test, Split::Test) => Some(true),
             _ => None,
@@ -276,7 +287,8 @@ impl Listed {
 /// A random attribute of a fact of `split`: in validation and test as often one that no other split states as a common one,
 /// in training as often a made-up one as a listed one.
 pub fn attribute(draw: &mut ChaCha8Rng, split: Split) -> Attribute {
-    let of = |unseen: bool| -> Vec<&Listed> { ATTRIBUTES.iter().filter(|a| a.of(split) == Some(unseen)).collect() };
+    let of =
+        |unseen: bool| -> Vec<&Listed> { ATTRIBUTES.iter().filter(|a| a.group.of(split) == Some(unseen)).collect() };
     let fresh = rng::below(draw, 2) == 1;
     if fresh && split == Split::Train {
         let (noun, kind, value) = HEADS[rng::below(draw, HEADS.len())];
