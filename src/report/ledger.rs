@@ -30,7 +30,7 @@ fn times(share: Share) -> String {
     }
 }
 
-/// What the gist alone saves, with its interval.
+/// K_e/K_g with its interval.
 pub fn ratio(ledger: &KlLedger) -> String {
     format!("K_e/K_g {}", times(ledger.ke_over_kg))
 }

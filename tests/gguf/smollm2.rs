@@ -265,8 +265,8 @@ fn the_shipped_compressor_finds_facts_and_gives_up_the_rest() {
     let found: Value = serde_json::from_slice(&fs::read(at.join("summary.json")).unwrap()).unwrap();
     let kl = |reader: &str, name: &str| found["eval"]["readers"][reader][name]["kl"].as_f64().unwrap();
     let ledger = &found["eval"]["ledger"];
-    // Eight contexts; 0.23 of it over a hundred, after co-training.
-    assert!(kl("generator", "gist") < 0.5 * kl("generator", "recent"), "{ledger}");
+    // Eight contexts; 0.09 of it over a hundred, after co-training.
+    assert!(kl("generator", "gist") < 0.35 * kl("generator", "recent"), "{ledger}");
     // What is not asked is not in the gist: it helps there no more than recent text does.
     assert!(kl("unasked", "gist") > 0.8 * kl("unasked", "recent"), "{}", found["eval"]["readers"]["unasked"]);
 }
