@@ -146,11 +146,10 @@ pub fn facts_document(
 /// `count` facts about different entities, half of them on average of attributes that training never states (none in
 /// training).
 fn draw_facts(draw: &mut ChaCha8Rng, count: usize, split: Split) -> Vec<Fact> {
-    let mut facts = Vec::with_capacity(count);
+    let (mut facts, phrasings) = (Vec::with_capacity(count), phrasings(split));
     for entity in words::entities(draw, split, count) {
         let Attribute { key, kind, seen, value } = attribute(draw, split);
         let value = value(draw, split);
-        let phrasings = phrasings(split);
         let local = asked(phrasings[rng::below(draw, phrasings.len())], &key, &entity);
         facts.push(Fact {
             sentence: format!("{local} {value}."),

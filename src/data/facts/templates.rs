@@ -92,50 +92,38 @@ struct Listed {
     value: DrawValue,
 }
 
-/// A way to state a fact: the words before the value, `{k}` the attribute, `{e}` the entity with its article, `{E}` with a
-/// capital. The value and a full stop follow.
-#[derive(Clone, Copy)]
-struct Phrasing {
-    words: &'static str,
-    /// Splits that use it.
-    group: StatedIn,
-}
-
-const fn said(group: StatedIn, words: &'static str) -> Phrasing {
-    Phrasing { words, group }
-}
-
-/// Ways to state a fact, and to ask for it.
-const PHRASINGS: [Phrasing; 24] = [
-    said(StatedIn::Common, "The {k} of {e} is"),
-    said(StatedIn::Common, "At {e}, the {k} is"),
-    said(StatedIn::Common, "{E} has its own {k}, namely"),
-    said(StatedIn::Common, "The guide to {e} says that its {k} is"),
-    said(StatedIn::Train, "The {k} of {e} has long been"),
-    said(StatedIn::Train, "Of {e} it is told that the {k} is"),
-    said(StatedIn::Train, "Visitors of {e} learn that its {k} is"),
-    said(StatedIn::Train, "For {e} the {k} was recorded as"),
-    said(StatedIn::Train, "Few people know the {k} of {e}:"),
-    said(StatedIn::Train, "In the books of {e} the {k} is given as"),
-    said(StatedIn::Train, "Since that year the {k} of {e} has been"),
-    said(StatedIn::Train, "Today the {k} of {e} is still"),
-    said(StatedIn::Train, "When asked for the {k} of {e}, the council named"),
-    said(StatedIn::Train, "Those who work at {e} know that its {k} is"),
-    said(StatedIn::Train, "{E} keeps a note of its {k}, which is"),
-    said(StatedIn::Train, "As for the {k} of {e}, it is"),
-    said(StatedIn::Valid, "Letters sent by {e} mention its {k}:"),
-    said(StatedIn::Valid, "The records of {e} show the {k} to be"),
-    said(StatedIn::Valid, "Nobody disputes that at {e} the {k} is"),
-    said(StatedIn::Valid, "{E} lists as its {k}"),
-    said(StatedIn::Test, "Everyone at {e} gives the {k} as"),
-    said(StatedIn::Test, "The sign at {e} gives its {k} as"),
-    said(StatedIn::Test, "Travellers remember that the {k} of {e} was"),
-    said(StatedIn::Test, "Until this day {e} has as its {k}"),
+/// Ways to state a fact, and to ask for it, with the splits that use them: the words before the value, `{k}` the attribute,
+/// `{e}` the entity with its article, `{E}` with a capital. The value and a full stop follow.
+const PHRASINGS: [(StatedIn, &str); 24] = [
+    (StatedIn::Common, "The {k} of {e} is"),
+    (StatedIn::Common, "At {e}, the {k} is"),
+    (StatedIn::Common, "{E} has its own {k}, namely"),
+    (StatedIn::Common, "The guide to {e} says that its {k} is"),
+    (StatedIn::Train, "The {k} of {e} has long been"),
+    (StatedIn::Train, "Of {e} it is told that the {k} is"),
+    (StatedIn::Train, "Visitors of {e} learn that its {k} is"),
+    (StatedIn::Train, "For {e} the {k} was recorded as"),
+    (StatedIn::Train, "Few people know the {k} of {e}:"),
+    (StatedIn::Train, "In the books of {e} the {k} is given as"),
+    (StatedIn::Train, "Since that year the {k} of {e} has been"),
+    (StatedIn::Train, "Today the {k} of {e} is still"),
+    (StatedIn::Train, "When asked for the {k} of {e}, the council named"),
+    (StatedIn::Train, "Those who work at {e} know that its {k} is"),
+    (StatedIn::Train, "{E} keeps a note of its {k}, which is"),
+    (StatedIn::Train, "As for the {k} of {e}, it is"),
+    (StatedIn::Valid, "Letters sent by {e} mention its {k}:"),
+    (StatedIn::Valid, "The records of {e} show the {k} to be"),
+    (StatedIn::Valid, "Nobody disputes that at {e} the {k} is"),
+    (StatedIn::Valid, "{E} lists as its {k}"),
+    (StatedIn::Test, "Everyone at {e} gives the {k} as"),
+    (StatedIn::Test, "The sign at {e} gives its {k} as"),
+    (StatedIn::Test, "Travellers remember that the {k} of {e} was"),
+    (StatedIn::Test, "Until this day {e} has as its {k}"),
 ];
 
 /// Ways in which `split` states facts: the common ones and its own.
 pub fn phrasings(split: Split) -> Vec<&'static str> {
-    PHRASINGS.iter().filter(|one| one.group.of(split).is_some()).map(|one| one.words).collect()
+    PHRASINGS.iter().filter(|(group, _)| group.of(split).is_some()).map(|(_, words)| *words).collect()
 }
 
 const fn listed(key: &'static str, kind: Kind, group: StatedIn, value: DrawValue) -> Listed {
