@@ -25,6 +25,7 @@ mod named;
 mod plan;
 mod pool;
 mod ranks;
+mod scale;
 mod span_reader;
 mod start;
 mod status;
@@ -96,6 +97,9 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Merge what the shards of a job left into what the whole job would have left.
     Merge(merge::MergeArgs),
+    /// Measure, and predict, what more processes make of a step of co-training.
+    #[command(subcommand)]
+    Scale(scale::ScaleCommand),
     /// Say how far runs have come, and which process works on each.
     Status(status::StatusArgs),
     /// Collect settings and figures of runs into a SQLite database, which their files can make again at any time.
@@ -178,6 +182,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Scale(command) => scale::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Collect(args) => collect::run(&args),
         Command::Pretrain(args) => {

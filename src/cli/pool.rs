@@ -17,7 +17,7 @@ use gist::eval::schema::summary::{Role, Summary};
 use gist::eval::schema::windows::{WindowRow, read_windows};
 use gist::eval::stats::{self, Interval};
 use gist::report::ledger;
-use gist::run_dir::{RunDir, component, read_json, settle, write_atomic, write_json_atomic};
+use gist::run_dir::{Provenance, RunDir, component, read_json, settle, write_atomic, write_json_atomic};
 use gist::runs::integrity::{between, program_between};
 use gist::runs::terms::{self, Terms};
 use serde_json::{Map, Value, json};
@@ -102,7 +102,13 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
     }
     output.insert("cluster".into(), json!(cluster));
     output.insert("split".into(), json!(mine[0].summary.split));
+    output.insert("n_contexts".into(), json!(Series::over(&rows(&mine), GIST, GENERATOR, cluster)?.windows()));
+    let origins = mine.iter().filter_map(|run| run.dir.as_ref()).map(origin).collect::<anyhow::Result<Vec<_>>>()?;
+    output.insert("made_by".into(), json!(origins));
     if let Some(found) = ledger(&mine, cluster)? {
+        output.insert("ke_over_kg".into(), json!(found.ke_over_kg.mean));
+        output.insert("ke_over_kg_ci95".into(), json!(found.ke_over_kg.ci95));
+        output.insert("nll_gap_closed".into(), json!(found.nll_gap_closed));
         output.insert("ledger".into(), json!(found));
     }
     for reader in [GENERATOR, ADAPTED, BASE] {
@@ -137,6 +143,20 @@ fn load(root: &Path) -> anyhow::Result<PooledRun> {
     (config.eval.split, config.eval.cluster) = (summary.split, Cluster::Document);
     let terms = terms::judged(&config, terms::recorded(&run, &config)?);
     Ok(PooledRun { place: root.into(), dir: Some(run), terms, summary, windows })
+}
+
+/// The commit that measured a run, and the commands that trained and measured it.
+fn origin(run: &RunDir) -> anyhow::Result<Value> {
+    let record = Provenance::read(run)?;
+    let [trained, measured] = [record.trained(), record.measured()].map(serde_json::to_value);
+    let (trained, measured) = (trained?, measured?);
+    let command = |sitting: &Value| {
+        let words = sitting["argv"].as_array().into_iter().flatten().skip(1).filter_map(Value::as_str);
+        format!("gist {}", words.collect::<Vec<_>>().join(" "))
+    };
+    let mut commands = vec![command(&trained), command(&measured)];
+    commands.dedup();
+    Ok(json!({"commit": measured["commit"], "commands": commands}))
 }
 
 /// Writes the rows of each run.

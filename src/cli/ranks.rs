@@ -50,14 +50,14 @@ pub fn same_files(group: &Ranks, files: &[PathBuf]) -> anyhow::Result<()> {
     Ok(group.same("the files that are read", &lines.join("\n"))?)
 }
 
-/// Starts `count` ranks of this command on this machine and waits for them. When one fails, all end.
-pub fn launch(count: usize, config: &TrainConfig) -> anyhow::Result<()> {
+/// Starts `count` ranks of this command on this machine, with so many threads each, and waits for them. When one fails, all
+/// end.
+pub fn launch(count: usize, threads: usize) -> anyhow::Result<()> {
     let stop = catch_interrupt()?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = config.hardware.threads.max(1) as usize;
     if count * threads > cores {
         eprintln!(
-            "warning: {count} ranks with hardware.threads = {threads} share {cores} cores: a step may take many times as long"
+            "warning: {count} ranks with {threads} threads each share {cores} cores: a step may take many times as long"
         );
     }
     let port =

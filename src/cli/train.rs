@@ -50,7 +50,7 @@ pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
         let config = load::<TrainConfig>(&args.run.experiment, &args.run.device.after(&args.run.set))?;
         Place::check(count, config.parallel.grad_shards, "--ranks")?;
         if count > 1 {
-            return ranks::launch(count, &config);
+            return ranks::launch(count, config.hardware.threads.max(1) as usize);
         }
     }
     let writes = place.as_ref().is_none_or(|place| place.rank == 0);

@@ -224,7 +224,8 @@ pub fn run(inputs: Inputs, folder: &Path, repeats: usize) -> Result<Figures> {
     };
     // The same work in every repeat: no weight moves.
     let update = Update { number: 0, lr_factor: 0.0, root: folder, batch: &windows };
-    let whole = Shards::WHOLE.pass(0);
+    let shards = Shards::WHOLE;
+    let whole = shards.pass(0);
     let section = AlgoSection { estimator: AlgoConfig::Rloo {}, ..AlgoSection::default() };
     let policy_update = timed(device, repeats, || {
         policy_step(decoder, &mut compressor, (whole, std::slice::from_ref(&batch)), &section, &update)

@@ -12,6 +12,7 @@ pub mod html;
 pub mod index;
 pub mod ledger;
 mod lines;
+pub mod scaling;
 pub mod table;
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use tensorboard_rs::summary::scalar;
 use super::{Pulse, RunDir, write_atomic};
 use crate::error::{Error, Result};
 
+/// Key of the seconds of shards.
+const SHARDS: &str = "time/shards_s";
+
 /// Writes one row per step, flushed at once. A full disk is an error for the rows and a warning for TensorBoard.
 pub struct Log {
     metrics: Rows,
@@ -36,16 +39,17 @@ impl Log {
     /// Appends the row of results of a step that is done, and has the run's status follow; a value that is not finite is
     /// written as `null`.
     pub fn metrics(&mut self, step: usize, row: &[(&str, f64)]) -> Result<()> {
-        self.metrics.append(step, row)?;
+        self.metrics.append(step, row, None)?;
         self.pulse.step(step + 1)?;
         self.tensorboard =
             self.tensorboard.take().and_then(|mut file| kept(file.append(step, row), &file.path).map(|()| file));
         Ok(())
     }
 
-    /// Appends a row of times and sizes, which may differ between two runs of one configuration.
-    pub fn timings(&mut self, step: usize, row: &[(&str, f64)]) -> Result<()> {
-        self.timings.append(step, row)
+    /// Appends a row of times and sizes, which may differ between two runs of one configuration; with it, if there are any, the
+    /// seconds of each shard in each stretch of the step.
+    pub fn timings(&mut self, step: usize, row: &[(&str, f64)], shards: &[Vec<f64>]) -> Result<()> {
+        self.timings.append(step, row, (!shards.is_empty()).then(|| (SHARDS, shards.into())))
     }
 }
 
@@ -72,12 +76,13 @@ impl Rows {
         Ok(Rows { path, file, length })
     }
 
-    fn append(&mut self, step: usize, row: &[(&str, f64)]) -> Result<()> {
+    fn append(&mut self, step: usize, row: &[(&str, f64)], more: Option<(&str, Value)>) -> Result<()> {
         let mut object = Map::new();
         object.insert("step".into(), step.into());
         for &(key, value) in row {
             object.insert(key.into(), Value::from(value)); // null when not finite
         }
+        object.extend(more.map(|(key, value)| (key.to_string(), value)));
         let mut line = Value::Object(object).to_string();
         line.push('\n');
         if let Err(source) = self.file.write_all(line.as_bytes()) {
@@ -199,10 +204,13 @@ mod tests {
         let run = run(folder.path());
         let mut log = Log::open(&run, 0).unwrap();
         log.metrics(0, &[("rollout/kl", 0.1), ("algo/b", f64::NAN), ("a", f64::NEG_INFINITY)]).unwrap();
-        log.timings(0, &[("step/seconds", 2.0)]).unwrap();
+        log.timings(0, &[("step/seconds", 2.0)], &[vec![0.5, 1.0]]).unwrap();
         let text = std::fs::read_to_string(run.metrics()).unwrap();
         assert_eq!(text, "{\"step\":0,\"rollout/kl\":0.1,\"algo/b\":null,\"a\":null}\n");
-        assert_eq!(std::fs::read_to_string(run.timings()).unwrap(), "{\"step\":0,\"step/seconds\":2.0}\n");
+        assert_eq!(
+            std::fs::read_to_string(run.timings()).unwrap(),
+            "{\"step\":0,\"step/seconds\":2.0,\"time/shards_s\":[[0.5,1.0]]}\n"
+        );
     }
 
     #[test]
@@ -212,7 +220,7 @@ mod tests {
         let mut log = Log::open(&run, 0).unwrap();
         for step in 0..5 {
             log.metrics(step, &[("loss", step as f64)]).unwrap();
-            log.timings(step, &[("seconds", 1.0)]).unwrap();
+            log.timings(step, &[("seconds", 1.0)], &[]).unwrap();
         }
         let whole = std::fs::read_to_string(run.metrics()).unwrap();
         std::fs::write(run.metrics(), format!("{whole}{{\"step\":1,\"lo")).unwrap(); // killed in mid-row

@@ -12,7 +12,7 @@ use crate::train::checkpoint::{self, Groups};
 use crate::train::companions::Companions;
 use crate::train::inputs::Inputs;
 use crate::train::roles::{ROLES, WarmStarted, first_roles};
-use crate::train::shards::Shards;
+use crate::train::shards::{ShardSeconds, Shards};
 use crate::train::stage::{CheckpointRhythm, Counters, HeldOut, Learner, Ledger};
 use crate::train::trainee::Trainee;
 use crate::train::validation::{Validated, Validation, validate};
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
 
     /// Shares the steps from here on with the other ranks of a group.
     pub fn join(&mut self, group: &'a Ranks) {
-        self.shards = self.shards.shared(group);
+        self.shards = self.shards.clone().shared(group);
         self.ledger.join(group);
     }
 
@@ -270,6 +270,10 @@ fn no_companions() -> Error {
 impl<'a> Learner<'a> for Session<'a> {
     fn ledger(&mut self) -> &mut Ledger<'a> {
         &mut self.ledger
+    }
+
+    fn shard_seconds(&mut self) -> ShardSeconds {
+        self.shards.take_seconds()
     }
 
     fn validate(&mut self) -> Result<HeldOut> {

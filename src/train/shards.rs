@@ -8,10 +8,16 @@ use crate::parallel::ranks::Ranks;
 use crate::parallel::tree::{TreeSum, own};
 use crate::rng::{self, Stream};
 use crate::train::trainee::Trainee;
+use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Seconds of a step's shards: one list of all own shards for each stretch between two exchanges.
+pub type ShardSeconds = Vec<Vec<f64>>;
 
 /// The shards of a run's steps.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Shards<'a> {
     /// Seed of the run.
     run_seed: u64,
@@ -19,6 +25,8 @@ pub struct Shards<'a> {
     count: usize,
     /// The ranks that share them; none for a run of one process.
     group: Option<&'a Ranks>,
+    /// Seconds so far of this step; the last list is of the stretch in progress. None where steps are whole.
+    clock: Option<Rc<RefCell<ShardSeconds>>>,
 }
 
 /// A thing as numbers, to be sent to other ranks.
@@ -39,11 +47,11 @@ pub struct ShardedPass<'a> {
 
 impl<'a> Shards<'a> {
     /// Steps in one piece.
-    pub const WHOLE: Self = Self { run_seed: 0, count: 1, group: None };
+    pub const WHOLE: Self = Self { run_seed: 0, count: 1, group: None, clock: None };
 
     /// Steps of a run in `count` shards, a power of two.
     pub fn new(run_seed: u64, count: usize) -> Self {
-        Self { run_seed, count, group: None }
+        Self { run_seed, count, group: None, clock: (count > 1).then(Rc::default) }
     }
 
     /// These shards, shared with the other ranks of a group.
@@ -74,6 +82,35 @@ impl<'a> Shards<'a> {
         }
     }
 
+    /// Does a part of the work of the own shard of this index, and notes its seconds.
+    pub fn timed<T>(&self, index: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
+        let done = work()?;
+        if let Some(clock) = &self.clock {
+            let (mut stretches, shards) = (clock.borrow_mut(), self.numbers().len());
+            if stretches.is_empty() {
+                stretches.push(vec![0.0; shards]);
+            }
+            let sum = stretches.last_mut().and_then(|stretch| stretch.get_mut(index));
+            sum.into_iter().for_each(|sum| *sum += begun.elapsed().as_secs_f64());
+        }
+        Ok(done)
+    }
+
+    /// Ends a stretch: ranks wait for one another here.
+    fn meet(&self) {
+        if let Some(clock) = &self.clock {
+            clock.borrow_mut().push(vec![0.0; self.numbers().len()]);
+        }
+    }
+
+    /// The seconds of the step that has ended, and no stretch that nothing was done in.
+    pub fn take_seconds(&self) -> ShardSeconds {
+        let mut stretches = self.clock.as_ref().map(|clock| clock.take()).unwrap_or_default();
+        stretches.retain(|stretch| stretch.iter().any(|seconds| *seconds > 0.0));
+        stretches
+    }
+
     /// A pass of an update; passes of one update have different numbers.
     pub fn pass(&self, number: u64) -> ShardedPass<'_> {
         ShardedPass { shards: self, number }
@@ -81,6 +118,7 @@ impl<'a> Shards<'a> {
 
     /// Things by own shard and example as things by example, of all shards.
     pub fn gather<T: Packed>(&self, phase: &str, own: Vec<Vec<T>>) -> Result<Vec<T>> {
+        self.meet();
         let own = own.into_iter().flatten();
         let Some(group) = self.group else { return Ok(own.collect()) };
         let mut packed = Vec::new();
@@ -119,7 +157,7 @@ impl ShardedPass<'_> {
         update: usize,
         mut of: impl FnMut(&Trainee, usize) -> Result<Metrics>,
     ) -> Result<Metrics> {
-        let Shards { run_seed, count, group } = *self.shards;
+        let Shards { run_seed, count, group, .. } = *self.shards;
         if count == 1 {
             return of(trainee, 0);
         }
@@ -127,9 +165,13 @@ impl ShardedPass<'_> {
         for (index, shard) in self.shards.numbers().enumerate() {
             let draw = 1 + self.number * count as u64 + shard as u64; // 0 is the update in one piece
             rng::seed_torch(run_seed, Stream::Dropout, update as u64, draw);
-            figures.push(of(trainee, index)?);
-            sum.push(trainee.take_gradient()?);
+            self.shards.timed(index, || {
+                figures.push(of(trainee, index)?);
+                sum.push(trainee.take_gradient()?);
+                Ok(())
+            })?;
         }
+        self.shards.meet();
         let none = || Error::shape("parallel.grad_shards", "a power of two", count);
         let own = sum.finish().ok_or_else(none)?;
         match group {

@@ -9,6 +9,7 @@ use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
 use crate::train::checkpoint;
 use crate::train::progress::Progress;
+use crate::train::shards::ShardSeconds;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
@@ -112,7 +113,7 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    fn record(&mut self, metrics: &Metrics, timings: &Metrics) -> Result<()> {
+    fn record(&mut self, metrics: &Metrics, timings: &Metrics, shards: &ShardSeconds) -> Result<()> {
         if !self.leads() {
             return Ok(());
         }
@@ -120,7 +121,7 @@ impl<'a> Ledger<'a> {
         match &mut self.log {
             Some(log) => {
                 log.metrics(self.counters.update, metrics)?;
-                log.timings(self.counters.update, timings)
+                log.timings(self.counters.update, timings, shards)
             }
             None => Ok(()),
         }
@@ -165,6 +166,11 @@ impl<'a> Ledger<'a> {
 pub trait Learner<'a> {
     /// Counters and rows of the learner.
     fn ledger(&mut self) -> &mut Ledger<'a>;
+
+    /// Seconds of the shards of the update that has ended; none where updates are whole.
+    fn shard_seconds(&mut self) -> ShardSeconds {
+        ShardSeconds::new()
+    }
 
     /// Figures on held-out data as it is now.
     fn validate(&mut self) -> Result<HeldOut> {
@@ -246,7 +252,8 @@ impl Stage<'_> {
             }
             let mut timings = self.timings(clock);
             timings.extend(learner.ledger().group.map(|group| ("time/ranks_s", group.take_waited())));
-            learner.ledger().record(&metrics, &timings)?;
+            let shards = learner.shard_seconds();
+            learner.ledger().record(&metrics, &timings, &shards)?;
             let rate = timings.get("time/tokens_per_second");
             progress.step(&rate.map_or(live.clone(), |rate| format!("{live}  {rate:.0} tokens/s")));
             advance(learner, number + 1 == end)?;

@@ -21,7 +21,8 @@ const WINDOWS: usize = 8;
 
 fn shards(count: usize) -> (Shards<'static>, Vec<Range<usize>>) {
     let shards = Shards::new(7, count);
-    (shards, shards.own(WINDOWS))
+    let own = shards.own(WINDOWS);
+    (shards, own)
 }
 
 /// Gradients of a policy-gradient step and of a step of a reader, on gists of 0 to 6 tokens, with the figures that they tell.

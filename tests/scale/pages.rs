@@ -68,8 +68,8 @@ fn every_command_of_the_page_works() {
                 assert_eq!(runs, 2, "two seeds of one experiment");
                 counts[4] += 1;
             }
-            // Executed by `ranks.rs`.
-            "sh ranks" | "sh torchrun" | "sh srun" => {}
+            // Executed by `ranks.rs` and `launchers.rs`.
+            "sh ranks" | "sh scale" | "sh torchrun" | "sh srun" => {}
             other => panic!("a block of `{other}` is not tested"),
         }
     }

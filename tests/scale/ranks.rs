@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
-const SHARDS: &str = "parallel.grad_shards=4";
+pub const SHARDS: &str = "parallel.grad_shards=4";
 
 /// Arguments of `train`, in four shards.
 fn sharded<'a>(runs: &'a Path, flags: &[&'a str]) -> Vec<&'a str> {
@@ -21,7 +21,7 @@ fn sharded<'a>(runs: &'a Path, flags: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The run in four shards by one process.
-fn alone() -> &'static Path {
+pub fn alone() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
         let runs = world().root.join("shards");
@@ -30,7 +30,7 @@ fn alone() -> &'static Path {
     })
 }
 
-fn free_port() -> String {
+pub fn free_port() -> String {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
 }
 
@@ -45,7 +45,7 @@ fn rank(at: &Path, arguments: &[&str], [rank, count, port]: [&str; 3]) -> Comman
     command
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -214,22 +214,22 @@ fn worlds_that_cannot_be_are_refused() {
 /// Environment variable that tells a process of this test what to do as a rank.
 const PART: &str = "GIST_TEST_PART";
 /// Begins the line of what a rank found.
-const TOLD: &str = "a rank told: ";
+pub const TOLD: &str = "a rank told: ";
+
+/// One process of [`group`], not started yet.
+pub fn member(rank: usize, count: &str, port: &str, part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "scale::ranks::one_rank", "--nocapture"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs([("RANK", rank.to_string().as_str()), ("WORLD_SIZE", count), ("MASTER_PORT", port)]);
+    command.env("MASTER_ADDR", "127.0.0.1").env("GLOO_SOCKET_IFNAME", "lo").env(PART, part);
+    command
+}
 
 /// Lines that `count` ranks tell of a part of [`one_rank`], by rank. Each is a process: libtorch keeps one record of exchanges for all
 /// groups of a process, and locks it for each group by itself.
 fn group(count: usize, part: &str) -> Vec<String> {
     let (port, count) = (free_port(), count.to_string());
-    let start = |rank: usize| {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "scale::ranks::one_rank", "--nocapture"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let here = [("RANK", &rank.to_string()), ("WORLD_SIZE", &count), ("MASTER_PORT", &port)];
-        command.envs(here).env("MASTER_ADDR", "127.0.0.1").env("GLOO_SOCKET_IFNAME", "lo").env(PART, part);
-        command.spawn().unwrap()
-    };
+    let start = |rank: usize| member(rank, &count, &port, part).spawn().unwrap();
     let ranks: Vec<Child> = (0..count.parse().unwrap()).map(start).collect();
     let told = |rank: Child| {
         let output = rank.wait_with_output().unwrap();
@@ -313,11 +313,15 @@ fn the_page_says_how() {
         fs::copy(world().root.join(name), folder.path().join(name)).unwrap();
     }
     copy(&world().root.join("base"), &folder.path().join("base"));
-    let (_, commands) = page.split_once("```sh ranks\n").unwrap();
-    for (line, _) in commands.split_once("```").unwrap().0.lines().filter_map(|line| line.split_once('#')) {
+    let block = |name: &str| page.split_once(&format!("```sh {name}\n")).unwrap().1.split_once("```").unwrap().0;
+    let commands = [block("ranks"), block("scale")].concat();
+    for (line, _) in commands.lines().filter_map(|line| line.split_once('#')) {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         let output = command(&words).current_dir(folder.path()).output().unwrap();
         assert!(output.status.success(), "{line}: {}", said(&output));
     }
+    // Two ranks have noted two of the four shards.
+    let output = command(&["scale", "simulate", "runs/tiny/seed=0"]).current_dir(folder.path()).output().unwrap();
+    assert_says(&said(&output), &["timings.jsonl: expected the seconds of all shards"], "of a rank");
     assert_same_files(&results(alone()), &results(&folder.path().join("runs/tiny/seed=0")), "as the page says");
 }

@@ -11,7 +11,7 @@ const SEEDS: usize = 12;
 const STEPS: usize = 150;
 
 /// Whether Slurm is installed and namespaces may be made; `GIST_NEEDS_SLURM`: they must.
-fn has_slurm() -> bool {
+pub fn has_slurm() -> bool {
     let all =
         "command -v slurmctld slurmd sbatch munged ip >/dev/null && unshare --mount --net --uts --pid --fork true";
     let found = Command::new("bash").args(["-c", all]).output().is_ok_and(|output| output.status.success());

@@ -71,6 +71,7 @@ impl Kind {
 pub type DrawValue = fn(&mut ChaCha8Rng, Split) -> String;
 
 /// An attribute of an entity.
+#[derive(Clone)]
 pub struct Attribute {
     /// Noun phrase, as in "the KEY of the Osmond archive".
     pub key: String,

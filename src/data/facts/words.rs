@@ -85,16 +85,25 @@ pub fn listed_or_coined(draw: &mut ChaCha8Rng, split: Split, listed: &[&str]) ->
     listed[rng::below(draw, listed.len())].to_string()
 }
 
-/// `count` entities of different names, as "Osmond archive": three of four coined in training, else names of the split.
+/// `count` different entities, as "Osmond archive". In training three of four have a coined name, else one of the split's, and
+/// one in four takes the name or the kind of the first: "Osmond archive", "Osmond depot".
 pub fn entities(draw: &mut ChaCha8Rng, split: Split, count: usize) -> Vec<String> {
     let names = names(split);
     let chosen = rng::choose(draw, names.len() * KINDS.len(), count);
-    let entity = |index: usize| {
+    let mut entities: Vec<(String, &str)> = Vec::with_capacity(count);
+    for index in chosen {
         let coins = split == Split::Train && rng::below(draw, 4) > 0;
         let name = if coins { coined(draw) } else { names[index % names.len()].to_string() };
-        format!("{name} {}", KINDS[index / names.len()])
-    };
-    chosen.into_iter().map(entity).collect()
+        let kind = KINDS[index / names.len()];
+        let first = entities.first().filter(|_| split == Split::Train);
+        let alike = first.and_then(|first| match rng::below(draw, 8) {
+            0 => Some((first.0.clone(), kind)),
+            1 => Some((name.clone(), first.1)),
+            _ => None,
+        });
+        entities.push(alike.filter(|entity| !entities.contains(entity)).unwrap_or((name, kind)));
+    }
+    entities.into_iter().map(|(name, kind)| format!("{name} {kind}")).collect()
 }
 
 /// The part of `all` that belongs to a split: three fifths for training, one fifth for validation, one for test.

@@ -158,7 +158,7 @@ fn collect(session: &Session, frozen: &WarmStarted, parts: &[TaughtShard], numbe
         let key = RolloutKey { run_seed: config.seed, step: number as u64, first_example };
         rollout::collect(&roles, &part.taught, how, key)
     };
-    parts.iter().map(of).collect()
+    parts.iter().enumerate().map(|(index, part)| session.shards.timed(index, || of(part))).collect()
 }
 
 /// Generator on the mix, its empty twin on nothing.
@@ -170,12 +170,13 @@ fn teach_readers(
     number: usize,
 ) -> Result<ReaderUpdates> {
     let config = session.inputs.config;
-    let readers: Vec<ReaderShard> =
-        parts.iter().map(|part| reader_shard(session, part, groups, number)).collect::<Result<_>>()?;
+    let readers = (parts.iter().enumerate())
+        .map(|(index, part)| session.shards.timed(index, || reader_shard(session, part, groups, number)))
+        .collect::<Result<Vec<_>>>()?;
     let lr_factor = config.train.schedule.factor(number, config.train.steps, config.optim.generator.warmup_steps);
     let root = session.run.root();
     let update = Update { number: session.update(), lr_factor, root, batch: windows };
-    let shards = session.shards;
+    let shards = session.shards.clone();
     update_readers(session, &shards, &readers, &update)
 }
 

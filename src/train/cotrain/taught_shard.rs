@@ -18,7 +18,8 @@ impl<'a> TaughtShard<'a> {
     /// The shards of step `number` that this process computes.
     pub fn of(session: &Session, windows: &'a [Window], number: usize) -> Result<Vec<Self>> {
         let taught = |own: Range<usize>| session.inputs.taught_from(number as u64, own.start, &windows[own]);
-        let own = session.shards.own(windows.len()).into_iter();
-        own.map(|own| Ok(TaughtShard { taught: taught(own.clone())?, examples: own })).collect()
+        let own = session.shards.own(windows.len()).into_iter().enumerate();
+        let shard = |own: Range<usize>| Ok(TaughtShard { taught: taught(own.clone())?, examples: own });
+        own.map(|(index, own)| session.shards.timed(index, || shard(own))).collect()
     }
 }
