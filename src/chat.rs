@@ -47,8 +47,10 @@ impl Frame {
     /// The instruction of a compressor of this kind; nothing around the bare text where it has no instruction.
     pub fn of(compressor: &CompressorConfig, folder: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         match compressor {
-            CompressorConfig::Gist { instruction: Some(text) } => Self::new(folder, tokenizer, text),
-            CompressorConfig::Gist { instruction: None } | CompressorConfig::Extractive { .. } => Ok(Self::default()),
+            CompressorConfig::Gist { instruction: Some(text), .. } => Self::new(folder, tokenizer, text),
+            CompressorConfig::Gist { instruction: None, .. } | CompressorConfig::Extractive { .. } => {
+                Ok(Self::default())
+            }
         }
     }
 

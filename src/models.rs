@@ -116,10 +116,14 @@ impl Models {
 
     /// Network and actions of a compressor over this base.
     pub fn policy(&self, compressor: &CompressorConfig) -> Result<Policy<'_>> {
-        Ok(match self.extractive_policy(compressor)? {
-            Some(policy) => Policy::Extractive(policy),
-            None => Policy::Gist(GistPolicy::new(&self.decoder, &self.forbidden).framed(self.frame(compressor)?)),
-        })
+        if let Some(policy) = self.extractive_policy(compressor)? {
+            return Ok(Policy::Extractive(policy));
+        }
+        let policy = GistPolicy::new(&self.decoder, &self.forbidden).framed(self.frame(compressor)?);
+        Ok(Policy::Gist(match compressor {
+            CompressorConfig::Gist { likeliest, .. } => policy.searching(*likeliest),
+            CompressorConfig::Extractive { .. } => policy,
+        }))
     }
 
     /// Network and actions of an extractive compressor beside the base that reads; none for one that writes.

@@ -138,6 +138,21 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "warm_start.reader_evidence",
         "expected 0 (only data.facts and data.qa have evidence), got 0.5",
     ),
+    (
+        "[compressor]\ntype = \"gist\"\nlikeliest = { samples = 0 }",
+        "compressor.likeliest.samples",
+        "expected at least 1, got 0",
+    ),
+    (
+        "[compressor]\ntype = \"gist\"\nlikeliest = { below = 1.5 }",
+        "compressor.likeliest.below",
+        "expected a probability in (0, 1], got 1.5",
+    ),
+    (
+        "[warm_start.output_rank]\ngenerator = 17",
+        "warm_start.output_rank.generator",
+        "expected 1 to 16, the rank that is trained, got 17",
+    ),
     ("[budget]\ntokens = 20", "budget.tokens", "expected either tokens or keep_ratio, got both"),
     ("[generator]\ncurrent = 0.9", "generator", "sum to 1, got 0.9 + "),
     ("[generator]\ncurrent = nan", "generator", "sum to 1, got NaN + "),

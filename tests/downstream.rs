@@ -51,6 +51,32 @@ fn arguments<'a>(from: &'a str, output: &'a str, more: &[&'a str]) -> Vec<&'a st
     [&own[..], &["--base", run], more].concat()
 }
 
+#[test]
+fn an_evaluation_in_shards_is_the_one_that_was_never_cut() {
+    questions("shards.jsonl");
+    let with = ["--compressors", "random,recent"];
+    ok(&arguments("shards.jsonl", "whole-down", &with));
+    let shard = |part: &str| ok(&arguments("shards.jsonl", "cut-down", &[&with[..], &["--shard", part]].concat()));
+    assert_says(&shard("2/4"), &["shard 2/4: "], "a shard");
+    let said = fails(1, &["merge", "cut-down"]);
+    assert_says(&said, &["expected 4 finished shards, got 1", "--shard 1/4"], "shards that are missing");
+    for part in ["1/4", "3/4", "4/4"] {
+        shard(part);
+    }
+    let said = ok(&["merge", "cut-down"]);
+    assert_says(&said, &["identity", "closed book", "downstream: 4 shards", "merged: cut-down"], "merged");
+    // Equal but for the times that it took.
+    let timeless = |folder: &str| -> Vec<DownstreamRow> {
+        let reset =
+            |row| DownstreamRow { latency_ms_full: 0.0, latency_ms_compressed: 0.0, latency_ms_compressor: 0.0, ..row };
+        rows(folder).into_iter().map(reset).collect()
+    };
+    assert_eq!(timeless("cut-down"), timeless("whole-down"));
+    ok(&["merge", "cut-down"]);
+    let said = fails(2, &arguments("shards.jsonl", "other", &[&with[..], &["--shard", "1/7"]].concat()));
+    assert_says(&said, &["--shard: expected at most 6 shards, as many as there are examples, got 1/7"], "too many");
+}
+
 fn models() -> Models {
     let folder = world().root.join("base");
     Models::load(BaseName { name: &folder, folder: &folder, bos: Bos::default() }, Kind::Float, Device::Cpu).unwrap()

@@ -1,7 +1,7 @@
 //! `merge`: what the shards of a job left becomes what the whole job would have left.
 
 use crate::cli::args::AcceptArg;
-use crate::cli::{compare, evaluate};
+use crate::cli::{compare, downstream, evaluate};
 use clap::Args;
 use gist::error::Error;
 use gist::shard::SHARDS;
@@ -24,8 +24,10 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
         "label" => verified.copy()?,
         "eval" => evaluate::join(&verified, &args.folder, args.accept)?,
         "compare" => compare::join(&verified, &args.folder, args.accept)?,
+        "downstream" => downstream::join(&verified, &args.folder)?,
         other => {
-            let message = format!("expected shards of `label`, `eval` or `compare`, got some of `{other}`");
+            let message =
+                format!("expected shards of `label`, `eval`, `compare` or `downstream`, got some of `{other}`");
             return Err(Error::file(args.folder.join(SHARDS), message).into());
         }
     }

@@ -17,6 +17,7 @@ use gist::train::roles::ROLES;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -173,7 +174,7 @@ struct Bed<'a> {
 
 impl Bed<'_> {
     /// A run of 1/`part` of the batch in the folder of this name, begun; its steps are shared by `ranks`.
-    fn begin(&self, name: &str, part: usize, ranks: usize) -> anyhow::Result<(Child, RunDir)> {
+    fn begin(&self, name: &str, part: usize, ranks: usize) -> anyhow::Result<(Child, PathBuf)> {
         let root = self.folder.path().join(name);
         let (train, steps) = (&self.config.train, self.args.steps);
         let windows = train.windows_per_step / part;
@@ -193,22 +194,17 @@ impl Bed<'_> {
         let mut words = vec!["train".into(), self.args.experiment.display().to_string()];
         words.extend(["--at".into(), root.display().to_string(), "--ranks".into(), ranks.to_string()]);
         words.extend(set.into_iter().flat_map(|set| ["--set".into(), set]));
-        Ok((start(&words)?, RunDir::at(&root)?))
+        Ok((start(&words)?, root))
     }
 
-    /// The steps of a finished run that count.
-    fn steps(run: &RunDir) -> anyhow::Result<Vec<StepTimes>> {
+    /// A run when it has finished, and its steps that count.
+    fn end((child, root): (Child, PathBuf)) -> anyhow::Result<(Vec<StepTimes>, RunDir)> {
+        finish(child)?;
+        let run = RunDir::at(&root)?;
         let text = std::fs::read_to_string(run.timings()).with_context(|| run.timings().display().to_string())?;
         let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<StepTimes>, _>>()?;
         ensure!(rows.len() > 2, "--steps: expected at least 3, got {}", rows.len());
-        Ok(rows[1..rows.len() - 1].to_vec())
-    }
-
-    /// The steps of a run of its own.
-    fn whole(&self, name: &str, part: usize, ranks: usize) -> anyhow::Result<(Vec<StepTimes>, RunDir)> {
-        let (child, run) = self.begin(name, part, ranks)?;
-        finish(child)?;
-        Ok((Self::steps(&run)?, run))
+        Ok((rows[1..rows.len() - 1].to_vec(), run))
     }
 
     /// Seconds of a step of 1/`ranks` of the batch by `count` processes at once.
@@ -216,9 +212,8 @@ impl Bed<'_> {
         let begun =
             (0..count).map(|i| self.begin(&format!("{name}-{i}"), ranks, 1)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut seconds = Vec::new();
-        for (child, run) in begun {
-            finish(child)?;
-            seconds.extend(Self::steps(&run)?.iter().map(|step| step.seconds));
+        for run in begun {
+            seconds.extend(Self::end(run)?.0.iter().map(|step| step.seconds));
         }
         Ok(median(seconds.into_iter()))
     }
@@ -240,17 +235,22 @@ fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
     ensure!(args.steps > 2 && args.repeats > 0, "expected --steps of at least 3 and --repeats of at least 1");
     let bed = Bed { args, config, folder: tempfile::tempdir().context("a temporary folder")? };
     let (mut found, mut one) = (Vec::new(), Vec::new());
-    for &ranks in &args.ranks {
+    for ranks in args.ranks.iter().copied().collect::<BTreeSet<_>>() {
         let (mut times, mut alone, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
         let (mut repeats_s, mut last) = (Vec::new(), None);
         for repeat in 0..args.repeats {
             eprintln!("{ranks} ranks, repeat {} of {}", repeat + 1, args.repeats);
-            let (steps, run) = bed.whole(&format!("{ranks}-{repeat}"), 1, ranks)?;
-            repeats_s.push(median(steps.iter().map(|step| step.seconds)));
+            let (steps, run) = Bed::end(bed.begin(&format!("{ranks}-{repeat}"), 1, ranks)?)?;
+            let seconds = median(steps.iter().map(|step| step.seconds));
+            for (name, count, times) in [("alone", 1, &mut alone), ("at-once", ranks, &mut at_once)] {
+                times.push(match ranks {
+                    1 => seconds,
+                    _ => bed.apart(&format!("{ranks}-{repeat}-{name}"), ranks, count)?,
+                });
+            }
+            repeats_s.push(seconds);
             times.extend(steps);
             last = Some(run);
-            alone.push(bed.apart(&format!("{ranks}-{repeat}-alone"), ranks, 1)?);
-            at_once.push(bed.apart(&format!("{ranks}-{repeat}-at-once"), ranks, ranks)?);
         }
         let run = last.context("a run that was measured")?;
         if ranks == 1 {

@@ -5,6 +5,7 @@ use crate::cli::evaluate::{count_reading, show};
 use crate::cli::ranks;
 use crate::cli::span_reader;
 use crate::cli::start::{self, OpenRun, PreparedRun};
+use crate::cli::submit;
 use anyhow::ensure;
 use gist::compressor::scorers::frozen;
 use gist::config::experiment::{Experiment, load};
@@ -34,6 +35,9 @@ pub struct TrainArgs {
     /// one. Under torchrun or srun the launcher says how many there are.
     #[arg(long, value_name = "N")]
     pub ranks: Option<usize>,
+    /// Submit the run to a scheduler, as the section [submit] of the experiment asks; with --dry-run, print the script.
+    #[arg(long, value_name = "SCHEDULER", value_parser = ["slurm"], conflicts_with = "overwrite")]
+    pub submit: Option<String>,
 }
 
 /// Runs an experiment, as one process, as the one that starts several, or as one of these.
@@ -42,7 +46,11 @@ pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
         for (flag, given) in [("--ranks", args.ranks.is_some()), ("--adapt-readers", args.adapt.is_given())] {
             ensure!(!given, "{flag}: expected an experiment with a compressor, got a span reader");
         }
+        ensure!(args.submit.is_none(), "--submit: expected an experiment with a compressor, got a span reader");
         return span_reader::start(&args.run);
+    }
+    if args.submit.is_some() {
+        return submit::run(args);
     }
     let is_run = !args.run.dry_run;
     let place = ranks::place(args.ranks)?.filter(|_| is_run);

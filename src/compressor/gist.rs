@@ -16,6 +16,7 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::attended::{Attended, attended};
 use crate::compressor::contract::{Compressed, Request};
 use crate::compressor::copying::{self, Copier};
+use crate::config::compressors::Likeliest;
 use crate::config::parts::Sampling;
 use crate::error::{Error, Result};
 use crate::model::copy_head::{self, CopyHead, MatchEntries, Matches};
@@ -33,6 +34,7 @@ pub struct GistPolicy<'a> {
     decoder: &'a Decoder,
     bias: Tensor,
     frame: Frame,
+    likeliest: Option<Likeliest>,
 }
 
 /// Hidden states of the M actions of some groups, in order of window, gist, action.
@@ -49,12 +51,17 @@ impl<'a> GistPolicy<'a> {
     /// A policy over every id but `forbidden` (special tokens, and rows beyond the tokenizer).
     pub fn new(decoder: &'a Decoder, forbidden: &[u32]) -> Self {
         let bias = vocab::barred(decoder.config().vocab_size + 1, forbidden, decoder.device());
-        Self { decoder, bias, frame: Frame::default() }
+        Self { decoder, bias, frame: Frame::default(), likeliest: None }
     }
 
     /// Puts an instruction around the prompt.
     pub fn framed(self, frame: Frame) -> Self {
         Self { frame, ..self }
+    }
+
+    /// Searches for likelier gists where the greedy one is unsure.
+    pub fn searching(self, likeliest: Option<Likeliest>) -> Self {
+        Self { likeliest, ..self }
     }
 
     /// Head over ordinary tokens and the end, for actions with these `matches`.
@@ -233,6 +240,30 @@ impl GistPolicy<'_> {
         (0..parts).map(|p| (Request { prefix: &request.prefix[cut(p)..cut(p + 1)], ..*request }, share(p))).collect()
     }
 
+    /// Puts in the place of each unsure greedy gist the likeliest of it and of samples within the budget.
+    fn search(
+        &self,
+        active: &ActiveAdapter,
+        (requests, greedy): (&[Request], &mut [Vec<Trajectory>]),
+        Likeliest { samples, below }: Likeliest,
+        (budget, seed): (usize, u64),
+    ) -> Result<()> {
+        let is_unsure = |gist: &Trajectory| gist.behavior_logprobs.iter().any(|logprob| *logprob < below.ln());
+        let unsure: Vec<usize> = (0..requests.len()).filter(|&r| greedy[r].iter().any(is_unsure)).collect();
+        let logprob = |gist: &Trajectory| gist.behavior_logprobs.iter().sum::<f64>();
+        for some in unsure.chunks((REQUESTS_AT_ONCE / samples).max(1)) {
+            let asked: Vec<Request> = some.iter().map(|&r| requests[r]).collect();
+            // Other draws than those of samples that are wanted for themselves.
+            let uniforms = |r: usize, s: usize| uniforms(seed, u64::MAX - 1, asked[r].key, s as u64, budget);
+            let draws = Draws { group: samples, budget, how: &Sampling::default(), uniforms: &uniforms };
+            for (&r, group) in some.iter().zip(self.sample(active, &asked, draws)?) {
+                greedy[r].extend(group);
+                greedy[r].sort_by(|a, b| logprob(b).total_cmp(&logprob(a)));
+            }
+        }
+        Ok(())
+    }
+
     /// One result for each request; `seed` and the request's key give its draws.
     pub fn compress(
         &self,
@@ -253,7 +284,10 @@ impl GistPolicy<'_> {
             let longest = batch.iter().map(|(.., share)| *share).max().unwrap_or(0);
             let uniforms = |r: usize, _| uniforms(seed, u64::MAX, prefixes[r].key, 0, longest);
             let draws = Draws { group: 1, budget: longest, how, uniforms: &uniforms };
-            let groups = self.sample(&active, &prefixes, draws)?;
+            let mut groups = self.sample(&active, &prefixes, draws)?;
+            if let Some(search) = self.likeliest.filter(|_| how.temperature == 0.0) {
+                self.search(&active, (&prefixes, &mut groups), search, (longest, seed))?;
+            }
             for ((r, _, share), group) in batch.iter().zip(groups) {
                 let ids = group.into_iter().next().map(|gist| gist.ids).unwrap_or_default();
                 all[*r].ids.extend(ids.into_iter().take(*share));

@@ -70,6 +70,22 @@ impl TrainConfig {
         self.eval.check().map_err(under("eval"))
     }
 
+    /// Ranks that warm-started adapters are cut to: at most those that are trained, and only of low-rank weights.
+    fn check_output_rank(&self) -> Result<(), Problem> {
+        let (lora, cut) = (&self.model.lora, &self.warm_start.output_rank);
+        let is_gist = matches!(self.compressor, CompressorConfig::Gist { .. });
+        let trained = if is_gist { lora.compressor.rank } else { 0 };
+        for (key, asked, most) in
+            [("compressor", cut.compressor, trained), ("generator", cut.generator, lora.generator.rank)]
+        {
+            if let Some(rank) = asked.filter(|rank| !(1..=most).contains(rank)) {
+                let message = format!("expected 1 to {most}, the rank that is trained, got {rank}");
+                return Err((format!("warm_start.output_rank.{key}"), message));
+            }
+        }
+        Ok(())
+    }
+
     /// Keys that one kind of compressor has and the other has not.
     fn check_compressor(&self) -> Result<(), Problem> {
         let fail = |key: &str, expected: &str| Err((key.to_string(), expected.to_string()));
@@ -79,6 +95,7 @@ impl TrainConfig {
         if self.warm_start.fresh_readers && (self.warm_start.from.is_none() || self.warm_start.fresh_compressor) {
             return fail("warm_start.fresh_readers", "expected warm_start.from beside it, and no fresh_compressor");
         }
+        self.check_output_rank()?;
         if self.warm_start.reader_evidence > 0.0 && self.data.facts.is_none() && self.data.qa.is_none() {
             let message = "expected 0 (only data.facts and data.qa have evidence), got";
             return Err((

@@ -16,6 +16,9 @@ pub enum CompressorConfig {
         /// has a chat template. Absent = the bare text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instruction: Option<String>,
+        /// Search for a likelier gist where the greedy one is unsure; absent = the greedy one as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        likeliest: Option<Likeliest>,
     },
     /// Keeps units of the prefix: the base with its causal mask off says what each is worth, or an encoder does.
     Extractive {
@@ -40,6 +43,34 @@ pub enum CompressorConfig {
         #[serde(default, skip_serializing_if = "is_false")]
         evidence: bool,
     },
+}
+
+/// Search for the likeliest gist (MAP decoding by samples): a greedy gist with an action that is less probable than `below` is
+/// compared with samples, and the one with the highest probability as a whole is taken. One wrong token makes all that follow
+/// improbable, which greedy choice cannot see.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Likeliest {
+    /// Samples that an unsure gist is compared with.
+    pub samples: usize,
+    /// Probability of an action below which a gist is unsure, in (0, 1].
+    pub below: f64,
+}
+
+impl Default for Likeliest {
+    fn default() -> Self {
+        Self { samples: 16, below: 0.7 }
+    }
+}
+
+impl Likeliest {
+    fn check(&self) -> Result<(), Problem> {
+        at_least("samples", self.samples, 1)?;
+        match self.below > 0.0 && self.below <= 1.0 {
+            true => Ok(()),
+            false => Err(("below".into(), format!("expected a probability in (0, 1], got {}", self.below))),
+        }
+    }
 }
 
 /// A scorer whose scores an extractive compressor gets as features.
@@ -110,7 +141,8 @@ impl CompressorConfig {
                 }
                 (unit, encoder, blocks, hints)
             }
-            CompressorConfig::Gist { instruction } => {
+            CompressorConfig::Gist { instruction, likeliest } => {
+                likeliest.iter().try_for_each(|search| search.check().map_err(under("likeliest")))?;
                 return match instruction.as_ref().map_or(1, |text| text.matches("{prefix}").count()) {
                     1 => Ok(()),
                     n => Err(("instruction".into(), format!("expected `{{prefix}}` once, got it {n} times"))),
@@ -135,7 +167,7 @@ impl CompressorConfig {
 
 impl Default for CompressorConfig {
     fn default() -> Self {
-        CompressorConfig::Gist { instruction: None }
+        CompressorConfig::Gist { instruction: None, likeliest: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The section `[submit]`: what the runs of a sweep ask of a scheduler. It is no part of a run's configuration: where a run
+//! The section `[submit]`: what a run, or the runs of a sweep, ask of a scheduler. It is no part of a run's configuration: where a run
 //! computes does not make it another run.
 
 use crate::config::merge::Tree;
@@ -18,13 +18,15 @@ pub enum SubmitConfig {
     Slurm(SlurmConfig),
 }
 
-/// An array of Slurm, one task a run.
+/// A run under Slurm, or an array with a task for each run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlurmConfig {
     /// Partition; absent = the cluster's default.
     pub partition: Option<String>,
-    /// CPUs of a task; absent = `hardware.threads` of the first run.
+    /// Machines that the ranks of a run are spread over.
+    pub nodes: usize,
+    /// CPUs of a task, or of a rank; absent = `hardware.threads`, of a sweep that of the first run.
     pub cpus_per_task: Option<usize>,
     /// GPUs of a task.
     pub gpus_per_task: usize,
@@ -48,6 +50,7 @@ impl Default for SlurmConfig {
     fn default() -> Self {
         Self {
             partition: None,
+            nodes: 1,
             cpus_per_task: None,
             gpus_per_task: 0,
             time_limit: None,
@@ -80,7 +83,12 @@ impl SubmitConfig {
     fn check(&self) -> std::result::Result<(), Problem> {
         let SubmitConfig::Slurm(slurm) = self;
         let problem = |key: &str, message: String| Err((key.to_string(), message));
-        for (key, value) in [("cpus_per_task", slurm.cpus_per_task), ("max_parallel", slurm.max_parallel)] {
+        let counts = [
+            ("nodes", Some(slurm.nodes)),
+            ("cpus_per_task", slurm.cpus_per_task),
+            ("max_parallel", slurm.max_parallel),
+        ];
+        for (key, value) in counts {
             if value == Some(0) {
                 return problem(key, "expected at least 1, got 0".into());
             }
@@ -122,6 +130,7 @@ mod tests {
             ("type = \"pbs\"", "pbs"),
             ("max_parallel = 8", "type"),
             ("type = \"slurm\"\npartitions = \"a\"", "partitions"),
+            ("type = \"slurm\"\nnodes = 0", "`submit.nodes`: expected at least 1, got 0"),
             ("type = \"slurm\"\nmax_parallel = 0", "`submit.max_parallel`: expected at least 1, got 0"),
             ("type = \"slurm\"\ntime_limit = \"4 hours\"", "`submit.time_limit`: expected a word, got \"4 hours\""),
             ("type = \"slurm\"\noptions = [\"mem=1G\"]", "`submit.options`: expected options of sbatch"),

@@ -20,6 +20,9 @@ pub struct WarmStart {
     /// Folder that receives the warm-started adapters, as bfloat16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
+    /// Ranks that the adapters written there are cut to, by singular values.
+    #[serde(skip_serializing_if = "OutputRank::is_none")]
+    pub output_rank: OutputRank,
     /// Compressor updates that teach copying before the first round: imitation of random spans, which need no search.
     pub copy_updates: usize,
     /// Gists of a window in each of them.
@@ -56,6 +59,24 @@ pub struct WarmStart {
     pub reader_evidence: f64,
 }
 
+/// Lower ranks than those that were trained; absent = as trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputRank {
+    /// Rank of the compressor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compressor: Option<i64>,
+    /// Rank of both readers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator: Option<i64>,
+}
+
+impl OutputRank {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Default for WarmStart {
     fn default() -> Self {
         Self {
@@ -63,6 +84,7 @@ impl Default for WarmStart {
             fresh_compressor: false,
             fresh_readers: false,
             output: None,
+            output_rank: OutputRank::default(),
             copy_updates: 0,
             copy_gists: 8,
             rounds: 0,

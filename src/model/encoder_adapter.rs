@@ -204,36 +204,6 @@ impl Adapter {
         Ok(Self { config: LoraConfig::default(), params: FlatParams::pack(&all, device)?, encoder })
     }
 
-    /// This adapter with its low-rank weights cut to a lower rank, α twice that: of each pair's product the nearest of that rank
-    /// (Eckart & Young 1936).
-    pub fn reduced(&self, rank: i64) -> Result<Self> {
-        let most = self.config.rank;
-        let none = || Error::invalid(format!("expected low-rank weights of rank {rank} or more, got rank {most}"));
-        let base =
-            self.encoder.as_ref().filter(|base| !base.learns() && (1..=most).contains(&rank)).ok_or_else(none)?;
-        let _guard = tch::no_grad_guard();
-        let mut known: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
-        let (scaling, new_scaling) = (self.config.alpha / most as f64, 2.0);
-        let mut named = Vec::new();
-        for (name, _) in self.params.specs() {
-            let Some(stem) = name.strip_suffix(LORA[0]) else {
-                if !name.ends_with(LORA[1]) {
-                    named.extend(known.remove_entry(name));
-                }
-                continue;
-            };
-            let [down, up] = LORA.map(|end| format!("{stem}{end}"));
-            let product = take(&mut known, &up)?.matmul(&take(&mut known, &down)?) * scaling;
-            let (left, values, right) = product.f_svd(true, true)?;
-            let root = values.narrow(0, 0, rank).sqrt();
-            named.push((down, right.tr().narrow(0, 0, rank) * root.unsqueeze(1)));
-            named.push((up, left.narrow(1, 0, rank) * root / new_scaling));
-        }
-        let device = self.params.leaf().device();
-        let config = LoraConfig { rank, alpha: new_scaling * rank as f64, ..self.config.clone() };
-        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: Some(base.duplicate()) })
-    }
-
     /// Views for a forward pass of the encoder in this `kind`; the base has no use for them.
     pub(super) fn activate_encoder(&self, config: &EncoderConfig, kind: Kind) -> Result<ActiveAdapter> {
         let nothing = || Tensor::zeros([0, config.hidden_size], (kind, self.params.leaf().device()));

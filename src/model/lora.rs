@@ -10,7 +10,7 @@ use crate::config::parts::{LoraConfig, Projection};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::copy_head;
-use crate::model::encoder::Encoder;
+use crate::model::encoder::{Encoder, LORA};
 use crate::model::encoder_base::EncoderBase;
 use crate::model::evidence_head::EvidenceHead;
 use crate::model::heads::{self, Heads};
@@ -214,6 +214,39 @@ impl Adapter {
     /// The trainable leaf, to load or overwrite.
     pub fn params_mut(&mut self) -> &mut FlatParams {
         &mut self.params
+    }
+
+    /// This adapter with its low-rank weights cut to a lower rank, α twice that: of each pair's product the nearest of that rank
+    /// (Eckart & Young 1936).
+    ///
+    /// # Errors
+    /// The rank is not below that of the adapter, or it has an encoder that learns in the place of low-rank weights.
+    pub fn reduced(&self, rank: i64) -> Result<Self> {
+        let (most, encoder) = (self.config.rank, self.encoder.as_ref());
+        if encoder.is_some_and(EncoderBase::learns) || !(1..=most).contains(&rank) {
+            return Err(Error::invalid(format!("expected low-rank weights of rank {rank} or more, got rank {most}")));
+        }
+        let _guard = tch::no_grad_guard();
+        let mut known: BTreeMap<String, Tensor> = self.params.named().into_iter().collect();
+        let (scaling, new_scaling) = (self.config.alpha / most as f64, 2.0);
+        let mut named = Vec::new();
+        for (name, _) in self.params.specs() {
+            let Some(stem) = name.strip_suffix(LORA[0]) else {
+                if !name.ends_with(LORA[1]) {
+                    named.extend(known.remove_entry(name));
+                }
+                continue;
+            };
+            let [down, up] = LORA.map(|end| format!("{stem}{end}"));
+            let product = take(&mut known, &up)?.matmul(&take(&mut known, &down)?) * scaling;
+            let (left, values, right) = product.f_svd(true, true)?;
+            let root = values.narrow(0, 0, rank).sqrt();
+            named.push((down, right.tr().narrow(0, 0, rank) * root.unsqueeze(1)));
+            named.push((up, left.narrow(1, 0, rank) * root / new_scaling));
+        }
+        let device = self.params.leaf().device();
+        let config = LoraConfig { rank, alpha: new_scaling * rank as f64, ..self.config.clone() };
+        Ok(Self { config, params: FlatParams::pack(&named, device)?, encoder: encoder.map(EncoderBase::duplicate) })
     }
 
     /// An independent copy (for a frozen, averaged or stale policy).

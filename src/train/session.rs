@@ -3,6 +3,7 @@
 use crate::algo::{Lambda, MovingBaseline};
 use crate::compressor::policy::Policy;
 use crate::config::compressors::CompressorConfig;
+use crate::config::warm_start::OutputRank;
 use crate::error::{Error, Result};
 use crate::model::lora::Adapter;
 use crate::parallel::ranks::Ranks;
@@ -224,10 +225,13 @@ impl<'a> Session<'a> {
         run.root().join("warm_start")
     }
 
-    /// Writes the three adapters as they are now, in this kind of number, the record last.
-    pub fn export_warm(&self, folder: &Path, kind: Kind, record: &WarmRecord) -> Result<()> {
-        for role in [&self.compressor, &self.generator, &self.empty_reader] {
-            role.save_adapter_as(folder, &self.inputs.models.base(), kind)?;
+    /// Writes the three adapters as they are now, in this kind of number and of these ranks, the record last.
+    pub fn export_warm(&self, folder: &Path, kind: Kind, ranks: OutputRank, record: &WarmRecord) -> Result<()> {
+        let OutputRank { compressor, generator } = ranks;
+        for (role, rank) in
+            [(&self.compressor, compressor), (&self.generator, generator), (&self.empty_reader, generator)]
+        {
+            role.save_adapter_as(folder, &self.inputs.models.base(), kind, rank)?;
         }
         write_json_atomic(&folder.join("record.json"), record)
     }

@@ -98,12 +98,16 @@ impl Trainee {
 
     /// Writes the adapter into `folder/<name>`.
     pub fn save_adapter(&self, folder: &Path, base: &Base) -> Result<()> {
-        self.save_adapter_as(folder, base, Kind::Float)
+        self.save_adapter_as(folder, base, Kind::Float, None)
     }
 
-    /// [`Trainee::save_adapter`] in this kind of number.
-    pub fn save_adapter_as(&self, folder: &Path, base: &Base, kind: Kind) -> Result<()> {
-        self.adapter.save_as(&folder.join(self.name), base, kind)
+    /// Writes the adapter alone, in this kind of number, cut to a rank if one is given.
+    pub fn save_adapter_as(&self, folder: &Path, base: &Base, kind: Kind, rank: Option<i64>) -> Result<()> {
+        let to = folder.join(self.name);
+        match rank {
+            Some(rank) => self.adapter.reduced(rank)?.save_as(&to, base, kind),
+            None => self.adapter.save_as(&to, base, kind),
+        }
     }
 
     /// Writes a checkpoint of this role alone, and keeps the newest few.

@@ -11,7 +11,7 @@ use crate::compressor::actions::{Draws, Trajectory, uniforms};
 use crate::compressor::budget::recent;
 use crate::config::parts::Sampling;
 use crate::config::train::TrainConfig;
-use crate::config::warm_start::WarmStart;
+use crate::config::warm_start::{OutputRank, WarmStart};
 use crate::data::Window;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -92,9 +92,11 @@ pub fn run(session: &mut Session) -> Result<()> {
         context_value: validation.context_value,
         kl: validation.kl,
     };
-    session.export_warm(&folder, Kind::Float, &record)?;
+    session.export_warm(&folder, Kind::Float, OutputRank::default(), &record)?;
     match &config.warm_start.output {
-        Some(output) if total > 0 => session.export_warm(output, Kind::BFloat16, &record),
+        Some(output) if total > 0 => {
+            session.export_warm(output, Kind::BFloat16, config.warm_start.output_rank, &record)
+        }
         _ => Ok(()),
     }
 }

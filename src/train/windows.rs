@@ -19,8 +19,9 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-/// First index of the final split, behind all that a test split may have.
-const FIRST_FINAL: u64 = 1 << 32;
+/// First index of the final split, behind all that a test split may have. Contexts from 1 << 32 on were the final split until
+/// they had been read (experiments/LOG.md).
+const FIRST_FINAL: u64 = 2 << 32;
 
 /// Windows of the three splits.
 pub struct Windows {

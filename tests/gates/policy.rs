@@ -6,6 +6,7 @@ use gist::compressor::Request;
 use gist::compressor::actions::{Draws, Trajectory, uniforms};
 use gist::compressor::attended::{attended, attention};
 use gist::compressor::gist::GistPolicy;
+use gist::config::compressors::Likeliest;
 use gist::config::parts::Sampling;
 use gist::eval::gates::roles::plain_states;
 use gist::model::copy_head::{LENGTHS, TAKEN};
@@ -124,6 +125,32 @@ impl Setting {
 
 fn gist(ids: &[u32], ended: bool) -> Trajectory {
     Trajectory { ids: ids.to_vec(), ended, ..Trajectory::default() }
+}
+
+/// The likeliest of the greedy gist and of samples is taken, and only where the greedy one is unsure.
+#[test]
+fn an_unsure_gist_gives_way_to_a_likelier_one() {
+    let setting = Setting::with_copy_head(LONGEST);
+    let requests = setting.requests();
+    let (samples, seed) = (64, 3);
+    let written = |below: Option<f64>| -> Vec<Vec<u32>> {
+        let policy = setting.policy().searching(below.map(|below| Likeliest { samples, below }));
+        let all = policy.compress(&setting.adapter, &requests, BUDGET, &Sampling::greedy(), seed).unwrap();
+        all.into_iter().map(|gist| gist.ids).collect()
+    };
+    let greedy = written(None);
+    assert_eq!(written(Some(1e-9)), greedy, "sure of everything");
+    let searched = written(Some(1.0));
+    assert_ne!(searched, greedy, "random weights are sure of nothing");
+    let logprob = |request: &Request, ids: &[u32]| -> f64 {
+        let gist = gist(ids, ids.len() < BUDGET);
+        let logits = setting.plain_logits(&setting.active(), request, &gist);
+        let all = logits.log_softmax(-1, Kind::Float).gather(-1, &setting.actions(&gist).unsqueeze(-1), false);
+        all.sum(Kind::Double).double_value(&[])
+    };
+    for (request, (greedy, searched)) in requests.iter().zip(greedy.iter().zip(&searched)) {
+        assert!(logprob(request, searched) >= logprob(request, greedy) - 1e-3, "{greedy:?} {searched:?}");
+    }
 }
 
 #[test]

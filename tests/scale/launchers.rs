@@ -62,6 +62,46 @@ fn torchrun_starts_them_as_the_page_says() {
     assert_same_files(&results(alone()), &results(&run_dir(runs.path())), "started by torchrun");
 }
 
+#[test]
+fn the_script_of_a_run_says_what_the_section_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("submitted.toml");
+    let section = "[submit]\ntype = \"slurm\"\nnodes = 2\ntime_limit = \"04:00:00\"\ngpus_per_task = 1\n";
+    let base = world().root.join("tiny.toml");
+    fs::write(&file, format!("base = \"{}\"\n{section}", base.display())).unwrap();
+    let runs = folder.path().join("my runs");
+    let flags = ["train", file.to_str().unwrap(), "--runs", runs.to_str().unwrap(), "--set", SHARDS];
+    let said = ok(&[&flags[..], &["--ranks=2", "--submit", "slurm", "--dry-run"]].concat());
+    let expected = [
+        "#SBATCH --nodes=2\n#SBATCH --ntasks=2\n#SBATCH --cpus-per-task=1\n#SBATCH --gpus-per-task=1\n",
+        "#SBATCH --time=04:00:00\n",
+        "srun --kill-on-bad-exit=1 ",
+        "my runs' --set parallel.grad_shards=4 --resume &\n",
+        "-%j.log\"\n",
+    ];
+    assert_says(&said, &expected, "script");
+    assert!(!said.contains("--array") && !said.contains("--ranks") && !said.contains("--dry-run"), "{said}");
+    for (more, expected) in [
+        (&["--submit", "slurm"][..], "submit.nodes: expected at most 1 (--ranks), got 2"),
+        (
+            &["--submit", "slurm", "--ranks", "8"],
+            "--ranks: expected a power of two up to parallel.grad_shards (4), got 8",
+        ),
+    ] {
+        assert_says(&fails(2, &[&flags[..], more].concat()), &[expected], "refused");
+    }
+    assert!(!runs.exists());
+    let no_path = |arguments: &[&str]| command(arguments).current_dir(&world().root).env("PATH", "").output().unwrap();
+    let output = no_path(&[&flags[..], &["--ranks", "2", "--submit", "slurm"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", super::ranks::said(&output));
+    assert_says(
+        &super::ranks::said(&output),
+        &["expected `sbatch` on the PATH, got none; the script is kept: "],
+        "no sbatch",
+    );
+    assert!(runs.join("tiny/submit/seed=0.sh").exists());
+}
+
 /// Steps of a run that is long enough for a cable to be cut in the middle.
 const STEPS: &str = "train.steps=120";
 
@@ -82,6 +122,7 @@ fn two_nodes_share_a_run_and_one_goes_on_when_the_cable_is_cut() {
         .arg(&cluster)
         .arg(format!("bash '{}'", scale.join("slurm-ranks").display()))
         .envs([("GIST", env!("CARGO_BIN_EXE_gist")), ("PAGE", &words[2..].join(" ")), ("STEPS", STEPS)])
+        .env("SUBMIT", page("submit").split(|word| word == "--dry-run").next().unwrap().join(" "))
         .env("RUNS", &runs)
         .current_dir(&world().root)
         .stdin(Stdio::null())
@@ -89,8 +130,10 @@ fn two_nodes_share_a_run_and_one_goes_on_when_the_cable_is_cut() {
         .unwrap();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), said(&output));
     let text = fs::read_to_string(runs.join("rank0.err")).unwrap();
-    assert_says(&text, &["error: rank 0 on node1: ended, because of rank 1 on node2"], "the cable is cut");
-    for name in ["srun", "cut"] {
+    // Cut within an exchange, to which both had come, it is the exchange that is named.
+    let named = ["ended, because of rank 1 on node2", "an exchange with the other ranks failed: "];
+    assert!(named.iter().any(|words| text.contains(&format!("error: rank 0 on node1: {words}"))), "{text}");
+    for name in ["srun", "job", "cut"] {
         assert_same_files(&results(&run_dir(&at("alone"))), &results(&run_dir(&runs.join(name))), name);
     }
 }

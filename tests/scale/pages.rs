@@ -69,7 +69,7 @@ fn every_command_of_the_page_works() {
                 counts[4] += 1;
             }
             // Executed by `ranks.rs` and `launchers.rs`.
-            "sh ranks" | "sh scale" | "sh torchrun" | "sh srun" => {}
+            "sh ranks" | "sh scale" | "sh torchrun" | "sh srun" | "sh submit" => {}
             other => panic!("a block of `{other}` is not tested"),
         }
     }

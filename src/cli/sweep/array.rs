@@ -1,20 +1,15 @@
 //! The runs of a sweep one by one, as the tasks of an array: listed, run by number, submitted to Slurm.
 
-use crate::cli::exit::Failed;
+use crate::cli::slurm::{self, Job};
 use crate::cli::sweep::member::{Checked, Member};
 use crate::cli::sweep::plan::{SweepArgs, SweepPlan, config, describe};
 use anyhow::Context;
 use gist::config::submit::{SlurmConfig, SubmitConfig};
 use gist::error::Error;
 use gist::run_dir::{ACCEPT, write_atomic};
-use minijinja::{Environment, UndefinedBehavior, context};
-use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// The script of an array.
-const TEMPLATE: &str = include_str!("array.sh.jinja");
 
 /// Prints number, name and state of every run, separated by tabs.
 pub fn list(plan: &SweepPlan) {
@@ -78,19 +73,8 @@ pub fn submit(root: &Path, plan: &SweepPlan, args: &SweepArgs, mut checked: Chec
         return Ok(());
     }
     let path = root.join("submit/array.sh");
-    write_atomic(&path, text.as_bytes())?;
     describe(root, plan)?;
-    std::fs::create_dir_all(root.join("logs")).map_err(|e| Error::io(root.join("logs"), e))?;
-    let kept = |said: &str| Failed(format!("not submitted: {said}; the script is kept: {}", path.display()));
-    let answer = Command::new("sbatch").arg("--parsable").arg(&path).output().map_err(|e| match e.kind() {
-        ErrorKind::NotFound => kept("expected `sbatch` on the PATH, got none"),
-        _ => kept(&format!("sbatch: {e}")),
-    })?;
-    if !answer.status.success() {
-        let said = String::from_utf8_lossy(&answer.stderr);
-        return Err(kept(&format!("sbatch said: {}", said.trim())).into());
-    }
-    let job = String::from_utf8_lossy(&answer.stdout).trim().to_string();
+    let job = slurm::send(&path, &text, &root.join("logs"))?;
     println!("{}: job {job}, {} of {} runs", plan.name, todo.len(), plan.members.len());
     println!("script: {}", path.display());
     println!("`gist status {}` says how far they are; when they have ended, `gist sweep` judges them", root.display());
@@ -99,39 +83,18 @@ pub fn submit(root: &Path, plan: &SweepPlan, args: &SweepArgs, mut checked: Chec
 
 /// The script of an array of the runs `todo`.
 fn script(root: &Path, plan: &SweepPlan, args: &SweepArgs, todo: &[usize]) -> anyhow::Result<String> {
-    let SubmitConfig::Slurm(slurm) = plan.submit.clone().unwrap_or(SubmitConfig::Slurm(SlurmConfig::default()));
-    let template = match &slurm.template {
-        Some(path) => std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?,
-        None => TEMPLATE.to_string(),
+    let SubmitConfig::Slurm(config) = plan.submit.clone().unwrap_or(SubmitConfig::Slurm(SlurmConfig::default()));
+    let job = Job {
+        what: format!("Runs of the sweep {}, one a task", plan.name),
+        name: &plan.name,
+        tasks: Some(ranges(todo)),
+        max_parallel: args.max_parallel.map(|most| most as usize).or(config.max_parallel),
+        ranks: 1,
+        threads: plan.members.first().map_or(1, |member| member.config.hardware.threads.max(1) as usize),
+        log: root.join("logs/%A_%a.log"),
+        command: format!("{} --index \"$SLURM_ARRAY_TASK_ID\"", command(plan, args)?),
     };
-    let named = slurm.template.clone().unwrap_or_else(|| PathBuf::from("the built-in template"));
-    let mut jinja = Environment::new();
-    jinja.set_undefined_behavior(UndefinedBehavior::Strict);
-    let folder = std::env::current_dir()?;
-    let output = folder.join(root).join("logs").display().to_string().replace('%', "%%");
-    let threads = plan.members.first().map_or(1, |member| member.config.hardware.threads.max(1) as usize);
-    let values = context! {
-        sweep => &plan.name,
-        name => format!("gist-{}", plan.name),
-        tasks => ranges(todo),
-        max_parallel => args.max_parallel.map(|most| most as usize).or(slurm.max_parallel),
-        folder => in_double_quotes(&folder.display().to_string()),
-        output => in_double_quotes(&format!("{output}/%A_%a.log")),
-        cpus_per_task => slurm.cpus_per_task.unwrap_or(threads),
-        gpus_per_task => slurm.gpus_per_task,
-        partition => slurm.partition,
-        time_limit => slurm.time_limit,
-        options => slurm.options,
-        signal_seconds_before_end => slurm.signal_seconds_before_end,
-        max_restarts => slurm.max_restarts,
-        setup => slurm.setup.trim_end(),
-        command => command(plan, args)?,
-    };
-    let text = jinja.render_str(&template, values).map_err(|error| {
-        let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
-        Error::file(named, format!("{line}{error}"))
-    })?;
-    Ok(text.trim_end().to_string() + "\n")
+    slurm::script(&config, &job)
 }
 
 /// This sweep's command as a shell reads it, without the number of the run.
@@ -144,21 +107,7 @@ fn command(plan: &SweepPlan, args: &SweepArgs) -> anyhow::Result<String> {
     words.extend(["--runs".into(), text(&args.runs), "--submitted".into(), plan.digest.clone()]);
     words.extend(args.overwrite.then(|| "--overwrite".into()));
     words.extend(args.accept.accept_changes.then(|| ACCEPT.into()));
-    Ok(words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
-}
-
-/// A word as bash reads it back.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._=+-:,".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-/// A value as a `#SBATCH` line takes it.
-fn in_double_quotes(value: &str) -> String {
-    if value.contains([' ', '#']) { format!("\"{value}\"") } else { value.to_string() }
+    Ok(slurm::line(&words))
 }
 
 /// Ascending numbers as `1-3,7`.
@@ -182,12 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_words_are_written_as_slurm_and_bash_read_them() {
+    fn numbers_are_written_as_slurm_reads_them() {
         assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), "1-3,7,9-10");
         assert_eq!(ranges(&[4]), "4");
-        assert_eq!(quoted("train.steps=3"), "train.steps=3");
-        let hard = "a 'b' $c \"d\"";
-        let said = Command::new("bash").args(["-c", &format!("printf %s {}", quoted(hard))]).output();
-        assert_eq!(said.map(|output| output.stdout).unwrap_or_default(), hard.as_bytes());
     }
 }

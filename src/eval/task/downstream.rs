@@ -13,6 +13,7 @@ use crate::grading::python::{self, Ended};
 use crate::hash::sha256;
 use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -55,18 +56,20 @@ impl Downstream<'_> {
         own.chain([(IDENTITY.to_string(), "baseline".to_string())]).collect()
     }
 
-    /// Answers every example that has not all of its rows yet; the rows of an example are written together.
+    /// Answers every example of a stretch that has not all of its rows yet; the rows of an example are written together.
     ///
     /// # Errors
     /// A model that fails, a file that cannot be written, or [`Error::Interrupted`] between two examples.
-    pub fn run<'b>(&self, examples: &'b [TaskRow], file: &mut RowFile) -> Result<()> {
+    pub fn run<'b>(&self, examples: &'b [TaskRow], stretch: Range<usize>, file: &mut RowFile) -> Result<()> {
         let there: BTreeSet<RowKey> = file.rows.iter().map(DownstreamRow::key).collect();
         let mut shared: BTreeMap<String, [GradedAnswer; 2]> = BTreeMap::new();
         file.rows.iter().for_each(|row| _ = shared.entry(row.example_id.clone()).or_insert_with(|| row.shared()));
         let is_open = |row: &&(usize, &'b TaskRow)| self.wanted(&row.1.id).iter().any(|key| !there.contains(key));
-        let all: Vec<(usize, &'b TaskRow)> = examples.iter().enumerate().collect();
+        // An example has the number, and so the draws, that it has among all.
+        let all: Vec<(usize, &'b TaskRow)> =
+            examples.iter().enumerate().skip(stretch.start).take(stretch.len()).collect();
         let open: Vec<&(usize, &'b TaskRow)> = all.iter().filter(is_open).collect();
-        let progress = Progress::new("downstream", examples.len(), examples.len() - open.len());
+        let progress = Progress::new("downstream", all.len(), all.len() - open.len());
         // Before any answer is paid for.
         if open.iter().any(|(_, row)| row.program.is_some()) {
             python::run("", PROBE_SECONDS)?;

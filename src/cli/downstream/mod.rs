@@ -1,28 +1,38 @@
 //! `downstream`: do questions still get their answers from what a compressor keeps?
 
+mod tables;
+
 use crate::cli::args::naming;
 use crate::cli::compare::ask;
 use crate::cli::named::NamedArgs;
 use crate::cli::start;
 use crate::cli::task_model::TaskModelArgs;
 use anyhow::{Context, ensure};
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use clap::Parser;
 use gist::data::task::{TaskRow, benchmark, read_task};
 use gist::endpoint::Endpoint;
 use gist::error::Error;
 use gist::eval::task::downstream::{Downstream, IDENTITY, Participant};
-use gist::eval::task::figures::{DownstreamFigures, Mean, figures};
+use gist::eval::task::figures::figures;
 use gist::eval::task::reader::LocalReader;
 use gist::eval::task::rows::{DownstreamRow, METRIC_VERSION, RowFile, RowOrigin};
 use gist::eval::task::span_model::SpanModel;
 use gist::eval::task::task_model::{RemoteReader, TaskModel};
 use gist::hash::FileHash;
-use gist::report::format::{percent, percent_ci, points_ci};
 use gist::rng::{self, Stream};
 use gist::run_dir::{Build, FolderLock, write_atomic, write_json_atomic};
+use gist::shard::Shard;
+use gist::shard::merge::Verified;
+use gist::shard::record::ShardRecord;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tables::{csv_of, table};
+
+/// File of the rows.
+const ROWS: &str = "rows.jsonl";
+/// File that all shards have alike.
+const SETTINGS: &str = "settings.json";
 
 /// Flags of `downstream`.
 #[derive(clap::Args)]
@@ -52,6 +62,9 @@ pub struct DownstreamArgs {
     /// Go on from the rows that are there.
     #[arg(long)]
     resume: bool,
+    /// Answer this part of the examples only, number I of N from 1; `gist merge` makes a whole of all N.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -67,8 +80,37 @@ pub struct DownstreamArgs {
     named: NamedArgs,
 }
 
+/// The flags of an evaluation, as the record of a shard has them.
+#[derive(Parser)]
+struct Recorded {
+    #[command(flatten)]
+    args: DownstreamArgs,
+}
+
+/// Makes an evaluation of the rows of shards, in the folder that they are in.
+pub fn join(verified: &Verified, folder: &Path) -> anyhow::Result<()> {
+    let recorded = Recorded::try_parse_from(&verified.argv);
+    let Recorded { mut args } =
+        recorded.with_context(|| format!("{}: the command of shard 1 cannot be read", folder.display()))?;
+    let mut rows = Vec::new();
+    for (_, path) in &verified.files {
+        rows.extend(std::fs::read(path).with_context(|| path.display().to_string())?);
+    }
+    let whole = folder.join(ROWS);
+    let is_other = whole.exists() && std::fs::read(&whole).with_context(|| whole.display().to_string())? != rows;
+    ensure!(!is_other, "{}: expected no rows or those of the shards, got others; not replaced", whole.display());
+    write_atomic(&whole, &rows)?;
+    (args.shard, args.resume, args.output) = (None, true, folder.to_path_buf());
+    evaluate(args, true)
+}
+
 /// Evaluates, and writes rows and figures.
-pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
+pub fn run(args: DownstreamArgs) -> anyhow::Result<()> {
+    evaluate(args, false)
+}
+
+/// Evaluates in a folder, which whoever merges shards `holds` already.
+fn evaluate(mut args: DownstreamArgs, holds: bool) -> anyhow::Result<()> {
     if let Some(local) = args.model.local() {
         let base = args.named.base.get_or_insert_with(|| local.to_path_buf());
         ensure!(
@@ -88,7 +130,13 @@ pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
         chosen.sort_unstable();
         examples = chosen.into_iter().map(|at| examples[at].clone()).collect();
     }
-    let rows = args.output.join("rows.jsonl");
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    shard.check(examples.len(), "examples")?;
+    let (output, name) = match args.shard {
+        Some(shard) => (shard.folder(&args.output), format!("rows_{:04}.jsonl", shard.index())),
+        None => (args.output.clone(), ROWS.to_string()),
+    };
+    let rows = output.join(&name);
     ensure!(
         args.resume || args.estimate_only || !rows.exists(),
         "{}: expected no rows of an earlier evaluation without --resume, got some",
@@ -145,14 +193,24 @@ pub fn run(mut args: DownstreamArgs) -> anyhow::Result<()> {
     if !matches!(model, TaskModel::Local(_)) {
         origin.tokenizer = Some(base.sha256.unwrap_or(base.name));
     }
-    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
-    let _lock = FolderLock::take(&args.output)?;
+    std::fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
+    let _lock = (!holds).then(|| FolderLock::take(&output)).transpose()?;
     let stop = start::catch_interrupt()?;
     let downstream = Downstream { model, participants, budgets: &budgets, origin, stop };
     let mut file = RowFile::open(&rows, &downstream.origin, &downstream.weights(), args.resume)?;
-    match downstream.run(&examples, &mut file) {
+    match downstream.run(&examples, shard.range(examples.len()), &mut file) {
         Err(Error::Interrupted { step }) => anyhow::bail!("stopped after {step} rows; --resume goes on"),
         other => other?,
+    }
+    if let Some(shard) = args.shard {
+        let settings = json!({
+            "origin": downstream.origin, "weights": downstream.weights(), "budgets": budgets, "examples": examples.len(),
+        });
+        write_json_atomic(&output.join(SETTINGS), &settings)?;
+        // One file a shard, whatever its number of examples.
+        ShardRecord::write(&output, "downstream", shard, shard.count(), &[name], &[SETTINGS.to_string()])?;
+        println!("shard {shard}: {} rows, {}", file.rows.len(), rows.display());
+        return Ok(());
     }
     let all = figures(&file.rows, args.resamples, args.seed);
     let passed = json!({
@@ -249,100 +307,4 @@ fn estimate(model: &TaskModel, examples: &[TaskRow], compressors: usize, budgets
         examples.len() * times
     );
     Ok(())
-}
-
-fn shown(mean: Mean) -> String {
-    percent_ci(mean.mean, mean.ci95)
-}
-
-fn table(all: &[DownstreamFigures]) -> Table {
-    let mut table = Table::new();
-    let header = [
-        "compressor",
-        "budget",
-        "kept",
-        "EM [95 %]",
-        "F1 [95 %]",
-        "F1 less full [95 %]",
-        "gap closed [95 %]",
-        "answer kept",
-    ];
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
-    for own in all {
-        table.add_row([
-            own.compressor.clone(),
-            percent(own.budget_requested),
-            percent(own.keep_ratio_micro),
-            shown(own.compressed_exact_match),
-            shown(own.compressed_f1),
-            points_ci(own.delta_f1.mean, own.delta_f1.ci95),
-            shown(own.gap_closed),
-            percent(own.answer_kept),
-        ]);
-    }
-    if let Some(own) = all.first() {
-        let (closed, f1) = (shown(own.closed_exact_match), shown(own.closed_f1));
-        let nothing = String::new();
-        table.add_row([
-            "closed book".into(),
-            percent(0.0),
-            percent(0.0),
-            closed,
-            f1,
-            nothing.clone(),
-            nothing.clone(),
-            nothing,
-        ]);
-    }
-    table
-}
-
-fn csv_of(all: &[DownstreamFigures]) -> anyhow::Result<Vec<u8>> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let means = [
-        "full_exact_match",
-        "compressed_exact_match",
-        "closed_exact_match",
-        "full_f1",
-        "compressed_f1",
-        "closed_f1",
-        "delta_exact_match",
-        "delta_f1",
-        "gap_closed",
-    ];
-    let mut header: Vec<String> =
-        ["compressor", "budget_requested", "n", "documents", "keep_ratio_macro", "keep_ratio_micro"]
-            .map(String::from)
-            .to_vec();
-    header.extend(means.iter().flat_map(|name| [name.to_string(), format!("{name}_low"), format!("{name}_high")]));
-    header
-        .extend(["answer_kept", "latency_ms_full", "latency_ms_compressed", "latency_ms_compressor"].map(String::from));
-    csv.write_record(&header)?;
-    for own in all {
-        let number = |value: f64| format!("{value:.5}");
-        let mut row = vec![
-            own.compressor.clone(),
-            own.budget_requested.to_string(),
-            own.n.to_string(),
-            own.documents.to_string(),
-        ];
-        row.extend([own.keep_ratio_macro, own.keep_ratio_micro].map(number));
-        let values = [
-            own.full_exact_match,
-            own.compressed_exact_match,
-            own.closed_exact_match,
-            own.full_f1,
-            own.compressed_f1,
-            own.closed_f1,
-            own.delta_exact_match,
-            own.delta_f1,
-            own.gap_closed,
-        ];
-        row.extend(values.iter().flat_map(|mean| [mean.mean, mean.ci95[0], mean.ci95[1]].map(number)));
-        row.extend(
-            [own.answer_kept, own.latency_ms_full, own.latency_ms_compressed, own.latency_ms_compressor].map(number),
-        );
-        csv.write_record(&row)?;
-    }
-    Ok(csv.into_inner()?)
 }
