@@ -2,6 +2,9 @@
 
 use std::ops::Deref;
 
+/// Seconds of a step's shards: one list of all own shards for each stretch between two exchanges.
+pub type ShardSeconds = Vec<Vec<f64>>;
+
 /// A named list of figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(Vec<(&'static str, f64)>);

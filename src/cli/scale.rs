@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
-use gist::cost::scaling::{Link, Scaling, StepTimes, measure_sums, median, sharded_steps, simulate};
+use gist::cost::scaling::{Link, RankTimes, StepTimes, measure_sums, median, sharded_steps, simulate};
 use gist::eval::schema::summary::Summary;
 use gist::parallel::place::Place;
 use gist::parallel::ranks::Ranks;
@@ -32,7 +32,7 @@ const WORTH_IT: f64 = 0.8;
 #[derive(clap::Subcommand)]
 pub enum ScaleCommand {
     /// Measure the link between ranks: sums of vectors of six sizes.
-    Bench(BenchArgs),
+    Bench(LinkArgs),
     /// Measure a step of an experiment on several numbers of ranks of this machine, and how much as many processes disturb one
     /// another that do not talk.
     Measure(MeasureArgs),
@@ -42,7 +42,7 @@ pub enum ScaleCommand {
 
 /// Flags of `scale bench`.
 #[derive(clap::Args)]
-pub struct BenchArgs {
+pub struct LinkArgs {
     /// Processes to start on this machine; a launcher's own number where one has started this.
     #[arg(long, value_name = "N", default_value_t = 2)]
     ranks: usize,
@@ -101,7 +101,7 @@ pub struct SimulateArgs {
     figure: Option<PathBuf>,
 }
 
-/// What `scale bench` writes.
+/// Figures of `scale bench`.
 #[derive(Serialize, Deserialize)]
 struct Measured {
     ranks: usize,
@@ -125,7 +125,7 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
-fn bench(args: &BenchArgs) -> anyhow::Result<()> {
+fn bench(args: &LinkArgs) -> anyhow::Result<()> {
     ensure!(args.repeats > 0, "--repeats: expected at least 1, got 0");
     let Some(place) = Place::of(|name| std::env::var(name).ok())? else {
         ensure!(args.ranks > 1 && args.ranks.is_power_of_two(), "--ranks: expected 2, 4, 8, …, got {}", args.ranks);
@@ -260,7 +260,7 @@ fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
         let bytes = gradient_bytes(&run)?;
         let predicted = link.map(|link| predicted(&one, ranks, bytes, link)).transpose()?;
         let exchanged = times.iter().map(|step| step.in_exchanges.unwrap_or(0.0)).sum::<f64>();
-        found.push(Scaling {
+        found.push(RankTimes {
             ranks,
             step_s: median(times.iter().map(|step| step.seconds)),
             repeats_s,
@@ -274,7 +274,7 @@ fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
     show(args, &bed.config, &found)
 }
 
-fn show(args: &MeasureArgs, config: &TrainConfig, found: &[Scaling]) -> anyhow::Result<()> {
+fn show(args: &MeasureArgs, config: &TrainConfig, found: &[RankTimes]) -> anyhow::Result<()> {
     let one = found.iter().find(|scaling| scaling.ranks == 1).map_or(f64::NAN, |scaling| scaling.step_s);
     let mut shown =
         table(&["ranks", "step, s", "predicted, s", "E", "C", "E/C", "in exchanges", "peak of rank 0, MiB"]);

@@ -13,8 +13,8 @@ use std::process::Command;
 /// The script of a job.
 const TEMPLATE: &str = include_str!("slurm.sh.jinja");
 
-/// What a job does; what it asks of the cluster is the section `[submit]`.
-pub struct Job<'a> {
+/// A job and its command; what it asks of the cluster is the section `[submit]`.
+pub struct SlurmJob<'a> {
     /// What it is, for its first line.
     pub what: String,
     /// Name of the experiment or sweep.
@@ -34,7 +34,7 @@ pub struct Job<'a> {
 }
 
 /// The script of a job.
-pub fn script(slurm: &SlurmConfig, job: &Job) -> anyhow::Result<String> {
+pub fn script(slurm: &SlurmConfig, job: &SlurmJob) -> anyhow::Result<String> {
     let template = match &slurm.template {
         Some(path) => std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?,
         None => TEMPLATE.to_string(),

@@ -1,7 +1,7 @@
 //! `train --submit`: a run as a job of Slurm, by one process or by several ranks.
 
-use crate::cli::slurm::{self, Job};
-use crate::cli::train::TrainArgs;
+use crate::cli::args::RunArgs;
+use crate::cli::slurm::{self, SlurmJob};
 use anyhow::{Context, ensure};
 use gist::config::experiment::{self, Experiment};
 use gist::config::merge::load_tree;
@@ -11,19 +11,19 @@ use gist::parallel::place::Place;
 use std::path::Path;
 
 /// Submits a run, or prints the script. The job goes on from whatever checkpoint there is.
-pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
-    let mut tree = load_tree(&args.run.experiment, &args.run.device.after(&args.run.set))?;
+pub fn run(args: &RunArgs, ranks: Option<usize>) -> anyhow::Result<()> {
+    let mut tree = load_tree(&args.experiment, &args.device.after(&args.set))?;
     let submit = SubmitConfig::take(&mut tree)?.unwrap_or(SubmitConfig::Slurm(SlurmConfig::default()));
     let (SubmitConfig::Slurm(asked), config) = (submit, experiment::resolve::<TrainConfig>(&tree)?);
-    let ranks = args.ranks.unwrap_or(1);
+    let ranks = ranks.unwrap_or(1);
     Place::check(ranks, config.parallel.grad_shards, "--ranks")?;
     let nodes = asked.nodes;
     ensure!(nodes <= ranks, "submit.nodes: expected at most {ranks} (--ranks), got {nodes}");
-    let root = args.run.at.clone().unwrap_or_else(|| args.run.runs.join(config.name()));
+    let root = args.at.clone().unwrap_or_else(|| args.runs.join(config.name()));
     let folder = root.parent().unwrap_or(Path::new("")).to_path_buf();
     let stem = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let shared = if ranks > 1 { "srun --kill-on-bad-exit=1 " } else { "" };
-    let job = Job {
+    let job = SlurmJob {
         what: format!("The run {}", root.display()),
         name: &config.name,
         tasks: None,
@@ -34,7 +34,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         command: format!("{shared}{}", slurm::line(&command()?)),
     };
     let text = slurm::script(&asked, &job)?;
-    if args.run.dry_run {
+    if args.dry_run {
         print!("{text}");
         return Ok(());
     }

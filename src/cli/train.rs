@@ -50,7 +50,7 @@ pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
         return span_reader::start(&args.run);
     }
     if args.submit.is_some() {
-        return submit::run(args);
+        return submit::run(&args.run, args.ranks);
     }
     let is_run = !args.run.dry_run;
     let place = ranks::place(args.ranks)?.filter(|_| is_run);

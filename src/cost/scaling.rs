@@ -6,7 +6,7 @@
 //! exchange = (W − 1) · latency + (W − 1)/W · bytes / bandwidth          a ring, as Gloo's
 //! ```
 //! The rest (advantages, optimiser, rows) is done by every rank and does not shrink. The model knows no contention for memory or
-//! power between ranks of one machine; that is measured beside it ([`Scaling::contention`]).
+//! power between ranks of one machine; that is measured beside it ([`RankTimes::contention`]).
 
 use crate::error::{Error, Result};
 use crate::parallel::ranks::Ranks;
@@ -131,7 +131,7 @@ pub fn simulate(step: &StepTimes, ranks: usize, gradients: f64, link: Link) -> R
 
 /// A step of one global batch on W ranks, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scaling {
+pub struct RankTimes {
     /// W.
     pub ranks: usize,
     /// Seconds of a step, the median over steps and repeats.
@@ -151,7 +151,7 @@ pub struct Scaling {
     pub predicted_s: Option<f64>,
 }
 
-impl Scaling {
+impl RankTimes {
     /// E(W) = T(1) / (W · T(W)), where `one` is T(1).
     pub fn efficiency(&self, one: f64) -> f64 {
         one / (self.ranks as f64 * self.step_s)

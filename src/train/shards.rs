@@ -3,7 +3,7 @@
 //! fixed tree ([`crate::parallel::tree`]); clipping comes after the sum. One shard is the step as it is without any.
 
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShardSeconds};
 use crate::parallel::ranks::Ranks;
 use crate::parallel::tree::{TreeSum, own};
 use crate::rng::{self, Stream};
@@ -12,9 +12,6 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
-
-/// Seconds of a step's shards: one list of all own shards for each stretch between two exchanges.
-pub type ShardSeconds = Vec<Vec<f64>>;
 
 /// The shards of a run's steps.
 #[derive(Clone)]

@@ -3,13 +3,12 @@
 //! what is saved and validated, its [`Learner`].
 
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShardSeconds};
 use crate::parallel::ranks::Ranks;
 use crate::rng::{self, Stream};
 use crate::run_dir::{Log, RunDir};
 use crate::train::checkpoint;
 use crate::train::progress::Progress;
-use crate::train::shards::ShardSeconds;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;

@@ -134,7 +134,14 @@ fn two_nodes_share_a_run_and_one_goes_on_when_the_cable_is_cut() {
     let named = ["ended, because of rank 1 on node2", "an exchange with the other ranks failed: "];
     assert!(named.iter().any(|words| text.contains(&format!("error: rank 0 on node1: {words}"))), "{text}");
     for name in ["srun", "job", "cut"] {
-        assert_same_files(&results(&run_dir(&at("alone"))), &results(&run_dir(&runs.join(name))), name);
+        let [mut alone, mut shared] = [at("alone"), runs.join(name)].map(|runs| results(&run_dir(&runs)));
+        if name == "cut" {
+            // It says how long a rank is waited for, which is no part of what a run computes.
+            for files in [&mut alone, &mut shared] {
+                files.remove(Path::new("config.toml"));
+            }
+        }
+        assert_same_files(&alone, &shared, name);
     }
 }
 

@@ -51,7 +51,7 @@ pub fn table(all: &[DownstreamFigures]) -> Table {
     table
 }
 
-/// The same figures, and more of them, as CSV.
+/// More figures of each, as CSV.
 pub fn csv_of(all: &[DownstreamFigures]) -> anyhow::Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let means = [

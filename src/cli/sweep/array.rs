@@ -1,6 +1,6 @@
 //! The runs of a sweep one by one, as the tasks of an array: listed, run by number, submitted to Slurm.
 
-use crate::cli::slurm::{self, Job};
+use crate::cli::slurm::{self, SlurmJob};
 use crate::cli::sweep::member::{Checked, Member};
 use crate::cli::sweep::plan::{SweepArgs, SweepPlan, config, describe};
 use anyhow::Context;
@@ -84,7 +84,7 @@ pub fn submit(root: &Path, plan: &SweepPlan, args: &SweepArgs, mut checked: Chec
 /// The script of an array of the runs `todo`.
 fn script(root: &Path, plan: &SweepPlan, args: &SweepArgs, todo: &[usize]) -> anyhow::Result<String> {
     let SubmitConfig::Slurm(config) = plan.submit.clone().unwrap_or(SubmitConfig::Slurm(SlurmConfig::default()));
-    let job = Job {
+    let job = SlurmJob {
         what: format!("Runs of the sweep {}, one a task", plan.name),
         name: &plan.name,
         tasks: Some(ranges(todo)),
