@@ -15,7 +15,7 @@ const TEMPLATE: &str = include_str!("slurm.sh.jinja");
 
 /// A job and its command; what it asks of the cluster is the section `[submit]`.
 pub struct SlurmJob<'a> {
-    /// What it is, for its first line.
+    /// Its purpose in words, for the first line of the script.
     pub what: String,
     /// Name of the experiment or sweep.
     pub name: &'a str,

@@ -1,4 +1,4 @@
-//! What a step of co-training would take on more ranks: the seconds of its shards, as one process noted them, dealt to W ranks,
+//! Seconds of a co-training step on more ranks: those of its shards, as one process noted them, dealt to W ranks,
 //! and a link between them.
 //!
 //! ```text
@@ -61,7 +61,7 @@ pub fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// What an exchange between ranks costs.
+/// Cost of an exchange between ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Seconds of a message that holds nothing.
@@ -142,7 +142,7 @@ pub struct RankTimes {
     pub in_exchanges: f64,
     /// Seconds of a step of 1/W of the batch by one process that is alone on the machine.
     pub alone_s: f64,
-    /// The same by W such processes at once that do not talk to one another.
+    /// Seconds of such a step by W processes at once that do not talk to one another.
     pub at_once_s: f64,
     /// Largest memory of rank 0, MiB.
     pub peak_rss_mib: f64,
