@@ -49,8 +49,8 @@ const BANNED_WORDS: &[(&str, &str, &str)] = &[
 const BANNED_CALLS: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", ".unwrap()", ".expect("];
 
 const MAX_LINES: usize = 400;
-/// Tracked files and a stripped program travel together to a machine with a GPU: less than 33 MiB and 31.
-const MAX_TRACKED_BYTES: u64 = 33 << 20;
+/// Tracked files and a stripped program travel together to a machine with a GPU: less than 32 MiB and 31.
+const MAX_TRACKED_BYTES: u64 = 32 << 20;
 
 static CRATE_PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bcrate::(\w+|\{)").unwrap());
 static MACHINE_PATH: LazyLock<Regex> =
