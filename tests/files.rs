@@ -1,11 +1,12 @@
 //! Text files of other systems, documents that two splits share, keys that are taken away, folders that another process works
-//! in, and results that go to a link, a pipe or the terminal: by the real program.
+//! in, adapters that are cut to lower ranks, and results that go to a link, a pipe or the terminal: by the real program.
 
 use crate::common::{
     assert_same_files, assert_says, command, copy, fails, files, finished_copy, gist, message, ok, rows, run_dir,
     train, world,
 };
-use gist::run_dir::FolderLock;
+use gist::run_dir::{FolderLock, read_json};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -272,4 +273,22 @@ fn a_run_behind_a_link_stays_there() {
         .filter(|name| name.starts_with('.') || name.ends_with(".lock"))
         .collect();
     assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn warm_started_adapters_are_cut_to_the_ranks_that_are_asked_for() {
+    let runs = tempfile::tempdir().unwrap();
+    let cut = runs.path().join("cut");
+    let output = format!("warm_start.output={}", cut.display());
+    let flags = ["--set", "train.steps=0", "--set", &output, "--set", "warm_start.output_rank.compressor=2"];
+    ok(&train(runs.path(), &flags));
+    let rank =
+        |role: &str| -> Value { read_json::<Value>(&cut.join(role).join("adapter_config.json")).unwrap()["r"].clone() };
+    assert_eq!(["compressor", "generator", "empty_reader"].map(rank), [2, 4, 4].map(Value::from));
+    let from = format!("warm_start.from={}", cut.display());
+    let flags = ["--set", &from, "--set", "warm_start.rounds=0", "--set", "name=onwards", "--set", "train.steps=1"];
+    let said = fails(1, &train(runs.path(), &flags));
+    assert_says(&said, &["adapter_config.json", "`r`: expected 4", "got 2"], "another rank");
+    let ranks = ["--set", "model.lora.compressor.rank=2", "--set", "model.lora.compressor.alpha=4.0"];
+    ok(&train(runs.path(), &[&flags[..], &ranks].concat()));
 }

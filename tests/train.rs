@@ -388,21 +388,3 @@ fn runs_lie_where_their_seed_says_and_are_pooled() {
     let refused = fails(2, &["pool", run.to_str().unwrap(), "--against", run.to_str().unwrap(), run.to_str().unwrap()]);
     assert_says(&refused, &["--against: expected 1 runs"], "pool");
 }
-
-#[test]
-fn warm_started_adapters_are_cut_to_the_ranks_that_are_asked_for() {
-    let runs = tempfile::tempdir().unwrap();
-    let cut = runs.path().join("cut");
-    let output = format!("warm_start.output={}", cut.display());
-    let flags = ["--set", "train.steps=0", "--set", &output, "--set", "warm_start.output_rank.compressor=2"];
-    ok(&train(runs.path(), &flags));
-    let rank =
-        |role: &str| -> Value { read_json::<Value>(&cut.join(role).join("adapter_config.json")).unwrap()["r"].clone() };
-    assert_eq!(["compressor", "generator", "empty_reader"].map(rank), [2, 4, 4].map(Value::from));
-    let from = format!("warm_start.from={}", cut.display());
-    let flags = ["--set", &from, "--set", "warm_start.rounds=0", "--set", "name=onwards", "--set", "train.steps=1"];
-    let said = fails(1, &train(runs.path(), &flags));
-    assert_says(&said, &["adapter_config.json", "`r`: expected 4", "got 2"], "another rank");
-    let ranks = ["--set", "model.lora.compressor.rank=2", "--set", "model.lora.compressor.alpha=4.0"];
-    ok(&train(runs.path(), &[&flags[..], &ranks].concat()));
-}

@@ -6,12 +6,13 @@ use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use gist::config::experiment;
 use gist::config::train::TrainConfig;
-use gist::cost::scaling::{Link, RankTimes, StepTimes, measure_sums, median, sharded_steps, simulate};
+use gist::cost::scaling::{Link, RankTimes, StepTimes, measure_sums, sharded_steps, simulate};
 use gist::eval::schema::summary::Summary;
 use gist::parallel::place::Place;
 use gist::parallel::ranks::Ranks;
 use gist::report::scaling::{Curve, figure};
 use gist::run_dir::{RunDir, read_json, write_atomic, write_json_atomic};
+use gist::tensor::median;
 use gist::train::checkpoint;
 use gist::train::roles::ROLES;
 use safetensors::SafeTensors;
@@ -127,7 +128,7 @@ fn table(head: &[&str]) -> Table {
 
 fn bench(args: &LinkArgs) -> anyhow::Result<()> {
     ensure!(args.repeats > 0, "--repeats: expected at least 1, got 0");
-    let Some(place) = Place::of(|name| std::env::var(name).ok())? else {
+    let Some(place) = ranks::place(None)? else {
         ensure!(args.ranks > 1 && args.ranks.is_power_of_two(), "--ranks: expected 2, 4, 8, …, got {}", args.ranks);
         return ranks::launch(args.ranks, 1);
     };
@@ -198,13 +199,14 @@ impl Bed<'_> {
     }
 
     /// A run when it has finished, and its steps that count.
-    fn end((child, root): (Child, PathBuf)) -> anyhow::Result<(Vec<StepTimes>, RunDir)> {
+    fn end(&self, (child, root): (Child, PathBuf)) -> anyhow::Result<(Vec<StepTimes>, RunDir)> {
         finish(child)?;
         let run = RunDir::at(&root)?;
         let text = std::fs::read_to_string(run.timings()).with_context(|| run.timings().display().to_string())?;
         let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<StepTimes>, _>>()?;
-        ensure!(rows.len() > 2, "--steps: expected at least 3, got {}", rows.len());
-        Ok((rows[1..rows.len() - 1].to_vec(), run))
+        // Before them stand those of supervised stages, if the experiment has any.
+        let first = rows.len().saturating_sub(self.args.steps);
+        Ok((rows[first + 1..rows.len() - 1].to_vec(), run))
     }
 
     /// Seconds of a step of 1/`ranks` of the batch by `count` processes at once.
@@ -213,9 +215,9 @@ impl Bed<'_> {
             (0..count).map(|i| self.begin(&format!("{name}-{i}"), ranks, 1)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut seconds = Vec::new();
         for run in begun {
-            seconds.extend(Self::end(run)?.0.iter().map(|step| step.seconds));
+            seconds.extend(self.end(run)?.0.iter().map(|step| step.seconds));
         }
-        Ok(median(seconds.into_iter()))
+        Ok(median(seconds))
     }
 
     fn link(&self, ranks: usize) -> anyhow::Result<Link> {
@@ -240,8 +242,8 @@ fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
         let (mut repeats_s, mut last) = (Vec::new(), None);
         for repeat in 0..args.repeats {
             eprintln!("{ranks} ranks, repeat {} of {}", repeat + 1, args.repeats);
-            let (steps, run) = Bed::end(bed.begin(&format!("{ranks}-{repeat}"), 1, ranks)?)?;
-            let seconds = median(steps.iter().map(|step| step.seconds));
+            let (steps, run) = bed.end(bed.begin(&format!("{ranks}-{repeat}"), 1, ranks)?)?;
+            let seconds = median(steps.iter().map(|step| step.seconds).collect());
             for (name, count, times) in [("alone", 1, &mut alone), ("at-once", ranks, &mut at_once)] {
                 times.push(match ranks {
                     1 => seconds,
@@ -262,11 +264,11 @@ fn measure(args: &MeasureArgs) -> anyhow::Result<()> {
         let exchanged = times.iter().map(|step| step.in_exchanges.unwrap_or(0.0)).sum::<f64>();
         found.push(RankTimes {
             ranks,
-            step_s: median(times.iter().map(|step| step.seconds)),
+            step_s: median(times.iter().map(|step| step.seconds).collect()),
             repeats_s,
             in_exchanges: exchanged / times.iter().map(|step| step.seconds).sum::<f64>(),
-            alone_s: median(alone.into_iter()),
-            at_once_s: median(at_once.into_iter()),
+            alone_s: median(alone),
+            at_once_s: median(at_once),
             peak_rss_mib: read_json::<Summary>(&run.summary())?.peak_rss_mib,
             predicted_s: predicted,
         });
@@ -320,7 +322,7 @@ fn gradient_bytes(run: &RunDir) -> anyhow::Result<f64> {
 /// The median over steps of what they would take.
 fn predicted(steps: &[StepTimes], ranks: usize, bytes: f64, link: Link) -> gist::error::Result<f64> {
     let seconds = steps.iter().map(|step| simulate(step, ranks, bytes, link)).collect::<Result<Vec<_>, _>>()?;
-    Ok(median(seconds.into_iter()))
+    Ok(median(seconds))
 }
 
 fn predict(args: &SimulateArgs) -> anyhow::Result<()> {

@@ -257,8 +257,8 @@ impl GistPolicy<'_> {
             let uniforms = |r: usize, s: usize| uniforms(seed, u64::MAX - 1, asked[r].key, s as u64, budget);
             let draws = Draws { group: samples, budget, how: &Sampling::default(), uniforms: &uniforms };
             for (&r, group) in some.iter().zip(self.sample(active, &asked, draws)?) {
-                greedy[r].extend(group);
-                greedy[r].sort_by(|a, b| logprob(b).total_cmp(&logprob(a)));
+                let all = greedy[r].drain(..).chain(group);
+                greedy[r] = all.max_by(|a, b| logprob(a).total_cmp(&logprob(b))).into_iter().collect();
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{as_rows, reader_context, request};
+use crate::tensor::median;
 use crate::train::inputs::Inputs;
 use crate::train::roles::{fresh_compressor, fresh_reader};
 use crate::train::shards::Shards;
@@ -119,8 +120,7 @@ fn timed<T>(device: Device, repeats: usize, mut work: impl FnMut() -> Result<T>)
         synchronize(device);
         seconds.push(clock.elapsed().as_secs_f64());
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(Timed { seconds: seconds[seconds.len() / 2], peak_rss_mib: memory::peak_rss_mib() })
+    Ok(Timed { seconds: median(seconds), peak_rss_mib: memory::peak_rss_mib() })
 }
 
 /// A policy that samples, and how often it is timed.

@@ -11,6 +11,7 @@
 use crate::error::{Error, Result};
 use crate::parallel::ranks::Ranks;
 use crate::parallel::tree::own;
+use crate::tensor::median;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -49,16 +50,6 @@ pub fn sharded_steps(path: &Path) -> Result<Vec<StepTimes>> {
     };
     let rows = text.lines().enumerate().map(row).collect::<Result<Vec<_>>>()?;
     Ok(rows.into_iter().filter(|row| !row.shards.is_empty()).collect())
-}
-
-/// The middle of some numbers; not a number if there are none.
-pub fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    match numbers.len() {
-        0 => f64::NAN,
-        n => (numbers[(n - 1) / 2] + numbers[n / 2]) / 2.0,
-    }
 }
 
 /// Cost of an exchange between ranks.
@@ -104,7 +95,7 @@ pub fn measure_sums(group: &Ranks, lengths: &[usize], repeats: usize) -> Result<
             drop(group.sum("measuring the link", &vector)?);
             seconds.push(begun.elapsed().as_secs_f64());
         }
-        Ok(((length * size_of::<f32>()) as f64, median(seconds.into_iter())))
+        Ok(((length * size_of::<f32>()) as f64, median(seconds)))
     };
     lengths.iter().map(of).collect()
 }
@@ -218,12 +209,5 @@ mod tests {
         std::fs::write(&path, format!("{rows}{{\"step\":")).unwrap();
         let error = sharded_steps(&path).unwrap_err().to_string();
         assert!(error.contains("timings.jsonl") && error.contains("line 3"), "{error}");
-    }
-
-    #[test]
-    fn a_median_is_the_middle() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
-        assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
-        assert!(median(std::iter::empty()).is_nan());
     }
 }

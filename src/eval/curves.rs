@@ -17,7 +17,7 @@ use crate::eval::table::clusters;
 use crate::model::decoder::Decoder;
 use crate::model::lora::Adapter;
 use crate::reading::{Reading, Taught, compressed_context, request};
-use crate::tensor::mean;
+use crate::tensor::{mean, median};
 use crate::tokenizer::{Tokenizer, WindowText};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -228,10 +228,6 @@ impl<'a> Curves<'a> {
             let what = format!("gist of compressor `{}` for window {w}", compressor.name());
             return Err(Error::shape(what, format!("at most {most} tokens"), made[w].ids.len()));
         }
-        let median = |mut times: Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        };
         Ok((made, [median(times), median(alone)]))
     }
 
