@@ -108,6 +108,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[warm_start]\nrounds = 1\nrecent = 1.5", "warm_start.recent", "expected a share in [0, 1], got 1.5"),
     ("[data]\nfuture_tokens = 0", "data.future_tokens", "expected at least 1, got 0"),
     ("[train]\ncheckpoint_every = 0", "train.checkpoint_every", "expected at least 1, got 0"),
+    ("[train]\ncheckpoint_minutes = -1", "train.checkpoint_minutes", "expected a finite number of at least 0, got -1"),
     ("[generator]\nstale_refresh_steps = 0", "generator.stale_refresh_steps", "expected at least 1, got 0"),
     ("[reward.length]\ntype = \"target_keep_ratio\"\ntarget = 2.0", "reward.length.target", "in (0, 1), got 2"),
     ("[reward.reader]\ntype = \"ema\"\ndecay = 1.0", "reward.reader.decay", "in [0, 1), got 1"),

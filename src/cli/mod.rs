@@ -22,10 +22,12 @@ mod leaks;
 pub mod memory;
 mod merge;
 mod named;
+mod pairs;
 mod plan;
 mod pool;
 mod ranks;
 mod scale;
+mod sft;
 mod slurm;
 mod span_reader;
 mod start;
@@ -86,6 +88,9 @@ enum Command {
     Compress(compress::CompressArgs),
     /// Ask questions of a benchmark with the whole context, with nothing, and with what compressors keep.
     Downstream(downstream::DownstreamArgs),
+    /// Make, clean, sanitise, format and split pairs of texts and their shorter forms, for supervised compressors.
+    #[command(subcommand)]
+    Pairs(pairs::PairsCommand),
     /// Say whether texts and their shorter forms carry the same: embedding, facts, and a judge if one is named.
     Equivalence(equivalence::EquivalenceArgs),
     /// Grade from 1 to 10 how well a model could act on what compressors kept, by any model as judge.
@@ -99,6 +104,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Merge what the shards of a job left into what the whole job would have left.
     Merge(merge::MergeArgs),
+    /// Fine-tune a compressor on pairs of texts and their shorter forms, and evaluate it.
+    Sft(Box<train::TrainArgs>),
     /// Measure, and predict, what more processes make of a step of co-training.
     #[command(subcommand)]
     Scale(scale::ScaleCommand),
@@ -145,6 +152,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Downstream(args) => downstream::run(args),
         Command::Equivalence(args) => equivalence::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Pairs(command) => pairs::run(&command),
         Command::Report { run } if run.join("comparison.json").is_file() => {
             println!("comparison: {}", gist::report::comparison::redraw(&run)?.display());
             Ok(())
@@ -184,6 +192,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Sft(args) => sft::run(*args),
         Command::Scale(command) => scale::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Collect(args) => collect::run(&args),

@@ -7,12 +7,14 @@ use gist::config::train::TrainConfig;
 use gist::error::Error;
 use gist::parallel::place::Place;
 use gist::parallel::ranks::Ranks;
-use gist::run_dir::{Build, Hashes, hashes_now};
+use gist::parallel::standing::{RankStanding, StandingWatch};
+use gist::run_dir::{Build, Hashes, RunDir, hashes_now, write_json_atomic};
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Time that the others have to say why they end, once one has failed.
@@ -48,6 +50,38 @@ pub fn same_files(group: &Ranks, files: &[PathBuf]) -> anyhow::Result<()> {
     let hashes = hashes_now(files, &mut Hashes::new())?;
     let lines: Vec<String> = hashes.iter().map(|(path, hash)| format!("{} sha256 {hash}", path.display())).collect();
     Ok(group.same("the files that are read", &lines.join("\n"))?)
+}
+
+/// Keeps `ranks.json` of a run current, for `gist status`, until it is dropped.
+pub struct Told {
+    path: PathBuf,
+    /// Whether the file may be written still.
+    is_open: Arc<Mutex<bool>>,
+    _watch: Option<StandingWatch>,
+}
+
+impl Told {
+    /// Begins where this is one rank of a group; the file of an earlier sitting goes.
+    pub fn begin(group: Option<&Ranks>, run: &RunDir) -> Self {
+        let (path, is_open) = (run.ranks(), Arc::new(Mutex::new(true)));
+        let _ = std::fs::remove_file(&path);
+        let (to, may_write) = (path.clone(), Arc::clone(&is_open));
+        let tell = move |ranks: &[RankStanding]| {
+            if may_write.lock().is_ok_and(|open| *open && write_json_atomic(&to, &ranks).is_err()) {
+                eprintln!("warning: {}: not written", to.display());
+            }
+        };
+        Self { path, is_open, _watch: group.map(|group| group.watch(tell)) }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Ok(mut open) = self.is_open.lock() {
+            *open = false;
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// Starts `count` ranks of this command on this machine, with so many threads each, and waits for them. When one fails, all

@@ -192,6 +192,9 @@ impl Bed<'_> {
         ]);
         // Weights decide no seconds but by the length of gists.
         set.extend(["rounds", "copy_updates", "reader_updates"].map(|key| format!("warm_start.{key}=0")));
+        if self.config.warm_start.pairs.is_some() {
+            set.push("unset=warm_start.pairs".into());
+        }
         let mut words = vec!["train".into(), self.args.experiment.display().to_string()];
         words.extend(["--at".into(), root.display().to_string(), "--ranks".into(), ranks.to_string()]);
         words.extend(set.into_iter().flat_map(|set| ["--set".into(), set]));

@@ -2,7 +2,10 @@
 
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use gist::run_dir::{FolderLock, Holder, RunDir, State, Status, runs_under, seconds_since_1970, write_json_atomic};
+use gist::parallel::standing::RankStanding;
+use gist::run_dir::{
+    FolderLock, Holder, RunDir, State, Status, read_json, runs_under, seconds_since_1970, write_json_atomic,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -47,6 +50,9 @@ struct RunRow {
     /// The process that works in it.
     holder: Option<Holder>,
     message: String,
+    /// Progress of each of its ranks; none of a run of one process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranks: Vec<RankStanding>,
 }
 
 impl RunRow {
@@ -70,6 +76,7 @@ impl RunRow {
             age: status.as_ref().filter(|status| status.updated > 0).map(age),
             holder,
             message: status.map_or(String::new(), |status| status.message),
+            ranks: if is_held { read_json(&run.ranks()).unwrap_or_default() } else { Vec::new() },
         }
     }
 
@@ -83,6 +90,21 @@ impl RunRow {
     }
 }
 
+/// The ranks of runs in progress, a row each; none where no run has any.
+fn ranks(rows: &[RunRow]) -> Option<Table> {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["run", "rank", "host", "step", "last exchange", "age", "waiting"]);
+    let now = seconds_since_1970();
+    for (row, rank) in rows.iter().flat_map(|row| row.ranks.iter().map(move |rank| (row, rank))) {
+        let RankStanding { rank, host, step, phase, waiting, told, .. } = rank;
+        let (age, waiting) = (format!("{} s", now.saturating_sub(*told)), format!("{:.1} %", 100.0 * waiting));
+        let run = row.run.display().to_string();
+        table.add_row([run, rank.to_string(), host.clone(), step.to_string(), phase.clone(), age, waiting]);
+    }
+    (table.row_count() > 0).then_some(table)
+}
+
 /// Prints a row a run, and how many are in each state.
 pub fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mut rows = Vec::new();
@@ -93,6 +115,9 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<()> {
     table.load_preset(UTF8_FULL_CONDENSED).set_header(["run", "state", "step", "age", "process", "message"]);
     table.add_rows(rows.iter().map(RunRow::cells));
     println!("{table}");
+    if let Some(ranks) = ranks(&rows) {
+        println!("{ranks}");
+    }
     let all = [Told::Done, Told::Running, Told::Interrupted, Told::Killed, Told::Failed, Told::Begun];
     let counts = all.map(|state| (state, rows.iter().filter(|row| row.state == state).count()));
     let told = counts.iter().filter(|(_, count)| *count > 0);

@@ -16,9 +16,11 @@ use gist::cost::memory::peak_rss_mib;
 use gist::eval::run::{EvaluationOptions, Took, evaluate, summarise};
 use gist::parallel::place::Place;
 use gist::parallel::ranks::Ranks;
+use gist::report::format::percent;
 use gist::run_dir::{Provenance, RunDir};
 use gist::runs::{Inputs, TrainedRun, terms};
 use gist::train::labels::windows as labels;
+use gist::train::pair_start::{self, Kept};
 use gist::train::roles::first_roles;
 use gist::train::session::Session;
 use gist::train::windows::Windows;
@@ -98,7 +100,7 @@ fn share(args: &TrainArgs, plan: &PreparedRun<TrainConfig>, group: Option<&Ranks
 /// for.
 fn follow(inputs: Inputs, plan: &PreparedRun<TrainConfig>, group: &Ranks) -> anyhow::Result<()> {
     let stop = start::catch_interrupt()?;
-    group.from_first(|| Ok(Vec::new()))?;
+    group.from_first("warm start", || Ok(Vec::new()))?;
     let run = RunDir::at(&plan.root)?;
     let mut session = Session::open(inputs, &run, stop)?;
     session.join(group);
@@ -124,16 +126,32 @@ fn check(inputs: Inputs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says how a compressor that has learned from pairs fares on held-out ones.
+fn say_kept(kept: &Kept) {
+    let [wanted, own, equal] = [kept.wanted, kept.kept, kept.equal].map(percent);
+    println!(
+        "{} held-out pairs: {own} of the tokens are kept, where the pairs keep {wanted}; {equal} of the texts come out the same",
+        kept.pairs
+    );
+}
+
 /// Runs an experiment to its end; returns the updates done.
 fn run(inputs: Inputs, start: &OpenRun, adapt: &[String], group: Option<&Ranks>) -> anyhow::Result<usize> {
     let mut session = Session::open(inputs, &start.run, start.stop)?;
     session.open_log()?;
+    let told = ranks::Told::begin(group, &start.run);
     warm_start::run(&mut session)?;
+    if inputs.config.train.steps == 0
+        && let Some(kept) = pair_start::kept(&session)?
+    {
+        say_kept(&kept);
+    }
     if let Some(group) = group {
-        group.from_first(|| Ok(Vec::new()))?;
+        group.from_first("warm start", || Ok(Vec::new()))?;
         session.join(group);
     }
     cotrain::run(&mut session)?;
+    drop(told);
     if let Some(group) = group {
         group.finish();
     }

@@ -205,6 +205,14 @@ impl<'a> GistPolicy<'a> {
         })
     }
 
+    /// log π of every action of `groups`, in order of window, gist, action, without gradient.
+    pub fn logprobs(&self, adapter: &ActiveAdapter, requests: &[Request], groups: &[&[Trajectory]]) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let states = self.action_states(adapter, requests, groups)?;
+        let head = self.head(adapter, states.matches.as_ref());
+        Ok(vocab::token_stats(&states.hidden, &states.targets, head, None)?.logprob)
+    }
+
     /// See [`crate::compressor::policy::Policy::surrogate`].
     pub fn surrogate(
         &self,

@@ -10,6 +10,7 @@
 //! One that is too long for a compressor that reads once ([`Compressor::reads_at_once`]) is cut into equal pieces that share
 //! its budget. A text that fits its budget stays as it is.
 
+pub mod pairs;
 mod protected;
 pub mod rows;
 

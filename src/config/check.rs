@@ -3,6 +3,7 @@
 use crate::config::choices::{Condition, Signal, TokenCredit};
 use crate::config::compressors::CompressorConfig;
 use crate::config::eval::ExamSplit;
+use crate::config::pair_start::PairStart;
 use crate::config::parts::{Problem, at_least, below_one, check_name, not_negative, under};
 use crate::config::questions::Answers;
 use crate::config::train::{DataSection, GeneratorConfig, TrainConfig};
@@ -26,6 +27,7 @@ impl TrainConfig {
         at_least("train.micro_windows", self.train.micro_windows, 1)?;
         at_least("train.eval_every", self.train.eval_every, 1)?;
         at_least("train.checkpoint_every", self.train.checkpoint_every, 1)?;
+        not_negative("train.checkpoint_minutes", self.train.checkpoint_minutes)?;
         below_one("train.average_decay", self.train.average_decay)?;
         at_least("train.log_rollouts_every", self.train.log_rollouts_every, 1)?;
         at_least("rollout.group_size", self.rollout.group_size, self.algo.estimator.smallest_group())?;
@@ -96,6 +98,7 @@ impl TrainConfig {
             return fail("warm_start.fresh_readers", "expected warm_start.from beside it, and no fresh_compressor");
         }
         self.check_output_rank()?;
+        self.warm_start.pairs.as_ref().map_or(Ok(()), PairStart::check).map_err(under("warm_start.pairs"))?;
         if self.warm_start.reader_evidence > 0.0 && self.data.facts.is_none() && self.data.qa.is_none() {
             let message = "expected 0 (only data.facts and data.qa have evidence), got";
             return Err((
@@ -119,7 +122,10 @@ impl TrainConfig {
     /// Keys of a compressor that writes, which one that extracts must leave alone.
     fn check_extractive(&self) -> Result<(), Problem> {
         let gist_only = "of a compressor that writes (compressor.type is \"extractive\")";
-        for (key, value) in [("copy_updates", self.warm_start.copy_updates), ("rounds", self.warm_start.rounds)] {
+        let warm = &self.warm_start;
+        for (key, value) in
+            [("copy_updates", warm.copy_updates), ("pairs.updates", warm.pair_updates()), ("rounds", warm.rounds)]
+        {
             if value > 0 {
                 let message = format!("expected 0, it is {gist_only}, got {value}");
                 return Err((format!("warm_start.{key}"), message));

@@ -16,6 +16,7 @@ mod keys;
 pub mod labelled;
 pub mod lora;
 pub mod merge;
+pub mod pair_start;
 pub mod parallel;
 pub mod parts;
 pub mod pretrain;

@@ -196,6 +196,9 @@ pub struct TrainLoop {
     /// Steps between checkpoints.
     #[serde(default = "default_checkpoint")]
     pub checkpoint_every: usize,
+    /// Minutes after which there is a checkpoint even so.
+    #[serde(default = "default_minutes", skip_serializing_if = "is_default_minutes")]
+    pub checkpoint_minutes: f64,
     /// Steps between files of rollouts.
     #[serde(default = "default_rollout_every")]
     pub log_rollouts_every: usize,
@@ -309,6 +312,12 @@ fn default_eval() -> usize {
 fn default_checkpoint() -> usize {
     50
 }
+fn default_minutes() -> f64 {
+    5.0
+}
+fn is_default_minutes(minutes: &f64) -> bool {
+    *minutes == default_minutes()
+}
 fn default_rollout_every() -> usize {
     50
 }
@@ -334,8 +343,8 @@ impl TrainConfig {
         self.compressor_updates() + self.warm_start.rounds * self.warm_start.round_updates()
     }
 
-    /// Updates of the warm start that leave the readers as they are: copying, distillation.
+    /// Updates of the warm start that leave the readers as they are: copying, pairs, distillation.
     pub fn compressor_updates(&self) -> usize {
-        self.warm_start.copy_updates + self.distill.updates()
+        self.warm_start.copy_updates + self.warm_start.pair_updates() + self.distill.updates()
     }
 }

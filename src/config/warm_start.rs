@@ -1,5 +1,6 @@
 //! Supervised start of compressor and generator: the `[warm_start]` section.
 
+use crate::config::pair_start::PairStart;
 use crate::config::parts::is_false;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub struct WarmStart {
     /// Ranks that the adapters written there are cut to, by singular values.
     #[serde(skip_serializing_if = "OutputRank::is_none")]
     pub output_rank: OutputRank,
+    /// Pairs of texts and their shorter forms that the compressor imitates before the first round (`gist sft`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairStart>,
     /// Compressor updates that teach copying before the first round: imitation of random spans, which need no search.
     pub copy_updates: usize,
     /// Gists of a window in each of them.
@@ -85,6 +89,7 @@ impl Default for WarmStart {
             fresh_readers: false,
             output: None,
             output_rank: OutputRank::default(),
+            pairs: None,
             copy_updates: 0,
             copy_gists: 8,
             rounds: 0,
@@ -106,6 +111,11 @@ impl Default for WarmStart {
 }
 
 impl WarmStart {
+    /// Updates on pairs.
+    pub fn pair_updates(&self) -> usize {
+        self.pairs.as_ref().map_or(0, |pairs| pairs.updates)
+    }
+
     /// Updates of one round of imitation.
     pub fn round_updates(&self) -> usize {
         self.epochs * self.windows.div_ceil(self.batch)

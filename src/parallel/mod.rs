@@ -3,4 +3,6 @@
 
 pub mod place;
 pub mod ranks;
+mod shim;
+pub mod standing;
 pub mod tree;

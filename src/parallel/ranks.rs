@@ -9,42 +9,20 @@
 
 use crate::error::{Error, Result};
 use crate::parallel::place::Place;
+use crate::parallel::shim::{self, Handle, ShimResult, get, set};
+use crate::parallel::standing::{RankStanding, StandingWatch, standings};
 use crate::parallel::tree::TreeSum;
-use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::cell::{Cell, RefCell};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
-
-type Handle = *mut c_void;
-
-#[allow(unsafe_code)]
-unsafe extern "C" {
-    fn gist_ranks_meet(
-        out: *mut Handle,
-        host: *const c_char,
-        port: c_int,
-        serves: bool,
-        rank: c_int,
-        count: c_int,
-        timeout_ms: i64,
-    ) -> *mut c_char;
-    fn gist_ranks_connect(group: Handle, interface: *const c_char, timeout_ms: i64) -> *mut c_char;
-    fn gist_ranks_set(group: Handle, key: *const c_char, value: *const u8, length: i64) -> *mut c_char;
-    fn gist_ranks_get(group: Handle, key: *const c_char, value: *mut u8, room: i64, length: *mut i64) -> *mut c_char;
-    fn gist_ranks_gather(group: Handle, out: *mut u8, own: *const u8, length: i64) -> *mut c_char;
-    fn gist_ranks_exchange(group: Handle, out: *mut u8, own: *const u8, length: i64) -> *mut c_char;
-    fn gist_ranks_leave(group: Handle);
-}
 
 /// Time between two looks at the store, and how long a store that does not answer is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 const ANSWER: Duration = Duration::from_secs(2);
 /// Time that the others have to read why all end.
 const LAST_LOOK: Duration = Duration::from_secs(1);
-/// Longest value in the store, in bytes.
-const LONGEST: usize = 1 << 14;
 const FAILED: &str = "failed";
 
 /// The group, as one of its ranks sees it.
@@ -52,73 +30,36 @@ pub struct Ranks {
     handle: Handle,
     place: Place,
     name: String,
-    /// Exchanges so far.
-    turn: Cell<u64>,
+    standing: RefCell<RankStanding>,
+    met: Instant,
     /// Things that rank 0 has told so far.
     told: Cell<u64>,
+    /// Time in exchanges since it was last asked for, and in all.
     waited: Cell<Duration>,
+    waited_in_all: Cell<Duration>,
     is_broken: Cell<bool>,
-}
-
-/// The outcome of a call of the shim.
-#[allow(unsafe_code)]
-fn outcome(message: *mut c_char) -> std::result::Result<(), String> {
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: a message is a string of C's allocator, which is ours to free.
-    unsafe {
-        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-        libc::free(message.cast());
-        Err(text)
-    }
-}
-
-fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', " ")).unwrap_or_default()
-}
-
-fn set(handle: Handle, key: &str, value: &[u8]) -> std::result::Result<(), String> {
-    let (key, value) = (c_string(key), &value[..value.len().min(LONGEST)]);
-    // SAFETY: the shim copies what it is given.
-    #[allow(unsafe_code)]
-    outcome(unsafe { gist_ranks_set(handle, key.as_ptr(), value.as_ptr(), value.len() as i64) })
-}
-
-fn get(handle: Handle, key: &str) -> std::result::Result<Option<Vec<u8>>, String> {
-    let (key, mut value, mut length) = (c_string(key), vec![0u8; LONGEST], 0i64);
-    // SAFETY: the shim writes at most as many bytes as there is room for.
-    #[allow(unsafe_code)]
-    outcome(unsafe { gist_ranks_get(handle, key.as_ptr(), value.as_mut_ptr(), LONGEST as i64, &mut length) })?;
-    value.truncate(length.max(0) as usize);
-    Ok((length >= 0).then_some(value))
 }
 
 impl Ranks {
     /// Meets all others; an error that names those who have not come within `timeout`.
     pub fn join(place: Place, timeout: Duration) -> Result<Self> {
-        let (host, milliseconds) = (c_string(&place.host), timeout.as_millis() as i64);
-        let serves = place.rank == 0 && !place.is_kept;
-        let mut handle = std::ptr::null_mut();
-        // SAFETY: without an error `handle` is the shim's group, which `drop` gives back.
-        #[allow(unsafe_code)]
-        let met = outcome(unsafe {
-            let (port, rank, count) = (c_int::from(place.port), place.rank as c_int, place.count as c_int);
-            gist_ranks_meet(&mut handle, host.as_ptr(), port, serves, rank, count, milliseconds)
-        });
+        let (serves, begun) = (place.rank == 0 && !place.is_kept, Instant::now());
         let at = format!("{}:{}", place.host, place.port);
-        met.map_err(|words| Error::Rank(format!("rank {}: nobody to meet at {at}: {words}", place.rank)))?;
-        let machine = gethostname::gethostname().to_string_lossy().into_owned();
+        let nobody = |words| Error::Rank(format!("rank {}: nobody to meet at {at}: {words}", place.rank));
+        let handle = shim::meet(&place, serves, timeout).map_err(nobody)?;
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let standing = RankStanding { rank: place.rank, host, ..RankStanding::default() };
         let group = Self {
             handle,
-            name: format!("rank {} on {machine}", place.rank),
+            name: standing.name(),
             place,
-            turn: Cell::new(0),
+            standing: RefCell::new(standing),
+            met: begun,
             told: Cell::new(0),
             waited: Cell::new(Duration::ZERO),
+            waited_in_all: Cell::new(Duration::ZERO),
             is_broken: Cell::new(false),
         };
-        let begun = Instant::now();
         set(handle, &format!("here/{}", group.rank()), group.name.as_bytes()).map_err(|words| group.broken(&words))?;
         loop {
             let missing = group.ranks_for(|rank| Ok(get(handle, &format!("here/{rank}"))?.is_none()));
@@ -133,11 +74,8 @@ impl Ranks {
             }
             thread::sleep(LOOK);
         }
-        let interface = c_string(&std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default());
-        // SAFETY: the handle is open.
-        #[allow(unsafe_code)]
-        let connected = outcome(unsafe { gist_ranks_connect(handle, interface.as_ptr(), milliseconds) });
-        connected.map_err(|words| group.broken(&words))?;
+        let interface = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
+        shim::connect(handle, &interface, timeout).map_err(|words| group.broken(&words))?;
         Ok(group)
     }
 
@@ -162,10 +100,7 @@ impl Ranks {
     }
 
     /// The ranks for which `holds`.
-    fn ranks_for(
-        &self,
-        mut holds: impl FnMut(usize) -> std::result::Result<bool, String>,
-    ) -> std::result::Result<Vec<usize>, String> {
+    fn ranks_for(&self, mut holds: impl FnMut(usize) -> ShimResult<bool>) -> ShimResult<Vec<usize>> {
         let mut found = Vec::new();
         for rank in 0..self.count() {
             if holds(rank)? {
@@ -202,12 +137,7 @@ impl Ranks {
 
     /// Gathers pieces of one size from every rank, in their order, into `all`.
     fn gather_equal<T: Copy>(&self, phase: &str, own: &[T], all: &mut [T]) -> Result<()> {
-        let length = size_of_val(own) as i64;
-        // SAFETY: `all` has room for what every rank has, and T is plain numbers.
-        #[allow(unsafe_code)]
-        self.exchange(phase, || unsafe {
-            gist_ranks_gather(self.handle, all.as_mut_ptr().cast(), own.as_ptr().cast(), length)
-        })
+        self.exchange(phase, || shim::gather(self.handle, own, all))
     }
 
     /// The sum of every rank's tensor, f32, of one shape, in the order of a tree over the ranks. Each rank adds its stretch of
@@ -217,12 +147,8 @@ impl Ranks {
         let stretch = length.div_ceil(count);
         let mut sent = vec![0f32; stretch * count];
         own.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().f_copy_data(&mut sent, length)?;
-        let (mut received, bytes) = (vec![0f32; stretch * count], (stretch * size_of::<f32>()) as i64);
-        // SAFETY: both have room for a stretch of every rank.
-        #[allow(unsafe_code)]
-        self.exchange(phase, || unsafe {
-            gist_ranks_exchange(self.handle, received.as_mut_ptr().cast(), sent.as_ptr().cast(), bytes)
-        })?;
+        let mut received = vec![0f32; stretch * count];
+        self.exchange(phase, || shim::exchange(self.handle, &sent, &mut received, count))?;
         let mut sum = TreeSum::default();
         received.chunks(stretch).for_each(|piece| sum.push(Tensor::from_slice(piece)));
         let none = || Error::shape("ranks", "a power of two", count);
@@ -233,18 +159,38 @@ impl Ranks {
     }
 
     /// One exchange, noted before it begins.
-    fn exchange(&self, phase: &str, call: impl FnOnce() -> *mut c_char) -> Result<()> {
-        let turn = self.turn.get() + 1;
-        self.turn.set(turn);
+    fn exchange(&self, phase: &str, call: impl FnOnce() -> ShimResult) -> Result<()> {
         let begun = Instant::now();
-        let note = format!("{turn} {} ({phase})", self.name);
-        let done = set(self.handle, &format!("at/{}", self.rank()), note.as_bytes()).and_then(|()| outcome(call()));
-        self.waited.set(self.waited.get() + begun.elapsed());
+        let done = self.note(phase).and_then(|()| call());
+        for waited in [&self.waited, &self.waited_in_all] {
+            waited.set(waited.get() + begun.elapsed());
+        }
         done.map_err(|words| self.broken(&words))
     }
 
-    /// Figures that rank 0 finds, on every rank. The others wait as long as it takes, or until rank 0 is gone.
-    pub fn from_first(&self, find: impl FnOnce() -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+    /// Notes in the store that this rank comes to its next exchange.
+    fn note(&self, phase: &str) -> ShimResult {
+        let mut standing = self.standing.borrow_mut();
+        standing.exchanges += 1;
+        standing.phase = phase.into();
+        standing.waiting = self.waited_in_all.get().as_secs_f64() / self.met.elapsed().as_secs_f64();
+        standing.tell(self.handle)
+    }
+
+    /// Says that so many updates are done.
+    pub fn completed(&self, step: usize) {
+        self.standing.borrow_mut().step = step;
+    }
+
+    /// Has `tell` told how far all ranks have come, now and then, until what it returns is dropped.
+    pub fn watch(&self, tell: impl FnMut(&[RankStanding]) + Send + 'static) -> StandingWatch {
+        StandingWatch::begin(self.place.clone(), tell)
+    }
+
+    /// Figures that rank 0 finds, on every rank; `phase` says what for. The others wait as long as it takes, or until rank 0 is
+    /// gone.
+    pub fn from_first(&self, phase: &str, find: impl FnOnce() -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+        self.note(phase).map_err(|words| self.broken(&words))?;
         let key = format!("told/{}", self.told.replace(self.told.get() + 1));
         if self.is_first() {
             let found = find()?;
@@ -256,7 +202,7 @@ impl Ranks {
             match get(self.handle, &key).and_then(|told| Ok((told, get(self.handle, FAILED)?))) {
                 Ok((Some(told), _)) => return Ok(numbers(&told)),
                 Ok((None, None)) => thread::sleep(LOOK),
-                Ok((None, Some(_))) | Err(_) => return Err(self.broken("waiting for rank 0")),
+                Ok((None, Some(_))) | Err(_) => return Err(self.broken(&format!("waiting for rank 0, {phase}"))),
             }
         }
     }
@@ -309,7 +255,7 @@ impl Ranks {
     /// The error of an exchange that failed with these words: whoever failed says why, or is missing.
     fn broken(&self, words: &str) -> Error {
         self.is_broken.set(true);
-        let (handle, count, turn) = (self.handle as usize, self.count(), self.turn.get());
+        let (handle, count, turn) = (self.handle as usize, self.count(), self.standing.borrow().exchanges);
         let (send, receive) = mpsc::channel();
         // In a thread, since a store whose process is stopped never answers.
         thread::spawn(move || send.send(cause(handle as Handle, count, turn)));
@@ -326,23 +272,21 @@ impl Ranks {
 }
 
 /// Why an exchange failed, as far as the store says: the rank that told a cause, or those that have not come to `turn`.
-fn cause(handle: Handle, count: usize, turn: u64) -> std::result::Result<Option<String>, String> {
+fn cause(handle: Handle, count: usize, turn: u64) -> ShimResult<Option<String>> {
     for _ in 0..25 {
         if let Some(told) = get(handle, FAILED)? {
             return Ok(Some(String::from_utf8_lossy(&told).into_owned()));
         }
         thread::sleep(LOOK);
     }
-    let mut missing = Vec::new();
-    for rank in 0..count {
-        let note = get(handle, &format!("at/{rank}"))?.unwrap_or_default();
-        let note = String::from_utf8_lossy(&note).into_owned();
-        let (at, who) = note.split_once(' ').unwrap_or(("0", ""));
-        if at.parse().unwrap_or(0) < turn {
-            let who = if who.is_empty() { format!("rank {rank}") } else { who.to_string() };
-            missing.push(format!("{who}, which is gone or does not answer since exchange {at} of {turn}"));
-        }
-    }
+    let behind = standings(handle, count)?.into_iter().filter(|standing| standing.exchanges < turn);
+    let missing: Vec<String> = behind
+        .map(|rank| {
+            let phase = if rank.phase.is_empty() { String::new() } else { format!(" ({})", rank.phase) };
+            let RankStanding { exchanges, .. } = rank;
+            format!("{}{phase}, which is gone or does not answer since exchange {exchanges} of {turn}", rank.name())
+        })
+        .collect();
     Ok((!missing.is_empty()).then(|| missing.join("; ")))
 }
 
@@ -363,11 +307,7 @@ impl Drop for Ranks {
         }
         // One that is broken may wait for those who are gone: the end of the process takes it.
         if !self.is_broken.get() {
-            // SAFETY: nobody uses the handle after this.
-            #[allow(unsafe_code)]
-            unsafe {
-                gist_ranks_leave(self.handle);
-            }
+            shim::leave(self.handle);
         }
     }
 }

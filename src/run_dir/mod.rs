@@ -186,6 +186,10 @@ impl RunDir {
     pub fn timings(&self) -> PathBuf {
         self.root.join("timings.jsonl")
     }
+    /// Progress of the ranks of a run in progress.
+    pub fn ranks(&self) -> PathBuf {
+        self.root.join("ranks.json")
+    }
     /// The folder of TensorBoard event files.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")

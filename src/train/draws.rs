@@ -14,5 +14,7 @@ pub const READER_STEP: u64 = 1 << 45;
 pub const IMITATION_FUTURES: u64 = COPY_STEP;
 /// Windows that are labelled.
 pub const LABEL_STEP: u64 = 1 << 43;
+/// Order in which pairs are imitated.
+pub const PAIR_STEP: u64 = 1 << 46;
 /// Order in which labelled windows are learned from.
 pub const DISTILL_STEP: u64 = 1 << 44;

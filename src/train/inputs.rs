@@ -81,6 +81,9 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>> {
             FrozenKind::Encoder | FrozenKind::Embedding => all.extend(model_files(&folder)),
         }
     }
+    if let Some(pairs) = &config.warm_start.pairs {
+        all.extend([pairs.train.clone(), pairs.valid.clone()]);
+    }
     if let Some(from) = config.warm_start.from.as_ref().filter(|_| !config.warm_start.fresh_compressor) {
         all.push(from.join("compressor/adapter_model.safetensors"));
     }

@@ -11,6 +11,7 @@ pub mod labels;
 pub mod mix;
 pub mod optim;
 pub mod overlap;
+pub mod pair_start;
 pub mod pretrain;
 pub use crate::progress;
 mod qa;

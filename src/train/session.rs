@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tch::Kind;
 
 /// Numbers that a run carries from step to step beside its weights.
@@ -105,7 +106,8 @@ impl<'a> Session<'a> {
                 },
             },
         };
-        let rhythm = CheckpointRhythm { every: Some(config.train.checkpoint_every), pause: None };
+        let pause = Duration::try_from_secs_f64(config.train.checkpoint_minutes * 60.0).ok();
+        let rhythm = CheckpointRhythm { every: Some(config.train.checkpoint_every), pause };
         let supervised = counters.update < config.supervised_updates();
         let optim = if supervised { &config.optim.imitation } else { &config.optim.compressor };
         let [compressor, generator, empty_reader] = first_roles(config, models)?;
@@ -241,7 +243,7 @@ impl<'a> Session<'a> {
     /// recent tokens; and those gists. Of several ranks the first measures, and the others are told.
     pub fn validate(&self) -> Result<Validation> {
         let Some(group) = self.shards.group() else { return self.measured() };
-        let found = group.from_first(|| Ok(self.measured()?.numbers().to_vec()))?;
+        let found = group.from_first("validation", || Ok(self.measured()?.numbers().to_vec()))?;
         let torn = || Error::shape("validation of rank 0", "5 numbers", found.len());
         found.as_slice().try_into().map(Validation::of_numbers).map_err(|_| torn())
     }

@@ -44,6 +44,8 @@ pub struct Ledger<'a> {
     log: Option<Log>,
     stop: &'a AtomicBool,
     group: Option<&'a Ranks>,
+    /// Number of the next update, where it is not the one behind the last.
+    next: Option<usize>,
 }
 
 impl<'a> Ledger<'a> {
@@ -56,7 +58,18 @@ impl<'a> Ledger<'a> {
     ) -> Self {
         let now = Instant::now();
         let seconds_before = counters.seconds;
-        Self { counters, seconds_before, started: now, saved: now, checkpoints, run, log: None, stop, group: None }
+        Self {
+            counters,
+            seconds_before,
+            started: now,
+            saved: now,
+            checkpoints,
+            run,
+            log: None,
+            stop,
+            group: None,
+            next: None,
+        }
     }
 
     /// Goes on from the run's last checkpoint, which `restore` reads, or from the beginning, with a checkpoint every so many
@@ -149,8 +162,17 @@ impl<'a> Ledger<'a> {
         Error::Interrupted { step: self.counters.update }
     }
 
+    /// Passes over the updates between the present one and `update`: a stage ends early.
+    pub fn go_on_at(&mut self, update: usize) {
+        self.next = Some(update);
+    }
+
     fn count(&mut self) {
-        self.counters = Counters { update: self.counters.update + 1, seconds: self.seconds() };
+        let update = self.next.take().unwrap_or(self.counters.update + 1);
+        self.counters = Counters { update, seconds: self.seconds() };
+        if let Some(group) = self.group {
+            group.completed(self.counters.update);
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -255,7 +277,7 @@ impl Stage<'_> {
             learner.ledger().record(&metrics, &timings, &shards)?;
             let rate = timings.get("time/tokens_per_second");
             progress.step(&rate.map_or(live.clone(), |rate| format!("{live}  {rate:.0} tokens/s")));
-            advance(learner, number + 1 == end)?;
+            advance(learner, end)?;
         }
         progress.finish();
         Ok(())
@@ -276,13 +298,21 @@ impl Stage<'_> {
     }
 }
 
-/// Counts an update, saves when due or asked, stops when asked.
-fn advance<'l>(learner: &mut impl Learner<'l>, last: bool) -> Result<()> {
+/// Counts an update, saves when due, asked or at the `end` of a stage, stops when asked.
+fn advance<'l>(learner: &mut impl Learner<'l>, end: usize) -> Result<()> {
     learner.ledger().count();
     let asked = learner.ledger().is_asked_to_stop()?;
+    let last = learner.ledger().update() >= end;
     if last || asked || learner.ledger().is_due() {
         learner.save()?;
         learner.ledger().saved = Instant::now();
     }
-    if asked { Err(learner.ledger().interrupted()) } else { Ok(()) }
+    if !asked {
+        return Ok(());
+    }
+    // A launcher ends all when one has ended: nobody leaves before the checkpoint is whole.
+    if let Some(group) = learner.ledger().group {
+        group.gather("last checkpoint", &[])?;
+    }
+    Err(learner.ledger().interrupted())
 }

@@ -22,6 +22,7 @@ use crate::search::{SpanSearch, SpanShape};
 use crate::train::draws::{COPY_STEP, IMITATION_FUTURES, WARM_STEP};
 use crate::train::labels::distill;
 use crate::train::mix::random_spans;
+use crate::train::pair_start;
 use crate::train::progress::Progress;
 use crate::train::session::{Session, WarmRecord, warm_record};
 use crate::train::stage::{Stage, Updated, ValidationRhythm};
@@ -65,6 +66,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     let config = session.inputs.config;
     let total = config.supervised_updates();
     copy(session)?;
+    pair_start::run(session)?;
     distill::run(session)?;
     while session.update() < config.imitation_end() {
         let round = (session.update() - config.compressor_updates()) / config.warm_start.round_updates();

@@ -88,3 +88,28 @@ fn equivalence_asks_models_and_a_judge() {
     let judged = server.calls().iter().filter(|call| prompt(call).contains("With the short form")).count();
     assert_eq!(judged, 4);
 }
+
+#[test]
+fn a_model_is_asked_for_pairs_and_what_was_paid_for_stays() {
+    let (server, place) = (Server::start(), Place::new());
+    let url = format!("{}/v1", server.address);
+    let ask = |more: &[&str]| {
+        let own =
+            ["pairs", "generate", "asked.jsonl", "--field", "context", "--output", "pairs.jsonl", "--ask", "openai:m"];
+        let words = [&own[..], &["--base-url", &url], more].concat();
+        place.alone(&words).env("OPENAI_API_KEY", KEY).output().unwrap()
+    };
+    printed(&ask(&["--limit", "2"]));
+    let calls = server.calls();
+    let asked = "You make texts shorter. ";
+    assert!(calls.len() == 2 && calls.iter().all(|call| prompt(call).starts_with(asked)), "{}", calls.len());
+    assert!(calls.iter().any(|call| prompt(call).contains("\n\nCompress:\nAnna hid 10 coins.")));
+    std::fs::remove_file(place.path("pairs.jsonl")).unwrap();
+    printed(&ask(&[]));
+    assert_eq!(server.calls().len(), 2, "two of the four answers are there");
+    let text = fs::read_to_string(place.path("pairs.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[0]["made_by"]["model"], &rows[1]["document"]), (4, &json!("openai:m"), &json!("q1")));
+    assert!(rows.iter().all(|row| !row["compressed"].as_str().unwrap().is_empty()));
+    assert_says(&refused(&ask(&[])), &["expected no such file, got one"], "there");
+}

@@ -133,6 +133,9 @@ fn two_nodes_share_a_run_and_one_goes_on_when_the_cable_is_cut() {
     // Cut within an exchange, to which both had come, it is the exchange that is named.
     let named = ["ended, because of rank 1 on node2", "an exchange with the other ranks failed: "];
     assert!(named.iter().any(|words| text.contains(&format!("error: rank 0 on node1: {words}"))), "{text}");
+    let story: serde_json::Value =
+        gist::run_dir::read_json(&run_dir(&runs.join("job")).join("provenance.json")).unwrap();
+    assert_eq!(story["resumed"].as_array().map_or(0, Vec::len), 1, "asked to stop, and queued again: {story}");
     for name in ["srun", "job", "cut"] {
         let [mut alone, mut shared] = [at("alone"), runs.join(name)].map(|runs| results(&run_dir(&runs)));
         if name == "cut" {

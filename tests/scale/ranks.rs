@@ -117,6 +117,25 @@ fn ranks_stop_together_at_a_checkpoint() {
     assert_same_files(&results(alone()), &results(&run_dir(runs.path())), "stopped, and gone on with by one");
 }
 
+/// `gist status` says of a run in progress which rank came where, and when.
+fn status_names_its_ranks(run: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.json");
+    let said = ok(&["status", run.to_str().unwrap(), "--json", rows.to_str().unwrap()]);
+    let rows: serde_json::Value = gist::run_dir::read_json(&rows).unwrap();
+    let ranks = rows[0]["ranks"].as_array().unwrap();
+    assert_eq!(ranks.len(), 2, "{rows}");
+    for (number, rank) in ranks.iter().enumerate() {
+        assert_eq!(rank["rank"], number);
+        assert!(rank["step"].as_u64().unwrap() >= 6 && rank["exchanges"].as_u64().unwrap() > 6, "{rank}");
+        let (phase, host) = (rank["phase"].as_str().unwrap(), rank["host"].as_str().unwrap());
+        assert!(!phase.is_empty() && !host.is_empty());
+        assert_says(&said, &[phase, host, "last exchange"], "ranks");
+        let waiting = rank["waiting"].as_f64().unwrap();
+        assert!(waiting > 0.0 && waiting < 1.0, "{waiting}");
+    }
+}
+
 #[test]
 fn a_rank_that_hangs_is_waited_for_and_named() {
     alone();
@@ -124,7 +143,8 @@ fn a_rank_that_hangs_is_waited_for_and_named() {
     let mut launcher = until(runs.path(), &["--ranks", "2"], 6);
     let hung = process(&launcher, 1);
     signal("-STOP", &hung);
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(5));
+    status_names_its_ranks(&run_dir(runs.path()));
     signal("-CONT", &hung);
     assert!(launcher.wait().unwrap().success());
     assert_same_files(&results(alone()), &results(&run_dir(runs.path())), "stopped for a while");
@@ -290,7 +310,7 @@ fn words(group: &Ranks) -> String {
     assert_eq!(group.gather("bytes", &own).unwrap().concat(), [1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
     assert_eq!(group.gather_numbers("numbers", &[group.rank() as f64 / 3.0]).unwrap()[2], 2.0 / 3.0);
     assert!(group.any("wish", group.rank() == 3).unwrap() && !group.any("wish", false).unwrap());
-    let found = group.from_first(|| Ok(vec![f64::NAN, 0.1])).unwrap();
+    let found = group.from_first("a figure", || Ok(vec![f64::NAN, 0.1])).unwrap();
     assert!(found[0].is_nan() && found[1] == 0.1 && found.len() == 2);
     group.same("words", "a\nb").unwrap();
     let own = if group.rank() == 2 { "a\nc" } else { "a\nb" };
