@@ -34,6 +34,8 @@ struct PooledRun {
     /// Terms that decide what was measured.
     terms: Terms,
     summary: Summary,
+    /// Commit and commands; none in files of older programs.
+    made_by: Option<Value>,
     windows: Vec<WindowRow>,
 }
 
@@ -103,8 +105,7 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
     output.insert("cluster".into(), json!(cluster));
     output.insert("split".into(), json!(mine[0].summary.split));
     output.insert("n_contexts".into(), json!(Series::over(&rows(&mine), GIST, GENERATOR, cluster)?.windows()));
-    let origins = mine.iter().filter_map(|run| run.dir.as_ref()).map(origin).collect::<anyhow::Result<Vec<_>>>()?;
-    output.insert("made_by".into(), json!(origins));
+    output.insert("made_by".into(), json!(mine.iter().map(|run| &run.made_by).collect::<Vec<_>>()));
     if let Some(found) = ledger(&mine, cluster)? {
         output.insert("ke_over_kg".into(), json!(found.ke_over_kg.mean));
         output.insert("ke_over_kg_ci95".into(), json!(found.ke_over_kg.ci95));
@@ -132,8 +133,8 @@ pub fn run(args: &PoolArgs) -> anyhow::Result<()> {
 
 fn load(root: &Path) -> anyhow::Result<PooledRun> {
     if root.is_file() {
-        let (shipped::Heading { summary, terms }, windows) = shipped::read(root)?;
-        return Ok(PooledRun { place: root.into(), dir: None, terms, summary, windows });
+        let (shipped::Heading { summary, terms, made_by }, windows) = shipped::read(root)?;
+        return Ok(PooledRun { place: root.into(), dir: None, terms, summary, made_by, windows });
     }
     let run = RunDir::at(root)?;
     let summary: Summary = read_json(&run.summary())?;
@@ -142,7 +143,8 @@ fn load(root: &Path) -> anyhow::Result<PooledRun> {
     // The figures may be of another split than the run's own, and intervals are made anew.
     (config.eval.split, config.eval.cluster) = (summary.split, Cluster::Document);
     let terms = terms::judged(&config, terms::recorded(&run, &config)?);
-    Ok(PooledRun { place: root.into(), dir: Some(run), terms, summary, windows })
+    let made_by = Some(origin(&run)?);
+    Ok(PooledRun { place: root.into(), dir: Some(run), terms, summary, made_by, windows })
 }
 
 /// The commit that measured a run, and the commands that trained and measured it.
@@ -169,9 +171,9 @@ fn export(runs: &[PooledRun], folder: &Path, compressors: &[String]) -> anyhow::
         }
         let summary = shipped::reduced(&run.summary, compressors);
         let name = format!("{}-seed{}{}", component(&summary.experiment), summary.seed, shipped::ENDING);
-        let (path, terms) = (folder.join(name), run.terms.clone());
+        let (path, terms, made_by) = (folder.join(name), run.terms.clone(), run.made_by.clone());
         let rows: Vec<WindowRow> = run.windows.iter().map(|row| shipped::shortened(row, compressors)).collect();
-        let bytes = shipped::encode(&path, &shipped::Heading { summary, terms }, &rows)?;
+        let bytes = shipped::encode(&path, &shipped::Heading { summary, terms, made_by }, &rows)?;
         write_atomic(&path, &bytes)?;
         println!("{}: {} rows, {} bytes", path.display(), rows.len(), bytes.len());
     }

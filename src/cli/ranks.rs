@@ -16,6 +16,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tch::Device;
 
 /// Time that the others have to say why they end, once one has failed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -32,13 +33,17 @@ pub fn place(ranks: Option<usize>) -> anyhow::Result<Option<Place>> {
     Ok(place)
 }
 
+/// The device of a rank: of `cuda` the GPU that is its own, or shared.
+pub fn device(place: &Place, plan: &PreparedRun<TrainConfig>, share: bool) -> anyhow::Result<Device> {
+    match plan.config.hardware.device.as_str() {
+        "cuda" => Ok(Device::Cuda(place.gpu(tch::Cuda::device_count().max(0) as usize, share)?)),
+        _ => Ok(plan.device),
+    }
+}
+
 /// Meets the other ranks of a run, before anything of it is loaded.
 pub fn join(place: Place, plan: &PreparedRun<TrainConfig>) -> anyhow::Result<Ranks> {
     Place::check(place.count, plan.config.parallel.grad_shards, "the launcher's number of processes")?;
-    if plan.device.is_cuda() {
-        let asked = &plan.config.hardware.device;
-        bail!("hardware.device: expected \"cpu\" (several processes share a run on CPUs only), got {asked:?}");
-    }
     let group = Ranks::join(place, Duration::from_secs(plan.config.parallel.timeout_seconds))?;
     group.same("the experiment", &plan.toml)?;
     group.same("the program", &Build::own().to_string())?;

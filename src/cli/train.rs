@@ -37,6 +37,9 @@ pub struct TrainArgs {
     /// one. Under torchrun or srun the launcher says how many there are.
     #[arg(long, value_name = "N")]
     pub ranks: Option<usize>,
+    /// Several ranks of a machine may use one GPU.
+    #[arg(long)]
+    pub share_gpu: bool,
     /// Submit the run to a scheduler, as the section [submit] of the experiment asks; with --dry-run, print the script.
     #[arg(long, value_name = "SCHEDULER", value_parser = ["slurm"], conflicts_with = "overwrite")]
     pub submit: Option<String>,
@@ -64,7 +67,10 @@ pub fn start(args: &TrainArgs) -> anyhow::Result<()> {
         }
     }
     let writes = place.as_ref().is_none_or(|place| place.rank == 0);
-    let Some(plan) = start::plan_as::<TrainConfig>(&args.run, writes)? else { return Ok(()) };
+    let Some(mut plan) = start::plan_as::<TrainConfig>(&args.run, writes)? else { return Ok(()) };
+    if let Some(place) = &place {
+        plan.device = ranks::device(place, &plan, args.share_gpu)?;
+    }
     let group = place.map(|place| ranks::join(place, &plan)).transpose()?;
     let done = share(args, &plan, group.as_ref());
     if let (Err(error), Some(group)) = (&done, &group) {

@@ -2,8 +2,8 @@
 //!
 //! | started by | variables |
 //! |---|---|
-//! | `gist train --ranks N`, torchrun, Kubernetes, a shell | `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT` |
-//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, the first host of `SLURM_STEP_NODELIST` |
+//! | `gist train --ranks N`, torchrun, Kubernetes, a shell | `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`, perhaps `LOCAL_RANK` |
+//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`, the first host of `SLURM_STEP_NODELIST` |
 
 use crate::error::{Error, Result};
 
@@ -17,6 +17,8 @@ pub struct Place {
     pub rank: usize,
     /// Number of processes.
     pub count: usize,
+    /// Number of the process among those of its machine, from 0; 0 where nobody says.
+    pub local: usize,
     /// Machine on which all meet.
     pub host: String,
     /// Port there.
@@ -44,6 +46,7 @@ impl Place {
         if rank >= count {
             return Err(Error::invalid(format!("{rank_name}: expected less than {of} ({count}), got {rank}")));
         }
+        let local = number(if is_slurm { "SLURM_LOCALID" } else { "LOCAL_RANK" })?.unwrap_or(0);
         let nodes = || variable("SLURM_STEP_NODELIST").or_else(|| variable("SLURM_JOB_NODELIST"));
         let host = variable("MASTER_ADDR").or_else(|| nodes().filter(|_| is_slurm).map(|list| first_host(&list)));
         let port = match number("MASTER_PORT")? {
@@ -58,10 +61,24 @@ impl Place {
         Ok(Some(Self {
             rank: rank as usize,
             count: count as usize,
+            local: local as usize,
             host: host.ok_or_else(|| missing("MASTER_ADDR"))?,
             port: u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(bad_port)?,
             is_kept: variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
         }))
+    }
+
+    /// The GPU of this process, of `gpus` on its machine: each has its own, unless they `share`.
+    pub fn gpu(&self, gpus: usize, share: bool) -> Result<usize> {
+        match self.local {
+            own if own < gpus => Ok(own),
+            own if share && gpus > 0 => Ok(own % gpus),
+            own => Err(Error::invalid(format!(
+                "rank {}, number {own} of its machine: expected a GPU for each rank of a machine, got {gpus}; --share-gpu has \
+                 several use one, --ranks or the launcher starts fewer",
+                self.rank
+            ))),
+        }
     }
 
     /// Refuses a number of processes that cannot share `shards` equally; `key` is where the number came from.
@@ -109,18 +126,21 @@ mod tests {
             "a batch script is one process"
         );
         let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "29500")];
-        let expected = Place { rank: 1, count: 2, host: "a".into(), port: 29500, is_kept: false };
+        let expected = Place { rank: 1, count: 2, local: 0, host: "a".into(), port: 29500, is_kept: false };
         assert_eq!(place(&torchrun).unwrap(), Some(expected.clone()));
+        let second = [&torchrun[..], &[("LOCAL_RANK", "1")]].concat();
+        assert_eq!(place(&second).unwrap(), Some(Place { local: 1, ..expected.clone() }));
         let agent = [&torchrun[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
         assert_eq!(place(&agent).unwrap(), Some(Place { is_kept: true, ..expected }));
         let slurm = [
             ("SLURM_PROCID", "3"),
+            ("SLURM_LOCALID", "1"),
             ("SLURM_STEP_NUM_TASKS", "4"),
             ("SLURM_STEP_NODELIST", "n[07-08]"),
             ("SLURM_JOB_ID", "10"),
             ("SLURM_STEP_ID", "2"),
         ];
-        let expected = Place { rank: 3, count: 4, host: "n07".into(), port: 12_072, is_kept: false };
+        let expected = Place { rank: 3, count: 4, local: 1, host: "n07".into(), port: 12_072, is_kept: false };
         assert_eq!(place(&slurm).unwrap(), Some(expected));
     }
 
@@ -150,6 +170,16 @@ mod tests {
                 format!("--ranks: expected a power of two up to parallel.grad_shards ({shards}), got {count}");
             assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn each_rank_of_a_machine_has_a_gpu_of_its_own_unless_they_share() {
+        let of = |local| Place { rank: 4 + local, count: 8, local, host: "a".into(), port: 1, is_kept: false };
+        assert_eq!([0, 1, 2].map(|local| of(local).gpu(3, false).unwrap()), [0, 1, 2]);
+        assert_eq!([0, 1, 2, 3].map(|local| of(local).gpu(2, true).unwrap()), [0, 1, 0, 1]);
+        let error = of(2).gpu(2, false).unwrap_err().to_string();
+        assert!(error.contains("rank 6, number 2 of its machine") && error.contains("--share-gpu"), "{error}");
+        of(0).gpu(0, true).unwrap_err();
     }
 
     #[test]

@@ -28,7 +28,7 @@ const fn spec(
     Spec { name, title, percent, series }
 }
 
-const LEARNING: [Spec; 15] = [
+const LEARNING: [Spec; 16] = [
     spec(
         "gap-closed",
         "Gap closed, validation",
@@ -85,6 +85,12 @@ const LEARNING: [Spec; 15] = [
     spec("mismatch", "Mismatch KL, sampling against training", false, &[("algo/mismatch_kl", "")]),
     spec("kl-reference", "KL to the warm-start policy", false, &[("algo/kl_reference", "")]),
     spec("imitation", "Warm start: imitation loss, nats per token", false, &[("warm_start/imitation_loss", "")]),
+    spec(
+        "pairs",
+        "Pairs: loss, nats per token",
+        false,
+        &[("warm_start/pair_loss", "training"), ("warm_start/pair_valid_loss", "held out")],
+    ),
     spec("loss", "Loss, nats per token", false, &[("train/loss", "training"), ("eval/loss", "held out")]),
     spec(
         "induction",
@@ -145,9 +151,10 @@ pub struct Panel {
     divide: Option<f64>,
 }
 
-/// The panels of training itself; a panel with no data is left out.
+/// The panels of training itself; a panel with no data, or with nothing but zeros, is left out.
 pub fn learning(run: &RunData) -> Vec<Panel> {
-    LEARNING.iter().filter_map(|spec| panel(run, spec)).collect()
+    let says = |panel: &Panel| panel.lines.iter().flat_map(|line| &line.raw).any(|(_, value)| *value != 0.0);
+    LEARNING.iter().filter_map(|spec| panel(run, spec)).filter(says).collect()
 }
 
 /// The panels of what the gist keeps of the text.

@@ -22,6 +22,9 @@ pub struct Heading {
     pub summary: Summary,
     /// Terms that decide what was measured: dotted key and value.
     pub terms: BTreeMap<String, String>,
+    /// Commit that measured the run, and the commands that trained and measured it; absent in files of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<serde_json::Value>,
 }
 
 /// A figure with five significant digits.
