@@ -10,6 +10,7 @@
 //!
 //! "Kept" is the share of the prefix's distinct ones that the gist contains as whole words, exactly as written.
 
+mod function_words;
 mod words;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,12 @@ pub struct Retention {
     pub copied: Option<f64>,
     /// Distinct tokens over tokens of the gist; set by [`Retention::with_ids`].
     pub type_token: Option<f64>,
+    /// Share of the gist's words that are function words of English.
+    #[serde(default)]
+    pub function_words: Option<f64>,
+    /// Share of function words in the prefix, to compare with.
+    #[serde(default)]
+    pub prefix_function_words: Option<f64>,
 }
 
 /// The text figures of `gist` against `prefix`.
@@ -65,6 +72,8 @@ pub fn retention(prefix: &str, gist: &str) -> Retention {
         prefix_non_latin_share: non_latin_share(prefix),
         copied: None,
         type_token: None,
+        function_words: function_words::share(&kept),
+        prefix_function_words: function_words::share(&source),
     }
 }
 
@@ -87,7 +96,7 @@ impl Retention {
     }
 
     /// Every figure with its name, in a fixed order; metrics log them as `text/<name>`.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 10] {
+    pub fn named(&self) -> [(&'static str, Option<f64>); 12] {
         [
             ("numbers_kept", self.numbers_kept),
             ("names_kept", self.names_kept),
@@ -99,6 +108,8 @@ impl Retention {
             ("prefix_non_latin_share", self.prefix_non_latin_share),
             ("copied", self.copied),
             ("type_token", self.type_token),
+            ("function_words", self.function_words),
+            ("prefix_function_words", self.prefix_function_words),
         ]
     }
 }
@@ -120,6 +131,8 @@ pub fn mean(all: &[Retention]) -> Retention {
         prefix_non_latin_share: over(|r| r.prefix_non_latin_share),
         copied: over(|r| r.copied),
         type_token: over(|r| r.type_token),
+        function_words: over(|r| r.function_words),
+        prefix_function_words: over(|r| r.prefix_function_words),
     }
 }
 

@@ -41,7 +41,7 @@ fn another_seed_gives_other_metrics_on_the_same_windows() {
     assert_eq!(kept(a), kept(&b));
 }
 
-const EVERY_STEP: [&str; 22] = [
+const EVERY_STEP: [&str; 24] = [
     "reward/total",
     "reward/quality",
     "reward/length",
@@ -64,6 +64,8 @@ const EVERY_STEP: [&str; 22] = [
     "text/punctuation_density",
     "text/copied",
     "text/type_token",
+    "text/function_words",
+    "text/prefix_function_words",
 ];
 
 fn lines(path: &Path) -> Vec<Value> {

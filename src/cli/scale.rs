@@ -9,7 +9,7 @@ use gist::config::train::TrainConfig;
 use gist::cost::scaling::{Link, RankTimes, StepTimes, measure_sums, sharded_steps, simulate};
 use gist::eval::schema::summary::Summary;
 use gist::parallel::place::Place;
-use gist::parallel::ranks::Ranks;
+use gist::parallel::ranks::{Ranks, exchanges_of_sum};
 use gist::report::scaling::{Curve, figure};
 use gist::run_dir::{RunDir, read_json, write_atomic, write_json_atomic};
 use gist::tensor::median;
@@ -141,7 +141,7 @@ fn bench(args: &LinkArgs) -> anyhow::Result<()> {
     let link = Link::fit(&sums, group.count());
     let mut shown = table(&["bytes", "ms of a sum", "by the link"]);
     for &(bytes, seconds) in &sums {
-        let fitted = link.seconds(2, 2.0 * bytes, group.count());
+        let fitted = link.seconds(exchanges_of_sum(group.count()), 2.0 * bytes, group.count());
         shown.add_row([format!("{bytes:.0}"), format!("{:.3}", 1e3 * seconds), format!("{:.3}", 1e3 * fitted)]);
     }
     println!("{shown}\n{} ranks: {}", group.count(), in_words(link));

@@ -9,7 +9,7 @@
 //! power between ranks of one machine; that is measured beside it ([`RankTimes::contention`]).
 
 use crate::error::{Error, Result};
-use crate::parallel::ranks::Ranks;
+use crate::parallel::ranks::{Ranks, exchanges_of_sum};
 use crate::parallel::tree::own;
 use crate::tensor::median;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,10 @@ use std::path::Path;
 use std::time::Instant;
 use tch::Tensor;
 
-/// Exchanges of a step that ranks make whatever the experiment: lengths and contents of the rollouts, and the wish to stop.
-const EXCHANGES: usize = 4;
-/// Exchanges of each gradient: two halves of its sum, and lengths and contents of the figures.
-const EXCHANGES_OF_GRADIENT: usize = 4;
+/// Exchanges of a step that ranks make whatever the experiment: two of the rollouts, and the wish to stop.
+const EXCHANGES: usize = 3;
+/// Exchanges of each gradient beside its sum: the figures.
+const BESIDE_GRADIENT: usize = 1;
 
 /// A step as `timings.jsonl` has it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -68,8 +68,8 @@ impl Link {
         exchanges as f64 * others * self.latency_s + others / ranks as f64 * bytes / self.bytes_per_s
     }
 
-    /// The link that explains measured sums best: least squares over pairs of bytes and seconds, each sum two exchanges of
-    /// these bytes; never below 0.
+    /// The link that explains measured sums best: least squares over pairs of bytes and seconds; never below 0. A sum moves its
+    /// bytes twice.
     pub fn fit(sums: &[(f64, f64)], ranks: usize) -> Self {
         let n = sums.len() as f64;
         let mean = |of: fn(&(f64, f64)) -> f64| sums.iter().map(of).sum::<f64>() / n;
@@ -79,7 +79,8 @@ impl Link {
         let least = sums.iter().map(|sum| sum.1).fold(f64::INFINITY, f64::min);
         let start = (seconds - slope * bytes).clamp(0.0, least);
         let others = (ranks - 1) as f64;
-        Self { latency_s: start / (2.0 * others), bytes_per_s: 2.0 * others / ranks as f64 / slope.max(1e-12) }
+        let exchanges = exchanges_of_sum(ranks) as f64;
+        Self { latency_s: start / (exchanges * others), bytes_per_s: 2.0 * others / ranks as f64 / slope.max(1e-12) }
     }
 }
 
@@ -115,7 +116,8 @@ pub fn simulate(step: &StepTimes, ranks: usize, gradients: f64, link: Link) -> R
         (0..ranks).map(of_rank).fold(0.0, f64::max)
     };
     let shared: f64 = step.shards.iter().map(slowest).sum();
-    let exchanges = EXCHANGES + EXCHANGES_OF_GRADIENT * step.shards.len().saturating_sub(1);
+    let gradients_of_step = step.shards.len().saturating_sub(1);
+    let exchanges = EXCHANGES + (exchanges_of_sum(ranks) + BESIDE_GRADIENT) * gradients_of_step;
     // Each gradient is moved twice: stretches to those who add them, and their sums to all.
     Ok(step.seconds - all + shared + link.seconds(exchanges, 2.0 * gradients, ranks))
 }
@@ -183,7 +185,7 @@ mod tests {
     fn the_link_costs_messages_and_bytes() {
         let link = Link { latency_s: 1e-3, bytes_per_s: 1e6 };
         let more = simulate(&step(), 2, 1e6, link).unwrap() - simulate(&step(), 2, 0.0, FAST).unwrap();
-        assert!((more - (8.0 * 1e-3 + 1.0)).abs() < 1e-9, "{more}");
+        assert!((more - (5.0 * 1e-3 + 1.0)).abs() < 1e-9, "{more}");
         assert_eq!(simulate(&step(), 1, 1e6, link).unwrap(), 13.0, "one process has nobody to talk to");
     }
 
@@ -191,7 +193,7 @@ mod tests {
     fn a_link_is_found_again() {
         let link = Link { latency_s: 5e-5, bytes_per_s: 1.25e9 };
         for ranks in [2, 8] {
-            let sum = |bytes: f64| (bytes, link.seconds(2, 2.0 * bytes, ranks));
+            let sum = |bytes: f64| (bytes, link.seconds(exchanges_of_sum(ranks), 2.0 * bytes, ranks));
             let found = Link::fit(&[1e3, 1e5, 1e6, 1e7].map(sum), ranks);
             assert!((found.latency_s / link.latency_s - 1.0).abs() < 1e-6, "{found:?}");
             assert!((found.bytes_per_s / link.bytes_per_s - 1.0).abs() < 1e-6, "{found:?}");

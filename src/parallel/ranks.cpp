@@ -81,12 +81,8 @@ char* gist_ranks_get(Group* group, const char* key, uint8_t* value, int64_t room
 
 char* gist_ranks_gather(Group* group, uint8_t* out, const uint8_t* in, int64_t length) {
   return guarded([&] {
-    std::vector<at::Tensor> own{bytes_of(in, length)};
-    std::vector<std::vector<at::Tensor>> all(1);
-    for (int rank = 0; rank < group->count; rank++) {
-      all[0].push_back(bytes_of(out + rank * length, length));
-    }
-    group->gloo->allgather(all, own)->wait();
+    auto all = bytes_of(out, length * group->count), own = bytes_of(in, length);
+    group->gloo->_allgather_base(all, own)->wait();
   });
 }
 

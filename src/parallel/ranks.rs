@@ -24,6 +24,14 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Time that the others have to read why all end.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 const FAILED: &str = "failed";
+/// Bytes of a length, and bytes that go with it: what is no longer takes one exchange.
+const LENGTH: usize = size_of::<u64>();
+const HEAD: usize = 2048;
+
+/// Exchanges in which `ranks` add a vector.
+pub fn exchanges_of_sum(ranks: usize) -> usize {
+    if ranks == 2 { 1 } else { 2 }
+}
 
 /// The group, as one of its ranks sees it.
 pub struct Ranks {
@@ -112,16 +120,25 @@ impl Ranks {
 
     /// The bytes of every rank, in their order; `phase` says what for.
     pub fn gather(&self, phase: &str, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let mut lengths = vec![0u64; self.count()];
-        self.gather_equal(phase, &[own.len() as u64], &mut lengths)?;
-        let longest = lengths.iter().max().copied().unwrap_or(0) as usize;
-        if longest == 0 {
-            return Ok(vec![Vec::new(); self.count()]);
+        let (head, rest) = own.split_at(own.len().min(HEAD));
+        let mut first = [&(own.len() as u64).to_le_bytes(), head].concat();
+        first.resize(LENGTH + HEAD, 0);
+        let mut heads = vec![0u8; first.len() * self.count()];
+        self.gather_equal(phase, &first, &mut heads)?;
+        let length = |head: &[u8]| head.first_chunk::<LENGTH>().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
+        let mut found: Vec<Vec<u8>> =
+            heads.chunks(first.len()).map(|head| head[LENGTH..][..length(head).min(HEAD)].to_vec()).collect();
+        let lengths: Vec<usize> = heads.chunks(first.len()).map(length).collect();
+        let longest = lengths.iter().max().map_or(0, |longest| longest.saturating_sub(HEAD));
+        if longest > 0 {
+            let (mut padded, mut rests) = (rest.to_vec(), vec![0u8; longest * self.count()]);
+            padded.resize(longest, 0);
+            self.gather_equal(phase, &padded, &mut rests)?;
+            for ((whole, rest), length) in found.iter_mut().zip(rests.chunks(longest)).zip(lengths) {
+                whole.extend(&rest[..length.saturating_sub(HEAD)]);
+            }
         }
-        let (mut padded, mut all) = (own.to_vec(), vec![0u8; longest * self.count()]);
-        padded.resize(longest, 0);
-        self.gather_equal(phase, &padded, &mut all)?;
-        Ok(all.chunks(longest).zip(lengths).map(|(bytes, length)| bytes[..length as usize].to_vec()).collect())
+        Ok(found)
     }
 
     /// The numbers of every rank, those of rank 0 first.
@@ -141,9 +158,19 @@ impl Ranks {
     }
 
     /// The sum of every rank's tensor, f32, of one shape, in the order of a tree over the ranks. Each rank adds its stretch of
-    /// the vector and gives it to all: the traffic of a ring, and the same bits for every number of ranks.
+    /// the vector and gives it to all: the traffic of a ring, and the same bits for every number of ranks. Two ranks give each
+    /// other the whole: as many bytes, in one exchange ([`exchanges_of_sum`]).
     pub fn sum(&self, phase: &str, own: &Tensor) -> Result<Tensor> {
         let (length, count) = (own.numel(), self.count());
+        let none = || Error::shape("ranks", "a power of two", count);
+        if exchanges_of_sum(count) == 1 {
+            let (mut sent, mut all) = (vec![0f32; length], vec![0f32; length * count]);
+            own.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().f_copy_data(&mut sent, length)?;
+            self.gather_equal(phase, &sent, &mut all)?;
+            let mut sum = TreeSum::default();
+            all.chunks(length).for_each(|term| sum.push(Tensor::from_slice(term)));
+            return Ok(sum.finish().ok_or_else(none)?.view(own.size().as_slice()).to_device(own.device()));
+        }
         let stretch = length.div_ceil(count);
         let mut sent = vec![0f32; stretch * count];
         own.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().f_copy_data(&mut sent, length)?;
@@ -151,7 +178,6 @@ impl Ranks {
         self.exchange(phase, || shim::exchange(self.handle, &sent, &mut received, count))?;
         let mut sum = TreeSum::default();
         received.chunks(stretch).for_each(|piece| sum.push(Tensor::from_slice(piece)));
-        let none = || Error::shape("ranks", "a power of two", count);
         let mut piece = vec![0f32; stretch];
         sum.finish().ok_or_else(none)?.f_copy_data(&mut piece, stretch)?;
         self.gather_equal(phase, &piece, &mut sent)?;

@@ -101,7 +101,7 @@ const LEARNING: [Spec; 16] = [
     spec("learning-rate", "Learning rate", false, &[("optim/lr", "")]),
 ];
 
-const RETENTION: [Spec; 3] = [
+const RETENTION: [Spec; 4] = [
     spec(
         "kept",
         "Kept of the prefix",
@@ -118,6 +118,12 @@ const RETENTION: [Spec; 3] = [
         "Tokens of the gist",
         true,
         &[("text/copied", "copied from the prefix"), ("text/type_token", "distinct")],
+    ),
+    spec(
+        "function-words",
+        "Function words among the words",
+        true,
+        &[("text/function_words", "of the gist"), ("text/prefix_function_words", "of the prefix")],
     ),
     spec(
         "script",

@@ -161,6 +161,8 @@ pub fn metrics() -> String {
             ("optim/generator/grad_norm", around(0.4, 0.3)),
             ("text/copied", around(0.97 - 0.1 * done, 0.04)),
             ("text/type_token", around(0.7 + 0.1 * done, 0.08)),
+            ("text/function_words", around(0.4 - 0.2 * done, 0.05)),
+            ("text/prefix_function_words", around(0.42, 0.02)),
             ("text/names_kept", around(0.1 + 0.05 * done, 0.1)),
             ("text/numbers_kept", around(0.12 + 0.02 * done, 0.1)),
             ("text/identifiers_kept", around(0.2 + 0.15 * done, 0.1)),

@@ -65,7 +65,7 @@ pub fn surface(tokenizer: &Tokenizer, windows: &[Window], groups: &[Group]) -> R
 }
 
 /// Metrics of [`retention::Retention::named`], in its order.
-const METRICS: [&str; 10] = [
+const METRICS: [&str; 12] = [
     "text/numbers_kept",
     "text/names_kept",
     "text/identifiers_kept",
@@ -76,4 +76,6 @@ const METRICS: [&str; 10] = [
     "text/prefix_non_latin_share",
     "text/copied",
     "text/type_token",
+    "text/function_words",
+    "text/prefix_function_words",
 ];
