@@ -15,6 +15,7 @@ use crate::rng::{self, Stream};
 use crate::run_dir::{RunDir, read_json, write_json_atomic};
 use crate::tensor::to_vec;
 use crate::train::draws::PAIR_STEP;
+use crate::train::roles::ROLES;
 use crate::train::session::Session;
 use crate::train::stage::{Learner, Stage, Updated};
 use crate::train::trainee::Update;
@@ -71,7 +72,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         return Ok(());
     }
     let (train, valid) =
-        (read(session, &section.train, usize::MAX)?, read(session, &section.valid, section.valid_pairs)?);
+        (read(session, &section.train, usize::MAX, true)?, read(session, &section.valid, section.valid_pairs, true)?);
     let folder = folder(session.run);
     let mut looks = looks_until(&folder, session.update())?;
     let batch = config.warm_start.batch;
@@ -144,7 +145,7 @@ fn look(
 
 /// Goes back to the weights with the lowest loss, and tells what they keep.
 fn keep_best(session: &mut Session, looks: &Looks) -> Result<()> {
-    let folder = folder(session.run).join(crate::train::roles::ROLES[0]);
+    let folder = folder(session.run).join(ROLES[0]);
     let saved = session.inputs.models.decoder.load_adapter(&folder)?;
     let named = saved.params().named().into_iter().collect();
     session.compressor.adapter.params_mut().load(&named)?;
@@ -154,8 +155,8 @@ fn keep_best(session: &mut Session, looks: &Looks) -> Result<()> {
     Ok(())
 }
 
-/// The pairs of a file that fit, as tokens; those that do not are counted.
-fn read(session: &Session, path: &Path, most: usize) -> Result<Vec<PairIds>> {
+/// The pairs of a file that fit, as tokens; those that do not are counted, and told of on request.
+fn read(session: &Session, path: &Path, most: usize, tells: bool) -> Result<Vec<PairIds>> {
     let (models, budget) = (session.inputs.models, session.inputs.budget());
     let frame = models.frame(&session.inputs.config.compressor)?.len();
     let (mut found, mut longer, mut over_budget, mut over_room) = (Vec::new(), 0usize, 0usize, 0usize);
@@ -181,7 +182,7 @@ fn read(session: &Session, path: &Path, most: usize) -> Result<Vec<PairIds>> {
         (over_budget, format!("shorter forms of more than the budget's {budget} tokens")),
         (over_room, format!("texts for which the base's {} positions are too few", models.decoder.room())),
     ] {
-        if count > 0 {
+        if count > 0 && tells {
             eprintln!("{}: {count} pairs are passed over: {why}", path.display());
         }
     }
@@ -254,7 +255,7 @@ pub struct Kept {
 /// Makes held-out texts shorter by the weights as they are; none where the experiment has no pairs.
 pub fn kept(session: &Session) -> Result<Option<Kept>> {
     let Some(section) = &session.inputs.config.warm_start.pairs else { return Ok(None) };
-    let pairs = read(session, &section.valid, WRITTEN.min(section.valid_pairs))?;
+    let pairs = read(session, &section.valid, WRITTEN.min(section.valid_pairs), false)?;
     let trained = Trained::greedy("sft", &session.policy, &session.compressor.adapter, session.inputs.config.seed);
     let requests: Vec<Request> = pairs.iter().enumerate().map(|(key, pair)| pair.request(key)).collect();
     let written = trained.compress(&requests, session.inputs.budget())?;
