@@ -2,9 +2,9 @@
 
 use crate::condense::{Condensed, Condenser, PlainText};
 use crate::config::choices::BudgetConfig;
-use crate::data::parse_row;
+use crate::data::{next_line, parse_row};
 use crate::error::{Error, Result};
-use crate::text_file::{MARK, at_line};
+use crate::text_file::at_line;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -143,32 +143,18 @@ pub fn figures(compressor: &str, condensed: &Condensed) -> Value {
 
 /// The next row that is not blank; none at the end.
 fn next_row(path: &Path, rows: &mut dyn BufRead, number: &mut usize, options: &RowOptions) -> Result<Option<TextRow>> {
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if rows.read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))? == 0 {
-            return Ok(None);
-        }
-        *number += 1;
-        let text = std::str::from_utf8(&line)
-            .map_err(|e| at_line(path, *number, format!("expected UTF-8, got byte 0x{:02x}", line[e.valid_up_to()])))?;
-        let text = text.trim_start_matches(MARK);
-        if text.trim().is_empty() {
-            continue;
-        }
-        let row: Map<String, Value> = parse_row(path, *number, text, &format!("with a text `{}`", options.field))?;
-        if options.figures && row.contains_key(FIGURES) {
-            return Err(at_line(path, *number, format!("`{FIGURES}`: expected no such field, which --json adds")));
-        }
-        let of = |field: &str| match row.get(field) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            other => {
-                let got =
-                    other.map_or("nothing".into(), |other| other.to_string().chars().take(40).collect::<String>());
-                Err(at_line(path, *number, format!("`{field}`: expected a text, got {got}")))
-            }
-        };
-        let (text, query) = (of(options.field)?, options.query_field.map_or(Ok(options.query.to_string()), of)?);
-        return Ok(Some(TextRow { line: *number, row, text, query }));
+    let Some(text) = next_line(path, rows, number)? else { return Ok(None) };
+    let row: Map<String, Value> = parse_row(path, *number, &text, &format!("with a text `{}`", options.field))?;
+    if options.figures && row.contains_key(FIGURES) {
+        return Err(at_line(path, *number, format!("`{FIGURES}`: expected no such field, which --json adds")));
     }
+    let of = |field: &str| match row.get(field) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        other => {
+            let got = other.map_or("nothing".into(), |other| other.to_string().chars().take(40).collect::<String>());
+            Err(at_line(path, *number, format!("`{field}`: expected a text, got {got}")))
+        }
+    };
+    let (text, query) = (of(options.field)?, options.query_field.map_or(Ok(options.query.to_string()), of)?);
+    Ok(Some(TextRow { line: *number, row, text, query }))
 }

@@ -116,6 +116,28 @@ pub fn open_rows(path: &Path) -> Result<Box<dyn BufRead>> {
     }
 }
 
+/// The next line that is not blank, without a byte-order mark; none at the end. `number` counts all lines, and `path` names them in
+/// errors.
+///
+/// # Errors
+/// A line that cannot be read, or is not UTF-8, with its number.
+pub fn next_line(path: &Path, rows: &mut dyn BufRead, number: &mut usize) -> Result<Option<String>> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if rows.read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))? == 0 {
+            return Ok(None);
+        }
+        *number += 1;
+        let text = std::str::from_utf8(&line)
+            .map_err(|e| at_line(path, *number, format!("expected UTF-8, got byte 0x{:02x}", line[e.valid_up_to()])))?;
+        let text = text.trim_start_matches(MARK);
+        if !text.trim().is_empty() {
+            return Ok(Some(text.to_string()));
+        }
+    }
+}
+
 /// Lines that are not blank. Files that were put together may have a byte-order mark at the beginning of each.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let unmarked = numbered_lines(text).map(|(number, line)| (number, line.trim_start_matches(MARK)));

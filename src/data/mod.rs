@@ -15,7 +15,7 @@ mod splits;
 pub mod task;
 mod windows;
 
-pub use corpus::{Document, open_rows, parse_row, read_documents};
+pub use corpus::{Document, next_line, open_rows, parse_row, read_documents};
 pub use dedup::{Near, near_duplicates};
 pub use facts::{Fact, FactsDocument, FactsShape, Kind, facts_document};
 pub use labelled::{Labelled, LabelledText, read_labelled};

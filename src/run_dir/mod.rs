@@ -48,12 +48,12 @@ pub fn is_occupied(folder: &Path) -> Result<bool> {
     Ok(names(folder)?.iter().any(|name| *name != lock::LOCK && !is_litter(&name.to_string_lossy())))
 }
 
-/// Names of what is in a folder.
 /// Whether a count is 0, and so left out of a file.
 pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// Names of what is in a folder.
 fn names(folder: &Path) -> Result<Vec<OsString>> {
     let read =
         || -> std::io::Result<Vec<OsString>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect() };

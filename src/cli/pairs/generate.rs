@@ -9,7 +9,7 @@ use gist::condense::pairs::rows::{ASKED, SYSTEM};
 use gist::condense::{Condenser, PlainText};
 use gist::config::choices::BudgetConfig;
 use gist::data::pairs::Domain;
-use gist::data::{open_rows, parse_row};
+use gist::data::{next_line, open_rows, parse_row};
 use gist::endpoint::{EndpointQuestion, Protocol};
 use gist::error::Error;
 use gist::progress::Progress;
@@ -84,30 +84,19 @@ struct Sources {
 
 impl Sources {
     fn next(&mut self) -> anyhow::Result<Option<Source>> {
-        let mut text = String::new();
-        loop {
-            text.clear();
-            self.line += 1;
-            if self.lines.read_line(&mut text).map_err(|error| Error::io(&self.path, error))? == 0 {
-                return Ok(None);
-            }
-            if text.trim().is_empty() {
-                continue;
-            }
-            let (path, line) = (&self.path, self.line);
-            let mut row: Map<String, Value> =
-                parse_row(path, line, text.trim(), &format!("with a text `{}`", self.field))?;
-            let Some(Value::String(text)) = row.remove(&self.field) else {
-                let expected = format!("`{}`: expected a text, got none", self.field);
-                return Err(at_line(path, line, expected).into());
-            };
-            let domain = match row.remove("domain") {
-                Some(domain) if !domain.is_null() => domain,
-                _ => Domain::of(&text).name().into(),
-            };
-            let document = row.remove(&self.document_field).or_else(|| row.remove("id")).filter(|own| !own.is_null());
-            return Ok(Some(Source { line, text, domain, document }));
-        }
+        let Some(line) = next_line(&self.path, &mut self.lines, &mut self.line)? else { return Ok(None) };
+        let form = format!("with a text `{}`", self.field);
+        let mut row: Map<String, Value> = parse_row(&self.path, self.line, line.trim(), &form)?;
+        let Some(Value::String(text)) = row.remove(&self.field) else {
+            let expected = format!("`{}`: expected a text, got none", self.field);
+            return Err(at_line(&self.path, self.line, expected).into());
+        };
+        let domain = match row.remove("domain") {
+            Some(domain) if !domain.is_null() => domain,
+            _ => Domain::of(&text).name().into(),
+        };
+        let document = row.remove(&self.document_field).or_else(|| row.remove("id")).filter(|own| !own.is_null());
+        Ok(Some(Source { line: self.line, text, domain, document }))
     }
 }
 

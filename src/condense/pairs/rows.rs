@@ -4,9 +4,9 @@
 //! assistant answers with the shorter form. Other keys stay as they are.
 
 use crate::data::pairs::Domain;
-use crate::data::{open_rows, parse_row};
-use crate::error::{Error, Result};
-use crate::text_file::{MARK, at_line};
+use crate::data::{next_line, open_rows, parse_row};
+use crate::error::Result;
+use crate::text_file::at_line;
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::io::BufRead;
@@ -122,22 +122,8 @@ impl PairRows {
     }
 
     fn next_row(&mut self) -> Result<Option<PairRow>> {
-        let mut text = String::new();
-        loop {
-            text.clear();
-            self.line += 1;
-            let read = self.lines.read_line(&mut text).map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidData => at_line(&self.path, self.line, "expected UTF-8, got other bytes"),
-                _ => Error::io(&self.path, error),
-            })?;
-            if read == 0 {
-                return Ok(None);
-            }
-            let row = text.trim_start_matches(MARK).trim();
-            if !row.is_empty() {
-                return PairRow::parse(&self.path, self.line, row).map(Some);
-            }
-        }
+        let text = next_line(&self.path, &mut self.lines, &mut self.line)?;
+        text.map(|text| PairRow::parse(&self.path, self.line, text.trim())).transpose()
     }
 }
 
